@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+#   make deps       install the Debian packages that are missing (root)
+#   make            build/objectfs.so, build/objectfs-cached, build/objectfsctl
+#   make test       everything that gates; also: check, unit, replay, sim, scenario, smb
+#   make demo       a running share to look at; make demo-stop ends it
+#   make install    DESTDIR= PREFIX=/usr/local
+#   make fuzz       libFuzzer on every target, FUZZ_SECONDS=60 each
+#
+# V=1 shows the commands. CC=clang. SAMBA_SOURCE=DIR: Samba's source, instead of through apt.
+# SANITIZER=address|undefined|thread|address,undefined builds into build/<sanitizer>/.
+#
+# Sources are found, not listed: a new file in a room is built into what the room belongs to.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+V ?= 0
+ifeq ($(V),0)
+Q := @
+say = @printf '  %-8s %s\n' '$(1)' '$(2)'
+else
+Q :=
+say = @:
+endif
+
+PREFIX ?= /usr/local
+SANITIZER ?=
+FUZZER ?=
+FUZZ_SECONDS ?= 60
+comma := ,
+B := build$(if $(FUZZER),/fuzzer,$(if $(SANITIZER),/$(subst $(comma),-,$(SANITIZER))))
+
+# --- flags ----------------------------------------------------------------------------------------
+WARN := -Wall -Wextra -Werror
+CFLAGS ?= -O2 -g
+sanitize := $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer \
+	$(if $(findstring undefined,$(SANITIZER)),-fno-sanitize-recover=undefined))
+fuzz_flags := $(if $(FUZZER),-fsanitize=fuzzer-no-link)
+COMMON = -std=gnu11 $(WARN) $(CFLAGS) $(sanitize) $(fuzz_flags) -I. -MMD -MP
+
+PACKAGES := talloc tevent libcurl openssl expat sqlite3 jansson
+LIB_CFLAGS := -D_GNU_SOURCE= $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -linih -lpthread
+LINK = $(CC) $(CFLAGS) $(sanitize) $(LDFLAGS) -Wl,--as-needed
+
+# --- the installed Samba --------------------------------------------------------------------------
+export PATH := $(PATH):/usr/sbin:/sbin
+SMBD := $(shell command -v smbd 2>/dev/null)
+SAMBA_VERSION := $(if $(SMBD),$(shell $(SMBD) -V 2>/dev/null | sed 's/^Version \([0-9.]*\).*/\1/'))
+SAMBA := build/samba-$(SAMBA_VERSION)
+SAMBA_DIRS := gen/include gen/source3 gen/source3/include gen gen/lib \
+	source/source3 source/source3/include source/lib source/source4 source/source4/lib \
+	source/include source/lib/replace source source/lib/tdb/include
+# VFS signatures carry parameters that a given function has no use for.
+MODULE_CFLAGS = -fPIC -fvisibility=hidden -Wno-unused-parameter -D_GNU_SOURCE \
+	-D_SAMBA_BUILD_=4 -DHAVE_CONFIG_H=1 -D__STDC_WANT_LIB_EXT1__=1 \
+	-DOFS_SAMBA_VERSION='"$(SAMBA_VERSION)"' $(addprefix -isystem $(SAMBA)/,$(SAMBA_DIRS))
+
+# --- sources --------------------------------------------------------------------------------------
+mains = $(if $(1),$(shell grep -lE '^int main.(void|int) *' $(1) /dev/null))
+objects = $(patsubst %.c,$(B)/$(1)/%.o,$(2))
+
+SHARED_SRC := $(wildcard shared/*.c)
+MODULE_SRC := $(wildcard vfs_objectfs/*.c)
+CTL_SRC := $(wildcard cached/ctl/*.c)
+CACHED_SRC := $(shell find cached -name '*.c' ! -path 'cached/ctl/*' ! -path cached/main.c 2>/dev/null | sort)
+UNIT_SRC := $(wildcard tests/unit/*.c)
+SIM_SRC := $(wildcard tests/sim/*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+UNIT_MAIN := $(call mains,$(UNIT_SRC))
+SIM_MAIN := $(call mains,$(SIM_SRC))
+# what tests share: files of these rooms without a main
+TESTLIB_SRC := $(wildcard tests/lib/*.c) $(filter-out $(UNIT_MAIN),$(UNIT_SRC)) \
+	$(filter-out $(SIM_MAIN),$(SIM_SRC))
+HEADERS := $(shell find shared cached vfs_objectfs tests -name '*.h' 2>/dev/null | sort)
+
+MODULE_OBJ := $(call objects,module,$(MODULE_SRC) $(SHARED_SRC))
+CACHED_OBJ := $(call objects,obj,$(CACHED_SRC) $(SHARED_SRC))
+CTL_OBJ := $(call objects,obj,$(CTL_SRC))
+MAIN_OBJ := $(call objects,obj,$(wildcard cached/main.c))
+TESTLIB_OBJ := $(call objects,obj,$(TESTLIB_SRC))
+
+UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_MAIN))
+SIM := $(patsubst tests/sim/%.c,$(B)/tests/sim/%,$(SIM_MAIN))
+REPLAY := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(FUZZ_SRC))
+FUZZERS := $(if $(FUZZER),$(patsubst tests/fuzz/%.c,$(B)/%,$(FUZZ_SRC)))
+
+# --- what `make` makes: of what there is a source for -----------------------------------------------
+PROGRAMS := $(if $(MODULE_SRC),$(B)/objectfs.so) $(if $(MAIN_OBJ),$(B)/objectfs-cached) \
+	$(if $(CTL_SRC),$(B)/objectfsctl)
+.PHONY: all module cached ctl tests unit-programs deps deps-run
+all: $(PROGRAMS)
+module: $(B)/objectfs.so
+cached: $(B)/objectfs-cached
+ctl: $(B)/objectfsctl
+tests: $(UNIT) $(SIM) $(REPLAY)
+
+# Flags are part of what an object depends on.
+stamp_text = $(CC) $(COMMON) $(LIB_CFLAGS) $(MODULE_CFLAGS)
+$(B)/flags: force
+	@mkdir -p $(B)
+	@printf '%s\n' "$$FLAGS" | cmp -s - $@ || printf '%s\n' "$$FLAGS" >$@
+$(B)/flags: export FLAGS = $(stamp_text)
+.PHONY: force
+force:
+
+$(B)/obj/%.o: %.c $(B)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMMON) $(LIB_CFLAGS) $(EXTRA_CFLAGS) -c -o $@ $<
+
+# Tests of the module's own parts see Samba's headers too.
+$(B)/obj/tests/unit/test_vfs_%.o: tests/unit/test_vfs_%.c $(B)/flags | $(SAMBA)/version
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMMON) $(MODULE_CFLAGS) -c -o $@ $<
+
+$(B)/module/%.o: %.c $(B)/flags | $(SAMBA)/version
+	$(call say,CC,$< (module))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMMON) $(MODULE_CFLAGS) -c -o $@ $<
+$(B)/module/shared/%.o: shared/%.c $(B)/flags
+	$(call say,CC,$< (module))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMMON) -D_GNU_SOURCE= -fPIC -fvisibility=hidden -c -o $@ $<
+
+build/samba-%/version:
+	$(if $(SMBD),,$(error no smbd here: run 'make deps' (as root) first))
+	$(call say,HEADERS,Samba $(SAMBA_VERSION) -> $(@D))
+	$(Q)CC='$(CC)' packaging/build/samba-headers $(@D)
+
+# Undefined symbols are smbd's: not an error here, checked by `make check`.
+$(B)/objectfs.so: $(MODULE_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared $(CFLAGS) $(sanitize) $(LDFLAGS) -o $@ $^
+
+$(B)/libcached.a: $(CACHED_OBJ)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(B)/libtests.a: $(TESTLIB_OBJ)
+	$(call say,AR,$@)
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(B)/objectfs-cached: $(MAIN_OBJ) $(B)/libcached.a
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+$(B)/objectfsctl: $(CTL_OBJ) $(B)/libcached.a
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+
+test_libs := $(B)/libtests.a $(B)/libcached.a
+$(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(test_libs)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+$(SIM): $(B)/tests/sim/%: $(B)/obj/tests/sim/%.o $(test_libs)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+$(REPLAY): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(test_libs)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+
+# --- tests ------------------------------------------------------------------------------------------
+.PHONY: test check unit replay sim scenario smb fuzz fuzz-run
+# A second make, because what deps installs changes what this file finds.
+test: deps
+	$(Q)$(MAKE) --no-print-directory all tests
+	$(Q)SANITIZER='$(SANITIZER)' MAKE='$(MAKE)' tests/run $(TESTS)
+unit replay sim: tests
+	$(Q)SANITIZER='$(SANITIZER)' MAKE='$(MAKE)' tests/run $@
+scenario smb: all tests
+	$(Q)SANITIZER='$(SANITIZER)' MAKE='$(MAKE)' tests/run $@ $(TESTS)
+check: all
+	$(Q)CC='$(CC)' B='$(B)' MODULE_CFLAGS="$$MODULE_CFLAGS_TEXT" \
+		LIB_CFLAGS='$(LIB_CFLAGS)' packaging/build/check $(HEADERS)
+check: export MODULE_CFLAGS_TEXT = $(MODULE_CFLAGS)
+
+fuzz:
+	$(Q)$(MAKE) --no-print-directory CC=clang SANITIZER=address,undefined FUZZER=1 fuzz-run
+fuzz-run: $(FUZZERS)
+	$(Q)for target in $(FUZZERS); do \
+		name=$${target##*/fuzz_}; mkdir -p "$(B)/corpus/$$name" "tests/fuzz/corpus/$$name"; \
+		echo "  FUZZ     $$name ($(FUZZ_SECONDS) s)"; \
+		"$$target" -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -print_final_stats=1 \
+			-artifact_prefix="$(B)/$$name-" "$(B)/corpus/$$name" \
+			"tests/fuzz/corpus/$$name"; \
+	done
+$(FUZZERS): $(B)/%: $(B)/obj/tests/fuzz/%.o $(test_libs)
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+# --- packages, demo, install --------------------------------------------------------------------------
+deps:
+	$(Q)packaging/build/deps run test
+deps-run:
+	$(Q)packaging/build/deps run $(if $(S3_URL),s3)
+
+.PHONY: demo demo-stop install clean
+demo: deps-run
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)S3_URL='$(S3_URL)' S3_ENDPOINT='$(S3_ENDPOINT)' LISTEN='$(LISTEN)' PORT='$(PORT)' \
+		packaging/demo start
+demo-stop:
+	$(Q)packaging/demo stop
+
+MODULES_DIR = $(shell $(SMBD) -b 2>/dev/null | sed -n 's/^ *MODULESDIR: *//p')
+INSTALL = install -D
+install: all
+	$(Q)test -n "$(MODULES_DIR)" || { echo "install: no smbd to install the module for" >&2; exit 1; }
+	$(Q)$(INSTALL) -m 644 $(B)/objectfs.so $(DESTDIR)$(MODULES_DIR)/vfs/objectfs.so
+	$(Q)$(INSTALL) -m 755 $(B)/objectfs-cached $(DESTDIR)$(PREFIX)/sbin/objectfs-cached
+	$(Q)$(INSTALL) -m 755 $(B)/objectfsctl $(DESTDIR)$(PREFIX)/sbin/objectfsctl
+	$(Q)for file in smb.conf.d/*.conf; do \
+		[ -f "$$file" ] || continue; \
+		$(INSTALL) -m 644 "$$file" "$(DESTDIR)$(PREFIX)/share/doc/objectfs/$$file"; \
+	done
+	$(Q)for page in docs/man/*.[1-8]; do \
+		[ -f "$$page" ] || continue; \
+		$(INSTALL) -m 644 "$$page" \
+			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
+	done
+	@echo "installed: $(DESTDIR)$(MODULES_DIR)/vfs/objectfs.so, and objectfs-cached and objectfsctl in $(DESTDIR)$(PREFIX)/sbin"
+
+# Samba's headers stay: they change with Samba's version only. `rm -rf build` removes them too.
+clean:
+	$(Q)if [ -d build/demo ]; then echo "clean: a demo is there; 'make demo-stop' first" >&2; exit 1; fi
+	$(Q)find build -mindepth 1 -maxdepth 1 ! -name 'samba-*' -exec rm -rf {} + 2>/dev/null || true
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: `status` and `pending`: how each volume is, what is not yet in S3, the counters.
+ * Way: admin.c -> here. Thread: core. Owns: nothing beyond the answer.
+ * Holds: only reads; no secret is in what it reads.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+#include "private.h"
+#include "../base/log.h"
+#include "../base/stats.h"
+#include "../core/rings.h"
+#include "../core/session.h"
+#include "../reconcile/index.h"
+#include "../reconcile/metalog.h"
+#include "../reconcile/reconcile.h"
+#include "shared/version.h"
+
+static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
+
+static json_t *caps_json(const struct obj_caps *c)
+{
+	return json_pack("{s:i, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b}", "class", c->fence_class,
+			"put_if_match", c->put_if_match, "put_if_none_match", c->put_if_none_match,
+			"complete_if_match", c->complete_if_match, "complete_if_none_match",
+			c->complete_if_none_match, "copy_if_match_source", c->copy_if_match_source,
+			"copy_if_none_match_dest", c->copy_if_none_match_dest, "delete_if_match",
+			c->delete_if_match, "versioned", c->versioned);
+}
+
+/* How many, and how long the oldest has waited. */
+static void pending_sum(struct core *core, struct volume *v, json_t *out)
+{
+	json_t *list = reconcile_pending(v->reconcile, ADMIN_PENDING_MAX);
+	size_t count = json_array_size(list), i;
+	double oldest = 0;
+	json_t *item;
+
+	json_array_foreach(list, i, item)
+	{
+		double s = json_number_value(json_object_get(item, "since_s"));
+
+		oldest = s > oldest ? s : oldest;
+	}
+	if (count >= ADMIN_PENDING_MAX && core->volume_count == 1 &&
+			stats_get(pending) > (int64_t)count) {
+		count = (size_t)stats_get(pending);
+	}
+	json_object_set_new(out, "pending", json_integer((json_int_t)count));
+	json_object_set_new(out, "oldest_pending_s", json_real(oldest));
+	json_decref(list);
+}
+
+static json_t *volume_json(struct core *core, struct volume *v)
+{
+	char uuid[OFS_OID_HEX_BYTES];
+	json_t *o = json_object();
+
+	rings_drain(v->rings);
+	ofs_oid_hex(&v->uuid, uuid);
+	json_object_set_new(o, "name", json_string(v->name));
+	json_object_set_new(o, "state", json_string(volume_state_name(v->state)));
+	json_object_set_new(o, "why", admin_string(v->state_why));
+	json_object_set_new(o, "store", admin_string(v->store->where));
+	json_object_set_new(o, "kind", admin_string(v->store->ops->name));
+	json_object_set_new(o, "prefix", admin_string(v->prefix));
+	json_object_set_new(o, "fence", caps_json(&v->store->caps));
+	json_object_set_new(o, "uuid",
+			ofs_oid_is_none(&v->uuid) ? json_null() : json_string(uuid));
+	json_object_set_new(o, "node", json_string(v->node_id));
+	json_object_set_new(o, "mirror", json_sprintf("%s/tree", v->path));
+	json_object_set_new(o, "record_xattr", json_string(v->rio.xattr));
+	json_object_set_new(o, "sessions", json_integer(server_sessions(core, v)));
+	json_object_set_new(o, "rows", json_integer((json_int_t)index_count(v->index)));
+	json_object_set_new(
+			o, "log_queued", json_integer((json_int_t)metalog_queued(v->metalog)));
+	json_object_set_new(o, "capacity_bytes",
+			json_integer((json_int_t)atomic_load(&v->shm->capacity_bytes)));
+	json_object_set_new(o, "used_bytes",
+			json_integer((json_int_t)atomic_load(&v->shm->used_bytes)));
+	pending_sum(core, v, o);
+	return o;
+}
+
+static json_t *counters_json(void)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < stats_row_count; i++) {
+		json_object_set_new(o, stats_rows[i].name,
+				json_integer((json_int_t)atomic_load_explicit(
+						stats_rows[i].cell, memory_order_relaxed)));
+	}
+	return o;
+}
+
+void admin_status(struct admin_cmd *c)
+{
+	struct core *core = c->core;
+	json_t *volumes = json_array(), *o;
+
+	if (c->argc > 0) {
+		json_decref(volumes);
+		admin_answer(c, -EINVAL, NULL, "status takes no arguments");
+		return;
+	}
+	for (unsigned i = 0; i < core->volume_count; i++) {
+		if (c->v == NULL || c->v == core->volumes[i]) {
+			json_array_append_new(volumes, volume_json(core, core->volumes[i]));
+		}
+	}
+	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:o, s:o}", "version", OFS_VERSION, "pid",
+			(int)getpid(), "uptime_s",
+			(double)(clock_now_ns(core->clock) - core->start_ns) / 1e9, "node",
+			core->node_id, "log_level", level_names[log_get_level()], "configuration",
+			core->conf->path, "volumes", volumes, "counters", counters_json());
+	admin_answer(c, o != NULL ? 0 : -ENOMEM, o, NULL);
+}
+
+static bool pending_is_below(const json_t *item, const char *path)
+{
+	const char *p = json_string_value(json_object_get(item, "path"));
+	size_t len = strlen(path);
+
+	if (strcmp(path, ".") == 0) {
+		return true;
+	}
+	return p != NULL && strncmp(p, path, len) == 0 && (p[len] == '\0' || p[len] == '/');
+}
+
+void admin_pending(struct admin_cmd *c)
+{
+	struct core *core = c->core;
+	json_t *all = json_array();
+
+	for (unsigned n = 0; n < core->volume_count; n++) {
+		struct volume *v = core->volumes[n];
+		json_t *list, *item;
+		size_t i;
+
+		if (c->v != NULL && c->v != v) {
+			continue;
+		}
+		rings_drain(v->rings);
+		list = reconcile_pending(v->reconcile, ADMIN_PENDING_MAX);
+		json_array_foreach(list, i, item)
+		{
+			if (c->path == NULL || pending_is_below(item, c->path)) {
+				json_object_set_new(item, "volume", json_string(v->name));
+				json_array_append(all, item);
+			}
+		}
+		json_decref(list);
+	}
+	admin_answer(c, 0, json_pack("{s:o}", "pending", all), NULL);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * objectfs.conf: INI in Samba's manner, [global] and one [volume NAME] for each volume. Fields and
+ * their meaning: conf_table.h; units are in the fields' names; a string that is unset is NULL.
+ */
+#ifndef OFS_BASE_CONF_H
+#define OFS_BASE_CONF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <talloc.h>
+#include "conf_table.h"
+#include "log.h"
+
+#define CONF_PATH_DEFAULT "/etc/objectfs/objectfs.conf"
+#define CONF_VOLUME_NAME_MAX_BYTES 64u
+
+enum conf_store { CONF_STORE_DIR, CONF_STORE_S3 };
+enum conf_addressing { CONF_ADDR_AUTO, CONF_ADDR_PATH, CONF_ADDR_VIRTUAL }; /* as OBJ_ADDR_* */
+enum conf_xattr { CONF_XATTR_AUTO, CONF_XATTR_SECURITY, CONF_XATTR_USER };
+
+#define CONF_CTYPE_STR const char *
+#define CONF_CTYPE_PATH const char *
+#define CONF_CTYPE_BOOL bool
+#define CONF_CTYPE_COUNT unsigned
+#define CONF_CTYPE_SIZE int64_t
+#define CONF_CTYPE_DURATION int64_t
+#define CONF_CTYPE_LEVEL enum log_level
+#define CONF_CTYPE_STORE enum conf_store
+#define CONF_CTYPE_ADDRESSING enum conf_addressing
+#define CONF_CTYPE_XATTR enum conf_xattr
+#define CONF_FIELD(type, field, key, def, min, max, flags, help) CONF_CTYPE_##type field;
+
+struct conf_global {
+	CONF_GLOBAL_TABLE(CONF_FIELD)
+};
+struct conf_volume {
+	const char *name; /* [A-Za-z0-9._-]{1,64}, not beginning with a dot */
+	unsigned line;    /* of its section, for messages */
+	CONF_VOLUME_TABLE(CONF_FIELD)
+};
+#undef CONF_FIELD
+
+struct conf { /* talloc; all strings are children */
+	const char *path;
+	struct conf_global global;
+	struct conf_volume *volumes;
+	unsigned volume_count; /* at least 1 */
+};
+
+/*
+ * Read, check and normalise. 0 and *conf (child of ctx); else -errno, and *error (child of ctx):
+ * "FILE:LINE: key: reason", never with the value of a secret. -EINVAL: the content is refused;
+ * -EACCES also: secrets in a file that everyone may read.
+ */
+int conf_load(TALLOC_CTX *ctx, const char *path, struct conf **conf, char **error);
+/* The same from a stream, `path` for messages only; the rights of the file are not checked. */
+int conf_load_stream(
+		TALLOC_CTX *ctx, FILE *stream, const char *path, struct conf **conf, char **error);
+/* NULL: no such volume. */
+const struct conf_volume *conf_volume_find(const struct conf *conf, const char *name);
+
+enum conf_type {
+	CONF_STR,
+	CONF_PATH,
+	CONF_BOOL,
+	CONF_COUNT,
+	CONF_SIZE,
+	CONF_DURATION,
+	CONF_LEVEL,
+	CONF_STORE,
+	CONF_ADDRESSING,
+	CONF_XATTR
+};
+#define CONF_REQUIRED 1u
+#define CONF_SECRET 2u
+#define CONF_S3_ONLY 4u
+#define CONF_DIR_ONLY 8u
+
+struct conf_option { /* a row of conf_table.h */
+	const char *section; /* "global", "volume" */
+	const char *key;
+	enum conf_type type;
+	const char *def; /* NULL: unset */
+	int64_t min, max;
+	unsigned flags;
+	const char *help;
+	size_t offset; /* in struct conf_global or conf_volume */
+};
+extern const struct conf_option conf_options[];
+extern const unsigned conf_option_count;
+/* Words an enumeration knows, NULL-terminated, index = value; NULL: not an enumeration. */
+const char *const *conf_type_words(enum conf_type type);
+
+#endif

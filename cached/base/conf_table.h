@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Every option of objectfs.conf, once: O(type, field, key, default, min, max, flags, help).
+ * Structs, parsing, `--check-config` messages and the manual come from here.
+ *
+ * Types: STR text, PATH absolute path (min and max: of the length in bytes), BOOL, COUNT, SIZE
+ * (K M G T), DURATION (ms s m h d, plain: seconds; min and max in ns), and the enumerations LEVEL,
+ * STORE, ADDRESSING, XATTR of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
+ */
+#ifndef OFS_BASE_CONF_TABLE_H
+#define OFS_BASE_CONF_TABLE_H
+
+#define CONF_MS 1000000LL
+#define CONF_S (1000LL * CONF_MS)
+#define CONF_DAY (86400LL * CONF_S)
+#define CONF_KIB 1024LL
+#define CONF_MIB (1024LL * CONF_KIB)
+#define CONF_GIB (1024LL * CONF_MIB)
+#define CONF_TIB (1024LL * CONF_GIB)
+
+/* The socket's limit is that of sockaddr_un. */
+#define CONF_GLOBAL_TABLE(O)                                                                       \
+	O(PATH, socket, "socket", "/run/objectfs/cached.sock", 2, 107, 0,                          \
+		"Unix socket the module and objectfsctl connect to")                               \
+	O(PATH, run_directory, "run directory", "/run/objectfs", 2, 1024, 0,                       \
+		"directory for rings and shared memory; lost at a reboot")                         \
+	O(PATH, cache_directory, "cache directory", "/var/cache/objectfs", 2, 1024, 0,             \
+		"directory that holds the mirror of every volume")                                 \
+	O(LEVEL, log_level, "log level", "notice", 0, 0, 0, "least severe level that is logged")   \
+	O(PATH, log_file, "log file", NULL, 2, 1024, 0, "log file; standard error if unset")       \
+	O(COUNT, workers, "workers", "8", 2, 64, 0, "threads for work on the local disk")          \
+	O(STR, group, "group", NULL, 1, 64, 0, "group that may use objectfsctl; root only if unset")
+
+#define CONF_VOLUME_TABLE(O)                                                                       \
+	O(STORE, store, "store", NULL, 0, 0, CONF_REQUIRED, "kind of object store")                \
+	O(PATH, directory, "directory", NULL, 2, 1024, CONF_DIR_ONLY,                              \
+		"directory that holds the objects")                                                \
+	O(STR, bucket, "bucket", NULL, 3, 255, CONF_S3_ONLY, "bucket that holds the objects")      \
+	O(STR, prefix, "prefix", "", 0, 512, 0,                                                    \
+		"what every key begins with; a slash is added at the end")                         \
+	O(STR, endpoint, "endpoint", NULL, 8, 512, CONF_S3_ONLY,                                   \
+		"http:// or https:// address of the store; AWS's of the region if unset")          \
+	O(STR, region, "region", "us-east-1", 1, 64, CONF_S3_ONLY, "region requests are signed for") \
+	O(ADDRESSING, addressing, "addressing", "auto", 0, 0, CONF_S3_ONLY,                        \
+		"where the bucket's name goes: into the path or the host name")                    \
+	O(PATH, ca_file, "ca file", NULL, 2, 1024, CONF_S3_ONLY,                                   \
+		"certificates (PEM) the endpoint's is checked against; the system's if unset")     \
+	O(STR, access_key, "access key", NULL, 1, 256, CONF_S3_ONLY, "access key id")              \
+	O(STR, secret_key, "secret key", NULL, 1, 256, CONF_S3_ONLY | CONF_SECRET,                 \
+		"secret access key; the file must not be readable by everyone")                    \
+	O(STR, session_token, "session token", NULL, 1, 4096, CONF_S3_ONLY | CONF_SECRET,          \
+		"token that goes with temporary keys")                                             \
+	O(STR, profile, "profile", NULL, 1, 128, CONF_S3_ONLY, "profile in the credentials file")  \
+	O(PATH, credentials_file, "credentials file", NULL, 2, 1024, CONF_S3_ONLY,                 \
+		"credentials file in AWS's format; ~/.aws/credentials if unset")                   \
+	O(XATTR, record_xattr, "record xattr", "auto", 0, 0, 0,                                    \
+		"namespace of the inode records; user where security is not allowed")              \
+	O(SIZE, capacity_bytes, "capacity", "1T", CONF_MIB, INT64_MAX, 0,                          \
+		"size of the share that clients are told")                                         \
+	O(DURATION, settle_time_ns, "settle time", "5s", 0, CONF_DAY, 0,                           \
+		"quiet time after the last change before a file is sent")                          \
+	O(DURATION, settle_limit_ns, "settle limit", "60s", 0, 7 * CONF_DAY, 0,                    \
+		"longest time a file that keeps changing waits")                                   \
+	O(DURATION, listing_age_ns, "listing age", "15m", 0, 3650 * CONF_DAY, 0,                   \
+		"age at which a directory is listed anew; 0: never")                               \
+	O(SIZE, part_size_bytes, "part size", "8M", 5 * CONF_MIB, 5 * CONF_GIB, 0,                 \
+		"size of the parts of a large upload; grows for files beyond 10,000 parts")        \
+	O(COUNT, parallel_uploads, "parallel uploads", "8", 1, 256, 0,                             \
+		"objects and parts sent at the same time")                                         \
+	O(COUNT, parallel_fetches, "parallel fetches", "16", 1, 256, 0,                            \
+		"ranges fetched at the same time")                                                 \
+	O(COUNT, connections, "connections", "32", 1, 1024, CONF_S3_ONLY,                          \
+		"connections to the store")                                                        \
+	O(COUNT, retries, "retries", "5", 1, 100, CONF_S3_ONLY,                                    \
+		"how often a failed request is sent again")                                        \
+	O(DURATION, request_timeout_ns, "request timeout", "30s", CONF_S, CONF_DAY, CONF_S3_ONLY,  \
+		"a request that moves no byte for so long has failed")                             \
+	O(BOOL, accept_removals, "accept removals", "no", 0, 0, 0,                                 \
+		"remove locally what is gone from the bucket, however much it is")                 \
+	O(DURATION, log_flush_ns, "log flush", "60s", 0, CONF_DAY, 0,                              \
+		"how long a metadata change may wait in memory before it is written to the store")
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Every counter and gauge of the daemon, once: S(name, kind, unit, help).
+ * The struct, `objectfsctl status --json` and later the metrics page and the manual come from here.
+ */
+#define OFS_STATS_TABLE(S)                                                                         \
+	S(sessions, GAUGE, count, "module connections now")                                        \
+	S(messages, COUNTER, count, "requests read from sockets, HELLO included")                  \
+	S(bad_frames, COUNTER, count, "connections ended for a malformed frame")                   \
+	S(hints, COUNTER, count, "hints read from rings")                                          \
+	S(hints_bad, COUNTER, count, "damaged hints skipped")                                      \
+	S(hints_lost, COUNTER, count, "hints that modules could not place")                        \
+	S(lookups, COUNTER, count, "names asked for in unlisted directories")                      \
+	S(listings, COUNTER, count, "directories listed from S3")                                  \
+	S(stubs_made, COUNTER, count, "stubs made in the mirror")                                  \
+	S(recalls, COUNTER, count, "files opened for recall")                                      \
+	S(recall_bytes, COUNTER, bytes, "bytes fetched from S3 into files")                        \
+	S(recall_failures, COUNTER, count, "extents that could not be fetched")                    \
+	S(recalls_whole, COUNTER, count, "files made resident")                                    \
+	S(uploads, COUNTER, count, "objects written by PUT or multipart")                          \
+	S(upload_bytes, COUNTER, bytes, "bytes of file content sent to S3")                        \
+	S(upload_broken, COUNTER, count, "uploads given up because the file was opened for writing") \
+	S(upload_failures, COUNTER, count, "uploads that failed and will be retried")              \
+	S(copies, COUNTER, count, "server-side copies")                                            \
+	S(deletes, COUNTER, count, "objects deleted")                                              \
+	S(log_entries, COUNTER, count, "metadata changes written to the node's log")               \
+	S(log_segments, COUNTER, count, "log segments written")                                    \
+	S(conflicts, COUNTER, count, "conflict copies made")                                       \
+	S(renames_dir, COUNTER, count, "directory renames completed in S3")                        \
+	S(remote_changes, COUNTER, count, "changes found in the bucket and applied")               \
+	S(removals_held, GAUGE, count, "removals held back by the brake")                          \
+	S(dirs_scanned, COUNTER, count, "directories scanned after an unclean stop")               \
+	S(pending, GAUGE, count, "names and files not yet in agreement with S3")                   \
+	S(disk_jobs, COUNTER, count, "disk jobs run")                                              \
+	S(s3_get, COUNTER, count, "GET requests for objects")                                      \
+	S(s3_head, COUNTER, count, "HEAD requests")                                                \
+	S(s3_list, COUNTER, count, "LIST requests")                                                \
+	S(s3_put, COUNTER, count, "PUT requests, parts included")                                  \
+	S(s3_copy, COUNTER, count, "COPY requests")                                                \
+	S(s3_delete, COUNTER, count, "DELETE requests")                                            \
+	S(s3_other, COUNTER, count, "other requests to the store")                                 \
+	S(s3_retries, COUNTER, count, "requests sent again")                                       \
+	S(s3_errors, COUNTER, count, "requests that finally failed")                               \
+	S(s3_bytes_in, COUNTER, bytes, "object bytes received")                                    \
+	S(s3_bytes_out, COUNTER, bytes, "object bytes sent")

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: leave the process no right it does not need.
+ * Way: main calls it before threads start (capabilities are per thread and inherited).
+ * Thread: main. Owns: nothing.
+ * Holds: what is kept is the intersection of the list and what we had; in a container that lacks
+ * some of them nothing fails here, the rooms that need them say so themselves.
+ */
+#include <errno.h>
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "core.h"
+#include "../base/log.h"
+
+static const int kept[] = {CAP_LEASE, CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_CHOWN,
+		CAP_DAC_OVERRIDE, CAP_SETUID, CAP_SETGID, CAP_FSETID};
+
+void privs_drop(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+	uint32_t keep[2] = {0, 0};
+
+	if (geteuid() != 0) {
+		return;
+	}
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+		keep[CAP_TO_INDEX(kept[i])] |= CAP_TO_MASK(kept[i]);
+	}
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+		if (cap >= 64 || (keep[CAP_TO_INDEX(cap)] & CAP_TO_MASK(cap)) == 0) {
+			/* Without CAP_SETPCAP this fails; then the capset below must do. */
+			(void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+		}
+	}
+	if (syscall(SYS_capget, &head, data) != 0) {
+		log_warning("core", "capabilities cannot be read: %s", strerror(errno));
+		return;
+	}
+	for (int i = 0; i < 2; i++) {
+		data[i].permitted &= keep[i];
+		data[i].effective = data[i].permitted;
+		data[i].inheritable = 0;
+	}
+	if (syscall(SYS_capset, &head, data) != 0) {
+		log_warning("core", "capabilities cannot be dropped: %s", strerror(errno));
+	}
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+void privs_raise_limits(void)
+{
+	struct rlimit lim = {.rlim_cur = 1u << 20, .rlim_max = 1u << 20};
+
+	/* More than the hard limit needs CAP_SYS_RESOURCE; else as far as it goes. */
+	if (setrlimit(RLIMIT_NOFILE, &lim) == 0) {
+		return;
+	}
+	if (getrlimit(RLIMIT_NOFILE, &lim) != 0) {
+		return;
+	}
+	lim.rlim_cur = lim.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &lim) != 0) {
+		log_warning("core", "the limit of open files stays: %s", strerror(errno));
+	}
+}

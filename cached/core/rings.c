@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: read the hint rings of a volume's modules, and clear away those whose writer is gone.
+ * Way: doorbell or timer (volume.c) -> rings_drain -> reconcile_hint.
+ * Thread: core; pread of files in /run (memory), which does not block.
+ * Owns: the ring files and one descriptor of each.
+ * Holds: (1) what a ring says is checked: a damaged slot costs a rescan of marked directories, never
+ * more. (2) A ring goes only after its writer is dead and every hint in it was read. (3) The
+ * daemon's descriptor is never the module's open file: the writer's lock dies with the module.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "rings.h"
+#include "volume.h"
+#include "../base/log.h"
+#include "../base/stats.h"
+#include "../reconcile/reconcile.h"
+#include "shared/ring.h"
+
+#define REAP_EVERY_NS (1 * NS_PER_S)
+#define UNUSED_AGE_NS (600 * NS_PER_S)
+
+struct ring {
+	struct ring *next, **prev;
+	struct rings *rs;
+	char name[64];
+	int fd;
+	uint64_t tail, lost;
+	int64_t born_ns;
+	bool used;   /* a writer was seen: lock, pid or hint */
+	bool broken; /* the file is not a ring any more: given up */
+};
+
+struct rings {
+	struct volume *v;
+	int dirfd;
+	struct ring *list;
+	int64_t reap_ns;
+	bool rescan; /* wanted; told to reconcile at the end of a drain */
+};
+
+static int ring_free(struct ring *r)
+{
+	*r->prev = r->next;
+	if (r->next != NULL) {
+		r->next->prev = r->prev;
+	}
+	close(r->fd);
+	return 0;
+}
+
+static struct ring *ring_new(struct rings *rs, const char *name, int fd)
+{
+	struct ring *r = talloc_zero(rs, struct ring);
+
+	if (r == NULL) {
+		close(fd);
+		return NULL;
+	}
+	r->rs = rs;
+	r->fd = fd;
+	r->born_ns = clock_now_ns(rs->v->clock);
+	snprintf(r->name, sizeof(r->name), "%s", name);
+	r->next = rs->list;
+	r->prev = &rs->list;
+	if (r->next != NULL) {
+		r->next->prev = &r->next;
+	}
+	rs->list = r;
+	talloc_set_destructor(r, ring_free);
+	return r;
+}
+
+/* A ring that a former daemon left. */
+static void ring_adopt(struct rings *rs, const char *name)
+{
+	int fd = openat(rs->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct ofs_ring_head head;
+	struct ring *r;
+	uint64_t first, last;
+	int ret;
+
+	if (fd < 0) {
+		log_warning("core", "ring %s of volume %s: %s", name, rs->v->name, strerror(errno));
+		return;
+	}
+	ret = ofs_ring_read_head(fd, &head);
+	if (ret != 0) {
+		log_warning("core", "ring %s of volume %s is damaged and is removed", name,
+				rs->v->name);
+		(void)unlinkat(rs->dirfd, name, 0);
+		close(fd);
+		rs->rescan = true;
+		return;
+	}
+	r = ring_new(rs, name, fd);
+	if (r == NULL) {
+		return;
+	}
+	r->used = true;
+	first = atomic_load(&head.tail);
+	last = atomic_load(&head.head);
+	if (first > last || last - first > OFS_RING_SLOTS) {
+		log_warning("core", "ring %s of volume %s has an impossible tail", name, rs->v->name);
+		first = last > OFS_RING_SLOTS ? last - OFS_RING_SLOTS : 0;
+		rs->rescan = true;
+	}
+	r->tail = first;
+}
+
+static bool is_ring_name(const char *name)
+{
+	size_t len = strlen(name);
+
+	return len > 5 && len < sizeof(((struct ring *)0)->name) &&
+	       strcmp(name + len - 5, ".ring") == 0;
+}
+
+static int rings_free(struct rings *rs)
+{
+	while (rs->list != NULL) {
+		talloc_free(rs->list);
+	}
+	if (rs->dirfd >= 0) {
+		close(rs->dirfd);
+	}
+	return 0;
+}
+
+struct rings *rings_new(TALLOC_CTX *ctx, struct volume *v, const char *run_directory)
+{
+	struct rings *rs = talloc_zero(ctx, struct rings);
+	struct dirent *e;
+	char *path;
+	DIR *dir;
+	int fd;
+
+	if (rs == NULL) {
+		return NULL;
+	}
+	rs->v = v;
+	rs->dirfd = -1;
+	talloc_set_destructor(rs, rings_free);
+	path = talloc_asprintf(rs, "%s/%s.rings", run_directory, v->name);
+	if (path == NULL) {
+		talloc_free(rs);
+		return NULL;
+	}
+	if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+		log_error("core", "%s: %s", path, strerror(errno));
+		talloc_free(rs);
+		return NULL;
+	}
+	rs->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	fd = rs->dirfd < 0 ? -1 : fcntl(rs->dirfd, F_DUPFD_CLOEXEC, 0);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (dir == NULL) {
+		log_error("core", "%s: %s", path, strerror(errno));
+		if (fd >= 0) {
+			close(fd);
+		}
+		talloc_free(rs);
+		return NULL;
+	}
+	while ((e = readdir(dir)) != NULL) {
+		if (is_ring_name(e->d_name)) {
+			ring_adopt(rs, e->d_name);
+		}
+	}
+	closedir(dir);
+	talloc_free(path);
+	return rs;
+}
+
+int rings_add(struct rings *rs)
+{
+	uint8_t random[12];
+	char name[64];
+	size_t n = 0;
+	int fd, own;
+
+	clock_random(rs->v->clock, random, sizeof(random));
+	for (size_t i = 0; i < sizeof(random); i++) {
+		n += (size_t)snprintf(name + n, sizeof(name) - n, "%02x", random[i]);
+	}
+	snprintf(name + n, sizeof(name) - n, ".ring");
+	fd = ofs_ring_create(rs->dirfd, name);
+	if (fd < 0) {
+		return fd;
+	}
+	own = openat(rs->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (own < 0) {
+		int ret = -errno;
+
+		close(fd);
+		(void)unlinkat(rs->dirfd, name, 0);
+		return ret;
+	}
+	if (ring_new(rs, name, own) == NULL) {
+		close(fd);
+		(void)unlinkat(rs->dirfd, name, 0);
+		return -ENOMEM;
+	}
+	return fd;
+}
+
+static unsigned ring_drain(struct ring *r, bool writer_dead)
+{
+	struct rings *rs = r->rs;
+	struct ofs_ring_head head;
+	struct ofs_hint hint;
+	uint64_t last, lost, from = r->tail;
+	unsigned count = 0;
+	int ret;
+
+	if (r->broken) {
+		return 0;
+	}
+	if (ofs_ring_read_head(r->fd, &head) != 0) {
+		log_warning("core", "ring %s of volume %s is damaged and is given up", r->name,
+				rs->v->name);
+		stats_add(hints_bad, 1);
+		rs->rescan = true;
+		r->broken = true;
+		return 0;
+	}
+	last = atomic_load(&head.head);
+	lost = atomic_load(&head.lost);
+	if (head.writer_pid != 0 || last > 0) {
+		r->used = true;
+	}
+	if (r->tail > last || last - r->tail > OFS_RING_SLOTS) {
+		/* Nobody writes past the tail: the head is not to be believed. */
+		stats_add(hints_bad, 1);
+		rs->rescan = true;
+		r->tail = last;
+	}
+	/* A writer killed at the wrong moment leaves one whole hint beyond its head. */
+	while (r->tail < last || writer_dead) {
+		ret = ofs_ring_read(r->fd, r->tail + 1, &hint);
+		if (r->tail >= last && ret != 1) {
+			break;
+		}
+		r->tail++;
+		if (ret == 1) {
+			count++;
+			reconcile_hint(rs->v->reconcile, &hint);
+		} else {
+			stats_add(hints_bad, 1);
+			rs->rescan = true;
+		}
+	}
+	if (r->tail != from) {
+		(void)ofs_ring_set_tail(r->fd, r->tail);
+	}
+	if (lost > r->lost) {
+		stats_add(hints_lost, (int64_t)(lost - r->lost));
+		rs->rescan = true;
+	}
+	r->lost = lost;
+	return count;
+}
+
+static bool ring_is_dead(struct ring *r)
+{
+	if (!ofs_ring_writer_dead(r->fd)) {
+		r->used = true;
+		return false;
+	}
+	/* Handed over but not yet mapped by its module: it looks dead for a moment. */
+	return r->used || clock_now_ns(r->rs->v->clock) - r->born_ns > UNUSED_AGE_NS;
+}
+
+static unsigned rings_reap(struct rings *rs)
+{
+	struct ring *r, *next;
+	unsigned count = 0;
+
+	for (r = rs->list; r != NULL; r = next) {
+		next = r->next;
+		if (!r->broken && !ring_is_dead(r)) {
+			continue;
+		}
+		count += ring_drain(r, true);
+		if (unlinkat(rs->dirfd, r->name, 0) != 0 && errno != ENOENT) {
+			log_warning("core", "ring %s of volume %s: %s", r->name, rs->v->name,
+					strerror(errno));
+		}
+		talloc_free(r);
+	}
+	return count;
+}
+
+unsigned rings_drain(struct rings *rs)
+{
+	int64_t now = clock_now_ns(rs->v->clock);
+	unsigned count = 0;
+
+	for (struct ring *r = rs->list; r != NULL; r = r->next) {
+		count += ring_drain(r, false);
+	}
+	if (now >= rs->reap_ns) {
+		rs->reap_ns = now + REAP_EVERY_NS;
+		count += rings_reap(rs);
+	}
+	if (count > 0) {
+		stats_add(hints, count);
+	}
+	if (rs->rescan) {
+		rs->rescan = false;
+		log_warning("core", "volume %s: hints were lost or damaged, marked directories are "
+				    "looked at again",
+				rs->v->name);
+		reconcile_rescan(rs->v->reconcile);
+	}
+	return count;
+}
+
+bool rings_inflight(struct rings *rs, uint32_t stripe)
+{
+	for (struct ring *r = rs->list; r != NULL; r = r->next) {
+		struct ofs_ring_head head;
+
+		if (ofs_ring_read_head(r->fd, &head) != 0) {
+			continue;
+		}
+		if (atomic_load(&head.inflight[0]) != stripe + 1 &&
+				atomic_load(&head.inflight[1]) != stripe + 1) {
+			continue;
+		}
+		if (!ofs_ring_writer_dead(r->fd)) {
+			return true;
+		}
+	}
+	return false;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The daemon's side of all hint rings of a volume: adopt, read, retire. Core thread only. */
+#ifndef OFS_CORE_RINGS_H
+#define OFS_CORE_RINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <talloc.h>
+
+struct volume;
+struct rings;
+
+/* Opens <run directory>/<volume>.rings/ and adopts what a former daemon left there. */
+struct rings *rings_new(TALLOC_CTX *ctx, struct volume *v, const char *run_directory);
+/* A new ring for a session; the descriptor for the module, or -errno. The ring lives until its
+ * writer is dead and its hints are read, then its file is removed. */
+int rings_add(struct rings *rs);
+/* Read every hint written so far into reconcile_hint. Returns how many. */
+unsigned rings_drain(struct rings *rs);
+/* Has any live module a change under way in a directory of this stripe (shm.h)? */
+bool rings_inflight(struct rings *rs, uint32_t stripe);
+
+#endif

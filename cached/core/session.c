@@ -1,0 +1,800 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: connections and frames: who speaks, is the frame whole, may they send it, back goes the
+ * answer.
+ * Way: smbd's module and objectfsctl -> here -> dispatch.c; replies come back by request.
+ * Thread: core; sockets are non-blocking.
+ * Owns: the listening socket, every connection, its buffers, received descriptors until a request
+ * takes them, requests until answered.
+ * Holds: (1) a bad frame ends its connection and nothing else. (2) A peer that does not read its
+ * answers is not read from. (3) Descriptors pair with frames in order: the kernel ends a recvmsg at
+ * the data they came with, and each message has a fixed number of them.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "session.h"
+#include "../base/log.h"
+#include "../base/stats.h"
+#include "../recall/recall.h"
+
+#define READ_CHUNK_BYTES 65536u
+#define READS_AT_ONCE 8
+#define IN_FLIGHT_MAX 256u
+#define OUT_PAUSE_BYTES (1u << 20)
+#define REPLY_BYTES 4096u
+#define MESSAGE_MAX_BYTES 2000
+
+struct outgoing {
+	struct outgoing *next;
+	uint8_t *frame;
+	size_t len, sent;
+	int fds[OFS_WIRE_FDS_MAX];
+	unsigned fd_count;
+};
+
+struct session {
+	struct session *next, **prev;
+	struct core *core;
+	uint64_t id;
+	int fd;
+	struct tevent_fd *fde;
+	struct tevent_immediate *later;
+	bool root, admin, dead;
+	bool closing; /* once the answers are out */
+	pid_t pid;
+	uid_t uid;
+	struct volume *v; /* NULL: no HELLO yet */
+	/* in */
+	uint8_t *in;
+	size_t in_len, in_cap;
+	int fds[OFS_WIRE_FDS_MAX];
+	int fd_count;
+	struct request *requests;
+	unsigned in_flight;
+	/* out */
+	struct outgoing *out, **out_tail;
+	size_t out_bytes;
+	/* recalls */
+	uint64_t *opens;
+	size_t open_count, open_cap;
+};
+
+struct server {
+	struct core *core;
+	int fd;
+	struct tevent_fd *fde;
+	struct session *sessions;
+	uint64_t next_id;
+	bool has_group;
+	gid_t group;
+};
+
+static void session_process(struct session *s);
+
+/* ---- the end of a connection ---- */
+
+static void outgoing_free(struct outgoing *o)
+{
+	for (unsigned i = 0; i < o->fd_count; i++) {
+		close(o->fds[i]);
+	}
+	free(o->frame);
+	free(o);
+}
+
+/* Not before: a dispatch further up may still read the frame. */
+static int session_destroy(struct session *s)
+{
+	free(s->in);
+	return 0;
+}
+
+static void session_free_later(
+		struct tevent_context *ev, struct tevent_immediate *im, void *private_data)
+{
+	(void)ev;
+	(void)im;
+	talloc_free(private_data);
+}
+
+/* Everything but the memory goes now; callers further up the stack still look at `dead`. */
+static void session_end(struct session *s, const char *why)
+{
+	struct outgoing *o;
+
+	if (s->dead) {
+		return;
+	}
+	s->dead = true;
+	log_line(s->v != NULL ? LOG_LVL_INFO : LOG_LVL_DEBUG, "core", 0,
+			"session %llu (process %ld) ended: %s", (unsigned long long)s->id,
+			(long)s->pid, why);
+	if (s->v != NULL) {
+		stats_add(sessions, -1);
+	}
+	TALLOC_FREE(s->fde);
+	close(s->fd);
+	while (s->requests != NULL) {
+		struct request *req = s->requests;
+
+		s->requests = req->next;
+		req->session = NULL;
+		req->next = NULL;
+		req->prev = NULL;
+	}
+	for (size_t i = 0; i < s->open_count; i++) {
+		recall_release(s->v->recalls, s->opens[i]);
+	}
+	s->open_count = 0;
+	while ((o = s->out) != NULL) {
+		s->out = o->next;
+		outgoing_free(o);
+	}
+	while (s->fd_count > 0) {
+		close(s->fds[--s->fd_count]);
+	}
+	*s->prev = s->next;
+	if (s->next != NULL) {
+		s->next->prev = s->prev;
+	}
+	tevent_schedule_immediate(s->later, s->core->ev, session_free_later, s);
+}
+
+static void session_bad(struct session *s, const char *why)
+{
+	stats_add(bad_frames, 1);
+	log_warning("core", "session %llu (process %ld): malformed frame, connection closed: %s",
+			(unsigned long long)s->id, (long)s->pid, why);
+	session_end(s, "malformed frame");
+}
+
+/* ---- out ---- */
+
+static bool session_is_paused(const struct session *s)
+{
+	return s->in_flight >= IN_FLIGHT_MAX || s->out_bytes >= OUT_PAUSE_BYTES || s->closing;
+}
+
+static void session_flags(struct session *s)
+{
+	uint16_t flags = 0;
+
+	if (!session_is_paused(s)) {
+		flags |= TEVENT_FD_READ;
+	}
+	if (s->out != NULL) {
+		flags |= TEVENT_FD_WRITE;
+	}
+	tevent_fd_set_flags(s->fde, flags);
+}
+
+static void session_resume(struct tevent_context *ev, struct tevent_immediate *im, void *arg)
+{
+	struct session *s = arg;
+
+	(void)ev;
+	(void)im;
+	session_process(s);
+}
+
+static void session_flush(struct session *s)
+{
+	bool was_paused = session_is_paused(s);
+	struct outgoing *o;
+
+	while ((o = s->out) != NULL) {
+		ssize_t n = ofs_wire_send(s->fd, o->frame + o->sent, o->len - o->sent, o->fds,
+				o->sent == 0 ? (int)o->fd_count : 0);
+
+		if (n == -EAGAIN) {
+			break;
+		}
+		if (n < 0) {
+			session_end(s, strerror((int)-n));
+			return;
+		}
+		o->sent += (size_t)n;
+		if (o->sent < o->len) {
+			continue;
+		}
+		s->out = o->next;
+		if (s->out == NULL) {
+			s->out_tail = &s->out;
+		}
+		s->out_bytes -= o->len;
+		outgoing_free(o);
+	}
+	if (s->closing && s->out == NULL) {
+		session_end(s, "closed by us");
+		return;
+	}
+	session_flags(s);
+	if (was_paused && !session_is_paused(s)) {
+		tevent_schedule_immediate(s->later, s->core->ev, session_resume, s);
+	}
+}
+
+static void session_send(struct session *s, uint8_t *frame, size_t len, const int *fds,
+		unsigned fd_count)
+{
+	struct outgoing *o = calloc(1, sizeof(*o));
+
+	if (o == NULL) {
+		for (unsigned i = 0; i < fd_count; i++) {
+			close(fds[i]);
+		}
+		free(frame);
+		session_end(s, "out of memory");
+		return;
+	}
+	o->frame = frame;
+	o->len = len;
+	o->fd_count = fd_count;
+	if (fd_count > 0) {
+		memcpy(o->fds, fds, fd_count * sizeof(*fds));
+	}
+	*s->out_tail = o;
+	s->out_tail = &o->next;
+	s->out_bytes += len;
+	session_flush(s);
+}
+
+/* ---- requests ---- */
+
+void request_free(struct request *req)
+{
+	struct session *s = req->session;
+
+	if (req->fd >= 0) {
+		close(req->fd);
+	}
+	if (s != NULL) {
+		*req->prev = req->next;
+		if (req->next != NULL) {
+			req->next->prev = req->prev;
+		}
+		s->in_flight--;
+		if (s->in_flight == IN_FLIGHT_MAX - 1 && !session_is_paused(s)) {
+			session_flags(s);
+			tevent_schedule_immediate(s->later, s->core->ev, session_resume, s);
+		}
+	}
+	talloc_free(req);
+}
+
+void request_reply_frame(struct request *req, uint8_t *frame, ssize_t len, const int *fds,
+		unsigned fd_count)
+{
+	struct session *s = req->session;
+	bool send = s != NULL && frame != NULL && len > 0;
+
+	if (!send) {
+		for (unsigned i = 0; i < fd_count; i++) {
+			close(fds[i]);
+		}
+		free(frame);
+	}
+	request_free(req);
+	if (send) {
+		session_send(s, frame, (size_t)len, fds, fd_count);
+	} else if (s != NULL) {
+		session_end(s, "an answer could not be made");
+	}
+}
+
+/* A reply of which only status and message say anything. */
+static ssize_t reply_encode(uint16_t op, uint8_t *buf, size_t cap, uint64_t id, int status,
+		const char *message)
+{
+	switch (op) {
+#define REPLY_CASE(NAME, name, number, req_fds, rep_fds, who)                                      \
+	case number: {                                                                             \
+		struct ofs_##name##_rep rep = {.status = status, .message = message};              \
+		return ofs_wire_encode_##name##_rep(buf, cap, id, &rep);                           \
+	}
+		OFS_WIRE_TABLE(REPLY_CASE)
+#undef REPLY_CASE
+	default:
+		return -EINVAL;
+	}
+}
+
+void request_reply(struct request *req, int status, const char *message)
+{
+	uint8_t *frame = malloc(REPLY_BYTES);
+	char text[MESSAGE_MAX_BYTES + 1] = "";
+	ssize_t len = 0;
+
+	if (message == NULL && status != 0) {
+		message = strerror(-status);
+	}
+	if (message != NULL) {
+		snprintf(text, sizeof(text), "%s", message);
+	}
+	if (log_get_level() >= LOG_LVL_DEBUG) {
+		log_line(LOG_LVL_DEBUG, "core", req->id, "%s answered after %lld us: %s%s%s",
+				req->info->name,
+				(long long)(clock_now_ns(req->core->clock) - req->since_ns) / 1000,
+				status == 0 ? "done" : strerror(-status), text[0] != '\0' ? ", " : "",
+				text);
+	}
+	if (frame != NULL) {
+		len = reply_encode(req->info->op, frame, REPLY_BYTES, req->id, status, text);
+	}
+	request_reply_frame(req, frame, len, NULL, 0);
+}
+
+static struct request *request_new(struct session *s, const struct ofs_wire_head *head,
+		const struct ofs_wire_op_info *info)
+{
+	/* Not a child of the session: it may outlive it. */
+	struct request *req = talloc_zero(s->core, struct request);
+
+	if (req == NULL) {
+		return NULL;
+	}
+	req->session = s;
+	req->core = s->core;
+	req->v = s->v;
+	req->info = info;
+	req->id = head->request_id;
+	req->fd = -1;
+	req->since_ns = clock_now_ns(s->core->clock);
+	if (info->request_fds > 0) {
+		req->fd = s->fds[0];
+		s->fd_count--;
+		memmove(s->fds, s->fds + 1, (size_t)s->fd_count * sizeof(s->fds[0]));
+	}
+	req->next = s->requests;
+	req->prev = &s->requests;
+	if (req->next != NULL) {
+		req->next->prev = &req->next;
+	}
+	s->requests = req;
+	s->in_flight++;
+	return req;
+}
+
+/* ---- in ---- */
+
+static void session_refuse_version(struct session *s, const struct ofs_wire_head *head)
+{
+	const struct ofs_wire_op_info *info = ofs_wire_op_info(head->op);
+	uint8_t *frame = malloc(REPLY_BYTES);
+	char text[200];
+	ssize_t len;
+
+	snprintf(text, sizeof(text),
+			"protocol version %u is not spoken here (this daemon speaks %u): module and "
+			"daemon must be of one release; restart both after an upgrade",
+			head->major, OFS_WIRE_MAJOR);
+	log_warning("core", "session %llu (process %ld): %s", (unsigned long long)s->id,
+			(long)s->pid, text);
+	if (frame == NULL) {
+		session_end(s, "out of memory");
+		return;
+	}
+	len = reply_encode(info != NULL ? info->op : (uint16_t)OFS_WIRE_OP_HELLO, frame, REPLY_BYTES,
+			head->request_id, -EPROTONOSUPPORT, text);
+	if (len <= 0) {
+		free(frame);
+		session_end(s, "protocol version");
+		return;
+	}
+	s->closing = true;
+	session_send(s, frame, (size_t)len, NULL, 0);
+}
+
+/* One whole frame at the start of the buffer. */
+static void session_frame(struct session *s, const struct ofs_wire_head *head)
+{
+	const struct ofs_wire_op_info *info = ofs_wire_op_info(head->op);
+	struct request *req;
+
+	if (info == NULL || head->flags != 0) {
+		session_bad(s, info == NULL ? "unknown message" : "unknown flags");
+		return;
+	}
+	if (info->who == OFS_WIRE_WHO_ADMIN ? !s->admin : !s->root) {
+		log_warning("core", "session %llu: user %ld (process %ld) may not send %s",
+				(unsigned long long)s->id, (long)s->uid, (long)s->pid, info->name);
+		session_end(s, "not permitted");
+		return;
+	}
+	if (s->fd_count < info->request_fds) {
+		session_bad(s, "a descriptor is missing");
+		return;
+	}
+	stats_add(messages, 1);
+	req = request_new(s, head, info);
+	if (req == NULL) {
+		session_end(s, "out of memory");
+		return;
+	}
+	log_line(LOG_LVL_DEBUG, "core", req->id, "%s from session %llu (process %ld)", info->name,
+			(unsigned long long)s->id, (long)s->pid);
+	if (dispatch(req, s->in, head->length) != 0 && !s->dead) {
+		session_bad(s, info->name);
+	}
+}
+
+/* All whole frames in the buffer, unless paused. */
+static void session_process(struct session *s)
+{
+	struct ofs_wire_head head;
+
+	while (!s->dead && !session_is_paused(s) && s->in_len >= OFS_WIRE_HEAD_BYTES) {
+		int ret = ofs_wire_head_decode(s->in, &head);
+
+		if (ret == -EPROTONOSUPPORT) {
+			session_refuse_version(s, &head);
+			return;
+		}
+		if (ret != 0) {
+			session_bad(s, ret == -EMSGSIZE ? "impossible length" : "not our protocol");
+			return;
+		}
+		if (s->in_len < head.length) {
+			break;
+		}
+		session_frame(s, &head);
+		if (s->dead) {
+			return;
+		}
+		s->in_len -= head.length;
+		memmove(s->in, s->in + head.length, s->in_len);
+	}
+	if (s->dead) {
+		return;
+	}
+	if (s->in_len == 0 && s->fd_count > 0) {
+		session_bad(s, "descriptors that belong to no message");
+		return;
+	}
+	session_flags(s);
+}
+
+/* Room for the frame that has begun, as far as its length is known; bounded by the frame limit. */
+static bool in_room(struct session *s)
+{
+	size_t want = s->in_len + READ_CHUNK_BYTES;
+	uint8_t *p;
+
+	if (s->in_cap >= want) {
+		return true;
+	}
+	p = realloc(s->in, want);
+	if (p == NULL) {
+		return false;
+	}
+	s->in = p;
+	s->in_cap = want;
+	return true;
+}
+
+static void session_read(struct session *s)
+{
+	for (int i = 0; i < READS_AT_ONCE && !s->dead && !session_is_paused(s); i++) {
+		ssize_t n;
+
+		if (!in_room(s)) {
+			session_end(s, "out of memory");
+			return;
+		}
+		n = ofs_wire_recv(s->fd, s->in + s->in_len, s->in_cap - s->in_len, s->fds,
+				&s->fd_count, OFS_WIRE_FDS_MAX);
+		if (n == -EAGAIN) {
+			return;
+		}
+		if (n == -EBADMSG) {
+			session_bad(s, "too many descriptors");
+			return;
+		}
+		if (n <= 0) {
+			session_end(s, n == 0 ? "peer closed" : strerror((int)-n));
+			return;
+		}
+		s->in_len += (size_t)n;
+		session_process(s);
+	}
+}
+
+static void on_session(struct tevent_context *ev, struct tevent_fd *fde, uint16_t flags, void *arg)
+{
+	struct session *s = arg;
+
+	(void)ev;
+	(void)fde;
+	if ((flags & TEVENT_FD_WRITE) != 0) {
+		session_flush(s);
+	}
+	if (!s->dead && (flags & TEVENT_FD_READ) != 0) {
+		session_read(s);
+	}
+}
+
+/* ---- what dispatch keeps here ---- */
+
+uint64_t session_id(const struct session *s)
+{
+	return s->id;
+}
+
+void session_attach(struct session *s, struct volume *v, uint32_t pid, const char *samba)
+{
+	s->v = v;
+	stats_add(sessions, 1);
+	log_info("core", "session %llu: smbd process %u (Samba %s) on volume %s",
+			(unsigned long long)s->id, pid, samba, v->name);
+}
+
+bool session_is_attached(const struct session *s)
+{
+	return s->v != NULL;
+}
+
+int session_open_add(struct session *s, uint64_t open_id)
+{
+	if (s->open_count == s->open_cap) {
+		size_t cap = s->open_cap != 0 ? s->open_cap * 2 : 16;
+		uint64_t *p = talloc_realloc(s, s->opens, uint64_t, cap);
+
+		if (p == NULL) {
+			return -ENOMEM;
+		}
+		s->opens = p;
+		s->open_cap = cap;
+	}
+	s->opens[s->open_count++] = open_id;
+	return 0;
+}
+
+bool session_open_has(const struct session *s, uint64_t open_id)
+{
+	for (size_t i = 0; i < s->open_count; i++) {
+		if (s->opens[i] == open_id) {
+			return true;
+		}
+	}
+	return false;
+}
+
+void session_open_drop(struct session *s, uint64_t open_id)
+{
+	for (size_t i = 0; i < s->open_count; i++) {
+		if (s->opens[i] == open_id) {
+			s->opens[i] = s->opens[--s->open_count];
+			return;
+		}
+	}
+}
+
+/* ---- the listening socket ---- */
+
+static bool peer_in_group(int fd, const struct ucred *cred, gid_t group)
+{
+	gid_t gids[1024];
+	socklen_t len = sizeof(gids);
+
+	if (cred->gid == group) {
+		return true;
+	}
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &len) != 0) {
+		return false;
+	}
+	for (size_t i = 0; i < len / sizeof(gids[0]); i++) {
+		if (gids[i] == group) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void session_new(struct server *srv, int fd)
+{
+	struct session *s;
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	bool root, admin;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0) {
+		close(fd);
+		return;
+	}
+	root = cred.uid == 0 || cred.uid == geteuid();
+	admin = root || (srv->has_group && peer_in_group(fd, &cred, srv->group));
+	if (!admin) {
+		log_warning("core", "user %ld (process %ld) may not connect", (long)cred.uid,
+				(long)cred.pid);
+		close(fd);
+		return;
+	}
+	s = talloc_zero(srv, struct session);
+	if (s == NULL) {
+		close(fd);
+		return;
+	}
+	talloc_set_destructor(s, session_destroy);
+	s->core = srv->core;
+	s->id = ++srv->next_id;
+	s->fd = fd;
+	s->root = root;
+	s->admin = admin;
+	s->pid = cred.pid;
+	s->uid = cred.uid;
+	s->out_tail = &s->out;
+	s->later = tevent_create_immediate(s);
+	s->fde = tevent_add_fd(srv->core->ev, s, fd, TEVENT_FD_READ, on_session, s);
+	if (s->later == NULL || s->fde == NULL) {
+		talloc_free(s);
+		close(fd);
+		return;
+	}
+	s->next = srv->sessions;
+	s->prev = &srv->sessions;
+	if (s->next != NULL) {
+		s->next->prev = &s->next;
+	}
+	srv->sessions = s;
+}
+
+static void on_listen(struct tevent_context *ev, struct tevent_fd *fde, uint16_t flags, void *arg)
+{
+	struct server *srv = arg;
+	int fd = accept4(srv->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	(void)ev;
+	(void)fde;
+	(void)flags;
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+			log_error("core", "accept: %s", strerror(errno));
+		}
+		return;
+	}
+	session_new(srv, fd);
+}
+
+/* Another daemon (with another cache directory) may own the path; a dead socket is removed. */
+static int socket_clear(const struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
+	int ret = 0;
+
+	if (fd < 0) {
+		return -errno;
+	}
+	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN) {
+		ret = -EADDRINUSE;
+	} else if (errno == ECONNREFUSED) {
+		/* Refused: a socket nobody listens on, or no socket at all. */
+		if (lstat(addr->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
+			ret = -EEXIST;
+		} else if (unlink(addr->sun_path) != 0 && errno != ENOENT) {
+			ret = -errno;
+		}
+	} else if (errno != ENOENT) {
+		ret = -errno;
+	}
+	close(fd);
+	return ret;
+}
+
+static int socket_bind(struct server *srv, const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int ret;
+
+	if (strlen(path) >= sizeof(addr.sun_path)) {
+		return -ENAMETOOLONG;
+	}
+	memcpy(addr.sun_path, path, strlen(path) + 1);
+	ret = socket_clear(&addr);
+	if (ret != 0) {
+		return ret;
+	}
+	srv->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* The mode before bind is the mode the name gets (Linux): never open to all, not for a
+	 * moment. */
+	if (srv->fd < 0 || fchmod(srv->fd, 0600) != 0 ||
+			bind(srv->fd, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
+		return -errno;
+	}
+	if (srv->has_group && (chown(path, (uid_t)-1, srv->group) != 0 || chmod(path, 0660) != 0)) {
+		ret = -errno;
+		(void)unlink(path);
+		return ret;
+	}
+	return listen(srv->fd, 128) != 0 ? -errno : 0;
+}
+
+static int server_destroy(struct server *srv)
+{
+	if (srv->fd >= 0) {
+		close(srv->fd);
+	}
+	return 0;
+}
+
+int server_open(struct core *core, char **error)
+{
+	const struct conf_global *g = &core->conf->global;
+	struct server *srv = talloc_zero(core, struct server);
+	struct group *gr;
+	char *dir, *slash;
+	int ret;
+
+	if (srv == NULL) {
+		return -ENOMEM;
+	}
+	srv->core = core;
+	srv->fd = -1;
+	talloc_set_destructor(srv, server_destroy);
+	if (g->group != NULL) {
+		gr = getgrnam(g->group);
+		if (gr == NULL) {
+			*error = talloc_asprintf(core, "group: there is no group \"%s\"", g->group);
+			talloc_free(srv);
+			return -EINVAL;
+		}
+		srv->has_group = true;
+		srv->group = gr->gr_gid;
+	}
+	dir = talloc_strdup(srv, g->socket);
+	slash = dir != NULL ? strrchr(dir, '/') : NULL;
+	if (slash != NULL && slash != dir) {
+		*slash = '\0';
+		(void)cachedir_make_path(dir, 0755); /* bind says what is wrong */
+	}
+	ret = socket_bind(srv, g->socket);
+	if (ret == -EADDRINUSE) {
+		*error = talloc_asprintf(core,
+				"socket %s: another process serves it: stop it, or choose another socket",
+				g->socket);
+	} else if (ret != 0) {
+		*error = talloc_asprintf(core, "socket %s: %s", g->socket, strerror(-ret));
+	}
+	if (ret == 0) {
+		srv->fde = tevent_add_fd(core->ev, srv, srv->fd, TEVENT_FD_READ, on_listen, srv);
+		ret = srv->fde == NULL ? -ENOMEM : 0;
+	}
+	if (ret != 0) {
+		talloc_free(srv);
+		return ret;
+	}
+	core->server = srv;
+	return 0;
+}
+
+void server_close(struct core *core)
+{
+	struct server *srv = core->server;
+
+	if (srv == NULL) {
+		return;
+	}
+	(void)unlink(core->conf->global.socket);
+	while (srv->sessions != NULL) {
+		session_end(srv->sessions, "the daemon stops");
+	}
+	TALLOC_FREE(core->server);
+}
+
+unsigned server_sessions(const struct core *core, const struct volume *v)
+{
+	unsigned count = 0;
+
+	for (struct session *s = core->server != NULL ? core->server->sessions : NULL; s != NULL;
+			s = s->next) {
+		count += s->v == v ? 1 : 0;
+	}
+	return count;
+}

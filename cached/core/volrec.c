@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: read, check or create the volume record.
+ * Way: core/volume.c after the store's probe; then the metadata log is read.
+ * Thread: core.
+ * Owns: one struct volrec until its answer; freed with the volume, its request finds NULL then.
+ * Holds: 1. A mirror that belongs to a volume never creates a record: an absent one means the wrong
+ *           or an emptied bucket, and nothing may be concluded from what else is absent.
+ *        2. Creation is If-None-Match; whoever loses or does not know reads again.
+ */
+#include "volrec.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "../base/log.h"
+#include "../reconcile/index.h"
+#include "volume.h"
+
+#define VOLREC_FORMAT "objectfs volume"
+#define VOLREC_VERSION 1
+#define VOLREC_BYTES_MAX (64 * 1024)
+#define VOLREC_TRIES 5u
+#define WRITE_FEATURE "write-"
+
+struct volrec {
+	struct volume *v;
+	struct volrec_req *req; /* in flight, or NULL */
+	char *key;
+	unsigned tries;
+	void (*done)(int status, const char *message, void *arg);
+	void *arg;
+};
+struct volrec_req { /* malloc: outlives the volume if it must */
+	struct volrec *vr;
+};
+
+/* --- text --- */
+
+/* The first feature we do not know; writers: of those that concern writers only. */
+static const char *feature_unknown(const json_t *features, bool writers)
+{
+	const json_t *f;
+	size_t i;
+
+	json_array_foreach (features, i, f) {
+		const char *name = json_string_value(f);
+		bool only_writers = name != NULL &&
+				strncmp(name, WRITE_FEATURE, strlen(WRITE_FEATURE)) == 0;
+
+		if (only_writers == writers) {
+			return name != NULL ? name : "(no name)";
+		}
+	}
+	return NULL;
+}
+
+static int parse_json(
+		TALLOC_CTX *ctx, const json_t *root, struct ofs_oid *uuid, char **message)
+{
+	const char *format = json_string_value(json_object_get(root, "format"));
+	const char *hex = json_string_value(json_object_get(root, "uuid"));
+	const json_t *features = json_object_get(root, "features");
+	json_int_t reader = json_integer_value(json_object_get(root, "read_version"));
+	json_int_t writer = json_integer_value(json_object_get(root, "write_version"));
+	const char *feature;
+
+	if (format == NULL || strcmp(format, VOLREC_FORMAT) != 0 || reader <= 0 || writer <= 0 ||
+			(features != NULL && !json_is_array(features))) {
+		*message = talloc_strdup(ctx, "the volume record " VOLREC_KEY
+					      " in the bucket is not one of this program");
+		return -EBADMSG;
+	}
+	feature = feature_unknown(features, false);
+	if (reader > VOLREC_VERSION || feature != NULL) {
+		*message = talloc_asprintf(ctx,
+				"the volume needs a newer version of this program to be read (format %" PRId64
+				"%s%s)",
+				(int64_t)reader, feature != NULL ? ", feature " : "",
+				feature != NULL ? feature : "");
+		return -EPROTONOSUPPORT;
+	}
+	if (hex == NULL || !ofs_oid_parse(hex, uuid) || ofs_oid_is_none(uuid)) {
+		*message = talloc_strdup(
+				ctx, "the volume record " VOLREC_KEY " in the bucket has no valid uuid");
+		return -EBADMSG;
+	}
+	feature = feature_unknown(features, true);
+	if (writer > VOLREC_VERSION || feature != NULL) {
+		*message = talloc_asprintf(ctx,
+				"the volume needs a newer version of this program to be written (format "
+				"%" PRId64 "%s%s); it is read-only here",
+				(int64_t)writer, feature != NULL ? ", feature " : "",
+				feature != NULL ? feature : "");
+		return -EROFS;
+	}
+	return 0;
+}
+
+int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *uuid,
+		char **message)
+{
+	json_error_t error;
+	json_t *root = NULL;
+	int ret;
+
+	*message = NULL;
+	memset(uuid, 0, sizeof(*uuid));
+	if (text != NULL && len <= VOLREC_BYTES_MAX) {
+		root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	}
+	if (root == NULL) {
+		*message = talloc_strdup(
+				ctx, "the volume record " VOLREC_KEY " in the bucket is damaged");
+		return -EBADMSG;
+	}
+	ret = parse_json(ctx, root, uuid, message);
+	json_decref(root);
+	return ret;
+}
+
+/* malloc */
+static char *volrec_text(struct volume *v, const struct ofs_oid *uuid)
+{
+	time_t now = (time_t)(clock_wall_ns(v->clock) / NS_PER_S);
+	char hex[OFS_OID_HEX_BYTES], created[32];
+	json_t *root;
+	char *text;
+	struct tm tm;
+
+	ofs_oid_hex(uuid, hex);
+	strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+	root = json_pack("{s:s, s:s, s:i, s:i, s:[], s:s, s:s}", "format", VOLREC_FORMAT, "uuid", hex,
+			"write_version", VOLREC_VERSION, "read_version", VOLREC_VERSION, "features",
+			"created", created, "machine_sid", "");
+	text = root != NULL ? json_dumps(root, JSON_INDENT(1)) : NULL;
+	json_decref(root);
+	return text;
+}
+
+/* --- requests --- */
+
+static void volrec_get(struct volrec *vr);
+
+static void volrec_end(struct volrec *vr, int status, const char *message)
+{
+	vr->done(status, message, vr->arg); /* message may hang off vr */
+	talloc_free(vr);
+}
+
+static int volrec_destroy(struct volrec *vr)
+{
+	if (vr->req != NULL) {
+		vr->req->vr = NULL;
+	}
+	return 0;
+}
+
+/* The one waiting for this answer, or NULL; the link ends. */
+static struct volrec *volrec_answered(struct obj_req *req)
+{
+	struct volrec_req *link = req->arg;
+	struct volrec *vr = link->vr;
+
+	free(link);
+	if (vr != NULL) {
+		vr->req = NULL;
+	}
+	return vr;
+}
+
+static bool volrec_submit(struct volrec *vr, struct obj_req *req, void (*done)(struct obj_req *))
+{
+	struct volrec_req *link = calloc(1, sizeof(*link));
+
+	if (link == NULL) {
+		objstore_req_free(&req);
+		return false;
+	}
+	link->vr = vr;
+	vr->req = link;
+	req->prio = OBJ_PRIO_READER;
+	req->arg = link;
+	req->done = done;
+	objstore_submit(vr->v->store, req);
+	return true;
+}
+
+static void volrec_store_failed(struct volrec *vr, const struct obj_req *req)
+{
+	const struct obj_result *r = &req->result;
+	const char *message = r->message != NULL ? r->message : objstore_status_name(r->status);
+	int status = -EIO;
+
+	if (objstore_status_transient(r->status)) {
+		status = -EAGAIN;
+	} else if (r->status == OBJ_DENIED) {
+		status = -EACCES;
+	} else if (r->status == OBJ_NO_BUCKET) {
+		status = -ENOENT;
+	}
+	volrec_end(vr, status, message);
+}
+
+static void volrec_known(struct volrec *vr, const struct ofs_oid *uuid, int status, const char *why)
+{
+	struct volume *v = vr->v;
+	const char *mine = index_kv_get(v->index, VOLREC_KV_UUID);
+	char hex[OFS_OID_HEX_BYTES];
+
+	ofs_oid_hex(uuid, hex);
+	if (mine != NULL && strcmp(mine, hex) != 0) {
+		char *message = talloc_asprintf(vr,
+				"wrong bucket: this mirror belongs to volume %s, %s holds volume %s; nothing "
+				"is removed locally; correct the configuration or start with a new cache "
+				"directory",
+				mine, v->store->where, hex);
+
+		volrec_end(vr, -ESTALE, message);
+		return;
+	}
+	v->uuid = *uuid;
+	index_kv_set(v->index, VOLREC_KV_UUID, hex);
+	index_commit(v->index, NULL, NULL);
+	volrec_end(vr, status, why);
+}
+
+static void on_created(struct obj_req *req)
+{
+	struct volrec *vr = volrec_answered(req);
+	enum obj_status status = req->result.status;
+
+	if (vr == NULL) {
+		objstore_req_free(&req);
+		return;
+	}
+	/* Made by us, by a faster one, or unknown: what is there counts. */
+	if (status == OBJ_OK || status == OBJ_PRECONDITION || status == OBJ_CONFLICT ||
+			status == OBJ_UNKNOWN) {
+		if (status == OBJ_OK) {
+			log_notice("core", "volume %s: new, record %s written", vr->v->name, req->key);
+		}
+		volrec_get(vr);
+	} else {
+		volrec_store_failed(vr, req);
+	}
+	objstore_req_free(&req);
+}
+
+static void volrec_create(struct volrec *vr)
+{
+	struct obj_req *req = objstore_req_new(OBJ_PUT, vr->key);
+	struct ofs_oid uuid;
+
+	clock_random(vr->v->clock, uuid.bytes, sizeof(uuid.bytes));
+	if (req != NULL) {
+		req->body = (uint8_t *)volrec_text(vr->v, &uuid);
+		req->content_type = strdup("application/json");
+	}
+	if (req == NULL || req->body == NULL || req->content_type == NULL) {
+		objstore_req_free(&req);
+		volrec_end(vr, -ENOMEM, "out of memory");
+		return;
+	}
+	req->length = (int64_t)strlen((const char *)req->body);
+	req->if_none_match = true;
+	if (!volrec_submit(vr, req, on_created)) {
+		volrec_end(vr, -ENOMEM, "out of memory");
+	}
+}
+
+static void volrec_absent(struct volrec *vr)
+{
+	const char *mine = index_kv_get(vr->v->index, VOLREC_KV_UUID);
+
+	if (mine != NULL) {
+		char *message = talloc_asprintf(vr,
+				"the bucket has no volume record although this mirror belongs to volume %s: "
+				"wrong or emptied bucket (%s); nothing is removed locally; restore the record "
+				"%s or start with a new cache directory",
+				mine, vr->v->store->where, vr->key);
+
+		volrec_end(vr, -ESTALE, message);
+		return;
+	}
+	if (++vr->tries > VOLREC_TRIES) {
+		volrec_end(vr, -EAGAIN, "the volume record comes and goes");
+		return;
+	}
+	volrec_create(vr);
+}
+
+static void on_read(struct obj_req *req)
+{
+	struct volrec *vr = volrec_answered(req);
+	const struct obj_result *r = &req->result;
+	struct ofs_oid uuid;
+	char *message;
+	int status;
+
+	if (vr == NULL) {
+		objstore_req_free(&req);
+		return;
+	}
+	if (r->status == OBJ_NOT_FOUND) {
+		volrec_absent(vr);
+	} else if (r->status != OBJ_OK) {
+		volrec_store_failed(vr, req);
+	} else {
+		status = volrec_parse(vr, (const char *)r->body, r->body_len, &uuid, &message);
+		if (status == 0 || status == -EROFS) {
+			volrec_known(vr, &uuid, status, message);
+		} else {
+			volrec_end(vr, status, message);
+		}
+	}
+	objstore_req_free(&req);
+}
+
+static void volrec_get(struct volrec *vr)
+{
+	struct obj_req *req = objstore_req_new(OBJ_GET, vr->key);
+
+	if (req != NULL) {
+		req->length = -1;
+	}
+	if (req == NULL || !volrec_submit(vr, req, on_read)) {
+		volrec_end(vr, -ENOMEM, "out of memory");
+	}
+}
+
+void volrec_open(struct volume *v, void (*done)(int status, const char *message, void *arg),
+		void *arg)
+{
+	struct volrec *vr = talloc_zero(v, struct volrec);
+
+	if (vr != NULL) {
+		vr->key = talloc_asprintf(vr, "%s%s", v->prefix, VOLREC_KEY);
+	}
+	if (vr == NULL || vr->key == NULL) {
+		talloc_free(vr);
+		done(-ENOMEM, "out of memory", arg);
+		return;
+	}
+	talloc_set_destructor(vr, volrec_destroy);
+	vr->v = v;
+	vr->done = done;
+	vr->arg = arg;
+	volrec_get(vr);
+}

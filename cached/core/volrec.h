@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The volume record `.objectfs/volume`: whose bucket this is. It must match before anything in the
+ * bucket, above all the absence of something, is believed. JSON: format "objectfs volume", uuid
+ * (hex), write_version, read_version, features (names; beginning with "write-": they concern
+ * writers only), created (RFC 3339), machine_sid. Core thread only.
+ */
+#ifndef OFS_CORE_VOLREC_H
+#define OFS_CORE_VOLREC_H
+
+#include <talloc.h>
+
+struct volume;
+
+#define VOLREC_KEY ".objectfs/volume"
+#define VOLREC_KV_UUID "uuid" /* index: the volume this mirror belongs to */
+
+/*
+ * Read the record, or create it for a new volume; sets v->uuid and the index's "uuid". done comes
+ * later, once; message (for people) lives during the call. status: 0; -ESTALE: another or an
+ * emptied bucket; -EPROTONOSUPPORT: needs a newer version to read; -EROFS: to write (v->uuid is
+ * set); -EBADMSG: the record is damaged; -EAGAIN: try again later; -EACCES; -ENOENT: no bucket;
+ * other -errno.
+ */
+void volrec_open(struct volume *v, void (*done)(int status, const char *message, void *arg),
+		void *arg);
+
+/* --- for tests and the fuzz target --- */
+/* Check a record's text. 0, -EROFS: *uuid is set; else *message (child of ctx). */
+struct ofs_oid;
+int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *uuid,
+		char **message);
+
+#endif

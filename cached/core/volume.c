@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: the life of one volume: what can be had without S3, then the way to S3.
+ * Way: volumes.c opens it; its rooms ask volume_when_ready; timers keep index and rings moving.
+ * Thread: core (open and close: main, outside the loop). Owns: every room of the volume, the shared
+ * memory, the doorbell, those who wait for READY.
+ * Holds: (1) nothing is sent to S3 besides the probe and the volume record before the record is
+ * known to be ours. (2) HELD and CONNECTING are tried again for ever; a why is logged once.
+ *
+ *  CONNECTING -probe-> -volume record-> -read the logs-> -finish renames-> READY [volume_ready]
+ *      ^  failure: try again later [volume_retry]
+ *      +--- HELD: wrong or emptied bucket, unknown format, missing log, no conditions [volume_hold]
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "core.h"
+#include "rings.h"
+#include "volrec.h"
+#include "../base/log.h"
+#include "../mirror/mirror.h"
+#include "../recall/recall.h"
+#include "../reconcile/index.h"
+#include "../reconcile/metalog.h"
+#include "../reconcile/reconcile.h"
+#include "shared/version.h"
+
+#define RETRY_FIRST_NS (1 * NS_PER_S)
+#define RETRY_MOST_NS (15 * NS_PER_S)
+#define RETRY_HELD_NS (60 * NS_PER_S)
+#define TICK_NS (100 * NS_PER_MS)
+#define TICKS_PER_S 10
+#define DIR_STORE_THREADS 4
+
+struct volume_wait {
+	struct volume_wait *next, **prev;
+	struct volume *v;
+	struct clock_timer *timer;
+	void (*fn)(struct volume *v, void *arg, int status);
+	void *arg;
+};
+
+struct volume_own { /* a volume and what only this file knows of it */
+	struct volume v;
+	struct core *core;
+	int shm_fd, doorbell_fd;
+	struct tevent_fd *doorbell_fde;
+	struct clock_timer *retry, *tick;
+	unsigned ticks;
+	int64_t retry_ns;
+	int64_t used_next_ns;
+	bool probed;
+	bool new_tree; /* made at this start: its root has no metadata of its own yet */
+};
+
+static void volume_connect(void *arg);
+
+static struct volume_own *own_of(struct volume *v)
+{
+	return (struct volume_own *)v;
+}
+
+/* ---- waiting for READY ---- */
+
+static void wait_end(struct volume_wait *w, int status)
+{
+	*w->prev = w->next;
+	if (w->next != NULL) {
+		w->next->prev = w->prev;
+	}
+	TALLOC_FREE(w->timer);
+	w->fn(w->v, w->arg, status);
+	talloc_free(w);
+}
+
+static void wait_expired(void *arg)
+{
+	struct volume_wait *w = arg;
+
+	w->timer = NULL; /* freed by the clock */
+	wait_end(w, -ETIMEDOUT);
+}
+
+void volume_when_ready(struct volume *v, int64_t deadline_ns,
+		void (*fn)(struct volume *v, void *arg, int status), void *arg)
+{
+	struct volume_wait *w;
+
+	if (v->state != VOLUME_CONNECTING) {
+		fn(v, arg, v->state == VOLUME_READY ? 0 : -EROFS);
+		return;
+	}
+	w = talloc_zero(v, struct volume_wait);
+	if (w == NULL) {
+		fn(v, arg, -ENOMEM);
+		return;
+	}
+	w->v = v;
+	w->fn = fn;
+	w->arg = arg;
+	w->timer = clock_timer_add(
+			v->clock, w, clock_now_ns(v->clock) + deadline_ns, wait_expired, w);
+	if (w->timer == NULL) {
+		talloc_free(w);
+		fn(v, arg, -ENOMEM);
+		return;
+	}
+	w->next = v->waiting;
+	w->prev = &v->waiting;
+	if (w->next != NULL) {
+		w->next->prev = &w->next;
+	}
+	v->waiting = w;
+}
+
+static void waits_wake(struct volume *v, int status)
+{
+	/* One at a time from the head: a callback may add or end others. */
+	while (v->waiting != NULL && v->state != VOLUME_CONNECTING) {
+		wait_end(v->waiting, status);
+	}
+}
+
+/* ---- states ---- */
+
+const char *volume_state_name(enum volume_state s)
+{
+	switch (s) {
+	case VOLUME_CONNECTING:
+		return "connecting";
+	case VOLUME_READY:
+		return "ready";
+	case VOLUME_HELD:
+		return "held";
+	}
+	return "?";
+}
+
+static void state_set(struct volume *v, enum volume_state state, const char *why)
+{
+	bool changed = v->state != state || v->state_why == NULL || why == NULL ||
+		       strcmp(v->state_why, why) != 0;
+
+	v->state = state;
+	if (!changed) {
+		return;
+	}
+	TALLOC_FREE(v->state_why);
+	if (why != NULL) {
+		v->state_why = talloc_strdup(v, why);
+	}
+	if (state == VOLUME_READY) {
+		log_notice("core", "volume %s: ready, %s, fence class F%d", v->name, v->store->where,
+				v->store->caps.fence_class);
+	} else {
+		log_warning("core", "volume %s: %s: %s", v->name, volume_state_name(state), why);
+	}
+}
+
+static void retry_at(struct volume_own *o, int64_t delay_ns)
+{
+	struct volume *v = &o->v;
+
+	TALLOC_FREE(o->retry);
+	o->retry = clock_timer_add(
+			v->clock, v, clock_now_ns(v->clock) + delay_ns, volume_connect, o);
+	if (o->retry == NULL) {
+		log_error("core", "volume %s: out of memory, not tried again", v->name);
+	}
+}
+
+/* Not reached: try again. Somebody must act first: slowly. */
+static void volume_retry(struct volume_own *o, bool transient, const char *why)
+{
+	if (o->v.state != VOLUME_HELD) {
+		state_set(&o->v, VOLUME_CONNECTING, why);
+	}
+	if (!transient) {
+		o->retry_ns = RETRY_MOST_NS;
+	}
+	retry_at(o, o->retry_ns);
+	o->retry_ns = o->retry_ns * 2 > RETRY_MOST_NS ? RETRY_MOST_NS : o->retry_ns * 2;
+}
+
+static void volume_hold(struct volume_own *o, const char *why)
+{
+	state_set(&o->v, VOLUME_HELD, why);
+	retry_at(o, RETRY_HELD_NS);
+	waits_wake(&o->v, -EROFS);
+}
+
+static void volume_ready(struct volume_own *o)
+{
+	struct volume *v = &o->v;
+
+	state_set(v, VOLUME_READY, NULL);
+	o->retry_ns = RETRY_FIRST_NS;
+	reconcile_start(v->reconcile);
+	if (v->on_ready != NULL) {
+		v->on_ready(v);
+	}
+	waits_wake(v, 0);
+}
+
+static const char *why_text(int status, const char *message)
+{
+	return message != NULL && message[0] != '\0' ? message : strerror(-status);
+}
+
+static void on_adopted(int status, const char *message, void *arg)
+{
+	struct volume_own *o = arg;
+
+	if (status == 0) {
+		volume_ready(o);
+	} else {
+		volume_retry(o, status != -EACCES, why_text(status, message));
+	}
+}
+
+static void on_metalog(int status, const char *message, void *arg)
+{
+	struct volume_own *o = arg;
+
+	if (status == 0) {
+		reconcile_adopt(&o->v, o->new_tree, on_adopted, o);
+	} else if (status == -EBADMSG) {
+		volume_hold(o, why_text(status, message));
+	} else {
+		volume_retry(o, status != -EACCES, why_text(status, message));
+	}
+}
+
+static void on_volrec(int status, const char *message, void *arg)
+{
+	struct volume_own *o = arg;
+
+	switch (status) {
+	case 0:
+		metalog_load(o->v.metalog, on_metalog, o);
+		return;
+	case -ESTALE:
+	case -EPROTONOSUPPORT:
+	case -EROFS:
+	case -EBADMSG:
+		volume_hold(o, why_text(status, message));
+		return;
+	default:
+		volume_retry(o, status == -EAGAIN, why_text(status, message));
+		return;
+	}
+}
+
+/* What a store must honour for us, and this one does not. */
+static char *caps_lacking(TALLOC_CTX *ctx, const struct obj_caps *c)
+{
+	return talloc_asprintf(ctx,
+			"the store does not keep concurrent writers apart (fence class F%d%s):%s%s%s; "
+			"use a store that honours If-Match and If-None-Match on PUT%s",
+			c->fence_class, c->versioned ? ", versioned bucket" : "",
+			c->put_if_match ? "" : " If-Match on PUT is ignored or refused",
+			!c->put_if_match && !c->put_if_none_match ? "," : "",
+			c->put_if_none_match ? "" : " If-None-Match on PUT is ignored or refused",
+			c->versioned ? ", or a bucket without versioning" : "");
+}
+
+static void on_probe(enum obj_status status, const char *message, void *arg)
+{
+	struct volume_own *o = arg;
+	struct volume *v = &o->v;
+
+	if (status != OBJ_OK) {
+		volume_retry(o, objstore_status_transient(status),
+				message != NULL ? message : objstore_status_name(status));
+		return;
+	}
+	if (v->store->caps.fence_class < 2) {
+		char *why = caps_lacking(v, &v->store->caps);
+
+		volume_hold(o, why != NULL ? why : "the store lacks conditional writes");
+		talloc_free(why);
+		return;
+	}
+	o->probed = true;
+	volrec_open(v, on_volrec, o);
+}
+
+static void volume_connect(void *arg)
+{
+	struct volume_own *o = arg;
+
+	o->retry = NULL;
+	if (o->probed) {
+		volrec_open(&o->v, on_volrec, o);
+	} else {
+		objstore_probe(o->v.store, o->v.prefix, on_probe, o);
+	}
+}
+
+void volume_start(struct volume *v)
+{
+	volume_connect(own_of(v));
+}
+
+/* ---- what ticks ---- */
+
+static bool used_add(struct row *r, void *arg)
+{
+	if (r->in_s3 && !r->is_dir && r->live != ROW_TRASHED && r->s3_size > 0) {
+		*(uint64_t *)arg += (uint64_t)r->s3_size;
+	}
+	return true;
+}
+
+/* Every second, or more rarely when there are so many rows that it takes over 1 % of the time. */
+static void used_update(struct volume_own *o)
+{
+	struct volume *v = &o->v;
+	int64_t from = clock_now_ns(v->clock), took;
+	uint64_t used = 0;
+
+	if (from < o->used_next_ns) {
+		return;
+	}
+	index_each(v->index, used_add, &used);
+	atomic_store(&v->shm->used_bytes, used);
+	took = clock_now_ns(v->clock) - from;
+	o->used_next_ns = from + (took > 10 * NS_PER_MS ? 100 * took : NS_PER_S);
+}
+
+static void tick(void *arg)
+{
+	struct volume_own *o = arg;
+	struct volume *v = &o->v;
+
+	index_tick(v->index);
+	if (++o->ticks % TICKS_PER_S == 0) {
+		rings_drain(v->rings);
+		used_update(o);
+	}
+	o->tick = clock_timer_add(v->clock, v, clock_now_ns(v->clock) + TICK_NS, tick, o);
+	if (o->tick == NULL) {
+		log_error("core", "volume %s: out of memory for a timer", v->name);
+	}
+}
+
+static void on_doorbell(struct tevent_context *ev, struct tevent_fd *fde, uint16_t flags, void *arg)
+{
+	struct volume_own *o = arg;
+	uint64_t rung;
+
+	(void)ev;
+	(void)fde;
+	(void)flags;
+	while (read(o->doorbell_fd, &rung, sizeof(rung)) < 0 && errno == EINTR) {
+	}
+	rings_drain(o->v.rings);
+	/* From here on a hint rings again; what came before this line is seen by the second look. */
+	atomic_store(&o->v.shm->core_sleeps, 1);
+	rings_drain(o->v.rings);
+}
+
+/* ---- open, close ---- */
+
+/* The page set outlives us: modules that run go on with the same locks. */
+static int shm_open_file(struct volume_own *o, const char *run, char **error)
+{
+	struct volume *v = &o->v;
+	char *path = talloc_asprintf(v, "%s/%s.shm", run, v->name);
+	struct stat st;
+	int ret = 0;
+
+	if (path == NULL) {
+		return -ENOMEM;
+	}
+	for (int try = 0; try < 2 && v->shm == NULL; try++) {
+		o->shm_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (o->shm_fd < 0 || fstat(o->shm_fd, &st) != 0) {
+			ret = -errno;
+			break;
+		}
+		v->shm = ofs_shm_map(o->shm_fd, st.st_size == 0);
+		if (v->shm == NULL) {
+			/* Damaged, or of another version: a new one; modules get it by reconnecting. */
+			ret = -errno;
+			log_warning("core", "volume %s: %s cannot be used (%s) and is made anew",
+					v->name, path, strerror(-ret));
+			(void)unlink(path);
+			close(o->shm_fd);
+			o->shm_fd = -1;
+		}
+	}
+	if (v->shm == NULL) {
+		*error = talloc_asprintf(v, "%s: %s", path, strerror(-ret));
+		talloc_free(path);
+		return ret != 0 ? ret : -EIO;
+	}
+	talloc_free(path);
+	atomic_store(&v->shm->capacity_bytes, (uint64_t)v->conf->capacity_bytes);
+	atomic_store(&v->shm->core_sleeps, 1);
+	return 0;
+}
+
+static int store_open(struct volume_own *o, char **error)
+{
+	struct volume *v = &o->v;
+	const struct conf_volume *cv = v->conf;
+
+	if (cv->store == CONF_STORE_DIR) {
+		v->store = objstore_dir_new(
+				v, o->core->mb, cv->directory, DIR_STORE_THREADS, error);
+	} else {
+		char *agent = talloc_asprintf(
+				v, "objectfs/%s node/%.8s", OFS_VERSION, o->core->node_id);
+		struct objstore_s3_conf sc = {
+				.bucket = cv->bucket,
+				.endpoint = cv->endpoint,
+				.region = cv->region,
+				.addressing = (int)cv->addressing,
+				.ca_file = cv->ca_file,
+				.access_key = cv->access_key,
+				.secret_key = cv->secret_key,
+				.session_token = cv->session_token,
+				.profile = cv->profile,
+				.credentials_file = cv->credentials_file,
+				.user_agent = agent,
+				.max_connections = cv->connections,
+				.retries = cv->retries,
+				.request_timeout_s = (unsigned)(cv->request_timeout_ns / NS_PER_S),
+		};
+
+		v->store = objstore_s3_new(v, o->core->mb, &sc, error);
+		talloc_free(agent);
+	}
+	return v->store != NULL ? 0 : -EINVAL;
+}
+
+static const char *const index_ends[] = {"", "-wal", "-shm"};
+
+/* The tree is new (its disk was lost or emptied) but an index of the old one lies there: it would
+ * claim that files are here which are not. */
+static void index_set_aside(struct volume *v, const char *path)
+{
+	int64_t now_s = clock_wall_ns(v->clock) / NS_PER_S;
+
+	if (access(path, F_OK) != 0) {
+		return;
+	}
+	log_warning("core", "volume %s: tree/ is new, the old index is set aside as %s.old-%lld",
+			v->name, path, (long long)now_s);
+	for (size_t i = 0; i < sizeof(index_ends) / sizeof(index_ends[0]); i++) {
+		char *from = talloc_asprintf(v, "%s%s", path, index_ends[i]);
+		char *to = talloc_asprintf(v, "%s.old-%lld%s", path, (long long)now_s,
+				index_ends[i]);
+
+		if (from != NULL && to != NULL && rename(from, to) != 0 && errno != ENOENT) {
+			log_error("core", "volume %s: %s: %s", v->name, from, strerror(errno));
+		}
+		talloc_free(from);
+		talloc_free(to);
+	}
+}
+
+/* Names of files are nobody's business. */
+static void index_close_to_others(struct volume *v, const char *path)
+{
+	for (size_t i = 0; i < sizeof(index_ends) / sizeof(index_ends[0]); i++) {
+		char *file = talloc_asprintf(v, "%s%s", path, index_ends[i]);
+
+		if (file != NULL && chmod(file, 0600) != 0 && errno != ENOENT) {
+			log_warning("core", "%s: %s", file, strerror(errno));
+		}
+		talloc_free(file);
+	}
+}
+
+static int index_open_file(struct volume_own *o, bool *fresh, char **error)
+{
+	struct volume *v = &o->v;
+	char *path = talloc_asprintf(v, "%s/index.db", v->path);
+
+	if (path == NULL) {
+		return -ENOMEM;
+	}
+	if (o->new_tree) {
+		index_set_aside(v, path);
+	}
+	v->index = index_open(v, v->disk, path, fresh, error);
+	if (v->index != NULL) {
+		index_close_to_others(v, path);
+	}
+	talloc_free(path);
+	return v->index != NULL ? 0 : -EIO;
+}
+
+static int rooms_new(struct volume_own *o, bool fresh, char **error)
+{
+	struct volume *v = &o->v;
+
+	v->rings = rings_new(v, v, o->core->conf->global.run_directory);
+	v->metalog = metalog_new(v, v);
+	v->mirror = mirror_new(v, v);
+	v->recalls = recalls_new(v, v);
+	v->reconcile = reconcile_new(v, v, fresh);
+	if (v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->recalls == NULL ||
+			v->reconcile == NULL) {
+		*error = talloc_strdup(v, "out of memory, or no descriptors left");
+		return -ENOMEM;
+	}
+	o->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (o->doorbell_fd < 0) {
+		return -errno;
+	}
+	o->doorbell_fde = tevent_add_fd(
+			o->core->ev, v, o->doorbell_fd, TEVENT_FD_READ, on_doorbell, o);
+	if (o->doorbell_fde == NULL) {
+		return -ENOMEM;
+	}
+	o->tick = clock_timer_add(v->clock, v, clock_now_ns(v->clock) + TICK_NS, tick, o);
+	return o->tick != NULL ? 0 : -ENOMEM;
+}
+
+struct volume *volume_open(struct core *core, const struct conf_volume *cv, char **error)
+{
+	struct volume_own *o = talloc_zero(core, struct volume_own);
+	struct volume *v = (struct volume *)o;
+	bool fresh = false;
+	char *why = NULL;
+	int ret;
+
+	if (o == NULL) {
+		return NULL;
+	}
+	o->core = core;
+	o->shm_fd = o->doorbell_fd = -1;
+	o->retry_ns = RETRY_FIRST_NS;
+	v->path_fd = v->tree_fd = v->trash_fd = v->limbo_fd = -1;
+	v->name = cv->name;
+	v->conf = cv;
+	v->clock = core->clock;
+	v->disk = core->disk;
+	v->coord = core->coord;
+	v->prefix = cv->prefix != NULL ? cv->prefix : "";
+	v->state = VOLUME_CONNECTING;
+	v->state_why = talloc_strdup(v, "not yet connected");
+	memcpy(v->node_id, core->node_id, sizeof(v->node_id));
+
+	ret = volume_fs_open(v, core, &o->new_tree, &why);
+	if (ret == 0) {
+		ret = shm_open_file(o, core->conf->global.run_directory, &why);
+	}
+	if (ret == 0) {
+		ret = store_open(o, &why);
+	}
+	if (ret == 0) {
+		ret = index_open_file(o, &fresh, &why);
+	}
+	if (ret == 0) {
+		ret = rooms_new(o, fresh, &why);
+	}
+	if (ret != 0) {
+		*error = talloc_strdup(core, why != NULL ? why : strerror(-ret));
+		volume_stop_store(v);
+		volume_close(&v);
+		return NULL;
+	}
+	log_info("core", "volume %s: mirror %s/tree, records in %s, %llu rows, %s", v->name, v->path,
+			v->rio.xattr, (unsigned long long)index_count(v->index), v->store->where);
+	return v;
+}
+
+void volume_stop_store(struct volume *v)
+{
+	TALLOC_FREE(v->store);
+}
+
+void volume_close(struct volume **vp)
+{
+	struct volume *v = *vp;
+	struct volume_own *o;
+
+	if (v == NULL) {
+		return;
+	}
+	o = own_of(v);
+	*vp = NULL;
+	TALLOC_FREE(o->retry);
+	TALLOC_FREE(o->tick);
+	TALLOC_FREE(o->doorbell_fde);
+	TALLOC_FREE(v->reconcile);
+	TALLOC_FREE(v->recalls);
+	TALLOC_FREE(v->mirror);
+	TALLOC_FREE(v->metalog);
+	TALLOC_FREE(v->rings);
+	if (v->index != NULL) {
+		index_close(&v->index);
+	}
+	if (o->doorbell_fd >= 0) {
+		close(o->doorbell_fd);
+	}
+	if (v->shm != NULL) {
+		/* Nobody listens: a module need not ring. The file stays. */
+		atomic_store(&v->shm->core_sleeps, 0);
+		ofs_shm_unmap(&v->shm);
+	}
+	if (o->shm_fd >= 0) {
+		close(o->shm_fd);
+	}
+	volume_fs_close(v);
+	talloc_free(o);
+}
+
+int volume_shm_fd(struct volume *v)
+{
+	return own_of(v)->shm_fd;
+}
+
+int volume_doorbell_fd(struct volume *v)
+{
+	return own_of(v)->doorbell_fd;
+}
+
+int volume_intent_open(struct volume *v)
+{
+	/* path_fd is O_PATH, which serves as a start for openat. */
+	int fd = openat(v->path_fd, "intent",
+			O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	return fd < 0 ? -errno : fd;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A volume (bucket + prefix + mirror) as the core thread sees it: what its rooms share.
+ * Core thread only, except fields marked constant, which disk jobs may copy.
+ */
+#ifndef OFS_CORE_VOLUME_H
+#define OFS_CORE_VOLUME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <talloc.h>
+#include "shared/record.h"
+#include "shared/shm.h"
+#include "../base/clock.h"
+#include "../base/conf.h"
+#include "../base/disk.h"
+#include "../coord/coord.h"
+#include "../objstore/objstore.h"
+
+struct index;
+struct mirror;
+struct recalls;
+struct reconcile;
+struct metalog;
+struct rings;
+
+enum volume_state {
+	VOLUME_CONNECTING, /* S3 not reached yet, or lost at start: retried; shares are up */
+	VOLUME_READY,
+	VOLUME_HELD, /* the bucket is not ours, was emptied, or asks for what we lack: S3 is not used */
+};
+
+struct volume {
+	/* constant after volume_start */
+	const char *name;
+	const struct conf_volume *conf;
+	struct clock *clock;
+	struct disk *disk;
+	struct objstore *store;
+	struct coord *coord;
+	struct ofs_record_io rio;
+	const char *path;   /* <cache directory>/<name> */
+	int path_fd;        /* of `path`, O_PATH */
+	int tree_fd;        /* of tree/, O_RDONLY|O_DIRECTORY */
+	int trash_fd;       /* of trash/ */
+	int limbo_fd;       /* of limbo/: inodes removed by remote changes */
+	struct ofs_shm *shm;
+	char node_id[OFS_OID_HEX_BYTES]; /* of this cache directory, hex */
+	const char *prefix; /* "" or ends in "/" */
+	/* core only */
+	enum volume_state state;
+	char *state_why;     /* for people; NULL when READY */
+	struct ofs_oid uuid; /* from the volume record, once READY */
+	struct index *index;
+	struct mirror *mirror;
+	struct recalls *recalls;
+	struct reconcile *reconcile;
+	struct metalog *metalog;
+	struct rings *rings;
+	void (*on_ready)(struct volume *);
+	struct volume_wait *waiting; /* core/volume.c */
+};
+
+/*
+ * Run fn(v, arg, status) on the core thread when the volume is READY (0, perhaps at once), HELD
+ * (-EROFS) or still CONNECTING deadline_ns from now (-ETIMEDOUT).
+ */
+void volume_when_ready(struct volume *v, int64_t deadline_ns,
+		void (*fn)(struct volume *v, void *arg, int status), void *arg);
+
+#endif

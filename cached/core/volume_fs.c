@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: the local side of a volume at start: its directories, whether the file system can carry a
+ * mirror, which xattr holds the records, and whether this mirror is ours.
+ * Way: volume.c, once, before anything else of the volume.
+ * Thread: main, before the loop; blocks on the local disk.
+ * Owns: path_fd, tree_fd, trash_fd, limbo_fd of the volume.
+ * Holds: (1) the record xattr, once a root record exists, never changes. (2) A root record bound to
+ * another inode means the mirror was copied: refused, every record in it would be void. (3) Nothing
+ * is refused without saying what to do about it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+#include "core.h"
+#include "../base/log.h"
+#include "../reconcile/index.h"
+
+#ifndef CIFS_SUPER_MAGIC
+#define CIFS_SUPER_MAGIC 0xFF534D42
+#endif
+#ifndef SMB2_SUPER_MAGIC
+#define SMB2_SUPER_MAGIC 0xFE534D42
+#endif
+
+#define PROBE_XATTR "user.objectfs.probe"
+
+static int dir_open(struct volume *v, const char *name, unsigned mode, int *fd, char **error)
+{
+	int ret;
+
+	if (mkdirat(v->path_fd, name, mode) != 0 && errno != EEXIST) {
+		ret = -errno;
+	} else {
+		*fd = openat(v->path_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		ret = *fd < 0 ? -errno : 0;
+	}
+	if (ret != 0) {
+		*error = talloc_asprintf(v, "%s/%s: %s", v->path, name, strerror(-ret));
+	}
+	return ret;
+}
+
+static int dirs_open(struct volume *v, const struct core *core, char **error)
+{
+	struct stat tree, other;
+	int fds[2], ret;
+
+	v->path = talloc_asprintf(v, "%s/%s", core->conf->global.cache_directory, v->name);
+	if (v->path == NULL) {
+		return -ENOMEM;
+	}
+	ret = cachedir_make_path(v->path, 0711);
+	if (ret == 0) {
+		v->path_fd = open(v->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		ret = v->path_fd < 0 ? -errno : 0;
+	}
+	if (ret != 0) {
+		*error = talloc_asprintf(v, "%s: %s", v->path, strerror(-ret));
+		return ret;
+	}
+	ret = dir_open(v, "tree", 0777, &v->tree_fd, error);
+	if (ret == 0) {
+		ret = dir_open(v, "trash", 0700, &v->trash_fd, error);
+	}
+	if (ret == 0) {
+		ret = dir_open(v, "limbo", 0700, &v->limbo_fd, error);
+	}
+	if (ret != 0) {
+		return ret;
+	}
+	fds[0] = v->trash_fd;
+	fds[1] = v->limbo_fd;
+	for (int i = 0; i < 2; i++) {
+		if (fstat(v->tree_fd, &tree) != 0 || fstat(fds[i], &other) != 0) {
+			ret = -errno;
+			*error = talloc_asprintf(v, "%s: %s", v->path, strerror(-ret));
+			return ret;
+		}
+		if (tree.st_dev != other.st_dev) {
+			*error = talloc_asprintf(v,
+					"%s/tree is on another file system than trash and limbo "
+					"beside it: mount the file system at %s or above instead",
+					v->path, v->path);
+			return -EXDEV;
+		}
+	}
+	return 0;
+}
+
+static int fs_kind_check(struct volume *v, char **error)
+{
+	struct statfs fs;
+	const char *what = NULL;
+
+	if (fstatfs(v->tree_fd, &fs) != 0) {
+		int ret = -errno;
+
+		*error = talloc_asprintf(v, "%s: %s", v->path, strerror(-ret));
+		return ret;
+	}
+	switch ((unsigned long)fs.f_type & 0xffffffffUL) {
+	case NFS_SUPER_MAGIC:
+		what = "NFS";
+		break;
+	case CIFS_SUPER_MAGIC:
+	case SMB2_SUPER_MAGIC:
+	case SMB_SUPER_MAGIC:
+		what = "an SMB mount";
+		break;
+	default:
+		break;
+	}
+	if (what == NULL) {
+		return 0;
+	}
+	*error = talloc_asprintf(v,
+			"%s is on %s, which cannot carry a mirror (no leases and locks that hold "
+			"locally): put the cache directory on a local file system, XFS or ext4",
+			v->path, what);
+	return -EOPNOTSUPP;
+}
+
+/* A scratch file beside the tree; overlayfs may lack O_TMPFILE. */
+static int scratch_open(struct volume *v)
+{
+	int fd = openat(v->limbo_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd >= 0) {
+		return fd;
+	}
+	fd = openat(v->limbo_fd, "probe", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		return -errno;
+	}
+	(void)unlinkat(v->limbo_fd, "probe", 0);
+	return fd;
+}
+
+static int fs_abilities_check(struct volume *v, char **error)
+{
+	static const char zeros[65536];
+	struct stat before, after;
+	int fd = scratch_open(v);
+	int ret = 0;
+
+	if (fd < 0) {
+		*error = talloc_asprintf(v, "%s/limbo: %s", v->path, strerror(-fd));
+		return fd;
+	}
+	if (fsetxattr(fd, PROBE_XATTR, "1", 1, 0) != 0 && errno != EPERM) {
+		ret = -errno;
+		*error = talloc_asprintf(v,
+				"the file system of %s holds no extended attributes (%s): mount it with "
+				"user_xattr, or put the cache directory on XFS or ext4",
+				v->path, strerror(-ret));
+		goto out;
+	}
+	if (fstat(fd, &before) != 0 ||
+			fsetxattr(fd, PROBE_XATTR, zeros, 600, 0) != 0 || fstat(fd, &after) != 0 ||
+			after.st_blocks != before.st_blocks) {
+		log_warning("core",
+				"volume %s: the inodes of %s are too small for security descriptors: "
+				"creating files is slower than it need be; best is XFS made with "
+				"-i size=1024 or ext4 made with -I 1024 -O ea_inode",
+				v->name, v->path);
+	}
+	if (pwrite(fd, zeros, sizeof(zeros), 0) != (ssize_t)sizeof(zeros)) {
+		ret = errno != 0 ? -errno : -EIO;
+		*error = talloc_asprintf(v, "%s: %s", v->path, strerror(-ret));
+		goto out;
+	}
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, sizeof(zeros)) != 0) {
+		ret = -errno;
+		*error = talloc_asprintf(v,
+				"the file system of %s cannot punch holes into files (%s): put the cache "
+				"directory on XFS, ext4 or btrfs",
+				v->path, strerror(-ret));
+	}
+out:
+	close(fd);
+	return ret;
+}
+
+static void xattr_name_set(struct volume *v, const char *name)
+{
+	snprintf(v->rio.xattr, sizeof(v->rio.xattr), "%s", name);
+}
+
+/* Sets rio.xattr to the name under which the root has a record; *status: of that record. */
+static bool xattr_find(struct volume *v, struct ofs_record *rec, int *status)
+{
+	static const char *const names[] = {OFS_RECORD_XATTR_SECURITY, OFS_RECORD_XATTR_USER};
+
+	for (int i = 0; i < 2; i++) {
+		xattr_name_set(v, names[i]);
+		*status = ofs_record_get(&v->rio, v->tree_fd, rec);
+		if (*status == 0 || *status == -EXDEV || *status == -EBADMSG) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static const char *xattr_wanted(const struct volume *v)
+{
+	switch (v->conf->record_xattr) {
+	case CONF_XATTR_SECURITY:
+		return OFS_RECORD_XATTR_SECURITY;
+	case CONF_XATTR_USER:
+		return OFS_RECORD_XATTR_USER;
+	default:
+		return NULL;
+	}
+}
+
+static int root_record_make(struct volume *v, bool damaged, char **error)
+{
+	struct ofs_record rec = {.flags = OFS_REC_DIR | OFS_REC_KNOWN, .oid = OFS_OID_ROOT};
+	const char *wanted = xattr_wanted(v);
+	int ret;
+
+	if (damaged) {
+		/* What it knew is gone: whatever lies directly in the root is looked at again. */
+		rec.flags |= OFS_REC_MARKED;
+		log_warning("core", "volume %s: the record of %s/tree was damaged and is made anew",
+				v->name, v->path);
+	} else {
+		xattr_name_set(v, wanted != NULL ? wanted : OFS_RECORD_XATTR_SECURITY);
+	}
+	ret = ofs_record_set(&v->rio, v->tree_fd, &rec);
+	if (!damaged && wanted == NULL && (ret == -EPERM || ret == -EACCES || ret == -EOPNOTSUPP)) {
+		log_warning("core",
+				"volume %s: this process may not set %s (%s); records are kept in %s, "
+				"which owners of files can change locally",
+				v->name, OFS_RECORD_XATTR_SECURITY, strerror(-ret),
+				OFS_RECORD_XATTR_USER);
+		xattr_name_set(v, OFS_RECORD_XATTR_USER);
+		ret = ofs_record_set(&v->rio, v->tree_fd, &rec);
+	}
+	if (ret != 0) {
+		*error = talloc_asprintf(v, "%s/tree: cannot set %s: %s%s", v->path, v->rio.xattr,
+				strerror(-ret),
+				ret == -EPERM ? "; run the daemon as root, or set record xattr = user"
+					      : "");
+	}
+	return ret;
+}
+
+static int root_record_check(struct volume *v, bool *new_tree, char **error)
+{
+	const char *wanted = xattr_wanted(v);
+	struct ofs_record rec;
+	int status = 0;
+
+	*new_tree = false;
+	if (!xattr_find(v, &rec, &status)) {
+		*new_tree = true;
+		return root_record_make(v, false, error);
+	}
+	if (wanted != NULL && strcmp(wanted, v->rio.xattr) != 0) {
+		*error = talloc_asprintf(v,
+				"record xattr: the records of %s are in %s, the configuration asks for "
+				"%s: set it back, or start with a new cache directory",
+				v->path, v->rio.xattr, wanted);
+		return -EINVAL;
+	}
+	if (status == -EXDEV) {
+		*error = talloc_asprintf(v,
+				"%s is a copy of another mirror (the record of tree/ belongs to another "
+				"inode or cache directory): use the original, or start with a new, empty "
+				"directory; files come back from the store",
+				v->path);
+		return status;
+	}
+	if (status == -EBADMSG) {
+		return root_record_make(v, true, error);
+	}
+	if (!ofs_oid_equal(&rec.oid, &OFS_OID_ROOT)) {
+		*error = talloc_asprintf(v,
+				"%s/tree is not the root of a mirror (its record has another object "
+				"id): restore it, or start with a new cache directory",
+				v->path);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int volume_fs_open(struct volume *v, const struct core *core, bool *new_tree, char **error)
+{
+	int ret;
+
+	v->path_fd = v->tree_fd = v->trash_fd = v->limbo_fd = -1;
+	memcpy(v->rio.cache_id, core->cache_id, sizeof(v->rio.cache_id));
+	ret = dirs_open(v, core, error);
+	if (ret == 0) {
+		ret = fs_kind_check(v, error);
+	}
+	if (ret == 0) {
+		ret = fs_abilities_check(v, error);
+	}
+	if (ret == 0) {
+		ret = root_record_check(v, new_tree, error);
+	}
+	return ret;
+}
+
+void volume_fs_close(struct volume *v)
+{
+	int *fds[] = {&v->limbo_fd, &v->trash_fd, &v->tree_fd, &v->path_fd};
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (*fds[i] >= 0) {
+			close(*fds[i]);
+			*fds[i] = -1;
+		}
+	}
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: objectfsctl: what an administrator types, checked, sent to the daemon, answered as text or
+ * JSON.
+ * Way: command line -> link.c -> daemon -> print.c. Thread: the only one. Owns: nothing lasting.
+ * Holds: the exit status is the answer: 0 done, 1 failed or something is not in S3 yet, 2 usage,
+ * 3 the daemon is not reachable.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "ctl.h"
+#include "shared/version.h"
+
+#define CONF_DEFAULT "/etc/objectfs/objectfs.conf"
+#define WORDS_MAX_BYTES 65536u
+#define PATIENCE_S 120u
+
+static const struct command {
+	const char *name, *args, *help;
+	void (*print)(const json_t *answer);
+	bool takes_path;
+	bool endless; /* may take as long as S3 does */
+} commands[] = {
+		{"status", "", "how the daemon and each volume are; counters", print_status, false,
+				false},
+		{"stat", "PATH", "what mirror and S3 know of one file or directory", print_object, true,
+				false},
+		{"pending", "[PATH]", "what is not in S3 yet, and why", print_pending, true, false},
+		{"flush", "[--wait] [--timeout SECONDS] [PATH]",
+				"send what is pending now; --wait: until it is in S3", print_left, true,
+				true},
+		{"refresh", "PATH", "look at the bucket anew for a directory or file", print_object,
+				true, true},
+		{"log-level", "LEVEL", "error, warning, notice, info or debug, until the next start",
+				print_object, false, false},
+		{"version", "", "version of the daemon", print_object, false, false},
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+struct options {
+	const char *conf, *socket, *volume;
+	bool json;
+};
+
+struct words { /* joined by NUL */
+	uint8_t bytes[WORDS_MAX_BYTES];
+	size_t len;
+};
+
+static void usage(FILE *to)
+{
+	fprintf(to, "usage: objectfsctl [-c FILE] [-s SOCKET] [-v VOLUME] [--json] COMMAND ...\n"
+		    "  -c FILE    configuration, default " CONF_DEFAULT "\n"
+		    "  -s SOCKET  the daemon's socket, default the one of the configuration\n"
+		    "  -v VOLUME  the volume, where there are several\n"
+		    "  --json     the daemon's answer as it is\n"
+		    "commands\n");
+	for (size_t i = 0; i < COMMANDS; i++) {
+		fprintf(to, "  %s %s\n      %s\n", commands[i].name, commands[i].args,
+				commands[i].help);
+	}
+	fprintf(to, "PATH: absolute below the mirror, ./ or ../ from here, VOLUME:path, or relative "
+		    "to the volume\n"
+		    "exit status: 0 done, 1 failed or not all in S3, 2 usage, 3 no daemon\n");
+}
+
+static bool options_parse(struct options *o, int argc, char **argv)
+{
+	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+			{"socket", required_argument, NULL, 's'},
+			{"volume", required_argument, NULL, 'v'}, {"json", no_argument, NULL, 'j'},
+			{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'},
+			{NULL, 0, NULL, 0}};
+	int c;
+
+	o->conf = CONF_DEFAULT;
+	while ((c = getopt_long(argc, argv, "+c:s:v:h", longs, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			o->conf = optarg;
+			break;
+		case 's':
+			o->socket = optarg;
+			break;
+		case 'v':
+			o->volume = optarg;
+			break;
+		case 'j':
+			o->json = true;
+			break;
+		case 'h':
+			usage(stdout);
+			exit(CTL_EXIT_OK);
+		case 'V':
+			printf("objectfsctl %s\n", OFS_VERSION);
+			exit(CTL_EXIT_OK);
+		default:
+			return false;
+		}
+	}
+	return optind < argc;
+}
+
+static const struct command *command_find(const char *name)
+{
+	for (size_t i = 0; i < COMMANDS; i++) {
+		if (strcmp(commands[i].name, name) == 0) {
+			return &commands[i];
+		}
+	}
+	return NULL;
+}
+
+static bool word_add(struct words *w, const char *word)
+{
+	size_t len = strlen(word) + 1;
+
+	if (len > sizeof(w->bytes) - w->len) {
+		return false;
+	}
+	memcpy(w->bytes + w->len, word, len);
+	w->len += len;
+	return true;
+}
+
+/* A path from here becomes absolute and free of symlinks in its directories, so that the daemon
+ * can find the volume; the last component may be missing, or a name to be looked at itself. */
+static char *path_resolve(const char *word)
+{
+	char *copy, *base_copy, *dir, *real, *out = NULL;
+	const char *base;
+
+	if (word[0] != '/' && strncmp(word, "./", 2) != 0 && strncmp(word, "../", 3) != 0 &&
+			strcmp(word, "..") != 0) {
+		return strdup(word);
+	}
+	copy = strdup(word);
+	base_copy = strdup(word);
+	if (copy == NULL || base_copy == NULL) {
+		goto out;
+	}
+	base = basename(base_copy);
+	if (strcmp(base, ".") == 0 || strcmp(base, "..") == 0 || strcmp(base, "/") == 0) {
+		out = realpath(word, NULL);
+		goto out;
+	}
+	dir = dirname(copy);
+	real = realpath(dir, NULL);
+	if (real != NULL && asprintf(&out, "%s/%s", strcmp(real, "/") == 0 ? "" : real, base) < 0) {
+		out = NULL;
+	}
+	free(real);
+out:
+	free(copy);
+	free(base_copy);
+	return out != NULL ? out : strdup(word);
+}
+
+static bool words_build(struct words *w, struct options *o, const struct command *cmd, int argc,
+		char **argv)
+{
+	bool value = false, plain = false;
+
+	if (o->volume != NULL && (!word_add(w, "-v") || !word_add(w, o->volume))) {
+		return false;
+	}
+	if (!word_add(w, cmd->name)) {
+		return false;
+	}
+	for (int i = 0; i < argc; i++) {
+		char *path = NULL;
+		bool ok;
+
+		if (!plain && strcmp(argv[i], "--json") == 0) {
+			o->json = true;
+			continue;
+		}
+		if (cmd->takes_path && !value && (plain || strncmp(argv[i], "--", 2) != 0)) {
+			path = path_resolve(argv[i]);
+		}
+		value = !plain && strcmp(argv[i], "--timeout") == 0;
+		plain = plain || strcmp(argv[i], "--") == 0;
+		ok = word_add(w, path != NULL ? path : argv[i]);
+		free(path);
+		if (!ok) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static int report_away(const char *socket, const struct options *o, int ret)
+{
+	if (ret == -ETIMEDOUT || ret == -ECONNRESET || ret == -EBADMSG || ret == -EPROTO) {
+		fprintf(stderr, "objectfsctl: the daemon on %s does not answer: %s\n", socket,
+				strerror(-ret));
+		return ret == -ETIMEDOUT ? CTL_EXIT_FAILED : CTL_EXIT_AWAY;
+	}
+	if (ret == -EACCES || ret == -EPERM) {
+		fprintf(stderr, "objectfsctl: %s: not permitted: be root, or in the group of the "
+				"configuration\n",
+				socket);
+		return CTL_EXIT_AWAY;
+	}
+	fprintf(stderr, "objectfsctl: no daemon on %s (%s); start it with\n"
+			"  systemctl start objectfs-cached    or    objectfs-cached -c %s\n",
+			socket, strerror(-ret), o->conf);
+	return CTL_EXIT_AWAY;
+}
+
+static int report(const struct options *o, const struct command *cmd, const struct ctl_reply *r)
+{
+	if (o->json) {
+		json_t *out = r->json != NULL ? json_incref(r->json) : json_object();
+
+		if (r->status != 0 && json_is_object(out)) {
+			json_object_set_new(out, "error", json_string(strerror(-r->status)));
+			json_object_set_new(out, "message", json_string(r->message));
+		}
+		json_dumpf(out, stdout, JSON_INDENT(2));
+		putchar('\n');
+		json_decref(out);
+	} else if (r->json != NULL) {
+		cmd->print(r->json);
+	}
+	if (r->status != 0) {
+		fflush(stdout);
+		fprintf(stderr, "objectfsctl: %s\n",
+				r->message[0] != '\0' ? r->message : strerror(-r->status));
+		return CTL_EXIT_FAILED;
+	}
+	return fflush(stdout) == 0 ? CTL_EXIT_OK : CTL_EXIT_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+	static struct words words;
+	struct options o = {0};
+	const struct command *cmd;
+	struct ctl_reply reply;
+	char *socket;
+	int ret;
+
+	if (!options_parse(&o, argc, argv)) {
+		usage(stderr);
+		return CTL_EXIT_USAGE;
+	}
+	cmd = command_find(argv[optind]);
+	if (cmd == NULL) {
+		fprintf(stderr, "objectfsctl: there is no command %s\n", argv[optind]);
+		usage(stderr);
+		return CTL_EXIT_USAGE;
+	}
+	if (!words_build(&words, &o, cmd, argc - optind - 1, argv + optind + 1)) {
+		fprintf(stderr, "objectfsctl: too many words\n");
+		return CTL_EXIT_USAGE;
+	}
+	socket = o.socket != NULL ? strdup(o.socket) : ctl_socket_of(o.conf);
+	if (socket == NULL) {
+		return CTL_EXIT_FAILED;
+	}
+	ret = ctl_ask(socket, words.bytes, words.len, cmd->endless ? 0 : PATIENCE_S, &reply);
+	ret = ret != 0 ? report_away(socket, &o, ret) : report(&o, cmd, &reply);
+	json_decref(reply.json);
+	free(reply.message);
+	free(socket);
+	return ret;
+}

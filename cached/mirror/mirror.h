@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The mirror: names and listings brought from S3 into the local tree, as stubs and directories.
+ * Core thread only; what blocks is a disk job. All callbacks come on the core thread, perhaps from
+ * inside the call. status: 0, -ENOENT (certain absence, lookup only), else unknown: -errno with a
+ * message for people.
+ */
+#ifndef OFS_MIRROR_H
+#define OFS_MIRROR_H
+
+#include <stdint.h>
+#include <talloc.h>
+#include "shared/record.h"
+#include "../base/disk.h"
+#include "../reconcile/index.h"
+
+struct volume;
+struct mirror;
+typedef void (*mirror_done)(int status, const char *message, void *arg);
+
+struct mirror *mirror_new(TALLOC_CTX *ctx, struct volume *v);
+/* dirfd: any descriptor of the directory, taken over. */
+void mirror_lookup(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
+		mirror_done done, void *arg);
+/* refresh: list even if listed and young. Joined with one under way for the same directory. */
+void mirror_list(struct mirror *m, uint64_t request_id, int dirfd, bool refresh, mirror_done done,
+		void *arg);
+/* The same by path below the tree ("" or "." = root); not recursive. For objectfsctl and conflict
+ * handling. */
+void mirror_refresh(struct mirror *m, uint64_t request_id, const char *path, mirror_done done,
+		void *arg);
+/* 0: S3 holds no client-visible key below dirfd/name besides its own marker; -ENOTEMPTY. */
+void mirror_rmdir_check(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
+		mirror_done done, void *arg);
+
+/* --- helpers for disk jobs (worker threads); no core state --- */
+/* Open a path below the tree without following symlinks or leaving it (openat2 RESOLVE_BENEATH |
+ * RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS); fd or -errno. */
+int mirror_open_beneath(int tree_fd, const char *path, int flags);
+/* -EAGAIN while leased elsewhere. Marker on or off, keeping the other mode bits. */
+int mirror_marker_set(int fd, bool on);
+
+#endif

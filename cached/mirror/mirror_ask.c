@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: one name in a directory that is not listed: present, absent or unknown; may it be removed?
+ * Way: LOOKUP and RMDIR from the client -> the tree -> the rows -> HEAD and LIST of one key, at once.
+ * Thread: core; the tree is read by mirror_dir.c, stubs are made by mirror_make.c.
+ * Owns: struct lookup, struct rmdir until answered.
+ * Holds: 1. what is in the tree is present, without a question;
+ *        2. where S3 is behind the mirror (pending, moved, trashed) the mirror is the truth;
+ *        3. -ENOENT only if both the file and the directory of that name are certainly absent.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "mirror_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "../reconcile/names.h"
+#include "../reconcile/reconcile.h"
+
+#define LOOKUP_ROUNDS 3
+
+struct lookup { /* talloc child of the mirror */
+	struct mirror *m;
+	uint64_t request_id;
+	struct mirror_dir *dir;
+	char *name, *raw;
+	mirror_done done;
+	void *arg;
+	unsigned rounds;
+	/* the two questions */
+	unsigned waiting;
+	struct want *file;
+	bool is_dir;
+	int status;
+	char *message;
+};
+
+static bool ask_bad_name(const char *name)
+{
+	return *name == '\0' || strlen(name) > OFS_NAME_MAX_BYTES || strchr(name, '/') != NULL ||
+			strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static void lookup_answer(struct lookup *k, int status, const char *message)
+{
+	k->done(status, message, k->arg);
+	talloc_free(k);
+}
+
+static void lookup_located(int status, const char *message, struct mirror_dir *dir, void *arg);
+
+/* Somebody else worked on the name: the tree says what came of it. */
+static void lookup_again(struct lookup *k)
+{
+	int fd = fcntl(k->dir->fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0 || ++k->rounds >= LOOKUP_ROUNDS) {
+		if (fd >= 0) {
+			close(fd);
+		}
+		lookup_answer(k, -EIO, "the name keeps changing");
+		return;
+	}
+	TALLOC_FREE(k->dir);
+	TALLOC_FREE(k->file);
+	TALLOC_FREE(k->raw);
+	mirror_locate(k->m, k, fd, k->name, lookup_located, k);
+}
+
+static void lookup_made(int status, unsigned omitted, void *arg)
+{
+	struct lookup *k = arg;
+
+	if (status != 0) {
+		lookup_answer(k, status, "the name cannot be made in the mirror");
+	} else if (omitted > 0) {
+		lookup_answer(k, -EACCES, "its rights cannot be restored in this mirror");
+	} else {
+		lookup_again(k); /* and finds it */
+	}
+}
+
+static void lookup_want_done(struct lookup *k, struct want *w)
+{
+	struct stub *s;
+
+	switch (w->verdict) {
+	case WANT_MAKE:
+		s = w->stub;
+		w->stub = NULL;
+		mirror_make(k->m, k->request_id, k->dir, s, lookup_made, k);
+		return;
+	case WANT_ABSENT:
+		lookup_answer(k, -ENOENT, NULL);
+		return;
+	case WANT_OMIT:
+		lookup_answer(k, -EACCES, w->message);
+		return;
+	case WANT_UNKNOWN:
+		lookup_answer(k, w->status, w->message);
+		return;
+	case WANT_CHANGE:
+	case WANT_LEAVE:
+		break;
+	}
+	lookup_again(k);
+}
+
+static void lookup_dir_done(struct want *w)
+{
+	lookup_want_done(w->arg, w);
+}
+
+/* Both answers are in. */
+static void lookup_both(struct lookup *k)
+{
+	struct want *w;
+	char *key;
+
+	if (k->status != 0) {
+		/* Even if there is a file: a directory of its name would have to be shown instead. */
+		lookup_answer(k, k->status, k->message);
+		return;
+	}
+	if (!k->is_dir) {
+		lookup_want_done(k, k->file);
+		return;
+	}
+	key = talloc_asprintf(k, "%s/", k->file->key);
+	w = key ? want_new(k, k->m, &k->dir->oid, k->raw, k->name, key, true) : NULL;
+	if (w == NULL) {
+		lookup_answer(k, -ENOMEM, "out of memory");
+		return;
+	}
+	w->request_id = k->request_id;
+	w->done = lookup_dir_done;
+	w->arg = k;
+	want_start(w);
+}
+
+static void lookup_file_done(struct want *w)
+{
+	struct lookup *k = w->arg;
+
+	if (--k->waiting == 0) {
+		lookup_both(k);
+	}
+}
+
+static void lookup_list_done(struct obj_req *req)
+{
+	struct lookup *k = req->arg;
+	struct obj_result *r = &req->result;
+
+	if (r->status == OBJ_OK) {
+		k->is_dir = r->entry_count > 0;
+	} else {
+		k->status = r->status == OBJ_NOT_FOUND ? -EIO : mirror_store_error(r->status);
+		k->message = talloc_strdup(k, r->message ? r->message : "");
+	}
+	objstore_req_free(&req);
+	if (--k->waiting == 0) {
+		lookup_both(k);
+	}
+}
+
+static void lookup_ask(struct lookup *k)
+{
+	struct volume *v = k->m->v;
+	bool too_long = false;
+	char *key = index_key(v->index, k, v->prefix, &k->dir->oid, k->raw, true, &too_long);
+	struct obj_req *req;
+
+	if (key == NULL) {
+		/* A name that no key can have is absent. */
+		lookup_answer(k, too_long ? -ENOENT : -EIO,
+				too_long ? NULL : "the directory has no place in S3 that is known");
+		return;
+	}
+	req = objstore_req_new(OBJ_LIST, key);
+	key[strlen(key) - 1] = '\0';
+	k->file = want_new(k, k->m, &k->dir->oid, k->raw, k->name, key, false);
+	if (req == NULL || k->file == NULL) {
+		objstore_req_free(&req);
+		lookup_answer(k, -ENOMEM, "out of memory");
+		return;
+	}
+	k->is_dir = false;
+	k->status = 0;
+	k->waiting = 2;
+	req->prio = OBJ_PRIO_READER;
+	req->request_id = k->request_id;
+	req->max_keys = 1;
+	req->done = lookup_list_done;
+	req->arg = k;
+	k->file->request_id = k->request_id;
+	k->file->done = lookup_file_done;
+	k->file->arg = k;
+	objstore_submit(v->store, req);
+	want_start(k->file);
+}
+
+static void lookup_ready(struct volume *v, void *arg, int status)
+{
+	struct lookup *k = arg;
+	struct row *row, *live;
+	const struct row *dir = index_get(v->index, &k->dir->oid);
+
+	if (status != 0) {
+		char *text = mirror_unready(k, v, status);
+
+		lookup_answer(k, status, text);
+		return;
+	}
+	if (dir == NULL || !dir->in_s3 || name_is_reserved(&k->dir->oid, k->name)) {
+		lookup_answer(k, dir == NULL ? -EIO : -ENOENT, NULL);
+		return;
+	}
+	row = index_at_s3(v->index, &k->dir->oid, k->raw);
+	if (mirror_place_busy(k->m, &k->dir->oid, k->name, row)) {
+		lookup_answer(k, -ENOENT, NULL); /* not in the tree, and the tree is newer */
+		return;
+	}
+	live = index_at_live(v->index, &k->dir->oid, k->name);
+	if (live != NULL) { /* its row says here, the tree does not: lost by a power cut */
+		index_set_live(v->index, live, ROW_NOT_HERE);
+	}
+	lookup_ask(k);
+}
+
+static void lookup_located(int status, const char *message, struct mirror_dir *dir, void *arg)
+{
+	struct lookup *k = arg;
+	const struct row *row;
+
+	k->dir = dir;
+	if (status != 0) {
+		lookup_answer(k, status == -ENOENT ? -EIO : status, message);
+		return;
+	}
+	if (dir->probe_there) {
+		lookup_answer(k, 0, NULL);
+		return;
+	}
+	row = index_get(k->m->v->index, &dir->oid);
+	if (row != NULL && !row->in_s3) {
+		lookup_answer(k, -ENOENT, NULL); /* a new directory: all there is is in it */
+		return;
+	}
+	row = index_at_live(k->m->v->index, &dir->oid, k->name);
+	k->raw = row != NULL && row->in_s3 && ofs_oid_equal(&row->s3_parent, &dir->oid)
+			? talloc_strdup(k, row->s3_name)
+			: name_to_raw(k, k->name);
+	if (k->raw == NULL) {
+		lookup_answer(k, -ENOMEM, "out of memory");
+		return;
+	}
+	volume_when_ready(k->m->v, MIRROR_READY_WAIT_NS, lookup_ready, k);
+}
+
+void mirror_lookup(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
+		mirror_done done, void *arg)
+{
+	struct lookup *k = talloc_zero(m, struct lookup);
+
+	stats_add(lookups, 1);
+	if (k == NULL || (k->name = talloc_strdup(k, name)) == NULL || ask_bad_name(name)) {
+		int status = k == NULL || k->name == NULL ? -ENOMEM : -EINVAL;
+
+		talloc_free(k);
+		close(dirfd);
+		done(status, status == -EINVAL ? "not a name" : "out of memory", arg);
+		return;
+	}
+	k->m = m;
+	k->request_id = request_id;
+	k->done = done;
+	k->arg = arg;
+	mirror_locate(m, k, dirfd, name, lookup_located, k);
+}
+
+/* ---- RMDIR ---- */
+
+struct rmdir_ask { /* talloc child of the mirror */
+	struct mirror *m;
+	uint64_t request_id;
+	struct mirror_dir *dir; /* the one that is to go */
+	char *prefix;
+	mirror_done done;
+	void *arg;
+};
+
+static void rmdir_answer(struct rmdir_ask *k, int status, const char *message)
+{
+	k->done(status, message, k->arg);
+	talloc_free(k);
+}
+
+/* Does the mirror know that this key is about to go, or to go elsewhere? */
+static bool rmdir_ignores(struct rmdir_ask *k, const char *key)
+{
+	struct index *ix = k->m->v->index;
+	struct ofs_oid at = k->dir->oid;
+	char *path, *name, *save = NULL;
+	bool ignored = false;
+
+	if (strncmp(key, k->prefix, strlen(k->prefix)) != 0) {
+		return true;
+	}
+	path = talloc_strdup(k, key + strlen(k->prefix));
+	for (name = path ? strtok_r(path, "/", &save) : NULL; name != NULL && !ignored;
+			name = strtok_r(NULL, "/", &save)) {
+		const struct row *row = index_at_s3(ix, &at, name);
+
+		if (row == NULL) {
+			break;
+		}
+		ignored = row->live == ROW_TRASHED ||
+				(row->live == ROW_HERE && !ofs_oid_equal(&row->parent, &at));
+		at = row->oid;
+	}
+	talloc_free(path);
+	return ignored;
+}
+
+static void rmdir_page(struct rmdir_ask *k, const char *token);
+
+static void rmdir_page_done(struct obj_req *req)
+{
+	struct rmdir_ask *k = req->arg;
+	struct obj_result *r = &req->result;
+	char *text;
+	unsigned i;
+
+	if (r->status != OBJ_OK) {
+		int status = r->status == OBJ_NOT_FOUND ? -EIO : mirror_store_error(r->status);
+
+		text = talloc_strdup(k, r->message ? r->message : objstore_status_name(r->status));
+		objstore_req_free(&req);
+		rmdir_answer(k, status, text);
+		return;
+	}
+	for (i = 0; i < r->entry_count; i++) {
+		if (r->entries[i].key != NULL && strcmp(r->entries[i].key, k->prefix) != 0 &&
+				!rmdir_ignores(k, r->entries[i].key)) {
+			objstore_req_free(&req);
+			rmdir_answer(k, -ENOTEMPTY, "the bucket holds more below it");
+			return;
+		}
+	}
+	text = r->next_token ? talloc_strdup(k, r->next_token) : NULL;
+	objstore_req_free(&req);
+	if (text == NULL) {
+		rmdir_answer(k, 0, NULL);
+		return;
+	}
+	rmdir_page(k, text);
+	talloc_free(text);
+}
+
+static void rmdir_page(struct rmdir_ask *k, const char *token)
+{
+	struct obj_req *req = objstore_req_new(OBJ_LIST, k->prefix);
+
+	if (req == NULL || (token != NULL && (req->token = strdup(token)) == NULL)) {
+		objstore_req_free(&req);
+		rmdir_answer(k, -ENOMEM, "out of memory");
+		return;
+	}
+	req->prio = OBJ_PRIO_READER;
+	req->request_id = k->request_id;
+	req->max_keys = token ? 0 : 2;
+	req->done = rmdir_page_done;
+	req->arg = k;
+	objstore_submit(k->m->v->store, req);
+}
+
+static void rmdir_ready(struct volume *v, void *arg, int status)
+{
+	struct rmdir_ask *k = arg;
+	bool too_long = false;
+
+	if (status != 0) {
+		char *text = mirror_unready(k, v, status);
+
+		rmdir_answer(k, status, text);
+		return;
+	}
+	k->prefix = index_key(v->index, k, v->prefix, &k->dir->oid, "", false, &too_long);
+	if (k->prefix == NULL) {
+		rmdir_answer(k, too_long ? 0 : -EIO,
+				too_long ? NULL : "the directory has no place in S3 that is known");
+		return;
+	}
+	rmdir_page(k, NULL);
+}
+
+static void rmdir_located(int status, const char *message, struct mirror_dir *dir, void *arg)
+{
+	struct rmdir_ask *k = arg;
+	const struct row *row;
+
+	if (status != 0) {
+		rmdir_answer(k, status, message);
+		return;
+	}
+	k->dir = dir;
+	row = index_get(k->m->v->index, &dir->oid);
+	if (row == NULL || !row->in_s3 || ofs_oid_equal(&dir->oid, &OFS_OID_ROOT)) {
+		rmdir_answer(k, row == NULL ? -EIO : row->in_s3 ? -EBUSY : 0, NULL);
+		return;
+	}
+	volume_when_ready(k->m->v, MIRROR_READY_WAIT_NS, rmdir_ready, k);
+}
+
+struct rmdir_job {
+	struct disk_job job;
+	struct rmdir_ask *k;
+	int dirfd, fd;
+	char name[OFS_NAME_MAX_BYTES + 1];
+};
+
+static void rmdir_open(struct disk_job *job)
+{
+	struct rmdir_job *j = (struct rmdir_job *)job;
+
+	j->fd = openat(j->dirfd, j->name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (j->fd < 0) {
+		j->fd = -errno;
+	}
+	close(j->dirfd);
+}
+
+static void rmdir_opened(struct disk_job *job)
+{
+	struct rmdir_job *j = (struct rmdir_job *)job;
+	struct rmdir_ask *k = j->k;
+	int fd = j->fd;
+
+	free(j);
+	if (fd < 0) {
+		rmdir_answer(k, fd, "the directory cannot be opened");
+		return;
+	}
+	mirror_locate(k->m, k, fd, NULL, rmdir_located, k);
+}
+
+void mirror_rmdir_check(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
+		mirror_done done, void *arg)
+{
+	struct rmdir_ask *k = talloc_zero(m, struct rmdir_ask);
+	struct rmdir_job *j = calloc(1, sizeof(*j));
+
+	if (k == NULL || j == NULL || ask_bad_name(name)) {
+		int status = k == NULL || j == NULL ? -ENOMEM : -EINVAL;
+
+		talloc_free(k);
+		free(j);
+		close(dirfd);
+		done(status, status == -EINVAL ? "not a name" : "out of memory", arg);
+		return;
+	}
+	k->m = m;
+	k->request_id = request_id;
+	k->done = done;
+	k->arg = arg;
+	j->k = k;
+	j->dirfd = dirfd;
+	strcpy(j->name, name);
+	j->job.what = "mirror rmdir";
+	j->job.run = rmdir_open;
+	j->job.done = rmdir_opened;
+	disk_submit(m->v->disk, DISK_ORDER, &j->job);
+}

@@ -1,0 +1,950 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: one directory is brought into agreement with what S3 lists below its key.
+ * Way: LIST from the client (or refresh) -> all pages -> look at the tree -> removals -> HEAD of what is
+ *      new or other -> stubs -> LISTED -> answers to all who wait.
+ * Thread: core; scan_run and mark_run on a worker (DISK_ORDER).
+ * Owns: struct listing until its callers are answered; the entries.
+ * Holds: 1. absence is concluded only from all pages, for rows that were in S3 when the first page was
+ *           asked for and have not changed since, in a bucket that still has our volume record;
+ *        2. a place where S3 is behind the mirror is left alone;
+ *        3. LISTED is set only if every name is here, or was refused and logged;
+ *        4. of a file and a directory with one name the directory is shown; the file is counted and
+ *           logged (the index has one row a place).
+ *
+ *   listing_start -> listing_ready -> listing_page* -> listing_scanned -> listing_remove
+ *       -> listing_more* -> listing_mark -> listing_end        (any failure -> listing_end)
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "mirror_private.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "../core/rings.h"
+#include "../core/volrec.h"
+#include "../reconcile/names.h"
+#include "../reconcile/reconcile.h"
+
+#define BRAKE_COUNT 1000u
+#define BRAKE_PERCENT 20u
+
+struct list_caller { /* talloc child of the mirror, then of the listing */
+	struct list_caller *next;
+	struct mirror *m;
+	uint64_t request_id;
+	bool refresh;
+	mirror_done done;
+	void *arg;
+};
+
+struct list_entry {
+	char *key; /* malloc, whole; of a directory without its slash */
+	const char *raw;
+	bool is_dir;
+	int64_t size;
+	char *etag;
+};
+
+struct list_child { /* a row that was in S3 here when the first page was asked for */
+	struct ofs_oid oid;
+	uint64_t print;
+};
+
+struct listing { /* talloc child of the mirror */
+	struct listing *next, **prev;
+	struct mirror *m;
+	uint64_t request_id;
+	struct mirror_dir *dir;
+	struct list_caller *callers;
+	char *prefix;
+	int64_t started_wall_ns;
+	struct list_entry *entries;
+	size_t count, cap;
+	uint32_t *slots; /* open addressing: entry number + 1 */
+	size_t slot_mask;
+	struct list_child *children;
+	size_t child_count;
+	char **local; /* sorted names in the tree */
+	size_t local_count;
+	bool unsure; /* a name missing in the tree may have been deleted just now */
+	size_t at;   /* next entry */
+	unsigned running; /* HEADs and jobs */
+	bool dispatching;
+	struct stub *batch;
+	unsigned batch_count;
+	unsigned omitted;
+	int status;
+	char *message;
+};
+
+static int listing_destructor(struct listing *l)
+{
+	struct stub *s;
+	size_t i;
+
+	while ((s = l->batch) != NULL) {
+		l->batch = s->next;
+		stub_free(&s);
+	}
+	for (i = 0; i < l->count; i++) {
+		free(l->entries[i].key);
+		free(l->entries[i].etag);
+	}
+	for (i = 0; i < l->local_count; i++) {
+		free(l->local[i]);
+	}
+	free(l->entries);
+	free(l->slots);
+	free(l->local);
+	*l->prev = l->next;
+	if (l->next != NULL) {
+		l->next->prev = l->prev;
+	}
+	return 0;
+}
+
+static void listing_end(struct listing *l)
+{
+	struct list_caller *c = l->callers;
+
+	l->callers = NULL;
+	if (l->status != 0) {
+		log_line(LOG_LVL_WARNING, "mirror", l->request_id, "listing %s: %s", l->prefix,
+				l->message ? l->message : strerror(-l->status));
+	}
+	/* Out of the table first: a caller may ask again at once. */
+	*l->prev = l->next;
+	if (l->next != NULL) {
+		l->next->prev = l->prev;
+	}
+	l->next = NULL;
+	l->prev = &l->next;
+	while (c != NULL) {
+		struct list_caller *next = c->next;
+
+		c->done(l->status, l->message, c->arg);
+		c = next;
+	}
+	talloc_free(l);
+}
+
+static void listing_fail(struct listing *l, int status, const char *message)
+{
+	if (l->status == 0) {
+		l->status = status;
+		l->message = talloc_strdup(l, message ? message : "");
+	}
+}
+
+/* ---- a hash of the entries ---- */
+
+static size_t entry_hash(const char *raw, bool is_dir)
+{
+	uint64_t h = is_dir ? 0x84222325cbf29ce4ULL : 0xcbf29ce484222325ULL;
+
+	for (; *raw != '\0'; raw++) {
+		h = (h ^ (uint8_t)*raw) * 0x100000001b3ULL;
+	}
+	return (size_t)(h ^ (h >> 29));
+}
+
+static struct list_entry *entry_find(struct listing *l, const char *raw, bool is_dir)
+{
+	size_t i = entry_hash(raw, is_dir) & l->slot_mask;
+
+	for (; l->slots[i] != 0; i = (i + 1) & l->slot_mask) {
+		struct list_entry *e = &l->entries[l->slots[i] - 1];
+
+		if (e->is_dir == is_dir && strcmp(e->raw, raw) == 0) {
+			return e;
+		}
+	}
+	return NULL;
+}
+
+static bool entries_hash(struct listing *l)
+{
+	size_t slots = 16, i, at;
+
+	while (slots < 2 * l->count) {
+		slots *= 2;
+	}
+	l->slots = calloc(slots, sizeof(*l->slots));
+	if (l->slots == NULL) {
+		return false;
+	}
+	l->slot_mask = slots - 1;
+	for (i = 0; i < l->count; i++) {
+		at = entry_hash(l->entries[i].raw, l->entries[i].is_dir) & l->slot_mask;
+		while (l->slots[at] != 0) {
+			at = (at + 1) & l->slot_mask;
+		}
+		l->slots[at] = (uint32_t)i + 1;
+	}
+	return true;
+}
+
+/* ---- the end: LISTED ---- */
+
+struct mark_job {
+	struct disk_job job;
+	struct mirror *m;
+	struct mirror_place place;
+	int fd; /* own */
+	struct ofs_oid oid;
+	int64_t listed_ns;
+	int status;
+	void (*done)(int status, void *arg);
+	void *arg;
+};
+
+static void mark_run(struct disk_job *job)
+{
+	struct mark_job *j = (struct mark_job *)job;
+	struct ofs_record rec;
+	uint32_t stripe;
+
+	j->status = mirror_lock(j->place.shm, j->fd, &stripe);
+	if (j->status != 0) {
+		return;
+	}
+	j->status = ofs_record_get(&j->place.rio, j->fd, &rec);
+	if (j->status == 0 && !ofs_oid_equal(&rec.oid, &j->oid)) {
+		j->status = -ESTALE;
+	}
+	if (j->status == 0) {
+		rec.flags |= OFS_REC_LISTED;
+		rec.listed_ns = j->listed_ns;
+		j->status = ofs_record_set(&j->place.rio, j->fd, &rec);
+	}
+	ofs_shm_unlock(j->place.shm, stripe);
+}
+
+static void mark_done(struct disk_job *job)
+{
+	struct mark_job *j = (struct mark_job *)job;
+
+	close(j->fd);
+	j->done(j->status, j->arg);
+	free(j);
+}
+
+static void mark_listed(struct mirror *m, struct mirror_dir *dir, int64_t listed_ns,
+		void (*done)(int status, void *arg), void *arg)
+{
+	struct mark_job *j = calloc(1, sizeof(*j));
+
+	if (j == NULL || (j->fd = fcntl(dir->fd, F_DUPFD_CLOEXEC, 0)) < 0) {
+		free(j);
+		done(-ENOMEM, arg);
+		return;
+	}
+	j->m = m;
+	j->place = mirror_place_of(m);
+	j->oid = dir->oid;
+	j->listed_ns = listed_ns;
+	j->done = done;
+	j->arg = arg;
+	j->job.what = "mirror listed";
+	j->job.run = mark_run;
+	j->job.done = mark_done;
+	disk_submit(m->v->disk, DISK_ORDER, &j->job);
+}
+
+static void listing_marked(int status, void *arg)
+{
+	struct listing *l = arg;
+
+	if (status != 0) {
+		listing_fail(l, status, "the directory's record cannot be written");
+	}
+	listing_end(l);
+}
+
+static void listing_mark(struct listing *l)
+{
+	if (l->status != 0) {
+		listing_end(l);
+		return;
+	}
+	if (l->omitted > 0) {
+		log_line(LOG_LVL_WARNING, "mirror", l->request_id,
+				"%u name(s) below %s are not shown", l->omitted, l->prefix);
+	}
+	mark_listed(l->m, l->dir, l->started_wall_ns, listing_marked, l);
+}
+
+/* ---- what is new or other ---- */
+
+static void listing_more(struct listing *l);
+
+static void listing_made(int status, unsigned omitted, void *arg)
+{
+	struct listing *l = arg;
+
+	l->running--;
+	l->omitted += omitted;
+	if (status != 0) {
+		listing_fail(l, status, "names cannot be made in the mirror; see the log");
+	}
+	listing_more(l);
+}
+
+static void listing_changed(int status, void *arg)
+{
+	struct listing *l = arg;
+
+	(void)status; /* logged; its row keeps the old fence, so the next listing tries again */
+	l->running--;
+	listing_more(l);
+}
+
+static void listing_send_batch(struct listing *l)
+{
+	struct stub *list = l->batch;
+
+	l->batch = NULL;
+	l->batch_count = 0;
+	l->running++;
+	mirror_make(l->m, l->request_id, l->dir, list, listing_made, l);
+}
+
+static void listing_want_done(struct want *w)
+{
+	struct listing *l = w->arg;
+	struct stub *s = w->stub;
+
+	switch (w->verdict) {
+	case WANT_MAKE:
+		w->stub = NULL;
+		s->next = l->batch;
+		l->batch = s;
+		l->batch_count++;
+		break;
+	case WANT_CHANGE:
+		w->stub = NULL;
+		l->running++;
+		mirror_change(l->m, l->request_id, l->dir, s, listing_changed, l);
+		break;
+	case WANT_OMIT:
+		l->omitted++;
+		break;
+	case WANT_UNKNOWN:
+		listing_fail(l, w->status, w->message);
+		break;
+	case WANT_ABSENT: /* deleted since the LIST */
+	case WANT_LEAVE:
+		break;
+	}
+	talloc_free(w);
+	l->running--;
+	listing_more(l);
+}
+
+static int local_compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool listing_has_local(const struct listing *l, const char *name)
+{
+	return l->local_count > 0 && bsearch(&name, l->local, l->local_count, sizeof(*l->local),
+						local_compare) != NULL;
+}
+
+/* Does this entry need a question? Then it is on its way. */
+static void listing_entry(struct listing *l, struct list_entry *e)
+{
+	struct volume *v = l->m->v;
+	struct row *row = index_at_s3(v->index, &l->dir->oid, e->raw);
+	char *name, *key = NULL;
+	struct want *w;
+
+	if (!e->is_dir && entry_find(l, e->raw, true) != NULL) {
+		l->omitted++;
+		log_line(LOG_LVL_WARNING, "mirror", l->request_id,
+				"%s is not shown: a directory has the same name", e->key);
+		return;
+	}
+	if (row != NULL && row->is_dir != e->is_dir) {
+		return; /* the other one has not gone yet */
+	}
+	name = name_from_raw(l, e->raw);
+	if (name == NULL) {
+		listing_fail(l, -ENOMEM, "out of memory");
+		return;
+	}
+	if (mirror_place_busy(l->m, &l->dir->oid, name, row)) {
+		talloc_free(name);
+		return;
+	}
+	if (row != NULL && row->live == ROW_HERE && !listing_has_local(l, name)) {
+		/* A power cut took the name and left the row. */
+		if (l->unsure) {
+			talloc_free(name);
+			return;
+		}
+		index_set_live(v->index, row, ROW_NOT_HERE);
+	}
+	if (row != NULL && row->live == ROW_HERE &&
+			(e->is_dir || (row->etag != NULL && e->etag != NULL &&
+						strcmp(row->etag, e->etag) == 0 &&
+						row->s3_size == e->size))) {
+		talloc_free(name);
+		return;
+	}
+	key = talloc_asprintf(l, "%s%s", e->key, e->is_dir ? "/" : "");
+	w = key ? want_new(l, l->m, &l->dir->oid, e->raw, name, key, e->is_dir) : NULL;
+	talloc_free(key);
+	talloc_free(name);
+	if (w == NULL) {
+		listing_fail(l, -ENOMEM, "out of memory");
+		return;
+	}
+	w->request_id = l->request_id;
+	w->done = listing_want_done;
+	w->arg = l;
+	l->running++;
+	want_start(w);
+}
+
+static void listing_more(struct listing *l)
+{
+	if (l->dispatching) {
+		return; /* further up the stack */
+	}
+	l->dispatching = true;
+	while (l->status == 0 && l->at < l->count && l->running < MIRROR_HEADS_AT_ONCE) {
+		listing_entry(l, &l->entries[l->at++]);
+	}
+	if (l->batch_count >= MIRROR_BATCH || (l->batch_count > 0 && l->running == 0)) {
+		listing_send_batch(l);
+	}
+	l->dispatching = false;
+	if (l->running == 0 && l->batch_count == 0 && (l->status != 0 || l->at == l->count)) {
+		listing_mark(l);
+	}
+}
+
+/* ---- what is gone ---- */
+
+static void listing_removed(unsigned removed, unsigned left, void *arg)
+{
+	struct listing *l = arg;
+
+	(void)removed;
+	(void)left;
+	if (--l->running == 0) {
+		listing_more(l);
+	}
+}
+
+/* Rows that the listing lacks: those here in *out, others are forgotten. */
+static struct removal *listing_missing(struct listing *l, uint64_t *rows, uint64_t *known)
+{
+	struct mirror *m = l->m;
+	struct removal *list = NULL, *r;
+	size_t i;
+
+	*rows = *known = 0;
+	for (i = 0; i < l->child_count; i++) {
+		struct row *row = index_get(m->v->index, &l->children[i].oid);
+		uint64_t n;
+
+		if (row == NULL || !row->in_s3 || !ofs_oid_equal(&row->s3_parent, &l->dir->oid)) {
+			continue;
+		}
+		n = 1 + (row->is_dir ? mirror_rows_below(row) : 0);
+		*known += row->live == ROW_HERE ? n : 0;
+		if (mirror_row_print(row) != l->children[i].print ||
+				entry_find(l, row->s3_name, row->is_dir) != NULL || row->work != NULL) {
+			continue;
+		}
+		if (row->live == ROW_NOT_HERE) {
+			index_clear_s3(m->v->index, row);
+			mirror_forget(m, row);
+			continue;
+		}
+		if (mirror_place_busy(m, &l->dir->oid, row->name ? row->name : "", row)) {
+			continue;
+		}
+		r = calloc(1, sizeof(*r));
+		if (r == NULL || (r->name = strdup(row->name)) == NULL) {
+			free(r);
+			break;
+		}
+		r->oid = row->oid;
+		r->is_dir = row->is_dir;
+		r->keep_if_listed = row->is_dir && !row->has_object && row->s3_children == NULL;
+		r->next = list;
+		list = r;
+		*rows += n;
+	}
+	return list;
+}
+
+static void removals_free(struct removal *list)
+{
+	while (list != NULL) {
+		struct removal *next = list->next;
+
+		free(list->name);
+		free(list);
+		list = next;
+	}
+}
+
+static void listing_remove(struct listing *l)
+{
+	struct conf_volume const *conf = l->m->v->conf;
+	uint64_t rows, known;
+	struct removal *list = listing_missing(l, &rows, &known);
+
+	if (rows > BRAKE_COUNT && rows * 100 > known * BRAKE_PERCENT && !conf->accept_removals) {
+		log_line(LOG_LVL_WARNING, "mirror", l->request_id,
+				"%llu of %llu known names below %s are gone from the bucket; none is removed "
+				"here. If this is meant, set `accept removals = yes` for volume %s and refresh",
+				(unsigned long long)rows, (unsigned long long)known, l->prefix,
+				l->m->v->name);
+		mirror_hold(l->m, &l->dir->oid, rows);
+		removals_free(list);
+		list = NULL;
+	} else {
+		mirror_hold(l->m, &l->dir->oid, 0);
+	}
+	l->running++; /* until all are sent */
+	while (list != NULL) {
+		struct removal *batch = list, *last = list;
+		unsigned n;
+
+		for (n = 1; n < MIRROR_BATCH && last->next != NULL; n++) {
+			last = last->next;
+		}
+		list = last->next;
+		last->next = NULL;
+		l->running++;
+		mirror_remove(l->m, l->request_id, l->dir, batch, listing_removed, l);
+	}
+	listing_removed(0, 0, l);
+}
+
+/* "The right volume record": without it the listing is of another bucket, or of an emptied one. */
+static void listing_record_done(struct obj_req *req)
+{
+	struct listing *l = req->arg;
+	struct obj_result *r = &req->result;
+	struct ofs_oid uuid;
+	char *why = NULL;
+	int ret = -ENOENT;
+
+	if (r->status == OBJ_OK && r->body != NULL) {
+		ret = volrec_parse(l, (char *)r->body, r->body_len, &uuid, &why);
+	}
+	if ((ret == 0 || ret == -EROFS) && ofs_oid_equal(&uuid, &l->m->v->uuid)) {
+		objstore_req_free(&req);
+		listing_remove(l);
+		return;
+	}
+	if (r->status == OBJ_OK || r->status == OBJ_NOT_FOUND) {
+		listing_fail(l, -EIO, "the bucket's volume record is gone or another's: wrong or emptied "
+				"bucket; nothing is removed here");
+	} else {
+		listing_fail(l, mirror_store_error(r->status), r->message);
+	}
+	objstore_req_free(&req);
+	listing_end(l);
+}
+
+static bool listing_lacks_any(struct listing *l)
+{
+	size_t i;
+
+	for (i = 0; i < l->child_count; i++) {
+		struct row *row = index_get(l->m->v->index, &l->children[i].oid);
+
+		if (row != NULL && row->in_s3 && ofs_oid_equal(&row->s3_parent, &l->dir->oid) &&
+				entry_find(l, row->s3_name, row->is_dir) == NULL) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void listing_check_record(struct listing *l)
+{
+	char *key = talloc_asprintf(l, "%s" VOLREC_KEY, l->m->v->prefix);
+	struct obj_req *req = key ? objstore_req_new(OBJ_GET, key) : NULL;
+
+	talloc_free(key);
+	if (req == NULL) {
+		listing_fail(l, -ENOMEM, "out of memory");
+		listing_end(l);
+		return;
+	}
+	req->prio = OBJ_PRIO_READER;
+	req->request_id = l->request_id;
+	req->length = -1;
+	req->done = listing_record_done;
+	req->arg = l;
+	objstore_submit(l->m->v->store, req);
+}
+
+/* ---- the tree as it is ---- */
+
+struct scan_job {
+	struct disk_job job;
+	struct listing *l;
+	struct ofs_record_io rio;
+	int fd; /* own */
+	char **names;
+	size_t count, cap;
+	bool marked;
+	int status;
+};
+
+static void scan_run(struct disk_job *job)
+{
+	struct scan_job *j = (struct scan_job *)job;
+	int fd = openat(j->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct ofs_record rec;
+	struct dirent *de;
+
+	if (d == NULL) {
+		j->status = -errno;
+		if (fd >= 0) {
+			close(fd);
+		}
+		return;
+	}
+	j->marked = ofs_record_get(&j->rio, j->fd, &rec) != 0 ||
+			(rec.flags & OFS_REC_MARKED) != 0;
+	for (errno = 0; (de = readdir(d)) != NULL; errno = 0) {
+		if (j->count == j->cap) {
+			size_t cap = j->cap ? j->cap * 2 : 64;
+			char **names = realloc(j->names, cap * sizeof(*names));
+
+			if (names == NULL) {
+				errno = ENOMEM;
+				break;
+			}
+			j->names = names;
+			j->cap = cap;
+		}
+		j->names[j->count] = strdup(de->d_name);
+		if (j->names[j->count] == NULL) {
+			errno = ENOMEM;
+			break;
+		}
+		j->count++;
+	}
+	j->status = -errno;
+	closedir(d);
+	if (j->count > 0) {
+		qsort(j->names, j->count, sizeof(*j->names), local_compare);
+	}
+}
+
+static void listing_scanned(struct disk_job *job)
+{
+	struct scan_job *j = (struct scan_job *)job;
+	struct listing *l = j->l;
+	struct rings *rings = l->m->v->rings;
+
+	close(j->fd);
+	l->local = j->names;
+	l->local_count = j->count;
+	/* What was begun before the scan and is not in its ring yet cannot be told from a loss. */
+	l->unsure = j->marked ||
+			(rings != NULL && rings_inflight(rings, ofs_shm_stripe_of(l->dir->ino)));
+	if (j->status != 0) {
+		listing_fail(l, j->status, "the directory cannot be read");
+	}
+	free(j);
+	if (rings != NULL) {
+		rings_drain(rings);
+	}
+	if (l->status == 0 && !entries_hash(l)) {
+		listing_fail(l, -ENOMEM, "out of memory");
+	}
+	if (l->status != 0) {
+		listing_end(l);
+	} else if (listing_lacks_any(l)) {
+		listing_check_record(l);
+	} else {
+		mirror_hold(l->m, &l->dir->oid, 0);
+		listing_more(l);
+	}
+}
+
+static void listing_scan(struct listing *l)
+{
+	struct scan_job *j = calloc(1, sizeof(*j));
+
+	if (j == NULL || (j->fd = fcntl(l->dir->fd, F_DUPFD_CLOEXEC, 0)) < 0) {
+		free(j);
+		listing_fail(l, -ENOMEM, "out of memory");
+		listing_end(l);
+		return;
+	}
+	j->l = l;
+	j->rio = l->m->v->rio;
+	j->job.what = "mirror scan";
+	j->job.run = scan_run;
+	j->job.done = listing_scanned;
+	disk_submit(l->m->v->disk, DISK_ORDER, &j->job);
+}
+
+/* ---- pages ---- */
+
+static void listing_page(struct listing *l, const char *token);
+
+/* The directory's own marker was put by somebody else: its fence, for when we write it. */
+static void listing_own_marker(struct listing *l, const struct obj_entry *e)
+{
+	struct volume *v = l->m->v;
+	struct row *row = index_get(v->index, &l->dir->oid);
+
+	if (row != NULL && row->in_s3 && !row->has_object && row->work == NULL) {
+		index_set_object(v->index, row, true);
+		index_set_fence(v->index, row, e->etag, NULL, e->size, e->mtime_ns);
+	}
+}
+
+/* Take the row's strings over. */
+static int listing_take(struct listing *l, struct obj_entry *e)
+{
+	size_t prefix = strlen(l->prefix), len = strlen(e->key);
+	struct list_entry *n;
+
+	if (len < prefix || strncmp(e->key, l->prefix, prefix) != 0) {
+		return 0; /* not what was asked for */
+	}
+	if (len == prefix) {
+		if (prefix > strlen(l->m->v->prefix) && !e->is_prefix) {
+			listing_own_marker(l, e);
+		}
+		return 0;
+	}
+	if (l->count == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 256;
+		struct list_entry *entries = realloc(l->entries, cap * sizeof(*entries));
+
+		if (entries == NULL) {
+			return -ENOMEM;
+		}
+		l->entries = entries;
+		l->cap = cap;
+	}
+	if (e->is_prefix) {
+		e->key[len - 1] = '\0';
+	}
+	if (name_is_reserved(&l->dir->oid, e->key + prefix)) {
+		return 0;
+	}
+	n = &l->entries[l->count++];
+	n->key = e->key;
+	n->raw = n->key + prefix;
+	n->is_dir = e->is_prefix;
+	n->size = e->size;
+	n->etag = e->etag;
+	e->key = e->etag = NULL;
+	return 0;
+}
+
+static void listing_page_done(struct obj_req *req)
+{
+	struct listing *l = req->arg;
+	struct obj_result *r = &req->result;
+	char *token = NULL;
+	unsigned i;
+	int ret = 0;
+
+	if (r->status != OBJ_OK) {
+		listing_fail(l, r->status == OBJ_NOT_FOUND ? -EIO : mirror_store_error(r->status),
+				r->message ? r->message : objstore_status_name(r->status));
+		objstore_req_free(&req);
+		listing_end(l);
+		return;
+	}
+	for (i = 0; i < r->entry_count && ret == 0; i++) {
+		ret = r->entries[i].key ? listing_take(l, &r->entries[i]) : 0;
+	}
+	token = r->next_token ? talloc_strdup(l, r->next_token) : NULL;
+	if (ret != 0 || (r->next_token != NULL && token == NULL)) {
+		listing_fail(l, -ENOMEM, "out of memory");
+	}
+	objstore_req_free(&req);
+	if (l->status != 0) {
+		listing_end(l);
+	} else if (token != NULL) {
+		listing_page(l, token);
+		talloc_free(token);
+	} else {
+		listing_scan(l);
+	}
+}
+
+static void listing_page(struct listing *l, const char *token)
+{
+	struct obj_req *req = objstore_req_new(OBJ_LIST, l->prefix);
+
+	if (req == NULL || (token != NULL && (req->token = strdup(token)) == NULL)) {
+		objstore_req_free(&req);
+		listing_fail(l, -ENOMEM, "out of memory");
+		listing_end(l);
+		return;
+	}
+	req->prio = OBJ_PRIO_READER;
+	req->request_id = l->request_id;
+	req->delimiter = '/';
+	req->done = listing_page_done;
+	req->arg = l;
+	objstore_submit(l->m->v->store, req);
+}
+
+/* ---- the beginning ---- */
+
+static bool listing_note_children(struct listing *l, const struct row *row)
+{
+	const struct row *c;
+	size_t n = 0;
+
+	for (c = row->s3_children; c != NULL; c = c->s3_next) {
+		n++;
+	}
+	l->children = talloc_array(l, struct list_child, n + 1);
+	if (l->children == NULL) {
+		return false;
+	}
+	for (c = row->s3_children; c != NULL; c = c->s3_next) {
+		l->children[l->child_count].oid = c->oid;
+		l->children[l->child_count++].print = mirror_row_print(c);
+	}
+	return true;
+}
+
+static void listing_ready(struct volume *v, void *arg, int status)
+{
+	struct listing *l = arg;
+	struct row *row = index_get(v->index, &l->dir->oid);
+	bool too_long = false;
+
+	if (status != 0) {
+		char *text = mirror_unready(l, v, status);
+
+		listing_fail(l, status, text);
+		listing_end(l);
+		return;
+	}
+	l->prefix = row ? index_key(v->index, l, v->prefix, &l->dir->oid, "", false, &too_long)
+			: NULL;
+	l->started_wall_ns = clock_wall_ns(v->clock);
+	if (l->prefix == NULL && too_long) {
+		l->prefix = talloc_strdup(l, "(a key beyond 1,024 bytes)");
+		listing_mark(l); /* no key can be below it */
+		return;
+	}
+	if (l->prefix == NULL || !listing_note_children(l, row)) {
+		listing_fail(l, -EIO, "the directory has no place in S3 that is known");
+		listing_end(l);
+		return;
+	}
+	stats_add(listings, 1);
+	listing_page(l, NULL);
+}
+
+static void list_nothing_done(int status, void *arg)
+{
+	struct list_caller *c = arg;
+
+	c->done(status, status ? "the directory's record cannot be written" : NULL, c->arg);
+	talloc_free(c);
+}
+
+static void listing_start(struct list_caller *c, struct mirror_dir *dir)
+{
+	struct mirror *m = c->m;
+	struct listing *l = talloc_zero(m, struct listing);
+
+	if (l == NULL) {
+		c->done(-ENOMEM, "out of memory", c->arg);
+		talloc_free(c);
+		return;
+	}
+	l->m = m;
+	l->request_id = c->request_id;
+	l->dir = talloc_steal(l, dir);
+	l->callers = talloc_steal(l, c);
+	c->next = NULL;
+	l->next = m->listings;
+	l->prev = &m->listings;
+	if (l->next != NULL) {
+		l->next->prev = &l->next;
+	}
+	m->listings = l;
+	talloc_set_destructor(l, listing_destructor);
+	volume_when_ready(m->v, MIRROR_READY_WAIT_NS, listing_ready, l);
+}
+
+static void list_located(int status, const char *message, struct mirror_dir *dir, void *arg)
+{
+	struct list_caller *c = arg;
+	struct mirror *m = c->m;
+	const struct row *row;
+	struct listing *l;
+	int64_t age, now;
+
+	if (status != 0) {
+		c->done(status, message, c->arg);
+		talloc_free(c);
+		return;
+	}
+	for (l = m->listings; l != NULL; l = l->next) {
+		if (ofs_oid_equal(&l->dir->oid, &dir->oid)) {
+			c->next = l->callers;
+			l->callers = talloc_steal(l, c);
+			talloc_free(dir);
+			return;
+		}
+	}
+	age = m->v->conf->listing_age_ns;
+	now = clock_wall_ns(m->v->clock);
+	if (!c->refresh && (dir->flags & OFS_REC_LISTED) != 0 &&
+			(age == 0 || (dir->listed_ns <= now && now - dir->listed_ns < age))) {
+		c->done(0, NULL, c->arg);
+		talloc_free(c);
+		return;
+	}
+	row = index_get(m->v->index, &dir->oid);
+	if (row != NULL && !row->in_s3) {
+		mark_listed(m, dir, now, list_nothing_done, c);
+		return; /* dir goes with c */
+	}
+	listing_start(c, dir);
+}
+
+void mirror_list(struct mirror *m, uint64_t request_id, int dirfd, bool refresh, mirror_done done,
+		void *arg)
+{
+	struct list_caller *c = talloc_zero(m, struct list_caller);
+
+	if (c == NULL) {
+		close(dirfd);
+		done(-ENOMEM, "out of memory", arg);
+		return;
+	}
+	c->m = m;
+	c->request_id = request_id;
+	c->refresh = refresh;
+	c->done = done;
+	c->arg = arg;
+	mirror_locate(m, c, dirfd, NULL, list_located, c);
+}

@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: stubs and directories come into the tree; files whose object changed become stubs of it.
+ * Way: from mirror_list.c and mirror_ask.c with what mirror_want.c found; jobs work on the tree; the
+ *      rows follow.
+ * Thread: core; make_run, change_run on workers.
+ * Owns: the list of stubs; inodes that have no name yet.
+ * Holds: 1. an inode gets size, record, rights, times and marker first, its name last (linkat, or
+ *           renameat2 from limbo/): a client never sees a half-made one, nor inotify a change of it;
+ *        2. a name that is taken is left alone: a client was faster;
+ *        3. a file is changed only under F_WRLCK (nobody has it open), clean, and still the same;
+ *        4. times of the directory stay, unless a client may be changing them at this moment.
+ *
+ *   row: NOT_HERE --make_rows--> in S3 --make_done--> HERE
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "mirror_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "../core/rings.h"
+#include "../recall/recall.h"
+#include "../reconcile/reconcile.h"
+
+struct stub *stub_new(const char *name, const char *raw, bool is_dir)
+{
+	struct stub *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		return NULL;
+	}
+	s->name = strdup(name);
+	s->raw = strdup(raw);
+	s->is_dir = is_dir;
+	if (s->name == NULL || s->raw == NULL) {
+		stub_free(&s);
+	}
+	return s;
+}
+
+void stub_free(struct stub **s)
+{
+	if (*s == NULL) {
+		return;
+	}
+	free((*s)->name);
+	free((*s)->raw);
+	free((*s)->etag);
+	free((*s)->version_id);
+	snapshot_free(&(*s)->snapshot);
+	free(*s);
+	*s = NULL;
+}
+
+/* ---- worker: one inode ---- */
+
+struct make_at { /* where a job works */
+	const struct mirror_place *place;
+	int dir_fd;
+	struct stat dir_st;
+};
+
+static void make_record(const struct stub *s, struct ofs_record *rec)
+{
+	memset(rec, 0, sizeof(*rec));
+	rec->oid = s->oid;
+	rec->data_gen = s->data_gen;
+	rec->meta_gen = s->meta_gen;
+	rec->ctime_clean_ns = mirror_wall_ns();
+	if (s->is_dir) {
+		rec->flags = OFS_REC_DIR | (s->has_object ? OFS_REC_KNOWN : 0);
+		return;
+	}
+	rec->flags = OFS_REC_KNOWN | (s->size > 0 ? OFS_REC_STUB : 0);
+	rec->size = (uint64_t)s->size;
+	rec->mtime_ns = s->mtime_ns;
+	rec->atime_ns = s->mtime_ns;
+}
+
+/* Rights and times of an inode without a name. Foreign objects belong to who owns the directory. */
+static int make_rights(const struct make_at *at, int fd, const struct stub *s)
+{
+	mode_t mode = s->is_dir ? 0777 : 0666;
+
+	if (s->snapshot != NULL) {
+		return snapshot_apply(fd, at->place->rio.xattr, s->snapshot);
+	}
+	if (fchown(fd, at->dir_st.st_uid, at->dir_st.st_gid) != 0 && errno != EPERM) {
+		return -errno;
+	}
+	if (fchmod(fd, mode) != 0) {
+		return -errno;
+	}
+	return s->mtime_ns != 0 ? snapshot_apply_times(fd, s->mtime_ns) : 0;
+}
+
+static int make_fill(const struct make_at *at, int fd, struct stub *s)
+{
+	struct ofs_record rec;
+	struct stat st;
+	int ret;
+
+	if (!s->is_dir && ftruncate(fd, s->size) != 0) {
+		return -errno;
+	}
+	ret = make_rights(at, fd, s);
+	if (ret != 0) {
+		return ret;
+	}
+	make_record(s, &rec);
+	ret = ofs_record_set(&at->place->rio, fd, &rec);
+	if (ret == 0 && (rec.flags & OFS_REC_STUB) != 0) {
+		ret = mirror_marker_set(fd, true);
+	}
+	if (ret == 0 && fstat(fd, &st) != 0) {
+		ret = -errno;
+	}
+	if (ret == 0) {
+		s->ino = st.st_ino;
+	}
+	return ret;
+}
+
+static void make_temp_name(const struct mirror_place *p, char name[64])
+{
+	struct ofs_oid id;
+	char hex[OFS_OID_HEX_BYTES];
+
+	ofs_oid_new(&id);
+	ofs_oid_hex(&id, hex);
+	snprintf(name, 64, "new.%s.%.24s", p->token, hex);
+}
+
+/* From limbo/ into the directory, or away with it. */
+static int make_move_in(const struct make_at *at, const char *temp, const struct stub *s)
+{
+	int ret;
+
+	if (renameat2(at->place->limbo_fd, temp, at->dir_fd, s->name, RENAME_NOREPLACE) == 0) {
+		return 0;
+	}
+	ret = -errno;
+	unlinkat(at->place->limbo_fd, temp, s->is_dir ? AT_REMOVEDIR : 0);
+	return ret;
+}
+
+/* File systems without O_TMPFILE, and every directory: made in limbo/. */
+static int make_in_limbo(const struct make_at *at, struct stub *s)
+{
+	int limbo = at->place->limbo_fd, fd, ret;
+	char temp[64];
+
+	make_temp_name(at->place, temp);
+	if (s->is_dir) {
+		if (mkdirat(limbo, temp, 0700) != 0) {
+			s->fatal = true;
+			return -errno;
+		}
+		fd = openat(limbo, temp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	} else {
+		fd = openat(limbo, temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	}
+	if (fd < 0) {
+		ret = -errno;
+		s->fatal = true;
+		if (s->is_dir) {
+			unlinkat(limbo, temp, AT_REMOVEDIR);
+		}
+		return ret;
+	}
+	ret = make_fill(at, fd, s);
+	close(fd);
+	if (ret != 0) {
+		unlinkat(limbo, temp, s->is_dir ? AT_REMOVEDIR : 0);
+		return ret;
+	}
+	return make_move_in(at, temp, s);
+}
+
+static int make_file(const struct make_at *at, struct stub *s)
+{
+	char link[32];
+	int fd, ret;
+
+	fd = openat(at->dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		if (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL) {
+			return make_in_limbo(at, s);
+		}
+		s->fatal = true;
+		return -errno;
+	}
+	ret = make_fill(at, fd, s);
+	if (ret == 0) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		if (linkat(AT_FDCWD, link, at->dir_fd, s->name, AT_SYMLINK_FOLLOW) != 0) {
+			ret = -errno;
+		}
+	}
+	close(fd);
+	return ret;
+}
+
+static void make_one(const struct make_at *at, struct stub *s)
+{
+	struct ofs_record rec;
+	struct stat st;
+
+	s->status = s->is_dir ? make_in_limbo(at, s) : make_file(at, s);
+	if (s->status == -ENOENT || s->status == -EIO || s->status == -EROFS ||
+			s->status == -EDQUOT || s->status == -EMFILE || s->status == -ENFILE) {
+		s->fatal = true;
+	}
+	/* Made by a lookup of the same name at the same time? */
+	if (s->status == -EEXIST &&
+			ofs_record_get_at(&at->place->rio, at->dir_fd, s->name, &rec) == 0 &&
+			ofs_oid_equal(&rec.oid, &s->oid) &&
+			fstatat(at->dir_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		s->status = 0;
+		s->ino = st.st_ino;
+	}
+}
+
+/* ---- a batch of new names ---- */
+
+struct make_job {
+	struct disk_job job;
+	struct mirror *m;
+	uint64_t request_id;
+	struct mirror_place place;
+	struct ofs_oid dir_oid;
+	int dir_fd; /* own */
+	bool keep_times;
+	struct stub *list;
+	int status;
+	void (*done)(int status, unsigned omitted, void *arg);
+	void *arg;
+};
+
+static void make_run(struct disk_job *job)
+{
+	struct make_job *j = (struct make_job *)job;
+	struct make_at at = {.place = &j->place, .dir_fd = j->dir_fd};
+	_Atomic uint64_t *changes;
+	struct ofs_record rec;
+	struct timespec ts[2];
+	uint64_t before;
+	struct stub *s;
+
+	j->status = ofs_record_get(&j->place.rio, j->dir_fd, &rec);
+	if (j->status == 0 && !ofs_oid_equal(&rec.oid, &j->dir_oid)) {
+		j->status = -ESTALE;
+	}
+	if (j->status == 0 && fstat(j->dir_fd, &at.dir_st) != 0) {
+		j->status = -errno;
+	}
+	if (j->status != 0) {
+		return;
+	}
+	changes = &j->place.shm->stripe[ofs_shm_stripe_of(at.dir_st.st_ino)].changes;
+	before = atomic_load(changes);
+	for (s = j->list; s != NULL; s = s->next) {
+		make_one(&at, s);
+	}
+	if (j->keep_times && atomic_load(changes) == before) {
+		ts[0].tv_nsec = UTIME_OMIT;
+		ts[0].tv_sec = 0;
+		ts[1] = at.dir_st.st_mtim;
+		futimens(j->dir_fd, ts);
+	}
+}
+
+/* The S3 side first: a client that renames the stub before we hear of it finds its row. */
+static void make_rows(struct mirror *m, const struct ofs_oid *dir, const struct stub *list)
+{
+	struct index *ix = m->v->index;
+	const struct stub *s;
+	struct row *row;
+
+	for (s = list; s != NULL; s = s->next) {
+		row = index_add(ix, &s->oid, s->is_dir);
+		if (row == NULL) {
+			continue;
+		}
+		index_set_s3(ix, row, dir, s->raw);
+		if (s->has_object) {
+			index_set_fence(ix, row, s->etag, s->version_id, s->size, s->s3_mtime_ns);
+		}
+		index_set_gens(ix, row, s->data_gen, s->meta_gen);
+		index_set_object(ix, row, s->has_object);
+	}
+}
+
+static void make_row_done(struct make_job *j, const struct stub *s)
+{
+	struct index *ix = j->m->v->index;
+	struct row *row = index_get(ix, &s->oid);
+	struct row *live = index_at_live(ix, &j->dir_oid, s->name);
+
+	if (row == NULL) {
+		return;
+	}
+	if (s->status == 0) {
+		if (row->live == ROW_NOT_HERE && (live == NULL || live == row)) {
+			index_set_here(ix, row, &j->dir_oid, s->name, s->ino);
+		}
+	} else if (s->status == -EEXIST && row->live == ROW_NOT_HERE) {
+		/* Somebody's own file has the name: it must not inherit the object's fence. */
+		index_clear_s3(ix, row);
+		mirror_forget(j->m, row);
+	}
+}
+
+static void make_done(struct disk_job *job)
+{
+	struct make_job *j = (struct make_job *)job;
+	unsigned omitted = 0;
+	struct stub *s;
+
+	while ((s = j->list) != NULL) {
+		j->list = s->next;
+		if (j->status != 0) {
+			s->status = j->status;
+			s->fatal = true;
+		}
+		make_row_done(j, s);
+		if (s->status == 0) {
+			stats_add(stubs_made, s->is_dir ? 0 : 1);
+		} else if (s->status != -EEXIST) {
+			omitted++;
+			if (s->fatal) {
+				j->status = s->status;
+			}
+			log_line(LOG_LVL_WARNING, "mirror", j->request_id,
+					"%s cannot be made in the mirror: %s%s", s->name,
+					strerror(-s->status),
+					s->snapshot != NULL && !s->fatal
+							? " (its rights or attributes do not fit here; not shown)"
+							: "");
+		}
+		stub_free(&s);
+	}
+	close(j->dir_fd);
+	j->done(j->status, omitted, j->arg);
+	free(j);
+}
+
+void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *list,
+		void (*done)(int status, unsigned omitted, void *arg), void *arg)
+{
+	struct make_job *j = calloc(1, sizeof(*j));
+	int fd = j ? fcntl(dir->fd, F_DUPFD_CLOEXEC, 0) : -1;
+	struct stub *s;
+
+	if (fd < 0) {
+		free(j);
+		while ((s = list) != NULL) {
+			list = s->next;
+			stub_free(&s);
+		}
+		done(-ENOMEM, 0, arg);
+		return;
+	}
+	make_rows(m, &dir->oid, list);
+	j->m = m;
+	j->request_id = request_id;
+	j->place = mirror_place_of(m);
+	j->dir_oid = dir->oid;
+	j->dir_fd = fd;
+	j->keep_times = m->v->rings == NULL ||
+			!rings_inflight(m->v->rings, ofs_shm_stripe_of(dir->ino));
+	j->list = list;
+	j->done = done;
+	j->arg = arg;
+	j->job.what = "mirror make";
+	j->job.run = make_run;
+	j->job.done = make_done;
+	disk_submit(m->v->disk, DISK_ANY, &j->job);
+}
+
+/* ---- a file whose object changed ---- */
+
+struct change_job {
+	struct disk_job job;
+	struct mirror *m;
+	uint64_t request_id;
+	struct mirror_place place;
+	int dir_fd; /* own */
+	struct stub *s;
+	uint64_t print;
+	int status;
+	void (*done)(int status, void *arg);
+	void *arg;
+};
+
+/* Under the lease: record and marker first, so that a crash leaves a stub. */
+static int change_apply(struct change_job *j, int fd)
+{
+	struct make_at at = {.place = &j->place, .dir_fd = j->dir_fd};
+	struct stub *s = j->s;
+	struct ofs_record rec;
+	uint32_t stripe;
+	int ret;
+
+	if (fstat(j->dir_fd, &at.dir_st) != 0) {
+		return -errno;
+	}
+	ret = mirror_lock(j->place.shm, fd, &stripe);
+	if (ret != 0) {
+		return ret;
+	}
+	ret = ofs_record_get(&j->place.rio, fd, &rec);
+	if (ret == 0 && !ofs_oid_equal(&rec.oid, &s->oid)) {
+		ret = -ESTALE;
+	}
+	if (ret == 0 && (rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0) {
+		ret = -EBUSY;
+	}
+	if (ret == 0) {
+		struct ofs_record now;
+
+		make_record(s, &now);
+		now.flags |= OFS_REC_STUB; /* until the old bytes are gone, also if none come */
+		if (now.data_gen < rec.data_gen) {
+			now.data_gen = rec.data_gen;
+		}
+		if (now.meta_gen < rec.meta_gen) {
+			now.meta_gen = rec.meta_gen;
+		}
+		s->data_gen = now.data_gen;
+		s->meta_gen = now.meta_gen;
+		ret = ofs_record_set(&j->place.rio, fd, &now);
+	}
+	if (ret == 0) {
+		ret = mirror_marker_set(fd, true);
+	}
+	ofs_shm_unlock(j->place.shm, stripe);
+	if (ret != 0) {
+		return ret;
+	}
+	if (ftruncate(fd, 0) != 0 || ftruncate(fd, s->size) != 0) {
+		return -errno;
+	}
+	if (s->snapshot != NULL) {
+		ret = snapshot_apply(fd, j->place.rio.xattr, s->snapshot);
+		if (ret == 0) {
+			ret = mirror_marker_set(fd, true);
+		}
+	}
+	return ret;
+}
+
+/* An empty object needs no recall: plain at once. */
+static int change_make_plain(struct change_job *j, int fd)
+{
+	struct ofs_record rec;
+	uint32_t stripe;
+	int ret = mirror_lock(j->place.shm, fd, &stripe);
+
+	if (ret != 0) {
+		return ret;
+	}
+	ret = ofs_record_get(&j->place.rio, fd, &rec);
+	if (ret == 0 && ofs_oid_equal(&rec.oid, &j->s->oid) &&
+			(rec.flags & OFS_REC_STUB) != 0) {
+		rec.flags &= ~(uint32_t)OFS_REC_STUB;
+		ret = snapshot_apply_times(fd, rec.mtime_ns);
+		if (ret == 0) {
+			ret = ofs_record_set(&j->place.rio, fd, &rec);
+		}
+		if (ret == 0) {
+			ret = mirror_marker_set(fd, false);
+		}
+	}
+	ofs_shm_unlock(j->place.shm, stripe);
+	return ret;
+}
+
+static void change_run(struct disk_job *job)
+{
+	struct change_job *j = (struct change_job *)job;
+	const int flags = O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC;
+	struct stat st;
+	int fd;
+
+	fd = openat(j->dir_fd, j->s->name, flags | O_NOATIME);
+	if (fd < 0 && errno == EPERM) {
+		fd = openat(j->dir_fd, j->s->name, flags);
+	}
+	if (fd < 0) {
+		j->status = -errno;
+		return;
+	}
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+		j->status = -EINVAL;
+		close(fd);
+		return;
+	}
+	j->status = mirror_lease_take(fd, F_WRLCK);
+	if (j->status == 0) {
+		j->status = change_apply(j, fd);
+		if (j->status == 0 && j->s->size == 0) {
+			j->status = change_make_plain(j, fd);
+		}
+		mirror_lease_drop(fd);
+	}
+	close(fd);
+}
+
+static void change_done(struct disk_job *job)
+{
+	struct change_job *j = (struct change_job *)job;
+	struct index *ix = j->m->v->index;
+	struct stub *s = j->s;
+	struct row *row = index_get(ix, &s->oid);
+
+	if (j->status == 0 && row != NULL && mirror_row_print(row) == j->print) {
+		index_set_fence(ix, row, s->etag, s->version_id, s->size, s->s3_mtime_ns);
+		index_set_gens(ix, row, s->data_gen, s->meta_gen);
+		index_set_sha256(ix, row, NULL);
+		index_set_object(ix, row, true);
+		stats_add(remote_changes, 1);
+	} else if (j->status != 0) {
+		log_line(LOG_LVL_INFO, "mirror", j->request_id,
+				"%s changed in the bucket; not applied yet: %s", s->name,
+				j->status == -EAGAIN || j->status == -EBUSY ? "in use"
+									   : strerror(-j->status));
+	}
+	stub_free(&j->s);
+	close(j->dir_fd);
+	j->done(j->status, j->arg);
+	free(j);
+}
+
+void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *s,
+		void (*done)(int status, void *arg), void *arg)
+{
+	struct row *row = index_get(m->v->index, &s->oid);
+	struct change_job *j;
+	int fd;
+
+	if (row == NULL || (m->v->recalls != NULL && recall_busy(m->v->recalls, row->ino))) {
+		stub_free(&s);
+		done(-EAGAIN, arg);
+		return;
+	}
+	j = calloc(1, sizeof(*j));
+	fd = j ? fcntl(dir->fd, F_DUPFD_CLOEXEC, 0) : -1;
+	if (fd < 0) {
+		free(j);
+		stub_free(&s);
+		done(-ENOMEM, arg);
+		return;
+	}
+	j->m = m;
+	j->request_id = request_id;
+	j->place = mirror_place_of(m);
+	j->dir_fd = fd;
+	j->s = s;
+	j->print = mirror_row_print(row);
+	j->done = done;
+	j->arg = arg;
+	j->job.what = "mirror change";
+	j->job.run = change_run;
+	j->job.done = change_done;
+	disk_submit(m->v->disk, DISK_ANY, &j->job);
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Inside mirror/ only (recall/ uses the helpers for disk jobs as well). */
+#ifndef OFS_MIRROR_PRIVATE_H
+#define OFS_MIRROR_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <talloc.h>
+#include "mirror.h"
+#include "objmeta.h"
+#include "snapshot.h"
+#include "../base/log.h"
+#include "../base/stats.h"
+#include "../core/volume.h"
+
+#define MIRROR_READY_WAIT_NS (20 * NS_PER_S)
+#define MIRROR_HEADS_AT_ONCE 32u
+#define MIRROR_BATCH 64u
+#define MIRROR_LOCK_MS 2000
+
+struct blob_cache;
+struct listing;
+struct mirror { /* core only */
+	struct volume *v;
+	struct listing *listings; /* under way */
+	struct blob_cache *blobs;
+	char token[17];
+	struct mirror_held *held; /* removals held back, by directory */
+};
+
+/* --- mirror_fs.c: disk jobs only --- */
+struct mirror_place { /* plain copies of what a job may use of a volume; constant */
+	struct ofs_record_io rio;
+	struct ofs_shm *shm;
+	int tree_fd, limbo_fd;
+	char token[17]; /* in the names of what is being made in limbo/, new with every start */
+};
+struct mirror_place mirror_place_of(const struct mirror *m);
+/* Another descriptor of the inode behind fd (O_PATH works); or -errno. */
+int mirror_reopen(int fd, int flags);
+/* A lease for this process, with the owner's fsuid where CAP_LEASE is lacking. 0; -EAGAIN: somebody
+ * has the file open. */
+int mirror_lease_take(int fd, int type);
+void mirror_lease_drop(int fd);
+int64_t mirror_wall_ns(void);
+/* Lock the stripe of the inode; its number in *stripe. 0 or -errno. */
+int mirror_lock(struct ofs_shm *shm, int fd, uint32_t *stripe);
+/* Expire the listing of the directory `oid` at `path` below the tree. 0 or -errno. */
+int mirror_unlist(const struct mirror_place *p, const char *path, const struct ofs_oid *oid);
+
+/* --- mirror_dir.c: which directory is meant --- */
+struct mirror_dir { /* talloc; closes fd */
+	int fd; /* O_RDONLY | O_DIRECTORY; follows renames */
+	uint64_t ino;
+	struct ofs_oid oid;
+	uint32_t flags; /* of its record */
+	int64_t listed_ns;
+	bool probe_there; /* the name asked for is in the tree */
+};
+typedef void (*mirror_found)(int status, const char *message, struct mirror_dir *dir, void *arg);
+/* Takes dirfd over. *dir is a talloc child of ctx. `probe`: a name to look for in it, or NULL. */
+void mirror_locate(struct mirror *m, TALLOC_CTX *ctx, int dirfd, const char *probe,
+		mirror_found found, void *arg);
+
+/* --- mirror_make.c: stubs and directories into the tree --- */
+struct stub { /* malloc'ed; moves between threads */
+	struct stub *next;
+	char *name; /* local */
+	char *raw;  /* S3 component */
+	bool is_dir, has_object, foreign;
+	struct ofs_oid oid;
+	uint64_t data_gen, meta_gen;
+	int64_t size, mtime_ns, s3_mtime_ns;
+	char *etag, *version_id;
+	struct snapshot *snapshot; /* NULL: foreign or implied */
+	/* out */
+	int status; /* 0: made; -EEXIST: something else has the name; -errno */
+	bool fatal; /* the failure is not this name's own */
+	uint64_t ino;
+};
+struct stub *stub_new(const char *name, const char *raw, bool is_dir);
+void stub_free(struct stub **s);
+/* Rows get their S3 side at once, their mirror side when the name is there. Takes the list over.
+ * Names that cannot be made are logged and counted; `status` is that of a failure which concerns the
+ * whole directory (disk full, directory gone), 0 otherwise. */
+void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *list,
+		void (*done)(int status, unsigned omitted, void *arg), void *arg);
+/* The object behind a file that is here has changed. Takes s over. */
+void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *s,
+		void (*done)(int status, void *arg), void *arg);
+
+/* --- mirror_remove.c: names that are gone from the bucket --- */
+struct removal { /* malloc'ed */
+	struct removal *next;
+	char *name;
+	struct ofs_oid oid;
+	bool is_dir;
+	bool keep_if_listed;
+	int status;
+};
+/* Takes the list over. */
+void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir,
+		struct removal *list, void (*done)(unsigned removed, unsigned left, void *arg),
+		void *arg);
+/* Rows below a directory that S3 no longer has and the mirror never had. */
+void mirror_forget(struct mirror *m, struct row *row);
+uint64_t mirror_rows_below(const struct row *row);
+
+/* --- mirror_want.c: what S3 has at one place --- */
+enum want_verdict {
+	WANT_ABSENT, /* certain */
+	WANT_LEAVE,  /* agrees already, or S3 is behind the mirror */
+	WANT_MAKE,   /* stub holds what to make */
+	WANT_CHANGE, /* stub holds what the file that is here must become */
+	WANT_OMIT,   /* must not be shown: its rights cannot be restored; message */
+	WANT_UNKNOWN, /* status, message */
+};
+struct want { /* talloc */
+	struct mirror *m;
+	uint64_t request_id;
+	struct ofs_oid dir;
+	char *raw, *name, *key;
+	bool is_dir;
+	void (*done)(struct want *w);
+	void *arg;
+	/* out */
+	enum want_verdict verdict;
+	int status;
+	char *message;
+	struct stub *stub; /* MAKE, CHANGE; taken by the caller, else freed with the want */
+	/* private */
+	uint64_t print;
+	struct objmeta meta;
+	unsigned blob_next;
+};
+/* NULL: out of memory. key: whole key, ending in "/" for a directory. */
+struct want *want_new(TALLOC_CTX *ctx, struct mirror *m, const struct ofs_oid *dir,
+		const char *raw, const char *name, const char *key, bool is_dir);
+void want_start(struct want *w);
+/* Number that changes when the row does; NULL: 0. */
+uint64_t mirror_row_print(const struct row *row);
+/* Is this place none of the listing's business now? row: of the S3 place, or NULL. */
+bool mirror_place_busy(struct mirror *m, const struct ofs_oid *dir, const char *name,
+		const struct row *row);
+/* -errno for a store's failure (not for NOT_FOUND of a key). */
+int mirror_store_error(enum obj_status st);
+struct blob_cache *blob_cache_new(TALLOC_CTX *ctx);
+
+/* --- mirror.c --- */
+/* Note how many removals the brake holds back in a directory (0: none any more). */
+void mirror_hold(struct mirror *m, const struct ofs_oid *dir, uint64_t count);
+/* Talloc message for the status of volume_when_ready. */
+char *mirror_unready(TALLOC_CTX *ctx, const struct volume *v, int status);
+
+#endif

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: names that are gone from the bucket leave the tree.
+ * Way: from mirror_list.c, after a whole listing and the brake; jobs work on the tree; rows follow.
+ * Thread: core; remove_run on a worker.
+ * Owns: the list of removals; inodes in limbo/ until they are unlinked.
+ * Holds: 1. only what is clean, known to S3 and not open goes; a directory only if all below it is so,
+ *           looked at again once no client can reach it;
+ *        2. an inode is moved to limbo/ under the stripe's lock with its record checked, so that a
+ *           change is either seen or comes too late to be made;
+ *        3. what cannot go is left as it was; the next listing asks again.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "mirror_private.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "../reconcile/reconcile.h"
+
+#define REMOVE_DEPTH_MAX 200
+
+struct removed {
+	struct ofs_oid oid;
+	uint64_t ino;
+};
+
+struct remove_job {
+	struct disk_job job;
+	struct mirror *m;
+	uint64_t request_id;
+	struct mirror_place place;
+	int dir_fd; /* own */
+	struct removal *list;
+	struct removed *gone; /* children before their directory */
+	size_t gone_count, gone_cap;
+	void (*done)(unsigned removed, unsigned left, void *arg);
+	void *arg;
+};
+
+static int remove_note(struct remove_job *j, const struct ofs_oid *oid, uint64_t ino)
+{
+	if (j->gone_count == j->gone_cap) {
+		size_t cap = j->gone_cap ? j->gone_cap * 2 : 64;
+		struct removed *g = realloc(j->gone, cap * sizeof(*g));
+
+		if (g == NULL) {
+			return -ENOMEM;
+		}
+		j->gone = g;
+		j->gone_cap = cap;
+	}
+	j->gone[j->gone_count].oid = *oid;
+	j->gone[j->gone_count++].ino = ino;
+	return 0;
+}
+
+static void remove_limbo_name(const struct ofs_oid *oid, char name[64])
+{
+	char hex[OFS_OID_HEX_BYTES];
+
+	ofs_oid_hex(oid, hex);
+	snprintf(name, 64, "gone.%s", hex);
+}
+
+/* 0: the record says that S3 has all there is of it. */
+static int remove_check(struct remove_job *j, int fd, bool is_dir, struct ofs_record *rec)
+{
+	int ret = ofs_record_get(&j->place.rio, fd, rec);
+
+	if (ret != 0) {
+		return ret;
+	}
+	if (((rec->flags & OFS_REC_DIR) != 0) != is_dir ||
+			(rec->flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0 ||
+			(!is_dir && (rec->flags & OFS_REC_KNOWN) == 0)) {
+		return -EBUSY;
+	}
+	return 0;
+}
+
+static int remove_open_file(int dir_fd, const char *name)
+{
+	const int flags = O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC;
+	int fd = openat(dir_fd, name, flags | O_NOATIME), ret;
+
+	if (fd < 0 && errno == EPERM) {
+		fd = openat(dir_fd, name, flags);
+	}
+	if (fd < 0) {
+		return -errno;
+	}
+	ret = mirror_lease_take(fd, F_WRLCK);
+	if (ret != 0) {
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+/* dir_fd/name, whose inode is behind fd, to limbo/. 0 or -errno with the name where it was. */
+static int remove_to_limbo(struct remove_job *j, int dir_fd, const char *name, int fd,
+		const struct ofs_oid *oid, char limbo[64])
+{
+	struct stat st, moved;
+	int ret, tries;
+
+	remove_limbo_name(oid, limbo);
+	if (fstat(fd, &st) != 0) {
+		return -errno;
+	}
+	for (tries = 0; tries < 2; tries++) {
+		if (renameat2(dir_fd, name, j->place.limbo_fd, limbo, RENAME_NOREPLACE) == 0) {
+			break;
+		}
+		ret = -errno;
+		if (ret != -EEXIST || tries > 0) {
+			return ret;
+		}
+		/* Left by a crash between rename and unlink. */
+		if (unlinkat(j->place.limbo_fd, limbo, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0)) {
+			return -errno;
+		}
+	}
+	if (fstatat(j->place.limbo_fd, limbo, &moved, AT_SYMLINK_NOFOLLOW) != 0) {
+		return -errno;
+	}
+	if (moved.st_ino == st.st_ino) {
+		return 0;
+	}
+	/* Another file had taken the name: it goes back. */
+	if (renameat2(j->place.limbo_fd, limbo, dir_fd, name, RENAME_NOREPLACE) != 0) {
+		log_error("mirror", "%s could not be moved back from limbo/%s: %s", name, limbo,
+				strerror(errno));
+	}
+	return -EBUSY;
+}
+
+static int remove_file(struct remove_job *j, struct removal *r)
+{
+	struct ofs_record rec;
+	struct stat st;
+	char limbo[64];
+	uint32_t stripe;
+	int fd = remove_open_file(j->dir_fd, r->name), ret;
+
+	if (fd < 0) {
+		return fd;
+	}
+	ret = mirror_lock(j->place.shm, fd, &stripe);
+	if (ret == 0) {
+		ret = remove_check(j, fd, false, &rec);
+		if (ret == 0 && !ofs_oid_equal(&rec.oid, &r->oid)) {
+			ret = -ESTALE;
+		}
+		if (ret == 0) {
+			ret = remove_to_limbo(j, j->dir_fd, r->name, fd, &r->oid, limbo);
+		}
+		ofs_shm_unlock(j->place.shm, stripe);
+	}
+	if (ret == 0) {
+		ret = fstat(fd, &st) == 0 ? remove_note(j, &r->oid, st.st_ino) : -errno;
+		if (unlinkat(j->place.limbo_fd, limbo, 0) != 0) {
+			log_warning("mirror", "limbo/%s stays: %s", limbo, strerror(errno));
+		}
+	}
+	mirror_lease_drop(fd);
+	close(fd);
+	return ret;
+}
+
+static int remove_tree(struct remove_job *j, int fd, bool really, int depth);
+
+/* One entry below a directory that is to go. */
+static int remove_entry(struct remove_job *j, int dir_fd, const char *name, bool really, int depth)
+{
+	struct ofs_record rec;
+	struct stat st;
+	int fd, ret;
+
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+		return -errno;
+	}
+	if (S_ISDIR(st.st_mode)) {
+		fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0) {
+			return -errno;
+		}
+		ret = remove_check(j, fd, true, &rec);
+		if (ret == 0) {
+			ret = remove_tree(j, fd, really, depth + 1);
+		}
+	} else if (S_ISREG(st.st_mode)) {
+		fd = remove_open_file(dir_fd, name);
+		if (fd < 0) {
+			return fd;
+		}
+		ret = remove_check(j, fd, false, &rec);
+		mirror_lease_drop(fd);
+	} else {
+		return -EBUSY;
+	}
+	if (ret == 0 && really) {
+		ret = unlinkat(dir_fd, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) == 0 ? 0
+											  : -errno;
+		if (ret == 0) {
+			ret = remove_note(j, &rec.oid, st.st_ino);
+		}
+	}
+	close(fd);
+	return ret;
+}
+
+/* Look at (or remove) all there is in a directory. 0: all of it may go (is gone). */
+static int remove_tree(struct remove_job *j, int fd, bool really, int depth)
+{
+	struct dirent *de;
+	int own, ret = 0;
+	DIR *d;
+
+	if (depth > REMOVE_DEPTH_MAX) {
+		return -ELOOP;
+	}
+	own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d = own >= 0 ? fdopendir(own) : NULL;
+	if (d == NULL) {
+		ret = -errno;
+		if (own >= 0) {
+			close(own);
+		}
+		return ret;
+	}
+	for (;;) {
+		errno = 0;
+		de = readdir(d);
+		if (de == NULL) {
+			ret = ret ? ret : -errno;
+			break;
+		}
+		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0) {
+			continue;
+		}
+		ret = remove_entry(j, fd, de->d_name, really, depth);
+		if (ret != 0) {
+			break;
+		}
+	}
+	closedir(d);
+	return ret;
+}
+
+static bool remove_dir_is_empty(int fd)
+{
+	struct stat st;
+	DIR *d;
+	bool empty = true;
+	struct dirent *de;
+	int own;
+
+	if (fstat(fd, &st) == 0 && st.st_nlink > 2) {
+		return false;
+	}
+	own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d = own >= 0 ? fdopendir(own) : NULL;
+	if (d == NULL) {
+		if (own >= 0) {
+			close(own);
+		}
+		return false;
+	}
+	while (empty && (de = readdir(d)) != NULL) {
+		empty = strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0;
+	}
+	closedir(d);
+	return empty;
+}
+
+static int remove_dir(struct remove_job *j, struct removal *r)
+{
+	struct ofs_record rec;
+	struct stat st;
+	char limbo[64];
+	int fd, ret;
+
+	fd = openat(j->dir_fd, r->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) {
+		return -errno;
+	}
+	ret = fstat(fd, &st) == 0 ? remove_check(j, fd, true, &rec) : -errno;
+	if (ret == 0 && !ofs_oid_equal(&rec.oid, &r->oid)) {
+		ret = -ESTALE;
+	}
+	/* Emptied by clients, which takes its keys away but not the directory. */
+	if (ret == 0 && r->keep_if_listed && (rec.flags & OFS_REC_LISTED) != 0 &&
+			remove_dir_is_empty(fd)) {
+		ret = -EBUSY;
+	}
+	if (ret == 0) {
+		ret = remove_tree(j, fd, false, 0);
+	}
+	if (ret == 0) {
+		ret = remove_to_limbo(j, j->dir_fd, r->name, fd, &r->oid, limbo);
+	}
+	if (ret != 0) {
+		close(fd);
+		return ret;
+	}
+	ret = remove_tree(j, fd, false, 0);
+	if (ret == 0) {
+		ret = remove_tree(j, fd, true, 0);
+	}
+	if (ret == 0 && unlinkat(j->place.limbo_fd, limbo, AT_REMOVEDIR) == 0) {
+		ret = remove_note(j, &r->oid, st.st_ino);
+	} else if (renameat2(j->place.limbo_fd, limbo, j->dir_fd, r->name, RENAME_NOREPLACE)) {
+		log_error("mirror", "%s is in use, yet could not be moved back from limbo/%s: %s",
+				r->name, limbo, strerror(errno));
+		ret = ret ? ret : -EBUSY;
+	} else {
+		ret = ret ? ret : -EBUSY;
+	}
+	close(fd);
+	return ret;
+}
+
+static void remove_run(struct disk_job *job)
+{
+	struct remove_job *j = (struct remove_job *)job;
+	struct removal *r;
+
+	for (r = j->list; r != NULL; r = r->next) {
+		r->status = r->is_dir ? remove_dir(j, r) : remove_file(j, r);
+	}
+}
+
+/* ---- rows ---- */
+
+uint64_t mirror_rows_below(const struct row *row)
+{
+	const struct row *c;
+	uint64_t n = 0;
+
+	for (c = row->s3_children; c != NULL; c = c->s3_next) {
+		n += (c->live == ROW_HERE ? 1 : 0) + (c->is_dir ? mirror_rows_below(c) : 0);
+	}
+	return n;
+}
+
+void mirror_forget(struct mirror *m, struct row *row)
+{
+	struct index *ix = m->v->index;
+	struct row *c, *next;
+
+	if (row->in_s3 || row->live != ROW_NOT_HERE || row->work != NULL ||
+			ofs_oid_equal(&row->oid, &OFS_OID_ROOT)) {
+		return;
+	}
+	for (c = row->s3_children; c != NULL; c = next) {
+		next = c->s3_next;
+		if (c->live == ROW_NOT_HERE && c->work == NULL) {
+			index_clear_s3(ix, c);
+			mirror_forget(m, c);
+		}
+	}
+	if (row->s3_children == NULL && row->live_children == NULL) {
+		index_remove(ix, row);
+	}
+}
+
+static void remove_done(struct disk_job *job)
+{
+	struct remove_job *j = (struct remove_job *)job;
+	struct index *ix = j->m->v->index;
+	unsigned removed = 0, left = 0;
+	struct removal *r;
+	size_t i;
+
+	for (i = 0; i < j->gone_count; i++) {
+		struct row *row = index_get(ix, &j->gone[i].oid);
+
+		if (row == NULL || row->live == ROW_TRASHED) {
+			continue;
+		}
+		if (row->live == ROW_HERE) {
+			index_set_live(ix, row, ROW_NOT_HERE);
+		}
+		index_clear_s3(ix, row);
+		mirror_forget(j->m, row);
+	}
+	while ((r = j->list) != NULL) {
+		j->list = r->next;
+		if (r->status == 0) {
+			removed++;
+			stats_add(remote_changes, 1);
+		} else {
+			left++;
+			log_line(LOG_LVL_INFO, "mirror", j->request_id,
+					"%s is gone from the bucket but stays for now: %s", r->name,
+					r->status == -EAGAIN || r->status == -EBUSY
+							? "in use, or changed here"
+							: strerror(-r->status));
+		}
+		free(r->name);
+		free(r);
+	}
+	free(j->gone);
+	close(j->dir_fd);
+	j->done(removed, left, j->arg);
+	free(j);
+}
+
+void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir,
+		struct removal *list, void (*done)(unsigned removed, unsigned left, void *arg),
+		void *arg)
+{
+	struct remove_job *j = calloc(1, sizeof(*j));
+	int fd = j ? fcntl(dir->fd, F_DUPFD_CLOEXEC, 0) : -1;
+	struct removal *r;
+
+	if (fd < 0) {
+		free(j);
+		while ((r = list) != NULL) {
+			list = r->next;
+			free(r->name);
+			free(r);
+		}
+		done(0, 0, arg);
+		return;
+	}
+	j->m = m;
+	j->request_id = request_id;
+	j->place = mirror_place_of(m);
+	j->dir_fd = fd;
+	j->list = list;
+	j->done = done;
+	j->arg = arg;
+	j->job.what = "mirror remove";
+	j->job.run = remove_run;
+	j->job.done = remove_done;
+	disk_submit(m->v->disk, DISK_ANY, &j->job);
+}

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: one question to S3: what is at this place, and what does that make of the mirror?
+ * Way: from mirror_list.c and mirror_ask.c; HEAD, then the blobs its snapshot names; the verdict goes
+ *      back. mirror_make.c carries it out.
+ * Thread: core.
+ * Owns: the want's result; the blob cache.
+ * Holds: 1. rights are restored exactly or the name is not shown (damaged metadata, missing blob);
+ *        2. a failure that may pass is UNKNOWN, never ABSENT;
+ *        3. an answer is void if the row changed while it was on its way: the row is newer.
+ *
+ *   want_start -> HEAD -> want_head_done -> (blobs) -> want_decide -> done
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "mirror_private.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../reconcile/metalog.h"
+#include "../reconcile/reconcile.h"
+
+/* ---- blobs that were read lately: many files share one ACL ---- */
+
+#define BLOB_SLOTS 256u
+#define BLOB_MAX_BYTES 16384u
+
+struct blob_cache { /* core only; direct mapped by hash */
+	struct {
+		uint8_t sha256[32];
+		uint8_t *data;
+		uint32_t len;
+	} slot[BLOB_SLOTS];
+};
+
+struct blob_cache *blob_cache_new(TALLOC_CTX *ctx)
+{
+	return talloc_zero(ctx, struct blob_cache);
+}
+
+static bool blob_cached(struct blob_cache *c, const uint8_t sha256[32], const uint8_t **data,
+		uint32_t *len)
+{
+	unsigned i = sha256[0] % BLOB_SLOTS;
+
+	if (c->slot[i].data == NULL || memcmp(c->slot[i].sha256, sha256, 32) != 0) {
+		return false;
+	}
+	*data = c->slot[i].data;
+	*len = c->slot[i].len;
+	return true;
+}
+
+static void blob_remember(struct blob_cache *c, const uint8_t sha256[32], const uint8_t *data,
+		size_t len)
+{
+	unsigned i = sha256[0] % BLOB_SLOTS;
+
+	if (len > BLOB_MAX_BYTES) {
+		return;
+	}
+	talloc_free(c->slot[i].data);
+	c->slot[i].data = talloc_memdup(c, data, len ? len : 1);
+	c->slot[i].len = (uint32_t)len;
+	memcpy(c->slot[i].sha256, sha256, 32);
+}
+
+/* ---- places ---- */
+
+static uint64_t print_add(uint64_t h, const void *data, size_t len)
+{
+	const uint8_t *p = data;
+
+	while (len-- > 0) {
+		h = (h ^ *p++) * 0x100000001b3ULL; /* FNV-1a */
+	}
+	return h;
+}
+
+uint64_t mirror_row_print(const struct row *row)
+{
+	uint64_t h = 0xcbf29ce484222325ULL;
+
+	if (row == NULL) {
+		return 0;
+	}
+	h = print_add(h, row->oid.bytes, sizeof(row->oid.bytes));
+	h = print_add(h, &row->in_s3, sizeof(row->in_s3));
+	h = print_add(h, &row->live, sizeof(row->live));
+	h = print_add(h, &row->s3_data_gen, sizeof(row->s3_data_gen));
+	h = print_add(h, &row->s3_meta_gen, sizeof(row->s3_meta_gen));
+	if (row->etag != NULL) {
+		h = print_add(h, row->etag, strlen(row->etag));
+	}
+	return h ? h : 1;
+}
+
+bool mirror_place_busy(struct mirror *m, const struct ofs_oid *dir, const char *name,
+		const struct row *row)
+{
+	struct volume *v = m->v;
+	const struct row *live = index_at_live(v->index, dir, name);
+
+	if (v->reconcile != NULL && (reconcile_place_is_pending(v->reconcile, dir, name) ||
+			(row != NULL && reconcile_is_pending(v->reconcile, row)))) {
+		return true;
+	}
+	if (row != NULL && row->live == ROW_TRASHED) {
+		return true;
+	}
+	if (row != NULL && row->live == ROW_HERE &&
+			(!ofs_oid_equal(&row->parent, dir) || strcmp(row->name, name) != 0)) {
+		return true;
+	}
+	return live != NULL && live != row;
+}
+
+int mirror_store_error(enum obj_status st)
+{
+	switch (st) {
+	case OBJ_OK:
+		return 0;
+	case OBJ_NOT_FOUND:
+		return -ENOENT;
+	case OBJ_DENIED:
+		return -EACCES;
+	case OBJ_LOCAL:
+		return -ENOMEM;
+	case OBJ_CANCELLED:
+		return -ECANCELED;
+	default:
+		return -EIO;
+	}
+}
+
+/* ---- the want ---- */
+
+static int want_destructor(struct want *w)
+{
+	stub_free(&w->stub);
+	objmeta_clear(&w->meta);
+	return 0;
+}
+
+struct want *want_new(TALLOC_CTX *ctx, struct mirror *m, const struct ofs_oid *dir,
+		const char *raw, const char *name, const char *key, bool is_dir)
+{
+	struct want *w = talloc_zero(ctx, struct want);
+
+	if (w == NULL) {
+		return NULL;
+	}
+	w->m = m;
+	w->dir = *dir;
+	w->raw = talloc_strdup(w, raw);
+	w->name = talloc_strdup(w, name);
+	w->key = talloc_strdup(w, key);
+	w->is_dir = is_dir;
+	if (w->raw == NULL || w->name == NULL || w->key == NULL) {
+		talloc_free(w);
+		return NULL;
+	}
+	talloc_set_destructor(w, want_destructor);
+	return w;
+}
+
+static void want_answer(struct want *w, enum want_verdict verdict, int status, const char *message)
+{
+	w->verdict = verdict;
+	w->status = status;
+	if (message != NULL) {
+		w->message = talloc_strdup(w, message);
+	}
+	if (verdict == WANT_OMIT) {
+		log_warning("mirror", "%s is not shown: %s", w->key, message ? message : "");
+	}
+	w->done(w);
+}
+
+/* Who the object is: as its metadata says unless that identity is taken by another object. */
+static void want_identity(struct want *w, const struct row *row, struct ofs_oid *oid)
+{
+	struct index *ix = w->m->v->index;
+	const struct row *other;
+	bool ours = w->meta.ours && !ofs_oid_is_none(&w->meta.oid);
+	int i;
+
+	if (row != NULL) {
+		*oid = row->oid;
+		return;
+	}
+	for (i = ours ? 0 : 1; i < 2; i++) {
+		if (i == 0) {
+			*oid = w->meta.oid;
+		} else {
+			objmeta_foreign_oid(&w->m->v->uuid, w->key, oid);
+		}
+		if (ofs_oid_equal(oid, &OFS_OID_ROOT) || ofs_oid_equal(oid, &OFS_OID_STAGE)) {
+			continue;
+		}
+		other = index_get(ix, oid);
+		if (other == NULL || (other->is_dir == w->is_dir && !other->in_s3 &&
+				other->live == ROW_NOT_HERE)) {
+			return;
+		}
+	}
+	ofs_oid_new(oid);
+}
+
+static void want_decide(struct want *w)
+{
+	struct volume *v = w->m->v;
+	struct row *row = index_at_s3(v->index, &w->dir, w->raw);
+
+	if (mirror_row_print(row) != w->print || mirror_place_busy(w->m, &w->dir, w->name, row)) {
+		want_answer(w, WANT_LEAVE, 0, NULL);
+		return;
+	}
+	want_answer(w, row != NULL && row->live == ROW_HERE ? WANT_CHANGE : WANT_MAKE, 0, NULL);
+}
+
+/* ---- blobs ---- */
+
+static void want_blobs(struct want *w);
+
+static bool blob_matches(const uint8_t *data, size_t len, const struct snapshot_xattr *x)
+{
+	uint8_t md[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+
+	return len == x->len && EVP_Digest(data, len, md, &n, EVP_sha256(), NULL) == 1 &&
+			n == sizeof(x->sha256) && memcmp(md, x->sha256, n) == 0;
+}
+
+static int blob_fill(struct snapshot_xattr *x, const uint8_t *data, size_t len)
+{
+	x->value = malloc(len + 1);
+	if (x->value == NULL) {
+		return -ENOMEM;
+	}
+	memcpy(x->value, data, len);
+	return 0;
+}
+
+static void want_blob_done(struct obj_req *req)
+{
+	struct want *w = req->arg;
+	struct snapshot_xattr *x = &w->stub->snapshot->xattrs[w->blob_next];
+	struct obj_result *r = &req->result;
+	char text[512];
+
+	if (r->status == OBJ_OK && blob_matches(r->body, r->body_len, x)) {
+		if (blob_fill(x, r->body, r->body_len) == 0) {
+			blob_remember(w->m->blobs, x->sha256, r->body, r->body_len);
+			objstore_req_free(&req);
+			want_blobs(w);
+			return;
+		}
+		r->status = OBJ_LOCAL;
+	}
+	if (r->status == OBJ_OK || r->status == OBJ_NOT_FOUND || r->status == OBJ_INVALID) {
+		snprintf(text, sizeof(text), "the blob %s that holds its %s is %s", req->key, x->name,
+				r->status == OBJ_NOT_FOUND ? "missing" : "damaged");
+		objstore_req_free(&req);
+		want_answer(w, WANT_OMIT, -EACCES, text);
+		return;
+	}
+	snprintf(text, sizeof(text), "%s: %s", req->key, r->message ? r->message : "");
+	w->status = mirror_store_error(r->status);
+	objstore_req_free(&req);
+	want_answer(w, WANT_UNKNOWN, w->status, text);
+}
+
+/* Fetch what is not inline, one after the other; then decide. */
+static void want_blobs(struct want *w)
+{
+	struct snapshot *s = w->stub->snapshot;
+	struct snapshot_xattr *x;
+	const uint8_t *data;
+	struct obj_req *req;
+	uint32_t len;
+	char *key;
+
+	for (; s != NULL && w->blob_next < s->xattr_count; w->blob_next++) {
+		x = &s->xattrs[w->blob_next];
+		if (!x->is_blob || x->value != NULL) {
+			continue;
+		}
+		if (blob_cached(w->m->blobs, x->sha256, &data, &len) && len == x->len &&
+				blob_fill(x, data, len) == 0) {
+			continue;
+		}
+		key = objmeta_blob_key(w->m->v->prefix, x->sha256);
+		req = key ? objstore_req_new(OBJ_GET, key) : NULL;
+		free(key);
+		if (req == NULL) {
+			want_answer(w, WANT_UNKNOWN, -ENOMEM, "out of memory");
+			return;
+		}
+		req->prio = OBJ_PRIO_READER;
+		req->request_id = w->request_id;
+		req->length = -1;
+		req->done = want_blob_done;
+		req->arg = w;
+		objstore_submit(w->m->v->store, req);
+		return;
+	}
+	want_decide(w);
+}
+
+/* ---- the object ---- */
+
+static void want_tombstone_done(struct obj_req *req)
+{
+	if (req->result.status != OBJ_OK && req->result.status != OBJ_NOT_FOUND) {
+		log_info("mirror", "the remains of a delete at %s stay for now: %s", req->key,
+				objstore_status_name(req->result.status));
+	} else {
+		stats_add(deletes, 1);
+	}
+	objstore_req_free(&req);
+}
+
+/* A conditional delete that stopped half way is finished, if that can be done without a race. */
+static void want_tombstone(struct want *w, const char *etag)
+{
+	struct obj_req *req;
+
+	if (etag == NULL || !w->m->v->store->caps.delete_if_match) {
+		return;
+	}
+	req = objstore_req_new(OBJ_DELETE, w->key);
+	if (req == NULL || (req->if_match = strdup(etag)) == NULL) {
+		objstore_req_free(&req);
+		return;
+	}
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = want_tombstone_done;
+	objstore_submit(w->m->v->store, req);
+}
+
+/* The newer of the object's snapshot and the log's. 0; -EBADMSG: the log's cannot be read. */
+static int want_overlay(struct want *w, struct stub *s)
+{
+	struct metalog *ml = w->m->v->metalog;
+	const struct metalog_entry *e;
+	struct snapshot *newer = NULL;
+	int ret;
+
+	if (ml == NULL) {
+		return 0;
+	}
+	e = metalog_find(ml, &s->oid, s->meta_gen);
+	if (e == NULL && w->meta.ours) {
+		e = metalog_find(ml, &w->meta.oid, s->meta_gen);
+	}
+	if (e == NULL) {
+		return 0;
+	}
+	ret = snapshot_unpack(e->packed, e->packed_len, &newer);
+	if (ret != 0) {
+		return ret;
+	}
+	snapshot_free(&s->snapshot);
+	s->snapshot = newer;
+	s->meta_gen = e->meta_gen;
+	s->foreign = false;
+	return 0;
+}
+
+static struct stub *want_stub(struct want *w, const struct obj_result *r, const struct row *row)
+{
+	struct stub *s = stub_new(w->name, w->raw, w->is_dir);
+
+	if (s == NULL) {
+		return NULL;
+	}
+	want_identity(w, row, &s->oid);
+	s->foreign = true;
+	if (r == NULL) { /* a directory that only its children imply */
+		return s;
+	}
+	s->has_object = true;
+	s->size = w->is_dir ? 0 : r->size;
+	s->s3_mtime_ns = r->mtime_ns;
+	s->mtime_ns = w->meta.has_mtime ? w->meta.mtime_ns : r->mtime_ns;
+	s->etag = r->etag ? strdup(r->etag) : NULL;
+	s->version_id = r->version_id ? strdup(r->version_id) : NULL;
+	s->data_gen = w->meta.data_gen;
+	s->meta_gen = w->meta.meta_gen;
+	s->foreign = w->meta.snapshot == NULL;
+	s->snapshot = w->meta.snapshot;
+	w->meta.snapshot = NULL;
+	return s;
+}
+
+/* The snapshot's times are the object's unless a foreign tool wrote the content after it. */
+static void want_times(struct want *w, struct stub *s, const struct row *row)
+{
+	if (s->snapshot == NULL) {
+		return;
+	}
+	if (!w->meta.ours && row != NULL && row->live == ROW_HERE) {
+		s->snapshot->mtime_ns = s->mtime_ns;
+	}
+	s->mtime_ns = s->snapshot->mtime_ns;
+}
+
+static void want_head_done(struct obj_req *req)
+{
+	struct want *w = req->arg;
+	struct obj_result *r = &req->result;
+	struct row *row = index_at_s3(w->m->v->index, &w->dir, w->raw);
+	bool damaged = false, implied = w->is_dir && r->status == OBJ_NOT_FOUND;
+	char *text;
+
+	if (mirror_row_print(row) != w->print) {
+		objstore_req_free(&req);
+		want_answer(w, WANT_LEAVE, 0, NULL);
+		return;
+	}
+	if (r->status != OBJ_OK && !implied) {
+		text = talloc_asprintf(w, "%s: %s", w->key,
+				r->message ? r->message : objstore_status_name(r->status));
+		w->status = mirror_store_error(r->status);
+		objstore_req_free(&req);
+		want_answer(w, w->status == -ENOENT ? WANT_ABSENT : WANT_UNKNOWN, w->status, text);
+		return;
+	}
+	if (!implied) {
+		objmeta_read(r, &w->meta, &damaged);
+	}
+	if (damaged) {
+		objstore_req_free(&req);
+		want_answer(w, WANT_OMIT, -EACCES, "its metadata is damaged or of a later version");
+		return;
+	}
+	if (w->meta.tombstone && !w->is_dir) {
+		want_tombstone(w, r->etag);
+		objstore_req_free(&req);
+		want_answer(w, WANT_ABSENT, -ENOENT, NULL);
+		return;
+	}
+	if (row != NULL && row->live == ROW_HERE && (row->is_dir || (row->etag != NULL &&
+			r->etag != NULL && strcmp(row->etag, r->etag) == 0))) {
+		objstore_req_free(&req);
+		want_answer(w, WANT_LEAVE, 0, NULL);
+		return;
+	}
+	w->stub = want_stub(w, implied || w->meta.tombstone ? NULL : r, row);
+	objstore_req_free(&req);
+	if (w->stub == NULL) {
+		want_answer(w, WANT_UNKNOWN, -ENOMEM, "out of memory");
+		return;
+	}
+	if (want_overlay(w, w->stub) != 0) {
+		want_answer(w, WANT_OMIT, -EACCES, "its entry in the metadata log is damaged");
+		return;
+	}
+	want_times(w, w->stub, row);
+	want_blobs(w);
+}
+
+void want_start(struct want *w)
+{
+	struct obj_req *req = objstore_req_new(OBJ_HEAD, w->key);
+
+	if (req == NULL) {
+		want_answer(w, WANT_UNKNOWN, -ENOMEM, "out of memory");
+		return;
+	}
+	w->print = mirror_row_print(index_at_s3(w->m->v->index, &w->dir, w->raw));
+	req->prio = OBJ_PRIO_READER;
+	req->request_id = w->request_id;
+	req->done = want_head_done;
+	req->arg = w;
+	objstore_submit(w->m->v->store, req);
+}

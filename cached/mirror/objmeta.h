@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What we write into an object's user metadata, and how we read ours and others' back.
+ *
+ * x-amz-meta-objectfs: base64 of version u8 = 1, flags u8 (1: tombstone), oid 16, data_gen u64,
+ * meta_gen u64, node id 16, wid 16, parent wid 16, then the packed snapshot (snapshot.h).
+ * x-amz-meta-mtime (decimal seconds, fraction allowed), -mode, -uid, -gid (decimal), as s3fs writes.
+ */
+#ifndef OFS_MIRROR_OBJMETA_H
+#define OFS_MIRROR_OBJMETA_H
+
+#include "shared/record.h"
+#include "../objstore/objstore.h"
+#include "snapshot.h"
+
+struct objmeta {
+	bool ours;      /* the objectfs value was there and whole */
+	bool tombstone; /* a conditional delete stopped half way: not there for anybody */
+	struct ofs_oid oid, node, wid, parent_wid;
+	uint64_t data_gen, meta_gen;
+	struct snapshot *snapshot; /* NULL: foreign, or tombstone */
+	bool has_mtime; /* foreign: s3fs or rclone mtime understood */
+	int64_t mtime_ns;
+};
+
+/* Add the headers to a PUT, MPU_CREATE or COPY request; snapshot_split first with
+ * OBJMETA_SNAPSHOT_BUDGET. 0; -E2BIG: does not fit (split again); -ENOMEM. */
+#define OBJMETA_SNAPSHOT_BUDGET 1200u
+int objmeta_put(struct obj_req *req, const struct objmeta *m);
+/* From a HEAD or GET result. Never fails: what is damaged is foreign (counted by the caller through
+ * `ours` = false and *damaged = true). */
+void objmeta_read(const struct obj_result *r, struct objmeta *m, bool *damaged);
+void objmeta_clear(struct objmeta *m);
+/* Key of a blob: prefix + ".objectfs/blob/" + hex; malloc. */
+char *objmeta_blob_key(const char *prefix, const uint8_t sha256[32]);
+/* Object id of a foreign object: keyed hash (SHA-256 over uuid and key, first 16 bytes). */
+void objmeta_foreign_oid(const struct ofs_oid *uuid, const char *key, struct ofs_oid *oid);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What the implementations of the object store share; nobody else includes it. Any thread. */
+#ifndef OFS_OBJSTORE_IMPL_H
+#define OFS_OBJSTORE_IMPL_H
+
+#include <stddef.h>
+#include "objstore.h"
+
+/* Free all a result holds and zero it (status OBJ_OK). */
+void obj_result_clear(struct obj_result *r);
+/* Set status and message, replacing an earlier one. Out of memory: no message. */
+void obj_fail(struct obj_req *req, enum obj_status status, const char *fmt, ...)
+		__attribute__((format(printf, 3, 4)));
+/* Append a copy; 0 or -ENOMEM. */
+int obj_result_meta_add(struct obj_result *r, const char *name, const char *value);
+/* Append an empty row; NULL: out of memory. `*capacity` is the caller's, from 0. */
+struct obj_entry *obj_result_entry_add(struct obj_result *r, unsigned *capacity);
+/* Rows in key order, as bytes. */
+void obj_result_entries_sort(struct obj_result *r);
+/* One request of this kind goes to the store (each retry counts). */
+void obj_count(enum obj_op op);
+/* Send the finished request home; the store must not touch it afterwards. */
+void obj_deliver(struct mailbox *mb, struct obj_req *req);
+bool obj_op_mutates(enum obj_op op);
+bool obj_req_conditional(const struct obj_req *req);
+const char *obj_op_name(enum obj_op op);
+/* Lower-case hexadecimal and NUL: out has 2 * len + 1 bytes. */
+void obj_hex(const uint8_t *data, size_t len, char *out);
+
+#endif

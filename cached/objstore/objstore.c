@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Requests to the object store: making, checking, counting and freeing them, whichever store runs
+ * them.
+ *
+ * Way:    core (upload, recall, mirror, reconcile) -> objstore_submit -> s3/ or dir/ -> mailbox ->
+ *         the request's `done`.
+ * Thread: objstore_* on the core thread; obj_* (impl.h) on any thread. Nothing here blocks.
+ * Owns:   everything that hangs off a request, result included; never its descriptors.
+ * Holds:  1. No key, metadata or size beyond AWS's limits reaches a store: other stores take more,
+ *            and what they took could not be moved to AWS any more.
+ *         2. `done` is called once per submit, never from inside it.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "impl.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cached/base/stats.h"
+
+#define CONTENT_TYPE_MAX_BYTES 255u
+#define LIST_KEYS_MAX 1000
+
+static const char *const op_names[OBJ_OP_MAX] = {
+	[OBJ_HEAD] = "HEAD",
+	[OBJ_GET] = "GET",
+	[OBJ_PUT] = "PUT",
+	[OBJ_COPY] = "COPY",
+	[OBJ_DELETE] = "DELETE",
+	[OBJ_LIST] = "LIST",
+	[OBJ_MPU_CREATE] = "CREATE-MULTIPART",
+	[OBJ_MPU_PART] = "PUT-PART",
+	[OBJ_MPU_COMPLETE] = "COMPLETE-MULTIPART",
+	[OBJ_MPU_ABORT] = "ABORT-MULTIPART",
+};
+
+static const char *const status_names[OBJ_STATUS_MAX] = {
+	[OBJ_OK] = "ok",
+	[OBJ_NOT_FOUND] = "not found",
+	[OBJ_NO_BUCKET] = "no such bucket",
+	[OBJ_PRECONDITION] = "precondition failed",
+	[OBJ_CONFLICT] = "conflict",
+	[OBJ_DENIED] = "denied",
+	[OBJ_INVALID] = "refused as invalid",
+	[OBJ_UNKNOWN] = "outcome unknown",
+	[OBJ_AWAY] = "store away",
+	[OBJ_CANCELLED] = "cancelled",
+	[OBJ_LOCAL] = "local error",
+};
+
+const char *objstore_status_name(enum obj_status s)
+{
+	if ((unsigned)s >= OBJ_STATUS_MAX) {
+		return "?";
+	}
+	return status_names[s];
+}
+
+bool objstore_status_transient(enum obj_status s)
+{
+	return s == OBJ_AWAY || s == OBJ_CONFLICT || s == OBJ_UNKNOWN;
+}
+
+const char *obj_op_name(enum obj_op op)
+{
+	if ((unsigned)op >= OBJ_OP_MAX) {
+		return "?";
+	}
+	return op_names[op];
+}
+
+bool obj_op_mutates(enum obj_op op)
+{
+	return op == OBJ_PUT || op == OBJ_COPY || op == OBJ_DELETE || op == OBJ_MPU_COMPLETE;
+}
+
+bool obj_req_conditional(const struct obj_req *req)
+{
+	return req->if_match != NULL || req->if_none_match || req->source_if_match != NULL;
+}
+
+void obj_hex(const uint8_t *data, size_t len, char *out)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < len; i++) {
+		out[2 * i] = digits[data[i] >> 4];
+		out[2 * i + 1] = digits[data[i] & 15];
+	}
+	out[2 * len] = '\0';
+}
+
+/* --- making and freeing --- */
+
+struct obj_req *objstore_req_new(enum obj_op op, const char *key)
+{
+	struct obj_req *req = calloc(1, sizeof(*req));
+
+	if (req == NULL) {
+		return NULL;
+	}
+	req->op = op;
+	req->fd = -1;
+	req->sink_fd = -1;
+	req->key = strdup(key);
+	if (req->key == NULL) {
+		free(req);
+		return NULL;
+	}
+	return req;
+}
+
+static int meta_append(
+		struct obj_meta **list, unsigned *count, const char *name, const char *value)
+{
+	struct obj_meta *grown = realloc(*list, (*count + 1) * sizeof(*grown));
+	char *n, *v;
+
+	if (grown == NULL) {
+		return -ENOMEM;
+	}
+	*list = grown;
+	n = strdup(name);
+	v = strdup(value);
+	if (n == NULL || v == NULL) {
+		free(n);
+		free(v);
+		return -ENOMEM;
+	}
+	grown[*count].name = n;
+	grown[*count].value = v;
+	*count += 1;
+	return 0;
+}
+
+static void meta_free(struct obj_meta *list, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		free(list[i].name);
+		free(list[i].value);
+	}
+	free(list);
+}
+
+int objstore_req_meta(struct obj_req *req, const char *name, const char *value)
+{
+	return meta_append(&req->meta, &req->meta_count, name, value);
+}
+
+int obj_result_meta_add(struct obj_result *r, const char *name, const char *value)
+{
+	return meta_append(&r->meta, &r->meta_count, name, value);
+}
+
+void obj_result_clear(struct obj_result *r)
+{
+	free(r->message);
+	free(r->request_id);
+	free(r->etag);
+	free(r->version_id);
+	free(r->content_type);
+	free(r->storage_class);
+	meta_free(r->meta, r->meta_count);
+	free(r->body);
+	for (unsigned i = 0; i < r->entry_count; i++) {
+		free(r->entries[i].key);
+		free(r->entries[i].etag);
+		free(r->entries[i].storage_class);
+	}
+	free(r->entries);
+	free(r->next_token);
+	free(r->upload_id);
+	memset(r, 0, sizeof(*r));
+}
+
+void objstore_req_free(struct obj_req **reqp)
+{
+	struct obj_req *req = *reqp;
+
+	if (req == NULL) {
+		return;
+	}
+	*reqp = NULL;
+	obj_result_clear(&req->result);
+	meta_free(req->meta, req->meta_count);
+	free(req->key);
+	free(req->if_match);
+	free(req->body);
+	free(req->content_type);
+	free(req->source_key);
+	free(req->source_if_match);
+	free(req->source_version_id);
+	free(req->token);
+	free(req->upload_id);
+	free(req->parts);
+	free(req);
+}
+
+const char *objstore_meta_get(const struct obj_result *r, const char *name)
+{
+	for (unsigned i = 0; i < r->meta_count; i++) {
+		if (strcmp(r->meta[i].name, name) == 0) {
+			return r->meta[i].value;
+		}
+	}
+	return NULL;
+}
+
+struct obj_entry *obj_result_entry_add(struct obj_result *r, unsigned *capacity)
+{
+	if (r->entry_count == *capacity) {
+		unsigned cap = *capacity == 0 ? 64 : *capacity * 2;
+		struct obj_entry *grown = realloc(r->entries, cap * sizeof(*grown));
+
+		if (grown == NULL) {
+			return NULL;
+		}
+		r->entries = grown;
+		*capacity = cap;
+	}
+	struct obj_entry *e = &r->entries[r->entry_count++];
+
+	memset(e, 0, sizeof(*e));
+	return e;
+}
+
+static int entry_cmp(const void *a, const void *b)
+{
+	return strcmp(((const struct obj_entry *)a)->key, ((const struct obj_entry *)b)->key);
+}
+
+void obj_result_entries_sort(struct obj_result *r)
+{
+	if (r->entry_count > 1) {
+		qsort(r->entries, r->entry_count, sizeof(r->entries[0]), entry_cmp);
+	}
+}
+
+void obj_fail(struct obj_req *req, enum obj_status status, const char *fmt, ...)
+{
+	va_list ap;
+	char *message = NULL;
+
+	va_start(ap, fmt);
+	if (vasprintf(&message, fmt, ap) < 0) {
+		message = NULL;
+	}
+	va_end(ap);
+	req->result.status = status;
+	free(req->result.message);
+	req->result.message = message;
+}
+
+/* --- limits --- */
+
+/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
+static bool utf8_valid(const char *text)
+{
+	const uint8_t *s = (const uint8_t *)text;
+
+	while (*s != 0) {
+		unsigned more;
+		uint32_t c;
+
+		if (*s < 0x80) {
+			s++;
+			continue;
+		}
+		if (*s >= 0xc2 && *s <= 0xdf) {
+			more = 1;
+			c = *s & 0x1f;
+		} else if ((*s & 0xf0) == 0xe0) {
+			more = 2;
+			c = *s & 0x0f;
+		} else if (*s >= 0xf0 && *s <= 0xf4) {
+			more = 3;
+			c = *s & 0x07;
+		} else {
+			return false;
+		}
+		for (unsigned i = 1; i <= more; i++) {
+			if ((s[i] & 0xc0) != 0x80) {
+				return false;
+			}
+			c = (c << 6) | (s[i] & 0x3f);
+		}
+		if ((more == 2 && c < 0x800) || (more == 3 && (c < 0x10000 || c > 0x10ffff)) ||
+				(c >= 0xd800 && c <= 0xdfff)) {
+			return false;
+		}
+		s += more + 1;
+	}
+	return true;
+}
+
+static const char *key_refusal(const char *key, bool empty_allowed)
+{
+	size_t len = key == NULL ? 0 : strlen(key);
+
+	if (key == NULL || (len == 0 && !empty_allowed)) {
+		return "the object's key is empty";
+	}
+	if (len > OBJ_KEY_MAX_BYTES) {
+		return "the object's key is longer than 1,024 bytes, the most S3 stores";
+	}
+	if (!utf8_valid(key)) {
+		return "the object's key is not valid UTF-8";
+	}
+	return NULL;
+}
+
+/* What can travel as an HTTP header value without being changed on the way. */
+static bool header_value_valid(const char *v)
+{
+	size_t len = strlen(v);
+
+	if (len > 0 && (v[0] == ' ' || v[len - 1] == ' ')) {
+		return false;
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (v[i] < 0x20 || v[i] > 0x7e) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static const char *meta_refusal(const struct obj_req *req)
+{
+	size_t total = 0;
+
+	for (unsigned i = 0; i < req->meta_count; i++) {
+		const char *name = req->meta[i].name;
+		size_t len = strlen(name);
+
+		if (len == 0 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != len) {
+			return "a metadata name holds other characters than a-z, 0-9, '-', '_', '.'";
+		}
+		if (!header_value_valid(req->meta[i].value)) {
+			return "a metadata value is not printable ASCII, or begins or ends with a space";
+		}
+		total += len + strlen(req->meta[i].value);
+	}
+	if (total > OBJ_META_MAX_BYTES) {
+		return "the user metadata exceeds 2,048 bytes, the most S3 stores";
+	}
+	if (req->content_type != NULL && (strlen(req->content_type) > CONTENT_TYPE_MAX_BYTES ||
+						 !header_value_valid(req->content_type))) {
+		return "the content type is not printable ASCII of at most 255 bytes";
+	}
+	return NULL;
+}
+
+static bool etag_valid(const char *etag)
+{
+	if (etag == NULL) {
+		return true;
+	}
+	return etag[0] != '\0' && strlen(etag) <= 128 && header_value_valid(etag) &&
+		   strchr(etag, '"') == NULL && strchr(etag, ' ') == NULL;
+}
+
+static const char *body_refusal(const struct obj_req *req)
+{
+	if (req->length < 0 || req->offset < 0) {
+		return "the body's range is negative";
+	}
+	if (req->length > OBJ_PUT_MAX_BYTES) {
+		return "the body is larger than 5 GiB, the most one request may carry";
+	}
+	if (req->fd < 0 && req->body == NULL && req->length > 0) {
+		return "the request has no body";
+	}
+	return NULL;
+}
+
+static const char *multipart_refusal(const struct obj_req *req)
+{
+	if (req->upload_id == NULL || req->upload_id[0] == '\0') {
+		return "the multipart upload has no id";
+	}
+	if (req->op == OBJ_MPU_PART && (req->part_number < 1 || req->part_number > OBJ_PARTS_MAX)) {
+		return "part numbers go from 1 to 10,000";
+	}
+	if (req->op != OBJ_MPU_COMPLETE) {
+		return NULL;
+	}
+	if (req->part_count < 1 || req->part_count > OBJ_PARTS_MAX || req->parts == NULL) {
+		return "a multipart upload has 1 to 10,000 parts";
+	}
+	for (unsigned i = 0; i < req->part_count; i++) {
+		int before = i == 0 ? 0 : req->parts[i - 1].number;
+
+		if (req->parts[i].number <= before || req->parts[i].number > OBJ_PARTS_MAX) {
+			return "the parts are not in ascending order from 1 to 10,000";
+		}
+		if (req->parts[i].etag == NULL || !etag_valid(req->parts[i].etag)) {
+			return "a part has no ETag";
+		}
+	}
+	return NULL;
+}
+
+/* NULL: the request is within AWS's limits and makes sense. */
+static const char *req_refusal(const struct obj_req *req)
+{
+	const char *why = key_refusal(req->key, req->op == OBJ_LIST);
+
+	if (why != NULL) {
+		return why;
+	}
+	if (!etag_valid(req->if_match) || !etag_valid(req->source_if_match)) {
+		return "a condition names something that is no ETag";
+	}
+	if (req->if_match != NULL && req->if_none_match) {
+		return "If-Match and If-None-Match exclude each other";
+	}
+	switch (req->op) {
+	case OBJ_GET:
+		if (req->offset < 0 || req->length == 0 || req->length < -1 ||
+				(req->length > 0 && req->offset > INT64_MAX - req->length)) {
+			return "the range to read is empty or negative";
+		}
+		return NULL;
+	case OBJ_PUT:
+		why = body_refusal(req);
+		return why != NULL ? why : meta_refusal(req);
+	case OBJ_MPU_CREATE:
+		return meta_refusal(req);
+	case OBJ_COPY:
+		why = key_refusal(req->source_key, false);
+		return why != NULL ? why : meta_refusal(req);
+	case OBJ_LIST:
+		if (req->max_keys < 0 || req->max_keys > LIST_KEYS_MAX) {
+			return "a listing has pages of 1 to 1,000 keys";
+		}
+		if (req->delimiter != 0 && (req->delimiter <= 0x20 || req->delimiter > 0x7e)) {
+			return "the delimiter is not a printable ASCII character";
+		}
+		return NULL;
+	case OBJ_MPU_PART:
+		why = body_refusal(req);
+		return why != NULL ? why : multipart_refusal(req);
+	case OBJ_MPU_COMPLETE:
+	case OBJ_MPU_ABORT:
+		return multipart_refusal(req);
+	case OBJ_HEAD:
+	case OBJ_DELETE:
+		return NULL;
+	default:
+		return "unknown operation";
+	}
+}
+
+/* --- going out and coming home --- */
+
+void objstore_submit(struct objstore *s, struct obj_req *req)
+{
+	const char *why;
+
+	obj_result_clear(&req->result);
+	req->next = NULL;
+	req->impl = NULL;
+	why = req_refusal(req);
+	if (why != NULL) {
+		obj_fail(req, OBJ_INVALID, "%s", why);
+	}
+	s->ops->submit(s, req);
+}
+
+void obj_count(enum obj_op op)
+{
+	switch (op) {
+	case OBJ_GET:
+		stats_add(s3_get, 1);
+		break;
+	case OBJ_HEAD:
+		stats_add(s3_head, 1);
+		break;
+	case OBJ_LIST:
+		stats_add(s3_list, 1);
+		break;
+	case OBJ_PUT:
+	case OBJ_MPU_PART:
+		stats_add(s3_put, 1);
+		break;
+	case OBJ_COPY:
+		stats_add(s3_copy, 1);
+		break;
+	case OBJ_DELETE:
+		stats_add(s3_delete, 1);
+		break;
+	default:
+		stats_add(s3_other, 1);
+		break;
+	}
+}
+
+static void letter_open(struct letter *letter)
+{
+	struct obj_req *req =
+			(struct obj_req *)((char *)letter - offsetof(struct obj_req, letter));
+
+	req->done(req);
+}
+
+void obj_deliver(struct mailbox *mb, struct obj_req *req)
+{
+	switch (req->result.status) {
+	case OBJ_DENIED:
+	case OBJ_NO_BUCKET:
+	case OBJ_INVALID:
+	case OBJ_UNKNOWN:
+	case OBJ_AWAY:
+	case OBJ_LOCAL:
+		stats_add(s3_errors, 1);
+		break;
+	default:
+		break;
+	}
+	req->letter.next = NULL;
+	req->letter.open = letter_open;
+	mailbox_post(mb, &req->letter);
+}

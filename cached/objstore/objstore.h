@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Door three: the object store. One interface, three implementations: s3/ (AWS and compatible),
+ * dir/ (a local directory), and the simulated one in tests/sim. The contract suite runs on all.
+ *
+ * A request is malloc'ed, filled and owned by the core; submit lends it to the store, which calls
+ * `done` on the core thread exactly once (never from inside submit), after retries. What `result`
+ * holds then belongs to the request and is freed by objstore_req_free. Keys are whole keys (the
+ * volume's prefix included), UTF-8, 1 to 1,024 bytes.
+ */
+#ifndef OFS_OBJSTORE_H
+#define OFS_OBJSTORE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <talloc.h>
+#include "../base/mailbox.h"
+
+#define OBJ_KEY_MAX_BYTES 1024u
+#define OBJ_META_MAX_BYTES 2048u /* user metadata, names and values */
+#define OBJ_PUT_MAX_BYTES (5LL << 30)
+#define OBJ_COPY_MAX_BYTES (5LL << 30)
+#define OBJ_PART_MIN_BYTES (5LL << 20)
+#define OBJ_PARTS_MAX 10000
+
+enum obj_op {
+	OBJ_HEAD,
+	OBJ_GET,
+	OBJ_PUT,
+	OBJ_COPY,
+	OBJ_DELETE,
+	OBJ_LIST,
+	OBJ_MPU_CREATE,
+	OBJ_MPU_PART,
+	OBJ_MPU_COMPLETE,
+	OBJ_MPU_ABORT,
+	OBJ_OP_MAX
+};
+
+/* The only place where retryability is decided. */
+enum obj_status {
+	OBJ_OK,
+	OBJ_NOT_FOUND,    /* certain: the key is absent */
+	OBJ_NO_BUCKET,    /* the bucket is absent: nothing may be concluded about keys */
+	OBJ_PRECONDITION, /* 412: someone else wrote */
+	OBJ_CONFLICT,     /* 409: re-read and try again */
+	OBJ_DENIED,       /* credentials or rights; message names what is missing */
+	OBJ_INVALID,      /* the store refuses the request as such; no retry helps */
+	OBJ_UNKNOWN,      /* a mutation whose outcome is not known: HEAD and compare */
+	OBJ_AWAY,         /* unreachable, throttled or failing after all retries; nothing happened */
+	OBJ_CANCELLED,    /* the caller's `cancelled` or `still_valid` said so; nothing happened */
+	OBJ_LOCAL,        /* reading the source or writing the sink failed; local_errno */
+	OBJ_STATUS_MAX
+};
+
+enum obj_prio { OBJ_PRIO_READER, OBJ_PRIO_AHEAD, OBJ_PRIO_UPLOAD, OBJ_PRIO_HOUSE };
+
+/* What the store honours, found by a probe in the volume's prefix. */
+struct obj_caps {
+	bool put_if_match, put_if_none_match;
+	bool complete_if_match, complete_if_none_match;
+	bool copy_if_match_source, copy_if_none_match_dest;
+	bool delete_if_match;
+	bool versioned;
+	int fence_class; /* 3, 2, 1, 0 as in the design */
+};
+
+struct obj_meta { /* user metadata without the x-amz-meta- prefix, names lower case */
+	char *name;
+	char *value;
+};
+
+struct obj_entry { /* a LIST row */
+	char *key;  /* whole key, or common prefix ending in the delimiter */
+	bool is_prefix;
+	int64_t size;
+	int64_t mtime_ns;
+	char *etag;
+	char *storage_class;
+};
+
+struct obj_result {
+	enum obj_status status;
+	int http_status;   /* 0: none */
+	int local_errno;
+	char *message;     /* for people, with the remedy where one is known; never secrets */
+	char *request_id;  /* the store's own, for the log */
+	/* HEAD, GET, PUT, COPY, COMPLETE, PART: */
+	char *etag;        /* without quotes; NULL: the store did not say */
+	char *version_id;  /* NULL: unversioned */
+	int64_t size;      /* HEAD: of the object; GET: bytes delivered */
+	int64_t mtime_ns;  /* Last-Modified */
+	char *content_type, *storage_class;
+	struct obj_meta *meta; /* HEAD, GET */
+	unsigned meta_count;
+	uint8_t *body;     /* GET with sink OBJ_SINK_MEMORY; malloc, NUL added behind */
+	size_t body_len;
+	uint8_t sha256[32]; /* PUT, PART from a descriptor: of the bytes that were sent */
+	/* LIST: */
+	struct obj_entry *entries;
+	unsigned entry_count;
+	char *next_token;  /* NULL: the listing is complete */
+	char *upload_id;   /* MPU_CREATE */
+};
+
+struct obj_part { /* MPU_COMPLETE */
+	int number; /* from 1, ascending */
+	const char *etag;
+};
+
+struct obj_req {
+	/* constant after submit */
+	enum obj_op op;
+	enum obj_prio prio;
+	uint64_t request_id; /* of the client's request that caused it, 0: none; for the log */
+	char *key;           /* owned; LIST: the prefix ("" allowed) */
+	char *if_match;      /* owned, ETag without quotes; PUT, GET, COPY (dest), DELETE, COMPLETE */
+	bool if_none_match;  /* "*": only if absent; PUT, COPY (dest), COMPLETE */
+	/* PUT, PART: the body is memory (owned, malloc) or a range of a descriptor (borrowed) */
+	uint8_t *body;
+	int fd;              /* -1: body */
+	int64_t offset;      /* PUT, PART: of the range in fd; GET: first byte wanted */
+	int64_t length;      /* PUT, PART: bytes of fd or body; GET: bytes wanted, -1: all */
+	struct obj_meta *meta; /* owned; PUT, MPU_CREATE, COPY with replace_meta */
+	unsigned meta_count;
+	char *content_type;  /* owned; NULL: the store's default */
+	/* GET: sink_fd >= 0: pwrite at sink_offset (borrowed); -1: result.body */
+	int sink_fd;
+	int64_t sink_offset;
+	/* COPY */
+	char *source_key;        /* owned */
+	char *source_if_match;   /* owned */
+	char *source_version_id; /* owned or NULL */
+	bool replace_meta;       /* false: metadata of the source */
+	/* LIST */
+	char delimiter;      /* 0: flat */
+	char *token;         /* owned; NULL: from the start */
+	int max_keys;        /* 0: 1,000 */
+	/* MPU_PART, COMPLETE, ABORT */
+	char *upload_id;     /* owned */
+	int part_number;
+	struct obj_part *parts; /* owned array, etags borrowed */
+	unsigned part_count;
+	/* Polled by the store's thread before sending the last bytes of a body; false: cancel. */
+	bool (*still_valid)(void *arg);
+	void *still_valid_arg;
+	/* shared: set by the core at any time */
+	_Atomic bool cancelled;
+	/* core only */
+	void (*done)(struct obj_req *);
+	void *arg;
+	struct obj_result result;
+	/* store only */
+	struct letter letter;
+	struct obj_req *next;
+	void *impl;
+};
+
+struct objstore;
+struct objstore_ops {
+	const char *name;
+	/* A request whose result.status is not OBJ_OK was refused by objstore_submit: deliver it as it
+	 * is, run nothing. */
+	void (*submit)(struct objstore *, struct obj_req *);
+};
+/* talloc; implementations embed it first. talloc_free stops its threads; requests not finished come
+ * back through the mailbox as OBJ_CANCELLED (OBJ_UNKNOWN where they may have taken effect). */
+struct objstore {
+	const struct objstore_ops *ops;
+	struct obj_caps caps; /* core only; all false until objstore_probe is done */
+	char *where;          /* for people: "s3://bucket/prefix at http://..." or "dir /path" */
+};
+
+/* All fields zero, fd and sink_fd -1, key copied. NULL: out of memory. */
+struct obj_req *objstore_req_new(enum obj_op op, const char *key);
+/* Append user metadata (copied). 0 or -ENOMEM. */
+int objstore_req_meta(struct obj_req *req, const char *name, const char *value);
+void objstore_req_free(struct obj_req **req);
+/* Refuses (through done, OBJ_INVALID) keys, metadata and sizes beyond AWS's limits. */
+void objstore_submit(struct objstore *s, struct obj_req *req);
+/* Value of user metadata in a result, or NULL. */
+const char *objstore_meta_get(const struct obj_result *r, const char *name);
+const char *objstore_status_name(enum obj_status s);
+/* true: the same request may succeed later without anybody acting (AWAY, CONFLICT, UNKNOWN). */
+bool objstore_status_transient(enum obj_status s);
+
+/*
+ * Find out what the store honours, one positive and one negative case per operation, with scratch
+ * objects below `prefix` (removed again); fills s->caps. done(status, message) on the core thread.
+ */
+void objstore_probe(struct objstore *s, const char *prefix,
+		void (*done)(enum obj_status, const char *message, void *arg), void *arg);
+
+struct objstore_s3_conf { /* strings borrowed during new */
+	const char *bucket, *endpoint, *region; /* endpoint NULL: AWS's for the region */
+	enum { OBJ_ADDR_AUTO, OBJ_ADDR_PATH, OBJ_ADDR_VIRTUAL } addressing;
+	const char *ca_file; /* NULL: system's */
+	/* first found: these, the environment (AWS_ACCESS_KEY_ID ...), the profile file */
+	const char *access_key, *secret_key, *session_token;
+	const char *profile, *credentials_file;
+	const char *user_agent;
+	unsigned max_connections;   /* 0: 32 */
+	unsigned retries;           /* 0: 5 */
+	unsigned request_timeout_s; /* 0: 30; no byte moved for so long */
+};
+/* NULL and *error (talloc child of ctx, a sentence that says what to do). */
+struct objstore *objstore_s3_new(TALLOC_CTX *ctx, struct mailbox *mb,
+		const struct objstore_s3_conf *conf, char **error);
+/* Objects as files below `root` (made if absent); safe for several processes at once; fence class
+ * 3. Threads of its own. NULL and *error. */
+struct objstore *objstore_dir_new(TALLOC_CTX *ctx, struct mailbox *mb, const char *root,
+		unsigned threads, char **error);
+
+#endif

@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The probe: which conditions does this store really honour?
+ *
+ * For every operation one case where the condition holds (it must succeed) and one where it does
+ * not (it must be refused): a store may ignore a condition, or refuse every one. The cases are rows
+ * of a table, run one after the other on scratch objects that are removed at the end.
+ *
+ *   objstore_probe -> [next_step] -> one or more requests -> [step_done] -> ... -> [clean] -> done
+ *
+ * Way:    core -> objstore_probe -> objstore_submit; answers come as for any request.
+ * Thread: core only.
+ * Owns:   struct probe (malloc, so that it outlives the store), freed before `done` is called.
+ * Holds:  1. A capability is believed only if all its cases came out as they must.
+ *         2. An error that is no answer to the question (away, denied) ends the probe with it.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "impl.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum cond { NONE, ABSENT, GOOD, BAD, SRC_GOOD, SRC_BAD };
+enum cap { CAP_NONE, PUT_MATCH, PUT_ABSENT, COMPLETE_MATCH, COMPLETE_ABSENT, COPY_SOURCE, COPY_ABSENT,
+	DELETE_MATCH, CAPS };
+
+struct step {
+	enum obj_op op; /* OBJ_MPU_COMPLETE: with create and one part before it */
+	char key;       /* 'a'..'e', 'z' never exists; COPY reads 'a' */
+	enum cond cond;
+	enum obj_status expect;
+	enum cap cap; /* CAP_NONE: must come out so, or the store cannot be used */
+	const char *needs;
+};
+
+static const struct step steps[] = {
+	{ OBJ_PUT, 'a', NONE, OBJ_OK, CAP_NONE, "s3:PutObject" },
+	{ OBJ_HEAD, 'a', NONE, OBJ_OK, CAP_NONE, "s3:GetObject" },
+	{ OBJ_HEAD, 'z', NONE, OBJ_NOT_FOUND, CAP_NONE, "s3:ListBucket" },
+	{ OBJ_LIST, 'a', NONE, OBJ_OK, CAP_NONE, "s3:ListBucket" },
+	{ OBJ_PUT, 'a', ABSENT, OBJ_PRECONDITION, PUT_ABSENT, "s3:PutObject" },
+	{ OBJ_PUT, 'b', ABSENT, OBJ_OK, PUT_ABSENT, "s3:PutObject" },
+	{ OBJ_PUT, 'a', GOOD, OBJ_OK, PUT_MATCH, "s3:PutObject" },
+	{ OBJ_PUT, 'a', BAD, OBJ_PRECONDITION, PUT_MATCH, "s3:PutObject" },
+	{ OBJ_COPY, 'c', SRC_GOOD, OBJ_OK, COPY_SOURCE, "s3:GetObject and s3:PutObject" },
+	{ OBJ_COPY, 'c', SRC_BAD, OBJ_PRECONDITION, COPY_SOURCE, "s3:GetObject and s3:PutObject" },
+	{ OBJ_COPY, 'b', ABSENT, OBJ_PRECONDITION, COPY_ABSENT, "s3:GetObject and s3:PutObject" },
+	{ OBJ_COPY, 'd', ABSENT, OBJ_OK, COPY_ABSENT, "s3:GetObject and s3:PutObject" },
+	{ OBJ_MPU_COMPLETE, 'a', ABSENT, OBJ_PRECONDITION, COMPLETE_ABSENT, "s3:PutObject" },
+	{ OBJ_MPU_COMPLETE, 'e', ABSENT, OBJ_OK, COMPLETE_ABSENT, "s3:PutObject" },
+	{ OBJ_MPU_COMPLETE, 'e', BAD, OBJ_PRECONDITION, COMPLETE_MATCH, "s3:PutObject" },
+	{ OBJ_MPU_COMPLETE, 'e', GOOD, OBJ_OK, COMPLETE_MATCH, "s3:PutObject" },
+	{ OBJ_DELETE, 'b', BAD, OBJ_PRECONDITION, DELETE_MATCH, "s3:DeleteObject" },
+	{ OBJ_DELETE, 'e', GOOD, OBJ_OK, DELETE_MATCH, "s3:DeleteObject" },
+};
+#define STEPS (sizeof(steps) / sizeof(steps[0]))
+#define KEYS 5u /* 'a' to 'e' */
+
+struct probe {
+	struct objstore *store;
+	void (*done)(enum obj_status, const char *, void *);
+	void *arg;
+	char *base; /* of the scratch keys */
+	unsigned step;
+	unsigned cleaned;
+	bool refused[CAPS]; /* a case came out wrong */
+	bool versioned;
+	char *etag[KEYS]; /* last known */
+	char *upload_id, *part_etag;
+	struct obj_part part;
+	enum obj_status status; /* of the probe */
+	char *message;
+	enum obj_status step_status; /* kept over the abort of a refused upload */
+};
+
+static void next_step(struct probe *p);
+static void clean(struct probe *p);
+
+static void finish(struct probe *p)
+{
+	enum obj_status status = p->status;
+	void (*done)(enum obj_status, const char *, void *) = p->done;
+	void *arg = p->arg;
+	char *message = p->message;
+
+	for (unsigned i = 0; i < KEYS; i++) {
+		free(p->etag[i]);
+	}
+	free(p->upload_id);
+	free(p->part_etag);
+	free(p->base);
+	free(p);
+	done(status, message == NULL ? "out of memory" : message, arg);
+	free(message);
+}
+
+static void give_up(struct probe *p, enum obj_status status, const char *needs, const char *why)
+{
+	const char *said = why == NULL ? objstore_status_name(status) : why;
+	char *text = NULL;
+
+	if (p->status == OBJ_OK) {
+		p->status = status;
+		if (status == OBJ_DENIED && p->step < STEPS && steps[p->step].key == 'z') {
+			if (asprintf(&text, "a missing object is answered with 403, not 404: without "
+					"the right s3:ListBucket on the bucket nothing can be known "
+					"to be absent; grant it") < 0) {
+				text = NULL;
+			}
+		} else if (status == OBJ_DENIED && p->step > 0) {
+			if (asprintf(&text, "%s (the right needed here is %s)", said, needs) < 0) {
+				text = NULL;
+			}
+		} else if (asprintf(&text, "%s", said) < 0) {
+			text = NULL;
+		}
+		free(p->message);
+		p->message = text;
+	}
+	if (status == OBJ_CANCELLED) { /* the store is going: nothing more can be sent */
+		finish(p);
+	} else {
+		clean(p);
+	}
+}
+
+static struct obj_req *make(struct probe *p, enum obj_op op, char key,
+		void (*done)(struct obj_req *))
+{
+	char text[OBJ_KEY_MAX_BYTES + 64];
+	struct obj_req *req;
+
+	snprintf(text, sizeof(text), "%s%c", p->base, key);
+	req = objstore_req_new(op, text);
+	if (req == NULL) {
+		return NULL;
+	}
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = done;
+	req->arg = p;
+	return req;
+}
+
+/* --- the end --- */
+
+static void clean_done(struct obj_req *req)
+{
+	struct probe *p = req->arg;
+	enum obj_status status = req->result.status;
+
+	if (status != OBJ_OK && status != OBJ_NOT_FOUND && p->status == OBJ_OK) {
+		p->status = status;
+		free(p->message);
+		p->message = NULL;
+		if (asprintf(&p->message, "removing the probe's scratch objects: %s",
+				    req->result.message == NULL ? objstore_status_name(status)
+								: req->result.message) < 0) {
+			p->message = NULL;
+		}
+	}
+	objstore_req_free(&req);
+	if (status == OBJ_CANCELLED || status == OBJ_AWAY) {
+		finish(p);
+		return;
+	}
+	p->cleaned++;
+	clean(p);
+}
+
+static void clean(struct probe *p)
+{
+	struct obj_req *req;
+	bool nothing_written = p->step == 0 && p->status != OBJ_OK && p->status != OBJ_UNKNOWN;
+
+	if (p->cleaned == KEYS || nothing_written) {
+		finish(p);
+		return;
+	}
+	req = make(p, OBJ_DELETE, (char)('a' + p->cleaned), clean_done);
+	if (req == NULL) {
+		p->status = OBJ_AWAY;
+		finish(p);
+		return;
+	}
+	objstore_submit(p->store, req);
+}
+
+static void judge(struct probe *p)
+{
+	struct obj_caps *c = &p->store->caps;
+	char *text = NULL;
+
+	memset(c, 0, sizeof(*c));
+	c->put_if_match = !p->refused[PUT_MATCH];
+	c->put_if_none_match = !p->refused[PUT_ABSENT];
+	c->complete_if_match = !p->refused[COMPLETE_MATCH];
+	c->complete_if_none_match = !p->refused[COMPLETE_ABSENT];
+	c->copy_if_match_source = !p->refused[COPY_SOURCE];
+	c->copy_if_none_match_dest = !p->refused[COPY_ABSENT];
+	c->delete_if_match = !p->refused[DELETE_MATCH];
+	c->versioned = p->versioned;
+	if (c->put_if_match && c->put_if_none_match && c->complete_if_match &&
+			c->complete_if_none_match && c->copy_if_match_source &&
+			c->copy_if_none_match_dest && c->delete_if_match) {
+		c->fence_class = 3;
+	} else if (c->put_if_match && c->put_if_none_match && !c->versioned) {
+		c->fence_class = 2;
+	} else {
+		c->fence_class = c->versioned ? 1 : 0;
+	}
+	if (asprintf(&text, "fence class F%d: PUT if-match %s, if-none-match %s; Complete %s, %s; "
+			    "Copy source %s, destination %s; Delete %s; %s",
+			    c->fence_class, c->put_if_match ? "yes" : "no",
+			    c->put_if_none_match ? "yes" : "no",
+			    c->complete_if_match ? "yes" : "no",
+			    c->complete_if_none_match ? "yes" : "no",
+			    c->copy_if_match_source ? "yes" : "no",
+			    c->copy_if_none_match_dest ? "yes" : "no",
+			    c->delete_if_match ? "yes" : "no",
+			    c->versioned ? "versioned" : "unversioned") < 0) {
+		text = NULL;
+	}
+	free(p->message);
+	p->message = text;
+	clean(p);
+}
+
+/* --- one step --- */
+
+static void remember_etag(struct probe *p, char key, const char *etag)
+{
+	if (key >= 'a' && key < (char)('a' + KEYS)) {
+		free(p->etag[key - 'a']);
+		p->etag[key - 'a'] = etag == NULL ? NULL : strdup(etag);
+	}
+}
+
+/* The store's answer to a step's question. */
+static void step_over(struct probe *p, enum obj_status status, const char *message)
+{
+	const struct step *s = &steps[p->step];
+	bool answer = status == OBJ_OK || status == OBJ_PRECONDITION || status == OBJ_CONFLICT ||
+		      status == OBJ_INVALID || status == OBJ_UNKNOWN || status == OBJ_NOT_FOUND;
+
+	if (s->cap == CAP_NONE ? status != s->expect : !answer) {
+		/* a listing or HEAD that says "not found" of what was just written is no store */
+		give_up(p, status == OBJ_OK || status == OBJ_NOT_FOUND ? OBJ_INVALID : status,
+				s->needs, message != NULL ? message
+				: status == OBJ_OK        ? "the store shows an object that was never written"
+				: status == OBJ_NOT_FOUND ? "the store does not show what was just written"
+							  : NULL);
+		return;
+	}
+	if (status != s->expect && !(s->expect == OBJ_PRECONDITION && status == OBJ_CONFLICT)) {
+		p->refused[s->cap] = true;
+	}
+	p->step++;
+	next_step(p);
+}
+
+static void step_done(struct obj_req *req)
+{
+	struct probe *p = req->arg;
+	const struct step *s = &steps[p->step];
+	enum obj_status status = req->result.status;
+	char *message = req->result.message;
+	char *version = req->result.version_id;
+
+	req->result.message = NULL;
+	if (status == OBJ_OK) {
+		if (s->op == OBJ_PUT || s->op == OBJ_COPY || s->op == OBJ_HEAD) {
+			remember_etag(p, s->key, req->result.etag);
+		}
+		if (s->op == OBJ_PUT && version != NULL && strcmp(version, "null") != 0) {
+			p->versioned = true; /* AWS: "x-amz-version-id" only on versioned buckets */
+		}
+	} else if (status == OBJ_UNKNOWN) {
+		remember_etag(p, s->key, NULL);
+	}
+	objstore_req_free(&req);
+	step_over(p, status, message);
+	free(message);
+}
+
+static void etag_found(struct obj_req *req)
+{
+	struct probe *p = req->arg;
+	enum obj_status status = req->result.status;
+
+	if (status == OBJ_OK && req->result.etag != NULL) {
+		remember_etag(p, steps[p->step].key, req->result.etag);
+		objstore_req_free(&req);
+		next_step(p);
+		return;
+	}
+	if (status == OBJ_OK || status == OBJ_NOT_FOUND) {
+		/* the object of an earlier case is not there: the capability is void already */
+		objstore_req_free(&req);
+		p->refused[steps[p->step].cap] = true;
+		p->step++;
+		next_step(p);
+		return;
+	}
+	char *message = req->result.message;
+
+	req->result.message = NULL;
+	objstore_req_free(&req);
+	give_up(p, status, "s3:GetObject", message);
+	free(message);
+}
+
+static bool set_condition(struct probe *p, const struct step *s, struct obj_req *req)
+{
+	static const char other[] = "00000000000000000000000000000000";
+
+	switch (s->cond) {
+	case ABSENT:
+		req->if_none_match = true;
+		return true;
+	case GOOD:
+		req->if_match = strdup(p->etag[s->key - 'a']);
+		return req->if_match != NULL;
+	case BAD:
+		req->if_match = strdup(other);
+		return req->if_match != NULL;
+	case SRC_GOOD:
+		req->source_if_match = p->etag[0] == NULL ? NULL : strdup(p->etag[0]);
+		return req->source_if_match != NULL;
+	case SRC_BAD:
+		req->source_if_match = strdup(other);
+		return req->source_if_match != NULL;
+	default:
+		return true;
+	}
+}
+
+/* --- multipart steps: create, one part, complete; abort if refused --- */
+
+static void abort_done(struct obj_req *req)
+{
+	struct probe *p = req->arg;
+
+	objstore_req_free(&req);
+	step_over(p, p->step_status, NULL);
+}
+
+static void upload_refused(struct probe *p, enum obj_status status, struct obj_req *req)
+{
+	struct obj_req *abort_req = make(p, OBJ_MPU_ABORT, steps[p->step].key, abort_done);
+
+	if (abort_req == NULL || p->upload_id == NULL || status == OBJ_CANCELLED) {
+		char *message = req->result.message;
+
+		req->result.message = NULL;
+		objstore_req_free(&abort_req);
+		objstore_req_free(&req);
+		step_over(p, status, message);
+		free(message);
+		return;
+	}
+	objstore_req_free(&req);
+	p->step_status = status;
+	abort_req->upload_id = p->upload_id;
+	p->upload_id = NULL;
+	objstore_submit(p->store, abort_req);
+}
+
+static void complete_done(struct obj_req *req)
+{
+	struct probe *p = req->arg;
+	enum obj_status status = req->result.status;
+
+	if (status != OBJ_OK) {
+		upload_refused(p, status, req);
+		return;
+	}
+	remember_etag(p, steps[p->step].key, req->result.etag);
+	objstore_req_free(&req);
+	step_over(p, status, NULL);
+}
+
+static void part_done(struct obj_req *req)
+{
+	struct probe *p = req->arg;
+	struct obj_req *next;
+
+	if (req->result.status != OBJ_OK || req->result.etag == NULL) {
+		upload_refused(p, req->result.status == OBJ_OK ? OBJ_INVALID : req->result.status, req);
+		return;
+	}
+	free(p->part_etag);
+	p->part_etag = req->result.etag;
+	req->result.etag = NULL;
+	next = make(p, OBJ_MPU_COMPLETE, steps[p->step].key, complete_done);
+	if (next != NULL) {
+		next->upload_id = strdup(p->upload_id);
+		next->parts = malloc(sizeof(*next->parts));
+	}
+	if (next == NULL || next->upload_id == NULL || next->parts == NULL ||
+			!set_condition(p, &steps[p->step], next)) {
+		objstore_req_free(&next);
+		upload_refused(p, OBJ_AWAY, req);
+		return;
+	}
+	next->parts[0] = (struct obj_part){ .number = 1, .etag = p->part_etag };
+	next->part_count = 1;
+	objstore_req_free(&req);
+	objstore_submit(p->store, next);
+}
+
+static bool set_body(struct probe *p, struct obj_req *req)
+{
+	req->body = malloc(16); /* other bytes each time, so that ETags differ */
+	if (req->body == NULL) {
+		return false;
+	}
+	req->length = snprintf((char *)req->body, 16, "probe %u\n", p->step);
+	return true;
+}
+
+static void create_done(struct obj_req *req)
+{
+	struct probe *p = req->arg;
+	struct obj_req *next;
+
+	free(p->upload_id);
+	p->upload_id = NULL;
+	if (req->result.status != OBJ_OK || req->result.upload_id == NULL) {
+		upload_refused(p, req->result.status == OBJ_OK ? OBJ_INVALID : req->result.status, req);
+		return;
+	}
+	p->upload_id = req->result.upload_id;
+	req->result.upload_id = NULL;
+	next = make(p, OBJ_MPU_PART, steps[p->step].key, part_done);
+	if (next != NULL) {
+		next->upload_id = strdup(p->upload_id);
+		next->part_number = 1;
+	}
+	if (next == NULL || next->upload_id == NULL || !set_body(p, next)) {
+		objstore_req_free(&next);
+		upload_refused(p, OBJ_AWAY, req);
+		return;
+	}
+	objstore_req_free(&req);
+	objstore_submit(p->store, next);
+}
+
+static void next_step(struct probe *p)
+{
+	const struct step *s = &steps[p->step];
+	struct obj_req *req;
+	bool ok = true;
+
+	if (p->step == STEPS) {
+		judge(p);
+		return;
+	}
+	if (s->cond == GOOD && p->etag[s->key - 'a'] == NULL) {
+		req = make(p, OBJ_HEAD, s->key, etag_found); /* Complete may tell no ETag */
+	} else if (s->op == OBJ_MPU_COMPLETE) {
+		req = make(p, OBJ_MPU_CREATE, s->key, create_done);
+	} else {
+		req = make(p, s->op, s->key, step_done);
+		if (req != NULL && s->op == OBJ_PUT) {
+			ok = set_body(p, req);
+		}
+		if (req != NULL && s->op == OBJ_COPY) {
+			req->source_key = malloc(strlen(p->base) + 2);
+			ok = req->source_key != NULL;
+			if (ok) {
+				sprintf(req->source_key, "%sa", p->base);
+			}
+		}
+		ok = ok && req != NULL && set_condition(p, s, req);
+	}
+	if (req == NULL || !ok) {
+		objstore_req_free(&req);
+		give_up(p, OBJ_AWAY, "", "out of memory");
+		return;
+	}
+	objstore_submit(p->store, req);
+}
+
+void objstore_probe(struct objstore *s, const char *prefix,
+		void (*done)(enum obj_status, const char *message, void *arg), void *arg)
+{
+	struct probe *p = calloc(1, sizeof(*p));
+	uint8_t random[8];
+	char hex[17];
+
+	if (p == NULL || getrandom(random, sizeof(random), 0) != sizeof(random)) {
+		free(p);
+		done(OBJ_AWAY, "out of memory", arg);
+		return;
+	}
+	obj_hex(random, sizeof(random), hex);
+	p->store = s;
+	p->done = done;
+	p->arg = arg;
+	if (asprintf(&p->base, "%s.objectfs/probe/%s/", prefix, hex) < 0) {
+		free(p);
+		done(OBJ_AWAY, "out of memory", arg);
+		return;
+	}
+	next_step(p);
+}

@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * From a request of ours to one of S3's, and the sending of its body.
+ *
+ * Way:    engine.c, for each attempt.
+ * Thread: the store's; reads of the source file may block it.
+ * Owns:   the header list and digests of the attempt, freed by engine.c.
+ * Holds:  1. The signature covers what is sent: path, query and headers are built once, for both.
+ *         2. A key is never normalised on the way ("..", "//" and "+" are bytes like others).
+ *         3. The last bytes of a body leave only while still_valid says so.
+ *         4. A conditional mutation is never sent twice by libcurl itself: once its body has
+ *            left, rewinding fails; without a body it gets a connection of its own.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "s3.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "sigv4.h"
+
+#define BUFFER_BYTES (512L << 10)
+#define IDLE_CONNECTION_S 4L
+#define HEADERS_MAX (24u + OBJ_META_MAX_BYTES)
+
+struct wire {
+	const char *method;
+	char *host, *path, *query;
+	struct { /* all that is sent, and whether it is signed */
+		char *name, *value;
+		bool sign;
+	} *headers;
+	unsigned count;
+	bool oom;
+};
+
+__attribute__((format(printf, 4, 5))) static void header(
+		struct wire *w, const char *name, bool sign, const char *fmt, ...)
+{
+	va_list ap;
+	char *value = NULL;
+
+	va_start(ap, fmt);
+	if (vasprintf(&value, fmt, ap) < 0) {
+		value = NULL;
+	}
+	va_end(ap);
+	if (value == NULL || w->count == HEADERS_MAX) {
+		free(value);
+		w->oom = true;
+		return;
+	}
+	w->headers[w->count].name = strdup(name);
+	w->headers[w->count].value = value;
+	w->headers[w->count].sign = sign;
+	w->oom = w->oom || w->headers[w->count].name == NULL;
+	w->count++;
+}
+
+/* Name=value, to be called in order of names. */
+static void query(struct wire *w, const char *name, const char *value)
+{
+	char *enc = sigv4_encode(value, false);
+	char *grown = NULL;
+
+	if (enc == NULL || asprintf(&grown, "%s%s%s=%s", w->query == NULL ? "" : w->query,
+				   w->query == NULL ? "" : "&", name, enc) < 0) {
+		w->oom = true;
+		grown = NULL;
+	}
+	free(enc);
+	free(w->query);
+	w->query = grown;
+}
+
+static void wire_fini(struct wire *w)
+{
+	for (unsigned i = 0; i < w->count; i++) {
+		free(w->headers[i].name);
+		free(w->headers[i].value);
+	}
+	free(w->headers);
+	free(w->host);
+	free(w->path);
+	free(w->query);
+}
+
+static void make_host(struct wire *w, const struct s3_store *s)
+{
+	const char *bucket = s->virtual_host ? s->bucket : "";
+	const char *dot = s->virtual_host ? "." : "";
+	int ret;
+
+	if (s->host != NULL) {
+		ret = asprintf(&w->host, "%s%s%s", bucket, dot, s->host);
+	} else {
+		ret = asprintf(&w->host, "%s%ss3.%s.amazonaws.com%s", bucket, dot, s->region,
+				strncmp(s->region, "cn-", 3) == 0 ? ".cn" : "");
+	}
+	if (ret < 0) {
+		w->host = NULL;
+		w->oom = true;
+	}
+}
+
+static void make_path(struct wire *w, const struct s3_store *s, const char *key)
+{
+	char *enc = sigv4_encode(key, true);
+	int ret = -1;
+
+	if (enc != NULL && s->virtual_host) {
+		ret = asprintf(&w->path, "/%s", enc);
+	} else if (enc != NULL) {
+		ret = asprintf(&w->path, "/%s%s%s", s->bucket, key[0] == '\0' ? "" : "/", enc);
+	}
+	if (ret < 0) {
+		w->path = NULL;
+		w->oom = true;
+	}
+	free(enc);
+}
+
+static void describe_object(struct wire *w, const struct obj_req *req)
+{
+	char name[OBJ_META_MAX_BYTES + 16];
+
+	if (req->content_type != NULL) {
+		header(w, "content-type", true, "%s", req->content_type);
+	}
+	for (unsigned i = 0; i < req->meta_count; i++) {
+		snprintf(name, sizeof(name), "x-amz-meta-%s", req->meta[i].name);
+		header(w, name, true, "%s", req->meta[i].value);
+	}
+}
+
+static void conditions(struct s3_xfer *x, struct wire *w)
+{
+	struct obj_req *req = x->req;
+
+	if (req->if_none_match) {
+		header(w, "if-none-match", false, "*");
+	}
+	if (req->if_match == NULL) {
+		return;
+	}
+	x->bare = req->op != OBJ_GET && req->op != OBJ_HEAD &&
+		  (x->s->if_match_form == S3_ETAG_BARE || x->bare_tried);
+	header(w, "if-match", false, x->bare ? "%s" : "\"%s\"", req->if_match);
+}
+
+static void build_list(struct wire *w, const struct obj_req *req)
+{
+	char text[16];
+
+	if (req->token != NULL) {
+		query(w, "continuation-token", req->token);
+	}
+	if (req->delimiter != 0) {
+		snprintf(text, sizeof(text), "%c", req->delimiter);
+		query(w, "delimiter", text);
+	}
+	query(w, "encoding-type", "url");
+	query(w, "list-type", "2");
+	snprintf(text, sizeof(text), "%d", req->max_keys == 0 ? 1000 : req->max_keys);
+	query(w, "max-keys", text);
+	query(w, "prefix", req->key);
+}
+
+static void build_get(struct s3_xfer *x, struct wire *w)
+{
+	struct obj_req *req = x->req;
+	int64_t from = req->offset + x->got;
+
+	w->method = "GET";
+	if (x->confirm) {
+		header(w, "range", false, "bytes=0-0");
+		return;
+	}
+	if (x->got > 0 && req->if_match == NULL && x->pinned != NULL) {
+		header(w, "if-match", false, "\"%s\"", x->pinned); /* go on with the same object */
+	}
+	conditions(x, w);
+	if (!s3_range_asked(x)) {
+		return;
+	}
+	if (req->length >= 0) {
+		header(w, "range", false, "bytes=%" PRId64 "-%" PRId64, from,
+				req->offset + req->length - 1);
+	} else {
+		header(w, "range", false, "bytes=%" PRId64 "-", from);
+	}
+}
+
+static void build_copy(struct s3_xfer *x, struct wire *w)
+{
+	struct obj_req *req = x->req;
+	char *source = sigv4_encode(req->source_key, true);
+	char *version = sigv4_encode(
+			req->source_version_id == NULL ? "" : req->source_version_id, false);
+
+	w->method = "PUT";
+	if (source == NULL || version == NULL) {
+		w->oom = true;
+	} else {
+		header(w, "x-amz-copy-source", true, "/%s/%s%s%s", x->s->bucket, source,
+				version[0] == '\0' ? "" : "?versionId=", version);
+	}
+	free(source);
+	free(version);
+	header(w, "x-amz-metadata-directive", true, req->replace_meta ? "REPLACE" : "COPY");
+	if (req->source_if_match != NULL) {
+		header(w, "x-amz-copy-source-if-match", true, "\"%s\"", req->source_if_match);
+	}
+	if (req->replace_meta) {
+		describe_object(w, req);
+	}
+	conditions(x, w);
+}
+
+static void build_complete(struct s3_xfer *x, struct wire *w)
+{
+	struct obj_req *req = x->req;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f;
+
+	w->method = "POST";
+	query(w, "uploadId", req->upload_id);
+	header(w, "content-type", true, "application/xml");
+	conditions(x, w);
+	if (x->document == NULL) {
+		f = open_memstream(&text, &len);
+		if (f == NULL) {
+			w->oom = true;
+			return;
+		}
+		fputs("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">", f);
+		for (unsigned i = 0; i < req->part_count; i++) {
+			fprintf(f, "<Part><PartNumber>%d</PartNumber><ETag>&quot;", req->parts[i].number);
+			for (const char *p = req->parts[i].etag; *p != '\0'; p++) {
+				if (*p == '<' || *p == '>' || *p == '&') {
+					fprintf(f, "&#%d;", *p);
+				} else {
+					fputc(*p, f);
+				}
+			}
+			fputs("&quot;</ETag></Part>", f);
+		}
+		fputs("</CompleteMultipartUpload>", f);
+		if (fclose(f) != 0) {
+			free(text);
+			w->oom = true;
+			return;
+		}
+		x->document = (uint8_t *)text;
+	}
+	x->mem = x->document;
+	x->body_len = (int64_t)strlen((char *)x->document);
+}
+
+static void build_op(struct s3_xfer *x, struct wire *w)
+{
+	struct obj_req *req = x->req;
+	char text[16];
+
+	switch (req->op) {
+	case OBJ_HEAD:
+		w->method = "HEAD";
+		if (x->confirm) {
+			build_get(x, w);
+		} else {
+			conditions(x, w);
+		}
+		break;
+	case OBJ_GET:
+		build_get(x, w);
+		break;
+	case OBJ_PUT:
+		w->method = "PUT";
+		describe_object(w, req);
+		conditions(x, w);
+		break;
+	case OBJ_MPU_PART:
+		w->method = "PUT";
+		snprintf(text, sizeof(text), "%d", req->part_number);
+		query(w, "partNumber", text);
+		query(w, "uploadId", req->upload_id);
+		break;
+	case OBJ_COPY:
+		build_copy(x, w);
+		break;
+	case OBJ_DELETE:
+		w->method = "DELETE";
+		conditions(x, w);
+		break;
+	case OBJ_LIST:
+		w->method = "GET";
+		build_list(w, req);
+		break;
+	case OBJ_MPU_CREATE:
+		w->method = "POST";
+		query(w, "uploads", "");
+		describe_object(w, req);
+		break;
+	case OBJ_MPU_COMPLETE:
+		build_complete(x, w);
+		break;
+	default:
+		w->method = "DELETE";
+		query(w, "uploadId", req->upload_id);
+		break;
+	}
+	if (req->op == OBJ_PUT || req->op == OBJ_MPU_PART) {
+		x->mem = req->fd < 0 ? (req->body == NULL ? (const uint8_t *)"" : req->body) : NULL;
+		x->body_len = req->length;
+	}
+}
+
+/* Sign, and turn the headers into curl's list. */
+static int sign(struct s3_xfer *x, struct wire *w)
+{
+	struct s3_store *s = x->s;
+	char payload[65], date[SIGV4_DATE_BYTES];
+	struct sigv4_header *signed_headers;
+	struct sigv4_request r = {
+		.method = w->method,
+		.path = w->path,
+		.query = w->query == NULL ? "" : w->query,
+		.payload = payload,
+		.date = date,
+		.region = s->region,
+		.service = "s3",
+		.access_key = s->creds.access_key,
+		.secret_key = s->creds.secret_key,
+	};
+	char *authorization = NULL;
+
+	x->signed_body = x->body_len == 0 || (x->mem != NULL && x->body_len <= S3_SIGNED_BODY_MAX_BYTES);
+	if (x->signed_body) {
+		sigv4_sha256_hex(x->mem == NULL ? (const uint8_t *)"" : x->mem, (size_t)x->body_len,
+				payload);
+	} else {
+		strcpy(payload, SIGV4_UNSIGNED);
+	}
+	sigv4_date(time(NULL) + s->clock_offset_s, date);
+	header(w, "host", true, "%s", w->host);
+	header(w, "x-amz-content-sha256", true, "%s", payload);
+	header(w, "x-amz-date", true, "%s", date);
+	if (s->creds.session_token != NULL) {
+		header(w, "x-amz-security-token", true, "%s", s->creds.session_token);
+	}
+	signed_headers = calloc(w->count, sizeof(*signed_headers));
+	if (signed_headers == NULL || w->oom) {
+		free(signed_headers);
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < w->count; i++) {
+		if (w->headers[i].sign) {
+			signed_headers[r.header_count].name = w->headers[i].name;
+			signed_headers[r.header_count++].value = w->headers[i].value;
+		}
+	}
+	r.headers = signed_headers;
+	authorization = sigv4_authorization(&r);
+	free(signed_headers);
+	if (authorization == NULL) {
+		return -ENOMEM;
+	}
+	header(w, "authorization", false, "%s", authorization);
+	free(authorization);
+	header(w, "expect", false, "%s", ""); /* none: curl would wait for an answer to it */
+	for (unsigned i = 0; i < w->count; i++) {
+		bool none = strcmp(w->headers[i].name, "expect") == 0;
+		bool empty = w->headers[i].value[0] == '\0' && !none;
+		struct curl_slist *grown;
+		char *line;
+
+		/* curl: "name:" removes a header, "name;" sends it empty */
+		if (asprintf(&line, "%s%s%s", w->headers[i].name, empty ? ";" : none ? ":" : ": ",
+				    w->headers[i].value) < 0) {
+			return -ENOMEM;
+		}
+		grown = curl_slist_append(x->headers, line);
+		free(line);
+		if (grown == NULL) {
+			return -ENOMEM;
+		}
+		x->headers = grown;
+	}
+	return w->oom ? -ENOMEM : 0;
+}
+
+/* --- the body --- */
+
+static int digests_begin(struct s3_xfer *x)
+{
+	x->sent = 0;
+	if (x->req->op != OBJ_PUT && x->req->op != OBJ_MPU_PART) {
+		return 0;
+	}
+	if (x->md5 == NULL) {
+		x->md5 = EVP_MD_CTX_new();
+	}
+	if (x->sha256 == NULL) {
+		x->sha256 = EVP_MD_CTX_new();
+	}
+	if (x->md5 == NULL || x->sha256 == NULL ||
+			EVP_DigestInit_ex(x->md5, EVP_md5(), NULL) != 1 ||
+			EVP_DigestInit_ex(x->sha256, EVP_sha256(), NULL) != 1) {
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static size_t on_read(char *buf, size_t size, size_t count, void *arg)
+{
+	struct s3_xfer *x = arg;
+	struct obj_req *req = x->req;
+	int64_t left = x->body_len - x->sent;
+	ssize_t n = left < (int64_t)(size * count) ? (ssize_t)left : (ssize_t)(size * count);
+
+	if (n == 0) {
+		return 0;
+	}
+	if (atomic_load(&req->cancelled)) {
+		x->abort = S3_ABORT_CANCEL;
+		return CURL_READFUNC_ABORT;
+	}
+	if (x->mem != NULL) {
+		memcpy(buf, x->mem + x->sent, (size_t)n);
+	} else {
+		do {
+			n = pread(req->fd, buf, (size_t)n, req->offset + x->sent);
+		} while (n < 0 && errno == EINTR);
+		if (n <= 0) {
+			req->result.local_errno = n < 0 ? errno : ENODATA;
+			x->abort = S3_ABORT_LOCAL;
+			obj_fail(req, OBJ_LOCAL, "reading what was to be sent: %s",
+					n < 0 ? strerror(errno) : "the file is shorter than it was");
+			return CURL_READFUNC_ABORT;
+		}
+	}
+	if (x->sent + n == x->body_len && req->still_valid != NULL &&
+			!req->still_valid(req->still_valid_arg)) {
+		x->abort = S3_ABORT_CANCEL;
+		return CURL_READFUNC_ABORT;
+	}
+	if (x->md5 != NULL) {
+		EVP_DigestUpdate(x->md5, buf, (size_t)n);
+		EVP_DigestUpdate(x->sha256, buf, (size_t)n);
+	}
+	x->sent += n;
+	return (size_t)n;
+}
+
+/* curl rewinds when a connection it kept died under the request. */
+static int on_seek(void *arg, curl_off_t offset, int origin)
+{
+	struct s3_xfer *x = arg;
+
+	if (origin != SEEK_SET || offset != 0) {
+		return CURL_SEEKFUNC_FAIL;
+	}
+	if (x->sent == x->body_len && obj_op_mutates(x->req->op) && obj_req_conditional(x->req)) {
+		return CURL_SEEKFUNC_FAIL;
+	}
+	return digests_begin(x) == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+}
+
+static int set_up_curl(struct s3_xfer *x, const struct wire *w)
+{
+	struct s3_store *s = x->s;
+	CURL *c = x->easy;
+	/* copies and completions answer when the store has moved the bytes */
+	long patience = x->req->op == OBJ_COPY || x->req->op == OBJ_MPU_COMPLETE ? 4 : 1;
+	bool upload = strcmp(w->method, "PUT") == 0 || strcmp(w->method, "POST") == 0;
+	char *url;
+	int ret;
+
+	if (asprintf(&url, "%s://%s%s%s%s", s->scheme, w->host, w->path,
+			    w->query == NULL ? "" : "?", w->query == NULL ? "" : w->query) < 0) {
+		return -ENOMEM;
+	}
+	curl_easy_reset(c);
+	x->error[0] = '\0';
+	ret = curl_easy_setopt(c, CURLOPT_URL, url) != CURLE_OK ? -ENOMEM : 0;
+	free(url);
+	curl_easy_setopt(c, CURLOPT_PRIVATE, x);
+	curl_easy_setopt(c, CURLOPT_ERRORBUFFER, x->error);
+	curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
+	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(c, CURLOPT_HTTPHEADER, x->headers);
+	curl_easy_setopt(c, CURLOPT_USERAGENT, s->user_agent);
+	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(c, CURLOPT_MAXAGE_CONN, IDLE_CONNECTION_S);
+	curl_easy_setopt(c, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
+	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)(s->timeout_s < 10 ? s->timeout_s : 10));
+	curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+	curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)s->timeout_s * patience);
+	curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	if (s->ca_file != NULL && curl_easy_setopt(c, CURLOPT_CAINFO, s->ca_file) != CURLE_OK) {
+		ret = -EINVAL;
+	}
+	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, s3_on_header);
+	curl_easy_setopt(c, CURLOPT_HEADERDATA, x);
+	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, s3_on_data);
+	curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
+	if (upload) {
+		curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
+		curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
+		curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)x->body_len);
+		curl_easy_setopt(c, CURLOPT_READFUNCTION, on_read);
+		curl_easy_setopt(c, CURLOPT_READDATA, x);
+		curl_easy_setopt(c, CURLOPT_SEEKFUNCTION, on_seek);
+		curl_easy_setopt(c, CURLOPT_SEEKDATA, x);
+	}
+	if (strcmp(w->method, "HEAD") == 0) {
+		curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
+	} else if (strcmp(w->method, "POST") == 0 || strcmp(w->method, "DELETE") == 0) {
+		curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, w->method);
+	}
+	if (x->body_len == 0 && obj_op_mutates(x->req->op) && obj_req_conditional(x->req)) {
+		curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
+	}
+	return ret;
+}
+
+int s3_request_build(struct s3_xfer *x)
+{
+	struct wire w = { 0 };
+	int ret;
+
+	x->mem = NULL;
+	x->body_len = 0;
+	x->abort = S3_ABORT_NONE;
+	w.headers = calloc(HEADERS_MAX, sizeof(*w.headers));
+	if (w.headers == NULL) {
+		return -ENOMEM;
+	}
+	make_host(&w, x->s);
+	make_path(&w, x->s, x->req->op == OBJ_LIST ? "" : x->req->key);
+	build_op(x, &w);
+	ret = w.oom ? -ENOMEM : sign(x, &w);
+	if (ret == 0) {
+		ret = digests_begin(x);
+	}
+	if (ret == 0) {
+		ret = set_up_curl(x, &w);
+	}
+	wire_fini(&w);
+	return ret;
+}

@@ -1,0 +1,750 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * From S3's answers to the few statuses the rest of the daemon knows.
+ *
+ *   headers -> [s3_on_header]   bytes -> [s3_on_data]   the end -> [s3_judge] -> done, retry, again
+ *
+ * Way:    curl on the store's thread; then engine.c acts on the verdict.
+ * Thread: the store's; writes to the sink may block it.
+ * Holds:  1. Absence is certain or it is not said: a 404 counts with S3's own reason only, and HEAD,
+ *            which has no body to carry one, is confirmed by a GET.
+ *         2. A 200 whose body is an <Error> is an error (Copy, Complete).
+ *         3. Nothing is "away" that may have happened: x->maybe_done turns it into OBJ_UNKNOWN
+ *            (engine.c, deliver).
+ *         4. A GET is whole or not OK: what breaks off is continued from there, pinned to the
+ *            ETag it began with.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "s3.h"
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+#include "cached/base/stats.h"
+#include "xml.h"
+
+#define DOCUMENT_MAX_BYTES (32u << 20)
+#define MEMORY_SINK_MAX_BYTES (1u << 30)
+#define META_PREFIX "x-amz-meta-"
+#define BUCKET_SEEN_FOR_NS (10 * 1000000000LL)
+#define SKEW_S 300
+
+void s3_response_reset(struct s3_xfer *x)
+{
+	obj_result_clear(&x->req->result);
+	x->http = 0;
+	x->content_length = -1;
+	x->range_start = -1;
+	x->total = -1;
+	x->date = -1;
+	x->retry_after_s = 0;
+	x->region[0] = '\0';
+	x->delete_marker = false;
+	x->foreign_etag = false;
+	if (x->req->op != OBJ_GET || x->confirm || x->got == 0) {
+		x->in_len = 0;
+	}
+}
+
+/* --- headers --- */
+
+static void keep(char **to, const char *value)
+{
+	free(*to);
+	*to = strdup(value);
+}
+
+static void take_header(struct s3_xfer *x, const char *name, char *value)
+{
+	struct obj_result *r = &x->req->result;
+
+	if (strncasecmp(name, META_PREFIX, strlen(META_PREFIX)) == 0) {
+		char lower[256];
+		size_t i = 0;
+
+		for (name += strlen(META_PREFIX); *name != '\0' && i < sizeof(lower) - 1; name++) {
+			lower[i++] = (char)tolower((unsigned char)*name);
+		}
+		lower[i] = '\0';
+		obj_result_meta_add(r, lower, value);
+	} else if (strcasecmp(name, "etag") == 0) {
+		free(r->etag);
+		r->etag = s3_etag_plain(value);
+	} else if (strcasecmp(name, "content-length") == 0) {
+		x->content_length = strtoll(value, NULL, 10);
+	} else if (strcasecmp(name, "content-range") == 0) {
+		int n = sscanf(value, "bytes %" SCNd64 "-%*d/%" SCNd64, &x->range_start, &x->total);
+
+		x->range_start = n < 1 ? -1 : x->range_start;
+		x->total = n < 2 ? -1 : x->total;
+	} else if (strcasecmp(name, "last-modified") == 0) {
+		time_t t = curl_getdate(value, NULL);
+
+		r->mtime_ns = t == -1 ? 0 : (int64_t)t * 1000000000;
+	} else if (strcasecmp(name, "date") == 0) {
+		x->date = curl_getdate(value, NULL);
+	} else if (strcasecmp(name, "content-type") == 0) {
+		keep(&r->content_type, value);
+	} else if (strcasecmp(name, "x-amz-version-id") == 0) {
+		keep(&r->version_id, value);
+	} else if (strcasecmp(name, "x-amz-storage-class") == 0) {
+		keep(&r->storage_class, value);
+	} else if (strcasecmp(name, "x-amz-request-id") == 0) {
+		keep(&r->request_id, value);
+	} else if (strcasecmp(name, "x-amz-bucket-region") == 0) {
+		snprintf(x->region, sizeof(x->region), "%s", value);
+	} else if (strcasecmp(name, "x-amz-delete-marker") == 0) {
+		x->delete_marker = strcmp(value, "true") == 0;
+	} else if (strcasecmp(name, "x-amz-server-side-encryption") == 0) {
+		x->foreign_etag = x->foreign_etag || strcmp(value, "AES256") != 0;
+	} else if (strcasecmp(name, "x-amz-server-side-encryption-customer-algorithm") == 0) {
+		x->foreign_etag = true;
+	} else if (strcasecmp(name, "retry-after") == 0) {
+		unsigned long s = strtoul(value, NULL, 10);
+
+		x->retry_after_s = s > 20 ? 20 : (unsigned)s;
+	}
+}
+
+size_t s3_on_header(char *data, size_t size, size_t count, void *arg)
+{
+	struct s3_xfer *x = arg;
+	size_t len = size * count;
+	char line[8192];
+	char *value;
+	size_t n = len < sizeof(line) ? len : sizeof(line) - 1;
+
+	memcpy(line, data, n);
+	line[n] = '\0';
+	while (n > 0 && (line[n - 1] == '\r' || line[n - 1] == '\n' || line[n - 1] == ' ')) {
+		line[--n] = '\0';
+	}
+	if (strncmp(line, "HTTP/", 5) == 0) { /* each answer begins anew, "100 Continue" too */
+		s3_response_reset(x);
+		if (sscanf(line, "HTTP/%*s %ld", &x->http) != 1) {
+			x->http = 0;
+		}
+		return len;
+	}
+	value = strchr(line, ':');
+	if (value != NULL) {
+		*value++ = '\0';
+		take_header(x, line, value + strspn(value, " \t"));
+	}
+	return len;
+}
+
+/* --- bytes --- */
+
+static bool append(struct s3_xfer *x, const char *data, size_t len, size_t max)
+{
+	if (len > max || x->in_len > max - len) {
+		x->abort = S3_ABORT_BAD;
+		obj_fail(x->req, OBJ_INVALID, "the store's answer is larger than any should be");
+		return false;
+	}
+	if (x->in_len + len + 1 > x->in_cap) {
+		size_t cap = x->in_cap == 0 ? 4096 : x->in_cap;
+		uint8_t *grown;
+
+		while (cap < x->in_len + len + 1) {
+			cap *= 2;
+		}
+		grown = realloc(x->in, cap);
+		if (grown == NULL) {
+			x->abort = S3_ABORT_LOCAL;
+			x->req->result.local_errno = ENOMEM;
+			obj_fail(x->req, OBJ_LOCAL, "out of memory");
+			return false;
+		}
+		x->in = grown;
+		x->in_cap = cap;
+	}
+	memcpy(x->in + x->in_len, data, len);
+	x->in_len += len;
+	x->in[x->in_len] = 0;
+	return true;
+}
+
+/* Is this the part of the object that was asked for? */
+static bool expected_part(struct s3_xfer *x, size_t len)
+{
+	struct obj_req *req = x->req;
+	int64_t from = req->offset + x->got;
+	bool ok = x->http == 206 ? x->range_start >= 0 : x->http == 200;
+
+	if (x->http == 206 && x->sent == 0) {
+		ok = x->range_start == from;
+	} else if (x->http == 200 && x->range_start < 0 && from > 0 && x->sent == 0) {
+		ok = false; /* the whole object although a range was asked for */
+	}
+	if (ok && req->length >= 0 && x->got + (int64_t)len > req->length) {
+		ok = false;
+	}
+	if (!ok) {
+		x->abort = S3_ABORT_BAD;
+		obj_fail(req, OBJ_INVALID, "the store does not keep to the range asked for: it "
+				"cannot be used");
+	}
+	return ok;
+}
+
+static bool to_sink(struct s3_xfer *x, const char *data, size_t len)
+{
+	struct obj_req *req = x->req;
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pwrite(req->sink_fd, data + done, len - done,
+				req->sink_offset + x->got + (int64_t)done);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n <= 0) {
+			req->result.local_errno = n < 0 ? errno : EIO;
+			x->abort = S3_ABORT_LOCAL;
+			obj_fail(req, OBJ_LOCAL, "writing what was read: %s",
+					strerror(req->result.local_errno));
+			return false;
+		}
+		done += (size_t)n;
+	}
+	return true;
+}
+
+size_t s3_on_data(char *data, size_t size, size_t count, void *arg)
+{
+	struct s3_xfer *x = arg;
+	size_t len = size * count;
+	bool object = x->req->op == OBJ_GET && x->http >= 200 && x->http < 300;
+
+	if (atomic_load(&x->req->cancelled)) {
+		x->abort = S3_ABORT_CANCEL;
+		return 0;
+	}
+	if (x->confirm && x->http >= 200 && x->http < 300) {
+		return len;
+	}
+	if (!object) {
+		return append(x, data, len, DOCUMENT_MAX_BYTES) ? len : 0;
+	}
+	if (!expected_part(x, len) || !(x->req->sink_fd >= 0
+						  ? to_sink(x, data, len)
+						  : append(x, data, len, MEMORY_SINK_MAX_BYTES))) {
+		return 0;
+	}
+	x->got += (int64_t)len;
+	x->sent += (int64_t)len; /* of this attempt */
+	stats_add(s3_bytes_in, (int64_t)len);
+	if (x->pinned == NULL && x->req->result.etag != NULL) {
+		x->pinned = strdup(x->req->result.etag);
+	}
+	return len;
+}
+
+/* --- errors --- */
+
+enum kind {
+	K_STATUS,   /* final */
+	K_THROTTLE, /* nothing happened: again, slower */
+	K_REPEAT,   /* nothing happened: again */
+	K_UNSURE,   /* a mutation may have happened */
+	K_SKEW,
+	K_REGION,
+	K_UPLOAD_GONE,
+};
+
+static const struct known {
+	const char *code;
+	enum kind kind;
+	enum obj_status status;
+} known[] = {
+	{ "NoSuchBucket", K_STATUS, OBJ_NO_BUCKET },
+	{ "NoSuchKey", K_STATUS, OBJ_NOT_FOUND },
+	{ "NoSuchVersion", K_STATUS, OBJ_NOT_FOUND },
+	{ "NoSuchUpload", K_UPLOAD_GONE, OBJ_INVALID },
+	{ "PreconditionFailed", K_STATUS, OBJ_PRECONDITION },
+	{ "ConditionalRequestConflict", K_STATUS, OBJ_CONFLICT },
+	{ "OperationAborted", K_STATUS, OBJ_CONFLICT },
+	{ "InvalidObjectState", K_STATUS, OBJ_INVALID },
+	{ "ExpiredToken", K_STATUS, OBJ_DENIED },
+	{ "InvalidToken", K_STATUS, OBJ_DENIED },
+	{ "InvalidAccessKeyId", K_STATUS, OBJ_DENIED },
+	{ "SignatureDoesNotMatch", K_STATUS, OBJ_DENIED },
+	{ "AccessDenied", K_STATUS, OBJ_DENIED },
+	{ "RequestTimeTooSkewed", K_SKEW, OBJ_DENIED },
+	{ "AuthorizationHeaderMalformed", K_REGION, OBJ_DENIED },
+	{ "PermanentRedirect", K_REGION, OBJ_INVALID },
+	{ "TemporaryRedirect", K_REGION, OBJ_INVALID },
+	{ "SlowDown", K_THROTTLE, OBJ_AWAY },
+	{ "ServiceUnavailable", K_THROTTLE, OBJ_AWAY },
+	{ "Throttling", K_THROTTLE, OBJ_AWAY },
+	{ "RequestLimitExceeded", K_THROTTLE, OBJ_AWAY },
+	{ "RequestTimeout", K_REPEAT, OBJ_AWAY },
+	{ "IncompleteBody", K_REPEAT, OBJ_AWAY },
+	{ "BadDigest", K_REPEAT, OBJ_AWAY },
+	{ "XAmzContentSHA256Mismatch", K_REPEAT, OBJ_AWAY },
+	{ "InternalError", K_UNSURE, OBJ_AWAY },
+};
+
+static struct known classify(const struct s3_xfer *x, const char *code)
+{
+	struct known k = { code, K_STATUS, OBJ_INVALID };
+
+	for (size_t i = 0; code != NULL && i < sizeof(known) / sizeof(known[0]); i++) {
+		if (strcmp(known[i].code, code) == 0) {
+			return known[i];
+		}
+	}
+	switch (x->http) {
+	case 301:
+	case 307:
+		k.kind = K_REGION;
+		break;
+	case 401:
+	case 403:
+		k.status = OBJ_DENIED;
+		if (code == NULL && x->date != -1 && llabs((long long)(x->date - time(NULL) -
+						       x->s->clock_offset_s)) > SKEW_S) {
+			k.kind = K_SKEW;
+		}
+		break;
+	case 404: /* some proxy's: says nothing about the key */
+		k.kind = K_REPEAT;
+		k.status = OBJ_AWAY;
+		break;
+	case 408:
+		k.kind = K_REPEAT;
+		k.status = OBJ_AWAY;
+		break;
+	case 409:
+		k.status = OBJ_CONFLICT;
+		break;
+	case 412:
+		k.status = OBJ_PRECONDITION;
+		break;
+	case 429:
+	case 503:
+		k.kind = K_THROTTLE;
+		k.status = OBJ_AWAY;
+		break;
+	case 501:
+		break;
+	default:
+		if (x->http >= 500) {
+			k.kind = K_UNSURE;
+			k.status = OBJ_AWAY;
+		}
+		break;
+	}
+	if (code == NULL && x->http == 400 && x->region[0] != '\0') {
+		k.kind = K_REGION; /* HEAD: no body, but this header */
+	}
+	return k;
+}
+
+static const char *right_needed(enum obj_op op)
+{
+	switch (op) {
+	case OBJ_HEAD:
+	case OBJ_GET:
+		return "s3:GetObject (and s3:ListBucket to learn that an object is absent)";
+	case OBJ_LIST:
+		return "s3:ListBucket";
+	case OBJ_DELETE:
+		return "s3:DeleteObject";
+	case OBJ_COPY:
+		return "s3:GetObject and s3:PutObject";
+	case OBJ_MPU_ABORT:
+		return "s3:AbortMultipartUpload";
+	default:
+		return "s3:PutObject";
+	}
+}
+
+/* A sentence for people, with the remedy where one is known. */
+static void explain(struct s3_xfer *x, enum obj_status status, const char *code, const char *said)
+{
+	struct obj_req *req = x->req;
+	struct s3_store *s = x->s;
+	char words[256];
+	size_t n = 0;
+
+	for (; said != NULL && *said != '\0' && n < sizeof(words) - 1; said++) {
+		words[n++] = *said >= 0x20 && *said < 0x7f ? *said : '?';
+	}
+	words[n] = '\0';
+	code = code == NULL ? "no reason given" : code;
+	if (status == OBJ_NO_BUCKET) {
+		obj_fail(req, status, "the bucket \"%s\" does not exist: create it, or correct the "
+				"volume's bucket (%s)", s->bucket, s->store.where);
+	} else if (strcmp(code, "InvalidAccessKeyId") == 0) {
+		obj_fail(req, status, "the store does not know the access key from %s: check it (%s)",
+				s->creds.source, s->store.where);
+	} else if (strcmp(code, "SignatureDoesNotMatch") == 0) {
+		obj_fail(req, status, "the secret key from %s does not belong to the access key: check "
+				"both (%s)", s->creds.source, s->store.where);
+	} else if (strcmp(code, "ExpiredToken") == 0 || strcmp(code, "InvalidToken") == 0) {
+		obj_fail(req, status, "the session token from %s has expired or is not valid: renew it "
+				"and restart the daemon", s->creds.source);
+	} else if (strcmp(code, "RequestTimeTooSkewed") == 0) {
+		obj_fail(req, status, "this machine's clock and the store's differ too much: set the "
+				"clock");
+	} else if (strcmp(code, "InvalidObjectState") == 0) {
+		obj_fail(req, status, "the object is archived and must be restored before it can be read");
+	} else if (status == OBJ_DENIED) {
+		obj_fail(req, status, "%s in bucket \"%s\" was denied (%s%s%s): check the credentials "
+				"from %s, and that they have the right %s", obj_op_name(req->op),
+				s->bucket, code, n == 0 ? "" : ": ", words, s->creds.source,
+				right_needed(req->op));
+	} else {
+		obj_fail(req, status, "%s: HTTP %ld, %s%s%s (%s)", obj_op_name(req->op), x->http, code,
+				n == 0 ? "" : ": ", words, s->store.where);
+	}
+}
+
+static bool region_valid(const char *region)
+{
+	size_t len = strlen(region);
+
+	return len > 0 && len < S3_REGION_BYTES &&
+	       strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+}
+
+/* The request reached the store whole, so that it may have been carried out. */
+static bool went_out(const struct s3_xfer *x)
+{
+	long bytes = 0;
+
+	if (x->body_len > 0) {
+		return x->sent == x->body_len;
+	}
+	curl_easy_getinfo(x->easy, CURLINFO_REQUEST_SIZE, &bytes);
+	return bytes > 0;
+}
+
+static enum s3_verdict unsure(struct s3_xfer *x)
+{
+	if (obj_op_mutates(x->req->op) && went_out(x)) {
+		x->maybe_done = true;
+		if (obj_req_conditional(x->req)) {
+			return S3_DONE; /* again, it might fail for its own first success */
+		}
+	}
+	return S3_RETRY;
+}
+
+static enum s3_verdict judge_kind(struct s3_xfer *x, struct known k, const char *region)
+{
+	switch (k.kind) {
+	case K_THROTTLE:
+	case K_REPEAT:
+		return S3_RETRY;
+	case K_UNSURE:
+		return unsure(x);
+	case K_UPLOAD_GONE:
+		if (x->req->op == OBJ_MPU_ABORT) {
+			obj_result_clear(&x->req->result); /* nothing to end */
+		} else if (x->maybe_done) {
+			obj_fail(x->req, OBJ_UNKNOWN, "the multipart upload is gone, perhaps because an "
+					"earlier attempt completed it");
+		}
+		return S3_DONE;
+	case K_SKEW:
+		if (!x->clock_set && x->date != -1) {
+			x->clock_set = true;
+			x->s->clock_offset_s = x->date - time(NULL);
+			return S3_AGAIN;
+		}
+		return S3_DONE;
+	case K_REGION:
+		if (!x->region_set && region_valid(region) && strcmp(region, x->s->region) != 0) {
+			x->region_set = true;
+			snprintf(x->s->region, sizeof(x->s->region), "%s", region);
+			return S3_AGAIN;
+		}
+		obj_fail(x->req, OBJ_INVALID, "the bucket \"%s\" is in another region than \"%s\"%s%s: "
+				"correct the volume's region", x->s->bucket, x->s->region,
+				region_valid(region) ? ", in " : "", region_valid(region) ? region : "");
+		return S3_DONE;
+	default:
+		return S3_DONE;
+	}
+}
+
+/* An object that changed under a broken-off GET: from its beginning, unless one was asked for. */
+static bool restart_get(struct s3_xfer *x)
+{
+	if (x->req->op != OBJ_GET || x->http != 412 || x->req->if_match != NULL || x->got == 0) {
+		return false;
+	}
+	x->got = 0;
+	x->in_len = 0;
+	free(x->pinned);
+	x->pinned = NULL;
+	return true;
+}
+
+static enum s3_verdict judge_error(struct s3_xfer *x)
+{
+	struct obj_req *req = x->req;
+	struct s3_answer a = { 0 };
+	struct known k;
+	enum s3_verdict v;
+	/* a GET that goes on has object bytes before the error's text */
+	size_t skip = req->op == OBJ_GET && req->sink_fd < 0 ? (size_t)x->got : 0;
+
+	if (x->in_len > skip) {
+		s3_answer_parse(x->in + skip, x->in_len - skip, &a);
+		x->in_len = skip;
+	}
+	k = classify(x, a.code);
+	if (k.status == OBJ_NOT_FOUND || k.status == OBJ_PRECONDITION) {
+		x->s->bucket_seen_ns = x->started_ns;
+	}
+	if (x->http == 404 && a.code == NULL && req->op == OBJ_HEAD && !x->confirm) {
+		if (x->delete_marker || s3_now_ns() - x->s->bucket_seen_ns < BUCKET_SEEN_FOR_NS) {
+			obj_fail(req, OBJ_NOT_FOUND, "no such object");
+			return S3_DONE;
+		}
+		x->confirm = true;
+		return S3_AGAIN;
+	}
+	if (restart_get(x)) {
+		s3_answer_fini(&a);
+		obj_fail(req, OBJ_AWAY, "the object keeps changing while it is read");
+		return S3_RETRY;
+	}
+	if (k.status == OBJ_PRECONDITION && req->if_match != NULL && req->op == OBJ_PUT &&
+			x->s->if_match_form == S3_ETAG_UNSURE && !x->bare_tried) {
+		x->bare_tried = true; /* Ceph RGW 16 compares with the bare ETag only */
+		s3_answer_fini(&a);
+		return S3_AGAIN;
+	}
+	explain(x, k.status, a.code, a.message);
+	if (a.request_id != NULL && req->result.request_id == NULL) {
+		req->result.request_id = a.request_id;
+		a.request_id = NULL;
+	}
+	if (req->op == OBJ_DELETE && k.status == OBJ_NOT_FOUND && k.kind == K_STATUS) {
+		obj_result_clear(&req->result);
+		v = S3_DONE;
+	} else {
+		v = judge_kind(x, k, a.region != NULL ? a.region : x->region);
+	}
+	s3_answer_fini(&a);
+	return v;
+}
+
+/* --- successes --- */
+
+static enum s3_verdict not_understood(struct s3_xfer *x)
+{
+	obj_fail(x->req, OBJ_AWAY, "%s: the store's answer could not be understood (%s)",
+			obj_op_name(x->req->op), x->s->store.where);
+	return unsure(x);
+}
+
+static enum s3_verdict judge_document(struct s3_xfer *x)
+{
+	struct obj_req *req = x->req;
+	struct s3_answer a;
+	int ret = s3_answer_parse(x->in == NULL ? (const uint8_t *)"" : x->in, x->in_len, &a);
+	enum s3_verdict v = S3_DONE;
+
+	if (a.root != NULL && strcmp(a.root, "Error") == 0) {
+		s3_answer_fini(&a);
+		x->http = 500; /* what it would have been, had the answer not begun already */
+		return judge_error(x);
+	}
+	if (ret != 0 || a.root == NULL) {
+		v = not_understood(x);
+	} else if (req->op == OBJ_MPU_CREATE) {
+		req->result.upload_id = a.upload_id;
+		a.upload_id = NULL;
+		if (req->result.upload_id == NULL || req->result.upload_id[0] == '\0') {
+			v = not_understood(x);
+		}
+	} else {
+		free(req->result.etag);
+		req->result.etag = a.etag;
+		a.etag = NULL;
+		if (a.last_modified != NULL) {
+			int64_t ns = s3_time_parse(a.last_modified);
+
+			req->result.mtime_ns = ns < 0 ? 0 : ns;
+		}
+	}
+	s3_answer_fini(&a);
+	return v;
+}
+
+static enum s3_verdict judge_get(struct s3_xfer *x)
+{
+	struct obj_req *req = x->req;
+
+	bool cut = x->total >= 0 && req->offset + x->got < x->total &&
+		   (req->length < 0 || x->got < req->length);
+
+	if (cut || (x->content_length >= 0 && x->sent != x->content_length)) {
+		obj_fail(req, OBJ_AWAY, "the store's answer broke off");
+		return S3_RETRY;
+	}
+	if (x->http == 200 && x->content_length < 0 && x->sent == 0 && x->got == 0) {
+		return not_understood(x);
+	}
+	req->result.size = x->got;
+	if (req->sink_fd < 0) {
+		if (x->in == NULL) {
+			x->in = calloc(1, 1);
+		}
+		if (x->in == NULL) {
+			obj_fail(req, OBJ_LOCAL, "out of memory");
+			return S3_DONE;
+		}
+		x->in[x->in_len] = 0;
+		req->result.body = x->in;
+		req->result.body_len = x->in_len;
+		x->in = NULL;
+		x->in_len = x->in_cap = 0;
+	}
+	return S3_DONE;
+}
+
+/* What the store keeps, as far as its ETag tells, against what was sent. */
+static enum s3_verdict judge_put(struct s3_xfer *x)
+{
+	struct obj_result *r = &x->req->result;
+	uint8_t md[EVP_MAX_MD_SIZE] = { 0 };
+	char hex[33];
+	bool plain;
+
+	if (x->req->op == OBJ_PUT && x->req->if_match != NULL) {
+		x->s->if_match_form = x->bare ? S3_ETAG_BARE : S3_ETAG_QUOTED;
+	}
+	EVP_DigestFinal_ex(x->md5, md, NULL);
+	obj_hex(md, 16, hex);
+	EVP_DigestFinal_ex(x->sha256, r->sha256, NULL);
+	r->size = x->body_len;
+	plain = r->etag != NULL && strlen(r->etag) == 32 && !x->foreign_etag &&
+		strspn(r->etag, "0123456789abcdef") == 32;
+	if (plain && x->signed_body && x->s->etag_is_md5 == S3_MD5_UNSURE) {
+		/* the store has checked this body's SHA-256, so its ETag tells how it makes them */
+		x->s->etag_is_md5 = strcmp(r->etag, hex) == 0 ? S3_MD5_YES : S3_MD5_NO;
+	}
+	if (plain && x->s->etag_is_md5 == S3_MD5_YES && strcmp(r->etag, hex) != 0) {
+		obj_fail(x->req, OBJ_UNKNOWN, "the store kept other bytes than were sent");
+	}
+	return S3_DONE;
+}
+
+static enum s3_verdict judge_success(struct s3_xfer *x)
+{
+	struct obj_req *req = x->req;
+
+	x->s->bucket_seen_ns = x->started_ns;
+	switch (req->op) {
+	case OBJ_HEAD:
+		req->result.size = x->content_length < 0 ? 0 : x->content_length;
+		return x->content_length < 0 ? not_understood(x) : S3_DONE;
+	case OBJ_GET:
+		return judge_get(x);
+	case OBJ_PUT:
+	case OBJ_MPU_PART:
+		return judge_put(x);
+	case OBJ_COPY:
+	case OBJ_MPU_COMPLETE:
+	case OBJ_MPU_CREATE:
+		return judge_document(x);
+	case OBJ_LIST:
+		switch (s3_listing_parse(x->in == NULL ? (const uint8_t *)"" : x->in, x->in_len,
+				&req->result)) {
+		case 0:
+			return S3_DONE;
+		case -ENOMEM:
+			obj_fail(req, OBJ_LOCAL, "out of memory");
+			return S3_DONE;
+		default:
+			return not_understood(x);
+		}
+	default:
+		return S3_DONE;
+	}
+}
+
+/* --- the end of an attempt --- */
+
+static enum s3_verdict judge_curl(struct s3_xfer *x, CURLcode code)
+{
+	struct obj_req *req = x->req;
+	const char *words = x->error[0] == '\0' ? curl_easy_strerror(code) : x->error;
+
+	switch (code) {
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_ISSUER_ERROR:
+		obj_fail(req, OBJ_AWAY, "the store's TLS certificate is not trusted (%s): name its "
+				"certificate authority in the volume's \"ca file\" (%s)", words,
+				x->s->store.where);
+		return S3_DONE;
+	case CURLE_COULDNT_CONNECT:
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+	case CURLE_SSL_CONNECT_ERROR:
+		obj_fail(req, OBJ_AWAY, "the store cannot be reached: %s (%s)", words,
+				x->s->store.where);
+		return S3_RETRY;
+	case CURLE_OUT_OF_MEMORY:
+		obj_fail(req, OBJ_AWAY, "out of memory");
+		return S3_RETRY;
+	default:
+		obj_fail(req, OBJ_AWAY, "the connection to the store failed: %s (%s)", words,
+				x->s->store.where);
+		return unsure(x);
+	}
+}
+
+enum s3_verdict s3_judge(struct s3_xfer *x, CURLcode code)
+{
+	struct obj_req *req = x->req;
+
+	req->result.http_status = (int)x->http;
+	if (req->op == OBJ_PUT || req->op == OBJ_MPU_PART) {
+		stats_add(s3_bytes_out, x->sent);
+	}
+	switch (x->abort) {
+	case S3_ABORT_CANCEL:
+		x->maybe_done = x->maybe_done || (obj_op_mutates(req->op) && went_out(x));
+		obj_fail(req, OBJ_CANCELLED, "given up before the end");
+		return S3_DONE;
+	case S3_ABORT_LOCAL:
+	case S3_ABORT_BAD:
+		return S3_DONE;
+	default:
+		break;
+	}
+	/* an error's own words may end early and still be an answer */
+	if (code != CURLE_OK && x->http < 300) {
+		return judge_curl(x, code);
+	}
+	if (x->confirm && x->http != 404 && (x->http < 300 || x->http == 416)) {
+		x->confirm = false;
+		if (x->confirmed) {
+			obj_fail(req, OBJ_AWAY, "HEAD and GET disagree about the object");
+			return S3_DONE;
+		}
+		x->confirmed = true; /* it has appeared just now */
+		return S3_AGAIN;
+	}
+	if (x->http >= 200 && x->http < 300) {
+		return judge_success(x);
+	}
+	return judge_error(x);
+}

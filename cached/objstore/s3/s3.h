@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Inside of the S3 store; see s3.c for the picture. */
+#ifndef OFS_OBJSTORE_S3_H
+#define OFS_OBJSTORE_S3_H
+
+#include <curl/curl.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+#include "../impl.h"
+#include "creds.h"
+
+#define S3_PRIOS (OBJ_PRIO_HOUSE + 1)
+#define S3_REGION_BYTES 64u
+#define S3_SIGNED_BODY_MAX_BYTES (16LL << 20)
+
+struct s3_xfer;
+
+struct s3_store {
+	struct objstore store;
+	/* constant after init */
+	struct mailbox *mb;
+	char *bucket;
+	char *scheme;   /* "http" or "https" */
+	char *host;     /* with the port unless it is the scheme's own; NULL: AWS, from the region */
+	bool virtual_host;
+	char *ca_file, *user_agent;
+	struct s3_creds creds;
+	unsigned max_connections, retries, timeout_s;
+	pthread_t thread;
+	bool thread_running;
+	CURLM *multi;
+	/* shared, `lock` */
+	pthread_mutex_t lock;
+	struct obj_req *inbox, **inbox_last;
+	bool stop;
+	/* the store's thread only */
+	char region[S3_REGION_BYTES];
+	time_t clock_offset_s; /* server minus ours */
+	enum { S3_ETAG_UNSURE, S3_ETAG_QUOTED, S3_ETAG_BARE } if_match_form; /* on PUT */
+	enum { S3_MD5_UNSURE, S3_MD5_YES, S3_MD5_NO } etag_is_md5;
+	int64_t bucket_seen_ns; /* start of the last request that proved the bucket to be there */
+	struct s3_xfer *queue[S3_PRIOS], **queue_last[S3_PRIOS];
+	struct s3_xfer *waiting, *running; /* for their retry; on the wire */
+	unsigned running_count, running_by[S3_PRIOS];
+	CURL **idle; /* handles to use again */
+	unsigned idle_count;
+};
+
+enum s3_abort { S3_ABORT_NONE, S3_ABORT_CANCEL, S3_ABORT_LOCAL, S3_ABORT_BAD };
+
+/* One request on its way through attempts; the store's thread only. */
+struct s3_xfer {
+	struct s3_store *s;
+	struct obj_req *req;
+	struct s3_xfer *next;
+	/* this attempt */
+	CURL *easy;
+	struct curl_slist *headers;
+	char error[CURL_ERROR_SIZE];
+	bool confirm;        /* HEAD said 404: a GET asks whether key or bucket is missing */
+	bool bare;           /* If-Match without quotes */
+	const uint8_t *mem;  /* body; NULL: from req->fd */
+	int64_t body_len, sent;
+	bool signed_body;
+	EVP_MD_CTX *md5, *sha256;
+	enum s3_abort abort;
+	int64_t started_ns;
+	/* its answer; what the caller gets is in req->result */
+	long http;
+	int64_t content_length; /* -1: not said */
+	int64_t range_start, total; /* of Content-Range; -1: not said */
+	time_t date;            /* -1: not said */
+	unsigned retry_after_s;
+	char region[S3_REGION_BYTES];
+	bool delete_marker, foreign_etag; /* encrypted: the ETag is no MD5 */
+	uint8_t *in; /* XML, or the bytes of a GET into memory */
+	size_t in_len, in_cap;
+	/* over all attempts */
+	uint8_t *document; /* body of Complete */
+	int64_t got;       /* GET: bytes delivered */
+	char *pinned;      /* GET: ETag of what `got` came from */
+	unsigned attempt;
+	int64_t due_ns;
+	bool maybe_done; /* an attempt may have taken effect */
+	bool clock_set, region_set, bare_tried, confirmed;
+};
+
+enum s3_verdict { S3_DONE, S3_RETRY, S3_AGAIN }; /* AGAIN: at once, as another request */
+
+/* request.c: set up x->easy for the next attempt. 0 or -ENOMEM, -EINVAL. */
+int s3_request_build(struct s3_xfer *x);
+/* response.c: curl's callbacks, and what an ended attempt means (req->result filled). */
+size_t s3_on_header(char *data, size_t size, size_t count, void *arg);
+size_t s3_on_data(char *data, size_t size, size_t count, void *arg);
+enum s3_verdict s3_judge(struct s3_xfer *x, CURLcode code);
+void s3_response_reset(struct s3_xfer *x);
+/* engine.c */
+void *s3_engine(void *store);
+int64_t s3_now_ns(void);
+
+static inline bool s3_range_asked(const struct s3_xfer *x)
+{
+	return x->req->length >= 0 || x->req->offset + x->got > 0;
+}
+
+#endif

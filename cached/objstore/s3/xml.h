@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The few XML documents S3 answers with. Pure; any thread; hostile input welcome. */
+#ifndef OFS_OBJSTORE_XML_H
+#define OFS_OBJSTORE_XML_H
+
+#include <stddef.h>
+#include "../impl.h"
+
+/* Fields of the small answers; malloc, NULL: not there. */
+struct s3_answer {
+	char *root; /* name of the document's element: "Error", "CopyObjectResult" ... */
+	char *code, *message, *region, *request_id; /* Error */
+	char *etag;          /* CopyObjectResult, CompleteMultipartUploadResult; without quotes */
+	char *last_modified; /* CopyObjectResult */
+	char *upload_id;     /* InitiateMultipartUploadResult */
+};
+/* 0; -EBADMSG: no well-formed XML (what was read before stays); -ENOMEM. Always s3_answer_fini. */
+int s3_answer_parse(const void *data, size_t len, struct s3_answer *out);
+void s3_answer_fini(struct s3_answer *a);
+
+/* ListBucketResult into r (entries in key order, next_token). 0; -EBADMSG; -ENOMEM. Rows read
+ * before an error stay in r; the caller clears it. */
+int s3_listing_parse(const void *data, size_t len, struct obj_result *r);
+
+/* "2013-05-24T00:00:00.123Z" to ns; -1: not a date. */
+int64_t s3_time_parse(const char *text);
+/* Without quotes and "W/"; malloc; NULL if nothing is left or out of memory. */
+char *s3_etag_plain(const char *text);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Bytes in: recall of marked files. One recall per inode, shared by all who have it open; extents of
+ * 1 MiB; the extent map is a memfd that readers map. Core thread only.
+ */
+#ifndef OFS_RECALL_H
+#define OFS_RECALL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <talloc.h>
+
+struct volume;
+struct recalls;
+typedef void (*recall_done)(int status, const char *message, void *arg);
+
+#define RECALL_EXTENT_SHIFT 20
+
+struct recalls *recalls_new(TALLOC_CTX *ctx, struct volume *v);
+/* fd: of the marked file, taken over. opened(): status 0 with open_id != 0 and map_fd (the callee
+ * owns it), or open_id 0, map_fd -1: the file is plain. */
+void recall_open(struct recalls *rs, uint64_t request_id, int fd,
+		void (*opened)(int status, const char *message, uint64_t open_id, uint64_t size,
+				int map_fd, void *arg),
+		void *arg);
+/* Fill the range (clipped to the size); whole: everything, then make the file plain. A disconnected
+ * caller passes through recall_release; its pending callbacks still come. */
+void recall_fetch(struct recalls *rs, uint64_t request_id, uint64_t open_id, uint64_t offset,
+		uint64_t length, bool whole, recall_done done, void *arg);
+void recall_discard(struct recalls *rs, uint64_t request_id, uint64_t open_id, recall_done done,
+		void *arg);
+void recall_release(struct recalls *rs, uint64_t open_id);
+/* Is a recall of this inode under way (upload and remote changes wait)? */
+bool recall_busy(struct recalls *rs, uint64_t ino);
+
+#endif

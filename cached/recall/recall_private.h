@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Inside recall/ only. */
+#ifndef OFS_RECALL_PRIVATE_H
+#define OFS_RECALL_PRIVATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <talloc.h>
+#include "recall.h"
+#include "shared/ring.h"
+#include "../base/log.h"
+#include "../base/stats.h"
+#include "../core/volume.h"
+#include "../mirror/mirror_private.h"
+#include "../reconcile/index.h"
+
+#define RECALL_EXTENT_BYTES (1LL << RECALL_EXTENT_SHIFT)
+#define RECALL_AHEAD_MAX 16u /* extents */
+#define RECALL_KEEP_NS (10 * NS_PER_S)
+
+enum recall_state {
+	RECALL_FILLING,
+	RECALL_FINISHING,  /* all here: the job that makes it plain is under way */
+	RECALL_PLAIN,      /* marker and STUB are gone */
+	RECALL_CHECKING,   /* GETs said 412: a HEAD is under way, or GETs still to end */
+	RECALL_DISCARDING, /* GETs still to end, then the job that empties it */
+	RECALL_DEAD,       /* changed or gone in S3: every reader gets `dead_status` */
+};
+
+struct recall_wait { /* a fetch that waits; talloc child of the recall */
+	struct recall_wait *next;
+	uint64_t request_id;
+	uint64_t open_id;
+	uint64_t at, end; /* extents; before `at` all are here or on their way */
+	uint64_t first;   /* extent of the range */
+	uint64_t here;    /* all from `first` to before it are here */
+	bool whole;
+	recall_done done;
+	void *arg;
+};
+
+struct recall_reader { /* one open_id; talloc child of the recall */
+	struct recall_reader *next;      /* of the recall */
+	struct recall_reader *hash_next; /* of the table */
+	struct recall *r;
+	uint64_t open_id;
+	uint64_t seq_next; /* extent after the last range */
+	uint64_t ahead_end;
+	unsigned window; /* extents */
+};
+
+struct recall_get { /* talloc child of the recall */
+	struct recall_get *next, **prev;
+	struct recall *r;
+	struct obj_req *req;
+	uint64_t extent;
+	bool ahead;
+};
+
+struct recall { /* talloc child of recalls; core only */
+	struct recalls *rs;
+	struct recall *next, **prev;
+	struct recall *turn_next; /* those with something to fetch, in turn */
+	bool in_turn;
+	enum recall_state state;
+	uint64_t ino;
+	struct ofs_oid oid;
+	int fd;
+	uint64_t size, extents, filled;
+	int map_fd;
+	_Atomic uint8_t *map; /* shared with readers: set after the bytes are in the file */
+	size_t map_bytes;
+	uint8_t *busy; /* bit: GET in flight */
+	struct recall_reader *readers;
+	struct recall_wait *waits; /* oldest first */
+	uint64_t ahead_at, ahead_end;
+	struct recall_get *gets;
+	unsigned running;  /* GETs */
+	bool job_running;  /* a job uses fd */
+	bool head_running;
+	bool asking;       /* waiting for the volume, or for a row */
+	bool learned;      /* the row was made from the path */
+	unsigned held;     /* callbacks under way may not free it */
+	unsigned checks;   /* HEADs since the last GET that gave something */
+	struct clock_timer *timer;
+	int dead_status;
+	char *dead_message;
+	/* discard */
+	recall_done discarded;
+	void *discarded_arg;
+};
+
+#define RECALL_HASH 256u
+struct recalls { /* core only */
+	struct volume *v;
+	struct recall *list;
+	struct recall_reader *hash[RECALL_HASH];
+	uint64_t next_id;
+	unsigned running; /* GETs of the volume */
+	unsigned opening; /* open jobs in flight */
+	uint64_t *plain;  /* inodes that became plain meanwhile: those jobs saw the past */
+	unsigned plain_count;
+	struct recall *turn, **turn_last;
+	bool pumping;
+};
+
+/* --- recall.c --- */
+struct recall *recall_new(struct recalls *rs, uint64_t ino, const struct ofs_oid *oid, int fd,
+		uint64_t size);
+struct recall *recall_find(struct recalls *rs, uint64_t ino);
+/* Nobody reads it, nothing runs: closed, at once or after a while. */
+void recall_settle(struct recall *r);
+/* Around callbacks, which may release; the last unhold settles. */
+void recall_hold(struct recall *r);
+void recall_unhold(struct recall *r);
+void recall_became_plain(struct recall *r);
+void recall_bits_clear(struct recall *r);
+void recall_bits_set_all(struct recall *r);
+bool recall_has(const struct recall *r, uint64_t extent);
+/* From recall_go, once no GET writes into the file. */
+void recall_discard_now(struct recall *r);
+
+/* --- recall_fetch.c --- */
+/* Go on with what waits: answers, GETs, finishing. The recall may be freed. */
+void recall_go(struct recall *r);
+void recall_fail_waits(struct recall *r, int status, const char *message);
+/* Those whose range is here. */
+void recall_answer_waits(struct recall *r);
+void recall_cancel_gets(struct recall *r);
+
+/* --- recall_file.c: disk jobs --- */
+struct recall_file_job {
+	struct disk_job job;
+	struct recalls *rs;
+	struct recall *r; /* NULL: open */
+	struct mirror_place place;
+	int fd;
+	struct ofs_oid oid;
+	/* new state of the object, for recall_file_adopt */
+	int64_t size, mtime_ns;
+	/* out */
+	int status;
+	bool plain;
+	uint64_t ino;
+	struct ofs_record rec;
+	int parent_fd;
+	char name[OFS_NAME_MAX_BYTES + 1];
+	void (*done)(struct recall_file_job *j); /* core; frees j */
+	void *arg;
+};
+struct recall_file_job *recall_file_job_new(struct recalls *rs, struct recall *r);
+/* fd: replaced by one for reading and writing if the file is marked; plain otherwise. */
+void recall_file_open(struct recall_file_job *j);
+/* All bytes are here: durable, times from the record, not marked any more. */
+void recall_file_finish(struct recall_file_job *j);
+/* Empty, dirty, not marked. */
+void recall_file_discard(struct recall_file_job *j);
+/* The object was replaced: size and times of the new one into the record. */
+void recall_file_adopt(struct recall_file_job *j);
+/* Where the file is now: its directory (parent_fd, the caller's) and its name in it. */
+void recall_file_place(struct recall_file_job *j);
+
+#endif

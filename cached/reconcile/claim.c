@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: remember, before it is written, every key that may come to hold a copy of ours.
+ * Way: step.c, move.c, renames.c claim before they copy and redeem after it.
+ * Thread: core.
+ * Owns: the claim rows: oid derived from the row's, ROW_TRASHED, in S3 at the place claimed.
+ * Holds:
+ *  1. a claim is committed before the first copy to its key;
+ *  2. a row has one claim at most; a file whose target has changed deletes the claimed key first, a
+ *     directory finishes the claimed move first;
+ *  3. redeeming is one commit: the row is at the new place, the old key belongs to a trashed row.
+ *
+ *   (none) --claim_make--> claimed --claim_redeem--> (none), row moved
+ *                              \-------- item of the claim: key deleted --> (none)
+ */
+#include "private.h"
+#include <string.h>
+
+static void claim_oid(const struct ofs_oid *of, struct ofs_oid *oid)
+{
+	unsigned i;
+
+	for (i = 0; i < sizeof(oid->bytes); i++) {
+		oid->bytes[i] = of->bytes[i] ^ 0xa5;
+	}
+}
+
+struct row *claim_get(struct index *ix, const struct row *row)
+{
+	struct ofs_oid oid;
+	struct row *c;
+
+	claim_oid(&row->oid, &oid);
+	c = index_get(ix, &oid);
+	return c != NULL && c->in_s3 && c->live == ROW_TRASHED ? c : NULL;
+}
+
+struct claim_commit {
+	struct attempt *a;
+	void (*go_on)(struct attempt *a);
+};
+
+static void claim_committed(int status, void *arg)
+{
+	struct claim_commit *cc = arg;
+	struct attempt *a = cc->a;
+	void (*go_on)(struct attempt *) = cc->go_on;
+
+	talloc_free(cc);
+	if (status != 0) {
+		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
+		return;
+	}
+	go_on(a);
+}
+
+void claim_make(struct attempt *a, void (*go_on)(struct attempt *a))
+{
+	struct index *ix = a->v->index;
+	struct claim_commit *cc = talloc_zero(a, struct claim_commit);
+	struct ofs_oid oid;
+	struct row *c;
+
+	claim_oid(&a->oid, &oid);
+	c = index_add(ix, &oid, a->row->is_dir);
+	if (cc == NULL || c == NULL) {
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	index_set_live(ix, c, ROW_TRASHED);
+	index_set_s3(ix, c, &a->parent, a->raw);
+	index_set_fence(ix, c, a->row->etag, NULL, a->row->s3_size, a->row->s3_mtime_ns);
+	index_set_object(ix, c, !a->row->is_dir);
+	a->replaced = c;
+	cc->a = a;
+	cc->go_on = go_on;
+	index_commit(ix, claim_committed, cc);
+}
+
+/* The row without a place in S3; its item, if any, finds nothing to do. */
+static void claim_forget(struct index *ix, struct row *c)
+{
+	index_clear_s3(ix, c);
+	index_set_live(ix, c, ROW_NOT_HERE);
+	if (c->work == NULL && c->s3_children == NULL && c->live_children == NULL) {
+		index_remove(ix, c);
+	}
+}
+
+void claim_drop(struct attempt *a)
+{
+	if (a->replaced != NULL) {
+		claim_forget(a->v->index, a->replaced);
+		a->replaced = NULL;
+	}
+}
+
+void claim_redeem(struct attempt *a, const char *etag, bool leave_old)
+{
+	struct index *ix = a->v->index;
+	struct row *row = a->row, *old = NULL;
+	struct ofs_oid oid, parent = row->s3_parent;
+	char *raw = talloc_strdup(a, row->s3_name);
+	char *fence = row->etag ? talloc_strdup(a, row->etag) : NULL;
+	int64_t size = row->s3_size, mtime_ns = row->s3_mtime_ns;
+	uint64_t data_gen = row->s3_data_gen, meta_gen = row->s3_meta_gen;
+
+	if (leave_old && raw != NULL) {
+		clock_random(a->v->clock, &oid, sizeof(oid));
+		old = index_add(ix, &oid, false);
+	}
+	if (old != NULL) {
+		/* Takes the place from `row`. */
+		index_set_live(ix, old, ROW_TRASHED);
+		index_set_s3(ix, old, &parent, raw);
+		index_set_fence(ix, old, fence, NULL, size, mtime_ns);
+		index_set_object(ix, old, true);
+	}
+	claim_drop(a);
+	index_set_s3(ix, row, &a->parent, a->raw);
+	if (etag != NULL) {
+		index_set_fence(ix, row, etag, NULL, size, mtime_ns);
+	}
+	index_set_gens(ix, row, data_gen, meta_gen);
+	index_set_object(ix, row, row->is_dir ? row->has_object : true);
+	if (old != NULL) {
+		work_item(a->item->rc, old, 0);
+	}
+}
+
+struct row *claim_above(struct index *ix, const struct row *row)
+{
+	struct ofs_oid at = row->s3_parent;
+	unsigned depth;
+
+	for (depth = 0; depth < 600 && !ofs_oid_is_none(&at); depth++) {
+		struct row *dir = index_get(ix, &at);
+
+		if (dir == NULL || !dir->in_s3) {
+			return NULL;
+		}
+		if (claim_get(ix, dir) != NULL) {
+			return dir;
+		}
+		at = dir->s3_parent;
+	}
+	return NULL;
+}
+
+bool claim_is_busy_below(struct reconcile *rc, const struct row *dir)
+{
+	struct index *ix = rc->v->index;
+	const struct attempt *a;
+
+	for (a = rc->attempts; a != NULL; a = a->next) {
+		const struct ofs_oid *starts[2] = {&a->row->s3_parent, &a->parent};
+		unsigned i;
+
+		if (a->row == dir) {
+			continue;
+		}
+		for (i = 0; i < 2; i++) {
+			struct ofs_oid at = *starts[i];
+			unsigned depth;
+
+			for (depth = 0; depth < 600 && !ofs_oid_is_none(&at); depth++) {
+				const struct row *up = index_get(ix, &at);
+
+				if (ofs_oid_equal(&at, &dir->oid)) {
+					return true;
+				}
+				if (up == NULL) {
+					break;
+				}
+				at = up->in_s3 ? up->s3_parent : up->parent;
+			}
+		}
+	}
+	return false;
+}

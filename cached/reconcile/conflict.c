@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: when S3 holds somebody else's object under our name, keep both: ours goes on under a
+ * conflict name, theirs comes into the mirror as a stub.
+ * Way: step.c, move.c -> step_conflict -> worker renames the inode -> row, listing.
+ * Thread: core; the rename on a worker.
+ * Owns: its job; ends the attempt.
+ * Holds: the local name is given up by rename(2) alone, so there is no moment without our data.
+ */
+#include "private.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct conflict_job {
+	struct disk_job job;
+	struct attempt *a; /* core only */
+	int tree_fd;
+	char *dir;
+	char *name, *to; /* components */
+	int status;
+};
+
+static void conflict_run(struct disk_job *job)
+{
+	struct conflict_job *c = (struct conflict_job *)job;
+	int fd = mirror_open_beneath(c->tree_fd, c->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0) {
+		c->status = fd;
+		return;
+	}
+	if (renameat2(fd, c->name, fd, c->to, RENAME_NOREPLACE) != 0) {
+		c->status = -errno;
+	}
+	close(fd);
+}
+
+static void conflict_refreshed(int status, const char *message, void *arg)
+{
+	(void)arg;
+	if (status != 0) {
+		log_notice("reconcile", "listing after a conflict: %s", message ? message : "failed");
+	}
+}
+
+static void conflict_done(struct disk_job *job)
+{
+	struct conflict_job *c = (struct conflict_job *)job;
+	struct attempt *a = c->a;
+	struct volume *v = a->v;
+	struct row *row = a->row;
+	char *dir = talloc_strdup(v, c->dir);
+
+	if (c->status == 0) {
+		stats_add(conflicts, 1);
+		log_warning("reconcile", "conflict: %s/%s was changed in S3 by someone else; this node's "
+				"version is now %s", c->dir, c->name, c->to);
+		index_clear_s3(v->index, row);
+		index_set_here(v->index, row, &row->parent, c->to, row->ino);
+		a->item->again = true;
+		attempt_end_done(a);
+		if (dir != NULL) {
+			mirror_refresh(v->mirror, 0, dir, conflict_refreshed, NULL);
+		}
+	} else {
+		attempt_end_failed(a, "a conflict copy cannot be named: %s", strerror(-c->status));
+	}
+	talloc_free(dir);
+	free(c->dir);
+	free(c->name);
+	free(c->to);
+	free(c);
+}
+
+/* "name (conflict NODE DATE).ext", cut to 255 bytes. malloc. */
+static char *conflict_name(const char *name, const char *node, int64_t wall_ns)
+{
+	const char *dot = strrchr(name, '.');
+	size_t stem = dot != NULL && dot != name ? (size_t)(dot - name) : strlen(name);
+	time_t t = wall_ns / NS_PER_S;
+	char date[32], tag[64], *out = malloc(OFS_NAME_MAX_BYTES + 1);
+	struct tm tm;
+	size_t ext = strlen(name + stem), room;
+
+	if (out == NULL) {
+		return NULL;
+	}
+	gmtime_r(&t, &tm);
+	strftime(date, sizeof(date), "%Y-%m-%d %H%M%S", &tm);
+	snprintf(tag, sizeof(tag), " (conflict %.8s %s)", node, date);
+	if (ext > 60) {
+		stem = strlen(name);
+		ext = 0;
+	}
+	room = OFS_NAME_MAX_BYTES - strlen(tag) - ext;
+	if (stem > room) {
+		stem = room;
+		while (stem > 0 && ((unsigned char)name[stem] & 0xc0) == 0x80) {
+			stem--; /* not inside a UTF-8 sequence */
+		}
+	}
+	snprintf(out, OFS_NAME_MAX_BYTES + 1, "%.*s%s%s", (int)stem, name, tag,
+			ext > 0 ? name + strlen(name) - ext : "");
+	return out;
+}
+
+void step_conflict(struct attempt *a, const char *why)
+{
+	struct index *ix = a->v->index;
+	struct row *dir = index_get(ix, &a->row->parent);
+	char *path = dir != NULL ? index_path(ix, a, dir) : NULL;
+	struct conflict_job *c = calloc(1, sizeof(*c));
+
+	log_info("reconcile", "%s: %s", a->row->name, why);
+	if (c != NULL && path != NULL) {
+		c->dir = strdup(path);
+		c->name = strdup(a->row->name);
+		c->to = conflict_name(a->row->name, a->v->node_id, clock_wall_ns(a->v->clock));
+	}
+	if (c == NULL || c->dir == NULL || c->name == NULL || c->to == NULL) {
+		if (c != NULL) {
+			free(c->dir);
+			free(c->name);
+			free(c->to);
+		}
+		free(c);
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	c->job.what = "conflict copy";
+	c->job.run = conflict_run;
+	c->job.done = conflict_done;
+	c->a = a;
+	c->tree_fd = a->v->tree_fd;
+	disk_submit(a->v->disk, DISK_ORDER, &c->job);
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: answer those who want to know when things are in S3: objectfsctl flush, SMB FLUSH, close.
+ * Way: core -> here -> waiters on works -> answered by work_done.
+ * Thread: core; one disk job tells which inode a descriptor is.
+ * Owns: struct flush until every waiter has been answered and the caller has been told.
+ * Holds: a waiter is satisfied only by an attempt that began after it was added; the caller is told
+ * once, the struct outlives its deadline until the last waiter has come back.
+ */
+#include "private.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct flush {
+	struct reconcile *rc;
+	char *path;
+	unsigned left;
+	bool told;
+	struct clock_timer *timer;
+	int64_t deadline_ns;
+	void (*done)(int status, json_t *left, void *arg);
+	void *arg;
+};
+
+struct flush_waiter { /* talloc child of the flush */
+	struct waiter waiter;
+	struct flush *flush;
+};
+
+/* ---- what is pending, for people ---- */
+
+static char *work_path(TALLOC_CTX *ctx, struct work *w)
+{
+	struct index *ix = w->rc->v->index;
+	struct row *dir;
+	char *path, *out;
+
+	if (w->kind == WORK_ITEM && w->row->live == ROW_HERE) {
+		path = index_path(ix, ctx, w->row);
+		return path ? path : talloc_strdup(ctx, w->row->name ? w->row->name : "?");
+	}
+	dir = index_get(ix, w->kind == WORK_ITEM ? &w->row->parent : &w->parent);
+	path = dir != NULL ? index_path(ix, ctx, dir) : NULL;
+	out = talloc_asprintf(ctx, "%s%s%s", path && strcmp(path, ".") != 0 ? path : "",
+			path && strcmp(path, ".") != 0 ? "/" : "",
+			w->kind == WORK_ITEM ? (w->row->name ? w->row->name : "?") : w->name);
+	talloc_free(path);
+	return out;
+}
+
+static json_t *work_json(struct work *w)
+{
+	TALLOC_CTX *tmp = talloc_new(w->rc);
+	char *path = work_path(tmp, w);
+	int64_t now = clock_now_ns(w->rc->v->clock);
+	const char *kind = w->kind == WORK_PLACE          ? "look"
+			   : w->row->live == ROW_TRASHED  ? "delete"
+			   : w->row->in_s3 && w->row->live == ROW_HERE && !step_at_home(w->row)
+					   ? "rename"
+					   : "update";
+	json_t *j = json_pack("{s:s, s:s, s:f, s:s, s:i, s:s}", "path", path ? path : "?", "kind", kind,
+			"since_s", (double)(now - w->first_ns) / NS_PER_S, "state",
+			w->running             ? "running"
+			: w->blocked_on != NULL ? "waits"
+			: w->failures > 0      ? "retry"
+					       : "settling",
+			"failures", (int)w->failures, "reason", w->reason ? w->reason : "");
+
+	talloc_free(tmp);
+	return j;
+}
+
+json_t *reconcile_pending(struct reconcile *rc, unsigned most)
+{
+	json_t *list = json_array();
+	struct work *w;
+
+	for (w = rc->works; w != NULL && json_array_size(list) < most; w = w->next) {
+		json_t *j = work_json(w);
+
+		if (j != NULL) {
+			json_array_append_new(list, j);
+		}
+	}
+	return list;
+}
+
+/* ---- flush ---- */
+
+static void flush_tell(struct flush *f, int status)
+{
+	json_t *left = NULL;
+
+	if (f->told) {
+		return;
+	}
+	f->told = true;
+	TALLOC_FREE(f->timer);
+	if (status != 0) {
+		left = reconcile_pending(f->rc, 1000);
+	}
+	f->done(status, left, f->arg);
+	json_decref(left);
+}
+
+static void flush_waiter_done(struct waiter *w, int status, const char *message)
+{
+	struct flush_waiter *fw = (struct flush_waiter *)w;
+	struct flush *f = fw->flush;
+
+	(void)message;
+	talloc_free(fw);
+	f->left--;
+	if (status != 0) {
+		flush_tell(f, status);
+	}
+	if (f->left == 0) {
+		flush_tell(f, 0);
+		talloc_free(f);
+	}
+}
+
+static void flush_deadline(void *arg)
+{
+	struct flush *f = arg;
+
+	f->timer = NULL;
+	flush_tell(f, -ETIMEDOUT);
+}
+
+static bool flush_matches(struct flush *f, struct work *w)
+{
+	size_t len = f->path ? strlen(f->path) : 0;
+	char *path;
+	bool match;
+
+	if (len == 0) {
+		return true;
+	}
+	path = work_path(f, w);
+	match = path != NULL && strncmp(path, f->path, len) == 0 &&
+			(path[len] == '\0' || path[len] == '/');
+	talloc_free(path);
+	return match;
+}
+
+static void flush_begin(void *arg)
+{
+	struct flush *f = arg;
+	struct reconcile *rc = f->rc;
+	int64_t now = clock_now_ns(rc->v->clock);
+	struct work *w, *next;
+
+	f->timer = NULL;
+	if (!rc->started || rc->scans_running > 0 || rc->rescan_wanted) {
+		/* What is pending is not known yet. */
+		if (f->deadline_ns > 0 && now >= f->deadline_ns) {
+			flush_tell(f, -ETIMEDOUT);
+			talloc_free(f);
+			return;
+		}
+		f->timer = clock_timer_add(rc->v->clock, f, now + 50 * NS_PER_MS, flush_begin, f);
+		return;
+	}
+	f->left = 1; /* ours, until all waiters are placed */
+	for (w = rc->works; w != NULL; w = next) {
+		struct flush_waiter *fw;
+
+		next = w->next;
+		if (!flush_matches(f, w)) {
+			continue;
+		}
+		fw = talloc_zero(f, struct flush_waiter);
+		if (fw == NULL) {
+			break;
+		}
+		fw->flush = f;
+		fw->waiter.done = flush_waiter_done;
+		f->left++;
+		work_add_waiter(w, &fw->waiter);
+	}
+	metalog_flush(rc->v->metalog);
+	if (f->deadline_ns > 0) {
+		f->timer = clock_timer_add(rc->v->clock, f, f->deadline_ns, flush_deadline, f);
+	}
+	if (--f->left == 0) {
+		flush_tell(f, 0);
+		talloc_free(f);
+	}
+}
+
+void reconcile_flush(struct reconcile *rc, const char *path, int64_t deadline_ns,
+		void (*done)(int status, json_t *left, void *arg), void *arg)
+{
+	struct flush *f = talloc_zero(rc, struct flush);
+
+	if (f == NULL) {
+		done(-ENOMEM, NULL, arg);
+		return;
+	}
+	f->rc = rc;
+	f->path = path && *path && strcmp(path, ".") != 0 ? talloc_strdup(f, path) : NULL;
+	f->deadline_ns = deadline_ns;
+	f->done = done;
+	f->arg = arg;
+	flush_begin(f);
+}
+
+/* ---- one inode ---- */
+
+struct flush_fd {
+	struct disk_job job;
+	struct waiter waiter;
+	struct reconcile *rc; /* core only */
+	struct ofs_record_io rio;
+	int tree_fd, fd;
+	int status;
+	bool dirty;
+	struct ofs_record rec;
+	struct ofs_record parent;
+	char *name; /* malloc */
+	uint64_t ino;
+	uint64_t request_id;
+	void (*done)(int status, const char *message, void *arg);
+	void *arg;
+};
+
+static void flush_fd_run(struct disk_job *job)
+{
+	struct flush_fd *f = (struct flush_fd *)job;
+	char link[64], path[PATH_MAX], tree[PATH_MAX], *slash;
+	struct stat st;
+	ssize_t n, t;
+	int dfd;
+
+	f->status = ofs_record_get(&f->rio, f->fd, &f->rec);
+	if (f->status != 0 || fstat(f->fd, &st) != 0) {
+		goto out;
+	}
+	f->ino = st.st_ino;
+	f->dirty = (f->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0;
+	if (st.st_nlink == 0) {
+		f->dirty = false;
+		goto out;
+	}
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", f->fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", f->tree_fd);
+	t = readlink(link, tree, sizeof(tree) - 1);
+	if (n <= 0 || t <= 0 || n <= t + 1 || strncmp(path, tree, t) != 0) {
+		f->status = -ESTALE;
+		goto out;
+	}
+	path[n] = '\0';
+	slash = strrchr(path + t, '/');
+	f->name = strdup(slash + 1);
+	*slash = '\0';
+	dfd = mirror_open_beneath(f->tree_fd, slash == path + t ? "." : path + t + 1,
+			O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dfd < 0) {
+		f->status = dfd;
+		goto out;
+	}
+	f->status = ofs_record_get(&f->rio, dfd, &f->parent);
+	close(dfd);
+out:
+	close(f->fd);
+}
+
+static void flush_fd_waiter(struct waiter *w, int status, const char *message)
+{
+	struct flush_fd *f = (struct flush_fd *)((char *)w - offsetof(struct flush_fd, waiter));
+
+	f->done(status, message, f->arg);
+	free(f->name);
+	free(f);
+}
+
+static void flush_fd_done(struct disk_job *job)
+{
+	struct flush_fd *f = (struct flush_fd *)job;
+	struct reconcile *rc = f->rc;
+	struct work *w = NULL;
+	struct row *row;
+
+	f->waiter.done = flush_fd_waiter;
+	if (f->status != 0 || !f->dirty) {
+		flush_fd_waiter(&f->waiter, f->status, f->status ? "not a file of this volume" : NULL);
+		return;
+	}
+	row = index_get(rc->v->index, &f->rec.oid);
+	if (row != NULL && row->live == ROW_HERE && row->work != NULL) {
+		w = row->work;
+	} else {
+		w = work_place(rc, &f->parent.oid, f->name, 0);
+	}
+	if (w == NULL) {
+		flush_fd_waiter(&f->waiter, -ENOMEM, "out of memory");
+		return;
+	}
+	work_add_waiter(w, &f->waiter);
+}
+
+void reconcile_flush_fd(struct reconcile *rc, uint64_t request_id, int fd,
+		void (*done)(int status, const char *message, void *arg), void *arg)
+{
+	struct flush_fd *f = calloc(1, sizeof(*f));
+
+	if (f == NULL) {
+		close(fd);
+		done(-ENOMEM, "out of memory", arg);
+		return;
+	}
+	f->job.what = "flush";
+	f->job.run = flush_fd_run;
+	f->job.done = flush_fd_done;
+	f->rc = rc;
+	f->rio = rc->v->rio;
+	f->tree_fd = rc->v->tree_fd;
+	f->fd = fd;
+	f->request_id = request_id;
+	f->done = done;
+	f->arg = arg;
+	disk_submit(rc->v->disk, DISK_ANY, &f->job);
+}

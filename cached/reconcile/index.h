@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The index: one row for every inode we know of and every object we have seen, by object id.
+ * It says where S3 has it (as last synced) and where the mirror has it; where the two differ, there
+ * is work. All rows are in memory (core thread only); SQLite (<volume>/index.db, WAL,
+ * synchronous=NORMAL) is written behind on the DISK_INDEX lane, many rows a transaction. Losing
+ * index.db costs requests, never data.
+ */
+#ifndef OFS_RECONCILE_INDEX_H
+#define OFS_RECONCILE_INDEX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <talloc.h>
+#include "shared/record.h"
+#include "../base/disk.h"
+
+extern const struct ofs_oid OFS_OID_ROOT;  /* the volume's root directory, the same everywhere */
+extern const struct ofs_oid OFS_OID_STAGE; /* parent of objects parked in .objectfs/stage/ */
+
+enum row_live {
+	ROW_NOT_HERE, /* the mirror has no inode for it (dropped, or not looked at yet) */
+	ROW_HERE,     /* at parent/name in the tree */
+	ROW_TRASHED,  /* deleted by a client, S3 does not know yet; trash/ holds the inode */
+};
+
+struct row { /* read freely; change only through the functions below */
+	struct ofs_oid oid;
+	bool is_dir;
+	bool in_s3;
+	bool has_object;    /* directory: a marker object exists (else implied by children) */
+	bool has_sha256;
+	enum row_live live;
+	/* S3 side, meaningful if in_s3 */
+	struct ofs_oid s3_parent;
+	char *s3_name;     /* raw key component, not escaped */
+	char *etag;        /* the fence; NULL: not known, HEAD first */
+	char *version_id;
+	int64_t s3_size;
+	int64_t s3_mtime_ns; /* Last-Modified, a hint */
+	uint64_t s3_data_gen, s3_meta_gen;
+	uint8_t sha256[32];
+	/* mirror side, meaningful if live == ROW_HERE (parent, name: also ROW_TRASHED, as last) */
+	struct ofs_oid parent;
+	char *name;        /* local name (escaped where the raw one is no legal name) */
+	uint64_t ino;
+	/* index only */
+	struct row *hash_oid, *hash_s3, *hash_live;
+	struct row *s3_next, **s3_prev; /* siblings under s3_parent */
+	struct row *live_next, **live_prev;
+	struct row *s3_children, *live_children; /* heads, for directories */
+	struct row *dirty_next;
+	bool dirty, on_disk, removed;
+	void *work; /* reconcile's item for it, or NULL */
+};
+
+struct index;
+
+/* Open or make `path`, load all rows. A damaged or unknown file is set aside as
+ * `<path>.damaged-<time>` with a log line and *fresh = true. NULL and *error otherwise.
+ * Blocking: before the loop runs. *fresh: it did not exist. */
+struct index *index_open(TALLOC_CTX *ctx, struct disk *disk, const char *path, bool *fresh,
+		char **error);
+struct row *index_get(struct index *ix, const struct ofs_oid *oid);
+struct row *index_at_s3(struct index *ix, const struct ofs_oid *parent, const char *raw_name);
+struct row *index_at_live(struct index *ix, const struct ofs_oid *parent, const char *name);
+/* New row, neither in S3 nor here. The existing row if the oid is known. */
+struct row *index_add(struct index *ix, const struct ofs_oid *oid, bool is_dir);
+/* Another row at the same place loses it (becomes ROW_NOT_HERE). */
+void index_set_here(struct index *ix, struct row *r, const struct ofs_oid *parent,
+		const char *name, uint64_t ino);
+void index_set_live(struct index *ix, struct row *r, enum row_live live); /* not ROW_HERE */
+/* Where S3 has it; another row at the same place loses its S3 side. */
+void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
+		const char *raw_name);
+void index_set_fence(struct index *ix, struct row *r, const char *etag, const char *version_id,
+		int64_t size, int64_t mtime_ns);
+void index_set_gens(struct index *ix, struct row *r, uint64_t data_gen, uint64_t meta_gen);
+void index_set_sha256(struct index *ix, struct row *r, const uint8_t sha256[32]); /* NULL: none */
+void index_set_object(struct index *ix, struct row *r, bool has_object);
+void index_clear_s3(struct index *ix, struct row *r);
+/* Forget it. Children must be gone (their parent ids would dangle). Frees the row. */
+void index_remove(struct index *ix, struct row *r);
+uint64_t index_count(struct index *ix);
+/* Every row once; fn returns false to stop. Rows may be changed, not added or removed. */
+void index_each(struct index *ix, bool (*fn)(struct row *r, void *arg), void *arg);
+
+/* Small values that outlive restarts: "uuid", "log_seq", ... value NULL: remove. */
+void index_kv_set(struct index *ix, const char *key, const char *value);
+const char *index_kv_get(struct index *ix, const char *key); /* valid until the next set */
+
+/* Everything changed so far is committed: then done(status, arg), 0 or -errno. Changes are also
+ * written by themselves some 100 ms after they were made (index_tick from the owner's timer). */
+void index_commit(struct index *ix, void (*done)(int status, void *arg), void *arg);
+void index_tick(struct index *ix);
+/* Write what is left and close; blocking, at the end. */
+void index_close(struct index **ix);
+
+/*
+ * Whole key of raw_name in the directory `parent`: by the S3 side of each ancestor, or its mirror
+ * side if it is not in S3 yet. is_dir appends "/". Root with raw_name "" gives the prefix. NULL: an
+ * ancestor is unknown, or longer than 1,024 bytes (*too_long, may be NULL). talloc child of ctx.
+ */
+char *index_key(struct index *ix, TALLOC_CTX *ctx, const char *prefix,
+		const struct ofs_oid *parent, const char *raw_name, bool is_dir, bool *too_long);
+/* "a/b/c" below tree/ of a row that is HERE ("." for the root); NULL: an ancestor is not here. */
+char *index_path(struct index *ix, TALLOC_CTX *ctx, const struct row *r);
+
+#endif

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: keep the index's rows in a SQLite file: open, check, load, write batches.
+ * Way: index.c opens and closes it, index_batch.c writes; nobody else knows SQL.
+ * Thread: the opener before the loop runs; then one at a time (the DISK_INDEX worker, or the closer
+ *         under the batch lock). Everything blocks on the disk.
+ * Owns: the connection and its statements.
+ * Holds: 1. A file that is damaged, of another version or makes no sense is renamed, never deleted
+ *           and never written: it may belong to a newer release.
+ *        2. A file that could not be read for another reason (rights, full, busy) is an error: it
+ *           is not set aside for that.
+ *        3. The value "#clean" exists only between a clean close and the next open.
+ */
+#include "index_db.h"
+
+#include <errno.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../base/log.h"
+
+#define DB_VERSION 1
+#define DB_BUSY_MS 5000
+#define DB_KEY_CLEAN "#clean"
+
+/* flags: INDEX_DB_*; blobs: 16-byte ids; NULL: none. */
+static const char db_schema[] =
+		"CREATE TABLE row (oid BLOB NOT NULL PRIMARY KEY, flags INTEGER NOT NULL,"
+		" s3_parent BLOB, s3_name TEXT, etag TEXT, version_id TEXT,"
+		" s3_size INTEGER, s3_mtime_ns INTEGER, s3_data_gen INTEGER, s3_meta_gen INTEGER,"
+		" sha256 BLOB, parent BLOB, name TEXT, ino INTEGER) WITHOUT ROWID;"
+		"CREATE TABLE kv (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+		"PRAGMA user_version = 1;";
+
+enum db_stmt {
+	DB_BEGIN,
+	DB_COMMIT,
+	DB_ROLLBACK,
+	DB_ROW_PUT,
+	DB_ROW_DELETE,
+	DB_KV_PUT,
+	DB_KV_DELETE,
+	DB_STMT_MAX
+};
+static const char *const db_sql[DB_STMT_MAX] = {
+	[DB_BEGIN] = "BEGIN IMMEDIATE",
+	[DB_COMMIT] = "COMMIT",
+	[DB_ROLLBACK] = "ROLLBACK",
+	[DB_ROW_PUT] = "INSERT OR REPLACE INTO row (oid, flags, s3_parent, s3_name, etag, version_id,"
+		       " s3_size, s3_mtime_ns, s3_data_gen, s3_meta_gen, sha256, parent, name, ino)"
+		       " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+	[DB_ROW_DELETE] = "DELETE FROM row WHERE oid = ?",
+	[DB_KV_PUT] = "INSERT OR REPLACE INTO kv (key, value) VALUES (?, ?)",
+	[DB_KV_DELETE] = "DELETE FROM kv WHERE key = ?",
+};
+
+struct index_db {
+	sqlite3 *handle;
+	sqlite3_stmt *stmt[DB_STMT_MAX];
+};
+
+static int db_errno(int rc)
+{
+	if (rc == SQLITE_IOERR_SHORT_READ) {
+		return -EBADMSG;
+	}
+	switch (rc & 0xff) {
+	case SQLITE_OK:
+	case SQLITE_ROW:
+	case SQLITE_DONE:
+		return 0;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+	case SQLITE_ERROR: /* a statement of ours does not fit the schema found */
+	case SQLITE_SCHEMA:
+	case SQLITE_CONSTRAINT:
+	case SQLITE_MISMATCH:
+	case SQLITE_FORMAT:
+		return -EBADMSG;
+	case SQLITE_FULL:
+		return -ENOSPC;
+	case SQLITE_NOMEM:
+		return -ENOMEM;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return -EBUSY;
+	case SQLITE_READONLY:
+		return -EROFS;
+	case SQLITE_CANTOPEN:
+	case SQLITE_PERM:
+	case SQLITE_AUTH:
+		return -EACCES;
+	default:
+		return -EIO;
+	}
+}
+
+static int db_exec(struct index_db *db, const char *sql)
+{
+	return db_errno(sqlite3_exec(db->handle, sql, NULL, NULL, NULL));
+}
+
+/* First column of the first row as a number. */
+static int db_number(struct index_db *db, const char *sql, int64_t *value)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(db->handle, sql, -1, &stmt, NULL);
+
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_step(stmt);
+	}
+	if (rc == SQLITE_ROW) {
+		*value = sqlite3_column_int64(stmt, 0);
+	}
+	sqlite3_finalize(stmt);
+	if (rc == SQLITE_DONE) {
+		return -EBADMSG;
+	}
+	return db_errno(rc);
+}
+
+/* First column of the first row equals `want`? 0, -EBADMSG if not. */
+static int db_expect(struct index_db *db, const char *sql, const char *want)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(db->handle, sql, -1, &stmt, NULL);
+	int ret;
+
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_step(stmt);
+	}
+	ret = db_errno(rc);
+	if (ret == 0) {
+		const char *text = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
+
+		if (text == NULL || strcmp(text, want) != 0) {
+			ret = -EBADMSG;
+		}
+	}
+	sqlite3_finalize(stmt);
+	return ret;
+}
+
+/* Text column without NUL inside; false: not what we write. */
+static bool db_text(sqlite3_stmt *stmt, int column, const char **text)
+{
+	*text = NULL;
+	if (sqlite3_column_type(stmt, column) == SQLITE_NULL) {
+		return true;
+	}
+	*text = (const char *)sqlite3_column_text(stmt, column);
+	return *text != NULL && strlen(*text) == (size_t)sqlite3_column_bytes(stmt, column);
+}
+
+static bool db_oid(sqlite3_stmt *stmt, int column, bool needed, struct ofs_oid *oid)
+{
+	const void *blob = sqlite3_column_blob(stmt, column);
+
+	memset(oid, 0, sizeof(*oid));
+	if (blob == NULL) {
+		return !needed && sqlite3_column_bytes(stmt, column) == 0;
+	}
+	if (sqlite3_column_bytes(stmt, column) != (int)sizeof(oid->bytes)) {
+		return false;
+	}
+	memcpy(oid->bytes, blob, sizeof(oid->bytes));
+	return true;
+}
+
+static bool db_row_read(sqlite3_stmt *stmt, struct index_db_row *row)
+{
+	row->flags = (uint32_t)sqlite3_column_int64(stmt, 1);
+	if (!db_oid(stmt, 0, true, &row->oid) || !db_oid(stmt, 2, false, &row->s3_parent) ||
+			!db_oid(stmt, 11, false, &row->parent) || !db_text(stmt, 3, &row->s3_name) ||
+			!db_text(stmt, 4, &row->etag) || !db_text(stmt, 5, &row->version_id) ||
+			!db_text(stmt, 12, &row->name)) {
+		return false;
+	}
+	row->s3_size = sqlite3_column_int64(stmt, 6);
+	row->s3_mtime_ns = sqlite3_column_int64(stmt, 7);
+	row->s3_data_gen = (uint64_t)sqlite3_column_int64(stmt, 8);
+	row->s3_meta_gen = (uint64_t)sqlite3_column_int64(stmt, 9);
+	row->sha256 = sqlite3_column_blob(stmt, 10);
+	if (row->sha256 != NULL && sqlite3_column_bytes(stmt, 10) != 32) {
+		return false;
+	}
+	row->ino = (uint64_t)sqlite3_column_int64(stmt, 13);
+	return true;
+}
+
+static int db_load_rows(struct index_db *db, const struct index_db_loader *loader)
+{
+	sqlite3_stmt *stmt = NULL;
+	struct index_db_row row;
+	int ret = 0;
+	int rc = sqlite3_prepare_v2(db->handle,
+			"SELECT oid, flags, s3_parent, s3_name, etag, version_id, s3_size,"
+			" s3_mtime_ns, s3_data_gen, s3_meta_gen, sha256, parent, name, ino FROM row",
+			-1, &stmt, NULL);
+
+	if (rc != SQLITE_OK) {
+		return db_errno(rc);
+	}
+	while (ret == 0 && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		ret = db_row_read(stmt, &row) ? loader->row(loader->arg, &row) : -EBADMSG;
+	}
+	sqlite3_finalize(stmt);
+	return ret != 0 ? ret : db_errno(rc);
+}
+
+static int db_load_kv(struct index_db *db, const struct index_db_loader *loader, bool *clean)
+{
+	sqlite3_stmt *stmt = NULL;
+	int ret = 0;
+	int rc = sqlite3_prepare_v2(db->handle, "SELECT key, value FROM kv", -1, &stmt, NULL);
+
+	if (rc != SQLITE_OK) {
+		return db_errno(rc);
+	}
+	while (ret == 0 && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		const char *key, *value;
+
+		if (!db_text(stmt, 0, &key) || !db_text(stmt, 1, &value) || key == NULL ||
+				value == NULL) {
+			ret = -EBADMSG;
+		} else if (strcmp(key, DB_KEY_CLEAN) == 0) {
+			*clean = true;
+		} else {
+			ret = loader->kv(loader->arg, key, value);
+		}
+	}
+	sqlite3_finalize(stmt);
+	return ret != 0 ? ret : db_errno(rc);
+}
+
+static int db_prepare(struct index_db *db)
+{
+	for (int i = 0; i < DB_STMT_MAX; i++) {
+		int rc = sqlite3_prepare_v3(db->handle, db_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
+				&db->stmt[i], NULL);
+
+		if (rc != SQLITE_OK) {
+			return db_errno(rc);
+		}
+	}
+	return 0;
+}
+
+/* *why: static, for the log. */
+static int db_setup(struct index_db *db, const struct index_db_loader *loader, bool *fresh,
+		const char **why)
+{
+	int64_t version = 0, count = 0;
+	bool clean = false;
+	int ret;
+
+	*why = "cannot be read";
+	sqlite3_extended_result_codes(db->handle, 1);
+	sqlite3_busy_timeout(db->handle, DB_BUSY_MS);
+	ret = db_number(db, "PRAGMA user_version", &version);
+	if (ret == 0) {
+		ret = db_number(db, "SELECT count(*) FROM sqlite_master", &count);
+	}
+	if (ret != 0) {
+		return ret;
+	}
+	if (version != DB_VERSION && (version != 0 || count != 0)) {
+		*why = "was written by another version of this program";
+		return -EBADMSG;
+	}
+	if (db_expect(db, "PRAGMA journal_mode = WAL", "wal") != 0) {
+		log_warning("index", "no write-ahead log on this file system: the index is slower");
+	}
+	ret = db_exec(db, "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY");
+	if (ret == 0 && version == 0) {
+		*fresh = true;
+		ret = db_exec(db, "BEGIN IMMEDIATE");
+		ret = ret != 0 ? ret : db_exec(db, db_schema);
+		ret = ret != 0 ? ret : db_exec(db, "COMMIT");
+	}
+	if (ret == 0) {
+		ret = db_number(db, "SELECT count(*) FROM row", &count);
+	}
+	if (ret != 0) {
+		return ret;
+	}
+	*why = "is damaged";
+	loader->begin(loader->arg, (uint64_t)count);
+	ret = db_load_kv(db, loader, &clean);
+	if (ret == 0 && !clean && !*fresh) {
+		ret = db_expect(db, "PRAGMA quick_check(1)", "ok");
+	}
+	ret = ret != 0 ? ret : db_load_rows(db, loader);
+	ret = ret != 0 ? ret : db_prepare(db);
+	return ret != 0 ? ret : db_exec(db, "DELETE FROM kv WHERE key = '" DB_KEY_CLEAN "'");
+}
+
+static void db_free(struct index_db **pdb)
+{
+	struct index_db *db = *pdb;
+
+	*pdb = NULL;
+	for (int i = 0; i < DB_STMT_MAX; i++) {
+		sqlite3_finalize(db->stmt[i]);
+	}
+	sqlite3_close(db->handle);
+	free(db);
+}
+
+/* Rename the file and its log; both or neither matter to whoever looks at them later. */
+static int db_set_aside(TALLOC_CTX *ctx, const char *path, const char *why)
+{
+	static const char *const suffix[] = { "", "-wal", "-shm" };
+	char stamp[32];
+	time_t now = time(NULL);
+	struct tm tm;
+	char *aside;
+
+	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", gmtime_r(&now, &tm));
+	aside = talloc_asprintf(ctx, "%s.damaged-%s", path, stamp);
+	for (int n = 2; aside != NULL && access(aside, F_OK) == 0; n++) {
+		talloc_free(aside);
+		aside = talloc_asprintf(ctx, "%s.damaged-%s.%d", path, stamp, n);
+	}
+	if (aside == NULL) {
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < sizeof(suffix) / sizeof(suffix[0]); i++) {
+		char *from = talloc_asprintf(aside, "%s%s", path, suffix[i]);
+		char *to = talloc_asprintf(aside, "%s%s", aside, suffix[i]);
+
+		if (from == NULL || to == NULL) {
+			talloc_free(aside);
+			return -ENOMEM;
+		}
+		if (rename(from, to) != 0 && errno != ENOENT) {
+			int err = errno;
+
+			talloc_free(aside);
+			return -err;
+		}
+	}
+	log_warning("index", "%s %s; set aside as %s, the mirror is scanned instead", path, why, aside);
+	talloc_free(aside);
+	return 0;
+}
+
+int index_db_open(TALLOC_CTX *ctx, const char *path, const struct index_db_loader *loader,
+		struct index_db **out, bool *fresh, char **error)
+{
+	const char *why = NULL;
+	int ret = 0;
+
+	*out = NULL;
+	*fresh = false;
+	/* Twice: the second round after the first file was set aside. */
+	for (int round = 0; round < 2; round++) {
+		struct index_db *db = calloc(1, sizeof(*db));
+		int rc;
+
+		if (db == NULL) {
+			ret = -ENOMEM;
+			break;
+		}
+		rc = sqlite3_open_v2(path, &db->handle,
+				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+		why = "cannot be opened";
+		ret = rc != SQLITE_OK ? db_errno(rc) : db_setup(db, loader, fresh, &why);
+		if (ret == 0) {
+			*out = db;
+			return 0;
+		}
+		*error = talloc_asprintf(ctx, "index %s %s: %s", path, why,
+				db->handle != NULL ? sqlite3_errmsg(db->handle) : strerror(ENOMEM));
+		/* The loader takes no row of a broken file. */
+		loader->begin(loader->arg, 0);
+		db_free(&db);
+		*fresh = false;
+		if (ret != -EBADMSG) {
+			return ret;
+		}
+		ret = db_set_aside(ctx, path, why);
+		if (ret != 0) {
+			break;
+		}
+		talloc_free(*error);
+		*error = NULL;
+	}
+	if (*error == NULL) {
+		*error = talloc_asprintf(ctx, "index %s: %s", path, strerror(-ret));
+	}
+	return ret != 0 ? ret : -EIO;
+}
+
+static int db_step(sqlite3_stmt *stmt)
+{
+	int rc = sqlite3_step(stmt);
+	int ret = db_errno(rc);
+
+	sqlite3_reset(stmt);
+	return ret;
+}
+
+static void db_bind_oid(sqlite3_stmt *stmt, int at, const struct ofs_oid *oid)
+{
+	if (ofs_oid_is_none(oid)) {
+		sqlite3_bind_null(stmt, at);
+	} else {
+		sqlite3_bind_blob(stmt, at, oid->bytes, sizeof(oid->bytes), SQLITE_STATIC);
+	}
+}
+
+static void db_bind_text(sqlite3_stmt *stmt, int at, const char *text)
+{
+	if (text == NULL) {
+		sqlite3_bind_null(stmt, at);
+	} else {
+		sqlite3_bind_text(stmt, at, text, -1, SQLITE_STATIC);
+	}
+}
+
+static int db_row_put(sqlite3_stmt *stmt, const struct index_db_row *row)
+{
+	sqlite3_bind_blob(stmt, 1, row->oid.bytes, sizeof(row->oid.bytes), SQLITE_STATIC);
+	sqlite3_bind_int64(stmt, 2, row->flags);
+	db_bind_oid(stmt, 3, &row->s3_parent);
+	db_bind_text(stmt, 4, row->s3_name);
+	db_bind_text(stmt, 5, row->etag);
+	db_bind_text(stmt, 6, row->version_id);
+	sqlite3_bind_int64(stmt, 7, row->s3_size);
+	sqlite3_bind_int64(stmt, 8, row->s3_mtime_ns);
+	sqlite3_bind_int64(stmt, 9, (int64_t)row->s3_data_gen);
+	sqlite3_bind_int64(stmt, 10, (int64_t)row->s3_meta_gen);
+	if (row->sha256 == NULL) {
+		sqlite3_bind_null(stmt, 11);
+	} else {
+		sqlite3_bind_blob(stmt, 11, row->sha256, 32, SQLITE_STATIC);
+	}
+	db_bind_oid(stmt, 12, &row->parent);
+	db_bind_text(stmt, 13, row->name);
+	sqlite3_bind_int64(stmt, 14, (int64_t)row->ino);
+	return db_step(stmt);
+}
+
+static int db_kv_put(struct index_db *db, const struct index_db_kv *kv)
+{
+	sqlite3_stmt *stmt = db->stmt[kv->value != NULL ? DB_KV_PUT : DB_KV_DELETE];
+
+	sqlite3_bind_text(stmt, 1, kv->key, -1, SQLITE_STATIC);
+	if (kv->value != NULL) {
+		sqlite3_bind_text(stmt, 2, kv->value, -1, SQLITE_STATIC);
+	}
+	return db_step(stmt);
+}
+
+int index_db_write(struct index_db *db, const struct ofs_oid *deletes, size_t delete_count,
+		const struct index_db_row *rows, size_t row_count, const struct index_db_kv *kvs,
+		size_t kv_count)
+{
+	int ret = db_step(db->stmt[DB_BEGIN]);
+
+	if (ret != 0) {
+		return ret;
+	}
+	for (size_t i = 0; ret == 0 && i < delete_count; i++) {
+		sqlite3_bind_blob(db->stmt[DB_ROW_DELETE], 1, deletes[i].bytes,
+				sizeof(deletes[i].bytes), SQLITE_STATIC);
+		ret = db_step(db->stmt[DB_ROW_DELETE]);
+	}
+	for (size_t i = 0; ret == 0 && i < row_count; i++) {
+		ret = db_row_put(db->stmt[DB_ROW_PUT], &rows[i]);
+	}
+	for (size_t i = 0; ret == 0 && i < kv_count; i++) {
+		ret = db_kv_put(db, &kvs[i]);
+	}
+	if (ret == 0) {
+		ret = db_step(db->stmt[DB_COMMIT]);
+	}
+	if (ret != 0 && !sqlite3_get_autocommit(db->handle)) {
+		db_step(db->stmt[DB_ROLLBACK]);
+	}
+	return ret;
+}
+
+void index_db_close(struct index_db **pdb, bool clean)
+{
+	const struct index_db_kv kv = { .key = DB_KEY_CLEAN, .value = "1" };
+
+	if (*pdb == NULL) {
+		return;
+	}
+	if (clean) {
+		int ret = index_db_write(*pdb, NULL, 0, NULL, 0, &kv, 1);
+
+		if (ret != 0) {
+			log_warning("index", "the index was not closed cleanly: %s", strerror(-ret));
+		}
+	}
+	db_free(pdb);
+}

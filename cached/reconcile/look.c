@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: read the tree: what is at a place, and whether what has left it is in trash/.
+ * Way: works -> disk job (DISK_ORDER, so that answers come in the order of the looks) ->
+ *      rows and items.
+ * Thread: *_run on a worker, without core state; the rest on the core.
+ * Owns: its jobs; they carry plain copies.
+ * Holds:
+ *  1. the tree is the truth about where an inode is; of two looks the later one wins;
+ *  2. what is absent is deleted only if trash/ says that a client deleted it;
+ *  3. an inode without a record of its own gets one here and is new and dirty; a copied stub is
+ *     left alone and reported.
+ */
+#include "private.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Worker. The record of an inode; new inodes get theirs. */
+static int look_record(const struct ofs_record_io *rio, struct ofs_shm *shm, int fd,
+		const struct stat *st, struct seen *s)
+{
+	uint32_t stripe = ofs_shm_stripe_of(st->st_ino);
+	int rc = ofs_record_get(rio, fd, &s->rec);
+
+	if (rc == 0) {
+		return 0;
+	}
+	if (rc != -ENODATA && rc != -EXDEV && rc != -EBADMSG) {
+		return rc;
+	}
+	if (S_ISREG(st->st_mode) &&
+			((st->st_mode & OFS_MARKER_MODE) ||
+					(rc == -EXDEV && (s->rec.flags & OFS_REC_STUB)))) {
+		return -EXDEV;
+	}
+	rc = ofs_shm_lock(shm, stripe, 2000);
+	if (rc != 0) {
+		return rc;
+	}
+	rc = ofs_record_get(rio, fd, &s->rec);
+	if (rc == -ENODATA || rc == -EXDEV || rc == -EBADMSG) {
+		memset(&s->rec, 0, sizeof(s->rec));
+		ofs_oid_new(&s->rec.oid);
+		s->rec.flags = S_ISDIR(st->st_mode) ? OFS_REC_DIR | OFS_REC_META_DIRTY | OFS_REC_MARKED
+						    : OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY;
+		s->rec.data_gen = 1;
+		s->rec.meta_gen = 1;
+		rc = ofs_record_set(rio, fd, &s->rec);
+		s->adopted = rc == 0;
+	}
+	ofs_shm_unlock(shm, stripe);
+	return rc;
+}
+
+/* Worker. */
+void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, int dirfd,
+		struct seen *s)
+{
+	struct stat st;
+	int fd = openat(dirfd, s->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0) {
+		s->status = -errno;
+		return;
+	}
+	if (fstat(fd, &st) != 0) {
+		s->status = -errno;
+	} else if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+		s->status = -EINVAL;
+	} else {
+		s->is_dir = S_ISDIR(st.st_mode);
+		s->ino = st.st_ino;
+		s->status = look_record(rio, shm, fd, &st, s);
+	}
+	close(fd);
+}
+
+/* Worker. Open a directory by path and make sure that it is still the one meant. */
+int look_open_dir(int tree_fd, const struct ofs_record_io *rio, const char *path,
+		const struct ofs_oid *oid, int flags)
+{
+	struct ofs_record rec;
+	int fd = mirror_open_beneath(tree_fd, path, flags | O_DIRECTORY | O_CLOEXEC);
+	int rc;
+
+	if (fd < 0) {
+		return fd;
+	}
+	rc = ofs_record_get(rio, fd, &rec);
+	if (rc != 0 || !ofs_oid_equal(&rec.oid, oid)) {
+		close(fd);
+		return rc != 0 && rc != -ENODATA && rc != -EXDEV ? rc : -ESTALE;
+	}
+	return fd;
+}
+
+/* Core. Take in what was seen at parent/name; the item made for it, or NULL. */
+struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
+		const struct seen *s, int64_t delay_ns)
+{
+	struct index *ix = rc->v->index;
+	struct row *row = index_add(ix, &s->rec.oid, s->is_dir);
+	bool dirty = (s->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0;
+	bool moved;
+
+	if (row == NULL) {
+		rc->rescan_wanted = true;
+		return NULL;
+	}
+	index_set_here(ix, row, parent, s->name, s->ino);
+	if (!row->in_s3 && (s->rec.flags & OFS_REC_KNOWN) && index_at_s3(ix, parent, s->name) == NULL) {
+		/* The index lost it: assume the same place; the fence is asked for before use. */
+		char *raw = name_to_raw(rc, s->name);
+
+		if (raw != NULL) {
+			index_set_s3(ix, row, parent, raw);
+			index_set_gens(ix, row, s->rec.data_gen, s->rec.meta_gen);
+		}
+		talloc_free(raw);
+	}
+	moved = row->in_s3 && !step_at_home(row);
+	if (!dirty && row->in_s3 && !moved) {
+		return row->work; /* in agreement; an item that runs will see so itself */
+	}
+	return work_item(rc, row, delay_ns);
+}
+
+/* ---- trash ---- */
+
+static void trash_name(const struct ofs_oid *oid, bool is_dir, char name[2 + OFS_OID_HEX_BYTES])
+{
+	name[0] = is_dir ? 'd' : 'f';
+	name[1] = '.';
+	ofs_oid_hex(oid, name + 2);
+}
+
+/* Worker. Did a client delete it? A file with two links was only about to be: the client's process
+ * died before it unlinked the name. */
+static bool trash_has(int trash_fd, const struct ofs_oid *oid, bool *is_dir)
+{
+	char name[2 + OFS_OID_HEX_BYTES];
+	struct stat st;
+	int d;
+
+	for (d = 0; d < 2; d++) {
+		trash_name(oid, d == 1, name);
+		if (fstatat(trash_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+				(d == 1 || st.st_nlink == 1)) {
+			*is_dir = d == 1;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Core. A client deleted it: the item that tells S3, or NULL. */
+struct work *look_deleted(struct reconcile *rc, const struct ofs_oid *oid, bool is_dir)
+{
+	struct row *row = index_get(rc->v->index, oid);
+
+	if (row == NULL) {
+		/* The index is lost, and with it the key. The row stays: a listing that meets an object
+		 * of this id knows by it that the object is deleted. */
+		row = index_add(rc->v->index, oid, is_dir);
+		if (row != NULL) {
+			index_set_live(rc->v->index, row, ROW_TRASHED);
+		}
+		return NULL;
+	}
+	if (row->live == ROW_HERE) {
+		/* Perhaps the client's process died before it removed the name: the tree decides. */
+		return work_place(rc, &row->parent, row->name, 0);
+	}
+	index_set_live(rc->v->index, row, ROW_TRASHED);
+	return work_item(rc, row, -1);
+}
+
+/* ---- a place ---- */
+
+void look_warn_copied_stub(const char *dir, const char *name)
+{
+	log_warning("reconcile", "%s/%s is a copied stub without data: not uploaded; copy the file "
+			"through the share instead", dir, name);
+}
+
+struct look_job {
+	struct disk_job job;
+	struct work *place; /* core only; lives while running */
+	struct ofs_record_io rio;
+	struct ofs_shm *shm;
+	int tree_fd;
+	char *path; /* of the parent */
+	struct ofs_oid parent;
+	struct seen seen;
+	int dir_status;
+	int trash_fd;
+	struct ofs_oid gone[WORK_GONE_MAX + 1];
+	bool gone_deleted[WORK_GONE_MAX + 1], gone_is_dir[WORK_GONE_MAX + 1];
+	unsigned gone_count;
+};
+
+static void look_run(struct disk_job *job)
+{
+	struct look_job *l = (struct look_job *)job;
+	unsigned i;
+	int fd = look_open_dir(l->tree_fd, &l->rio, l->path, &l->parent, O_PATH);
+
+	l->dir_status = fd < 0 ? fd : 0;
+	if (fd >= 0) {
+		look_at(&l->rio, l->shm, fd, &l->seen);
+		close(fd);
+	}
+	for (i = 0; i < l->gone_count; i++) {
+		l->gone_deleted[i] = trash_has(l->trash_fd, &l->gone[i], &l->gone_is_dir[i]);
+	}
+}
+
+/* Core. What had been here and is not any more; the item for a deleted one, or NULL. */
+static struct work *look_gone(struct reconcile *rc, const struct look_job *l)
+{
+	struct index *ix = rc->v->index;
+	struct work *item = NULL;
+	unsigned i;
+
+	for (i = 0; i < l->gone_count; i++) {
+		struct row *row = index_get(ix, &l->gone[i]);
+
+		if (l->seen.status == 0 && ofs_oid_equal(&l->seen.rec.oid, &l->gone[i])) {
+			continue;
+		}
+		if (row != NULL && row->live == ROW_HERE && ofs_oid_equal(&row->parent, &l->parent) &&
+				strcmp(row->name, l->seen.name) == 0) {
+			/* A trashed row remembers its last place, the other does not. */
+			index_set_live(ix, row, l->gone_deleted[i] ? ROW_TRASHED : ROW_NOT_HERE);
+		}
+		if (l->gone_deleted[i]) {
+			item = look_deleted(rc, &l->gone[i], l->gone_is_dir[i]);
+		} else if (row != NULL && row->live == ROW_NOT_HERE && !row->in_s3 && row->work == NULL &&
+				row->s3_children == NULL && row->live_children == NULL) {
+			index_remove(ix, row); /* came and went before S3 heard of it */
+		}
+	}
+	return item;
+}
+
+static void look_done(struct disk_job *job)
+{
+	struct look_job *l = (struct look_job *)job;
+	struct work *w = l->place, *item = NULL;
+	struct reconcile *rc = w->rc;
+	struct work *gone;
+
+	rc->places_running--;
+	if (log_get_level() >= LOG_LVL_DEBUG) {
+		char hex[OFS_OID_HEX_BYTES];
+
+		ofs_oid_hex(&l->seen.rec.oid, hex);
+		log_debug("reconcile", "look %s/%s: %d %.8s flags %x, %u gone", l->path, l->seen.name,
+				l->dir_status ? l->dir_status : l->seen.status, hex,
+				l->seen.rec.flags, l->gone_count);
+	}
+	if (l->dir_status != 0) {
+		/* The parent moved or went meanwhile: its own place says where. */
+		if (w->failures++ < 30) {
+			work_postpone(w, 100 * NS_PER_MS, "its directory has moved");
+		} else {
+			log_debug("reconcile", "%s: its directory is gone", w->name);
+			work_done(w);
+		}
+		goto out;
+	}
+	/* Before what is here now takes the place; `again` serves looks that this asks for. */
+	gone = look_gone(rc, l);
+	if (l->seen.status == 0) {
+		item = look_found(rc, &l->parent, &l->seen, w->urgent ? 0 : -1);
+		if (l->seen.adopted && l->seen.is_dir) {
+			struct row *dir = index_get(rc->v->index, &l->seen.rec.oid);
+
+			if (dir != NULL) {
+				scan_dir(rc, dir);
+			}
+		}
+	} else if (l->seen.status == -EXDEV) {
+		look_warn_copied_stub(l->path, l->seen.name);
+	} else if (l->seen.status != -EINVAL && l->seen.status != -ENOENT) {
+		work_failed(w, "cannot be looked at: %s", strerror(-l->seen.status));
+		goto out;
+	}
+	if (item == NULL) {
+		item = gone;
+	}
+	if (item != NULL && item != w) {
+		work_move_waiters(w, item);
+	}
+	work_done(w);
+out:
+	free(l->seen.name);
+	free(l->path);
+	free(l);
+}
+
+void look_start(struct work *place)
+{
+	struct reconcile *rc = place->rc;
+	struct row *dir = index_get(rc->v->index, &place->parent);
+	char *path = dir != NULL && dir->live == ROW_HERE ? index_path(rc->v->index, place, dir) : NULL;
+	struct row *here;
+	struct look_job *l;
+
+	if (path == NULL) {
+		/* A parent not looked at yet (rings have no common order), or one that is gone. */
+		if (place->failures++ < 30) {
+			work_postpone(place, 100 * NS_PER_MS, "its directory is not known yet");
+			return;
+		}
+		if (dir == NULL) {
+			rc->rescan_wanted = true;
+		}
+		work_done(place);
+		return;
+	}
+	l = calloc(1, sizeof(*l));
+	if (l == NULL || (l->path = strdup(path)) == NULL ||
+			(l->seen.name = strdup(place->name)) == NULL) {
+		if (l != NULL) {
+			free(l->path);
+		}
+		free(l);
+		talloc_free(path);
+		work_failed(place, "out of memory");
+		return;
+	}
+	talloc_free(path);
+	l->job.what = "look";
+	l->job.run = look_run;
+	l->job.done = look_done;
+	l->place = place;
+	l->rio = rc->v->rio;
+	l->shm = rc->v->shm;
+	l->tree_fd = rc->v->tree_fd;
+	l->parent = place->parent;
+	l->trash_fd = rc->v->trash_fd;
+	for (l->gone_count = 0; l->gone_count < place->gone_count; l->gone_count++) {
+		l->gone[l->gone_count] = place->gone[l->gone_count];
+	}
+	place->gone_count = 0;
+	here = index_at_live(rc->v->index, &place->parent, place->name);
+	if (here != NULL) {
+		l->gone[l->gone_count++] = here->oid;
+	}
+	rc->places_running++;
+	disk_submit(rc->v->disk, DISK_ORDER, &l->job);
+}
+
+/* ---- one id in trash ---- */
+
+struct trash_job {
+	struct disk_job job;
+	struct reconcile *rc; /* core only */
+	int trash_fd;
+	struct ofs_oid oid;
+	bool purge, is_dir, found;
+};
+
+static void trash_run(struct disk_job *job)
+{
+	struct trash_job *t = (struct trash_job *)job;
+	char name[2 + OFS_OID_HEX_BYTES];
+	int d;
+
+	if (!t->purge) {
+		t->found = trash_has(t->trash_fd, &t->oid, &t->is_dir);
+		return;
+	}
+	for (d = 0; d < 2; d++) {
+		trash_name(&t->oid, d == 1, name);
+		unlinkat(t->trash_fd, name, 0);
+	}
+}
+
+static void trash_done(struct disk_job *job)
+{
+	struct trash_job *t = (struct trash_job *)job;
+
+	if (!t->purge && t->found) {
+		look_deleted(t->rc, &t->oid, t->is_dir);
+	}
+	free(t);
+}
+
+static void trash_submit(struct reconcile *rc, const struct ofs_oid *oid, bool purge)
+{
+	struct trash_job *t = calloc(1, sizeof(*t));
+
+	if (t == NULL) {
+		rc->rescan_wanted = true;
+		return;
+	}
+	t->job.what = purge ? "purge trash" : "look into trash";
+	t->job.run = trash_run;
+	t->job.done = trash_done;
+	t->rc = rc;
+	t->trash_fd = rc->v->trash_fd;
+	t->oid = *oid;
+	t->purge = purge;
+	disk_submit(rc->v->disk, DISK_ORDER, &t->job);
+}
+
+void look_trash(struct reconcile *rc, const struct ofs_oid *oid)
+{
+	if (!ofs_oid_is_none(oid)) {
+		trash_submit(rc, oid, false);
+	}
+}
+
+void look_purge_trash(struct reconcile *rc, const struct ofs_oid *oid)
+{
+	trash_submit(rc, oid, true);
+}
+
+/* ---- send the data (again) ---- */
+
+struct redirty_job {
+	struct disk_job job;
+	struct reconcile *rc; /* core only */
+	struct ofs_record_io rio;
+	struct ofs_shm *shm;
+	int tree_fd;
+	char *path;
+	struct ofs_oid oid;
+	bool set;
+};
+
+static void redirty_run(struct disk_job *job)
+{
+	struct redirty_job *r = (struct redirty_job *)job;
+	struct ofs_record rec;
+	struct stat st;
+	int fd = mirror_open_beneath(r->tree_fd, r->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		goto out;
+	}
+	if (ofs_shm_lock(r->shm, ofs_shm_stripe_of(st.st_ino), 2000) != 0) {
+		goto out;
+	}
+	if (ofs_record_get(&r->rio, fd, &rec) == 0 && ofs_oid_equal(&rec.oid, &r->oid) &&
+			!(rec.flags & (OFS_REC_STUB | OFS_REC_DATA_DIRTY))) {
+		rec.flags |= OFS_REC_DATA_DIRTY;
+		rec.data_gen++;
+		r->set = ofs_record_set(&r->rio, fd, &rec) == 0;
+	}
+	ofs_shm_unlock(r->shm, ofs_shm_stripe_of(st.st_ino));
+out:
+	if (fd >= 0) {
+		close(fd);
+	}
+}
+
+static void redirty_done(struct disk_job *job)
+{
+	struct redirty_job *r = (struct redirty_job *)job;
+	struct row *row = index_get(r->rc->v->index, &r->oid);
+
+	if (r->set && row != NULL && row->live == ROW_HERE) {
+		work_item(r->rc, row, -1);
+	}
+	free(r->path);
+	free(r);
+}
+
+void look_redirty(struct reconcile *rc, const struct row *row)
+{
+	char *path = index_path(rc->v->index, rc, row);
+	struct redirty_job *r = calloc(1, sizeof(*r));
+
+	if (path == NULL || r == NULL || (r->path = strdup(path)) == NULL) {
+		free(r);
+		talloc_free(path);
+		rc->rescan_wanted = true;
+		return;
+	}
+	talloc_free(path);
+	r->job.what = "mark dirty";
+	r->job.run = redirty_run;
+	r->job.done = redirty_done;
+	r->rc = rc;
+	r->rio = rc->v->rio;
+	r->shm = rc->v->shm;
+	r->tree_fd = rc->v->tree_fd;
+	r->oid = row->oid;
+	disk_submit(rc->v->disk, DISK_ORDER, &r->job);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The node's log of metadata-only changes: .objectfs/log/<node>/<seq, 16 hex digits>, immutable text
+ * segments. Line 1 `objectfs-log 1 <volume uuid> <node> <seq>`; entries `M <oid> <meta_gen>
+ * <data_gen> <base64 of a packed snapshot>`; last line `end <count> <crc32c of all before, hex>`.
+ * Segments are written at 1 MiB or `log flush` after the first entry, or at once on metalog_flush.
+ * At start every segment of every node is read; per oid the highest meta_gen wins.
+ */
+#ifndef OFS_RECONCILE_METALOG_H
+#define OFS_RECONCILE_METALOG_H
+
+#include <stdint.h>
+#include <talloc.h>
+#include "shared/record.h"
+#include "../mirror/snapshot.h"
+
+struct volume;
+struct metalog;
+
+struct metalog_entry { /* owned by the log */
+	struct ofs_oid oid;
+	uint64_t meta_gen, data_gen;
+	uint8_t *packed;
+	size_t packed_len;
+};
+
+struct metalog *metalog_new(TALLOC_CTX *ctx, struct volume *v);
+/* Read all segments. done(status, message, arg): 0; -EBADMSG a segment is damaged or missing in a
+ * node's sequence (fail closed: the volume must not serve ACLs it cannot know); -EIO... */
+void metalog_load(struct metalog *ml, void (*done)(int status, const char *message, void *arg),
+		void *arg);
+/* Newest entry for an object with meta_gen > than_gen, or NULL. */
+const struct metalog_entry *metalog_find(struct metalog *ml, const struct ofs_oid *oid,
+		uint64_t than_gen);
+/* Queue an entry; packed is malloc'ed and taken over. committed(status, arg) once its segment is in
+ * S3 (0), or -errno after retries (entry stays queued and is tried again; called once only). */
+void metalog_append(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta_gen,
+		uint64_t data_gen, uint8_t *packed, size_t packed_len,
+		void (*committed)(int status, void *arg), void *arg);
+/* Write what is queued now. */
+void metalog_flush(struct metalog *ml);
+uint64_t metalog_queued(struct metalog *ml);
+
+#endif

@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: copies and deletes of single objects, conditional in the best way the store has.
+ * Way: step.c and renames.c -> here -> object store.
+ * Thread: core.
+ * Owns: struct copy and struct del while their requests are in flight.
+ * Holds:
+ *  1. a copy is of one state: pinned by a condition where the store honours it, and in any case the
+ *     copy's ETag is compared; a wrong copy is removed again;
+ *  2. the source is deleted only after the copy is known to be there;
+ *  3. a delete removes only the version that the mirror knew: by condition (F3), or (F2) by a
+ *     conditional tombstone PUT first; a newer foreign version stays.
+ */
+#include "private.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- copy ---- */
+
+struct copy {
+	struct volume *v;
+	char *from, *etag, *to, *expect;
+	bool dest_exists;
+	void (*done)(enum obj_status st, const char *message, const char *etag, void *arg);
+	void *arg;
+};
+
+static void copy_end(struct copy *c, enum obj_status st, const char *message, const char *etag)
+{
+	c->done(st, message, etag, c->arg);
+	talloc_free(c);
+}
+
+static void copy_undone(struct obj_req *req)
+{
+	struct copy *c = req->arg;
+
+	objstore_req_free(&req);
+	copy_end(c, OBJ_CONFLICT, "the source changed while it was copied", NULL);
+}
+
+static void copy_done(struct obj_req *req)
+{
+	struct copy *c = req->arg;
+	struct obj_result *r = &req->result;
+	struct obj_req *undo;
+
+	if (r->status != OBJ_OK) {
+		copy_end(c, r->status, r->message, NULL);
+		objstore_req_free(&req);
+		return;
+	}
+	stats_add(copies, 1);
+	if (r->etag != NULL && strchr(c->etag, '-') == NULL && strcmp(r->etag, c->etag) != 0 &&
+			!c->v->store->caps.copy_if_match_source) {
+		/* Not what was asked for: the store ignored the condition. */
+		undo = objstore_req_new(OBJ_DELETE, c->to);
+		objstore_req_free(&req);
+		if (undo == NULL) {
+			copy_end(c, OBJ_CONFLICT, "the source changed while it was copied", NULL);
+			return;
+		}
+		undo->done = copy_undone;
+		undo->arg = c;
+		objstore_submit(c->v->store, undo);
+		return;
+	}
+	copy_end(c, OBJ_OK, NULL, r->etag ? r->etag : c->etag);
+	objstore_req_free(&req);
+}
+
+static void copy_source_seen(struct obj_req *head)
+{
+	struct copy *c = head->arg;
+	struct obj_result *r = &head->result;
+	struct obj_req *req;
+
+	if (r->status != OBJ_OK || r->etag == NULL || strcmp(r->etag, c->etag) != 0) {
+		copy_end(c, r->status == OBJ_OK ? OBJ_CONFLICT : r->status,
+				r->status == OBJ_OK ? "the source has changed" : r->message, NULL);
+		objstore_req_free(&head);
+		return;
+	}
+	if (r->size > OBJ_COPY_MAX_BYTES) {
+		objstore_req_free(&head);
+		copy_end(c, OBJ_INVALID, "larger than the 5 GiB that a store copies at once", NULL);
+		return;
+	}
+	objstore_req_free(&head);
+	req = objstore_req_new(OBJ_COPY, c->to);
+	if (req == NULL || (req->source_key = strdup(c->from)) == NULL ||
+			(req->source_if_match = strdup(c->etag)) == NULL) {
+		objstore_req_free(&req);
+		copy_end(c, OBJ_LOCAL, "out of memory", NULL);
+		return;
+	}
+	if (!c->dest_exists && c->v->store->caps.copy_if_none_match_dest) {
+		req->if_none_match = true;
+	}
+	req->prio = OBJ_PRIO_UPLOAD;
+	req->done = copy_done;
+	req->arg = c;
+	objstore_submit(c->v->store, req);
+}
+
+static void copy_head(struct copy *c, const char *key, void (*done)(struct obj_req *))
+{
+	struct obj_req *req = objstore_req_new(OBJ_HEAD, key);
+
+	if (req == NULL) {
+		copy_end(c, OBJ_LOCAL, "out of memory", NULL);
+		return;
+	}
+	req->prio = OBJ_PRIO_UPLOAD;
+	req->done = done;
+	req->arg = c;
+	objstore_submit(c->v->store, req);
+}
+
+static void copy_dest_seen(struct obj_req *req)
+{
+	struct copy *c = req->arg;
+	struct obj_result *r = &req->result;
+
+	if (r->status == OBJ_OK && r->etag != NULL) {
+		bool allowed = c->expect != NULL && strcmp(r->etag, c->expect) == 0;
+
+		if (strcmp(r->etag, c->etag) == 0 && !allowed) {
+			/* The same bytes: an earlier try whose answer was lost, or nothing to lose. */
+			copy_end(c, OBJ_OK, NULL, r->etag);
+			objstore_req_free(&req);
+			return;
+		}
+		if (!allowed) {
+			objstore_req_free(&req);
+			copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", NULL);
+			return;
+		}
+		c->dest_exists = true;
+	} else if (r->status != OBJ_NOT_FOUND) {
+		copy_end(c, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message, NULL);
+		objstore_req_free(&req);
+		return;
+	}
+	objstore_req_free(&req);
+	copy_head(c, c->from, copy_source_seen);
+}
+
+void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
+		const char *expect,
+		void (*done)(enum obj_status st, const char *message, const char *etag, void *arg),
+		void *arg)
+{
+	struct copy *c = talloc_zero(v, struct copy);
+
+	if (c == NULL || (c->from = talloc_strdup(c, from)) == NULL ||
+			(c->etag = talloc_strdup(c, etag ? etag : "")) == NULL ||
+			(c->to = talloc_strdup(c, to)) == NULL ||
+			(expect != NULL && (c->expect = talloc_strdup(c, expect)) == NULL)) {
+		talloc_free(c);
+		done(OBJ_LOCAL, "out of memory", NULL, arg);
+		return;
+	}
+	c->v = v;
+	c->done = done;
+	c->arg = arg;
+	copy_head(c, to, copy_dest_seen);
+}
+
+/* ---- delete ---- */
+
+struct del {
+	struct volume *v;
+	char *key, *etag;
+	struct ofs_oid oid;
+	void (*done)(enum obj_status st, const char *message, void *arg);
+	void *arg;
+};
+
+static void del_end(struct del *d, enum obj_status st, const char *message)
+{
+	if (st == OBJ_NOT_FOUND) {
+		st = OBJ_OK;
+	}
+	if (st == OBJ_OK) {
+		stats_add(deletes, 1);
+	}
+	d->done(st, message, d->arg);
+	talloc_free(d);
+}
+
+static void del_deleted(struct obj_req *req)
+{
+	struct del *d = req->arg;
+
+	del_end(d, req->result.status, req->result.message);
+	objstore_req_free(&req);
+}
+
+static void del_now(struct del *d, bool conditional)
+{
+	struct obj_req *req = objstore_req_new(OBJ_DELETE, d->key);
+
+	if (req == NULL || (conditional && (req->if_match = strdup(d->etag)) == NULL)) {
+		objstore_req_free(&req);
+		del_end(d, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = del_deleted;
+	req->arg = d;
+	objstore_submit(d->v->store, req);
+}
+
+/* The tombstone was refused: is it an earlier one of ours? */
+static void del_refused_seen(struct obj_req *req)
+{
+	struct del *d = req->arg;
+	struct obj_result *r = &req->result;
+	struct objmeta m = {0};
+	bool damaged;
+
+	if (r->status != OBJ_OK) {
+		del_end(d, r->status, r->message);
+	} else {
+		objmeta_read(r, &m, &damaged);
+		if (m.ours && m.tombstone && ofs_oid_equal(&m.oid, &d->oid)) {
+			del_now(d, false);
+		} else {
+			del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
+		}
+		objmeta_clear(&m);
+	}
+	objstore_req_free(&req);
+}
+
+static void del_tombstone_put(struct obj_req *req)
+{
+	struct del *d = req->arg;
+	enum obj_status st = req->result.status;
+	struct obj_req *head;
+
+	if (st == OBJ_OK) {
+		objstore_req_free(&req);
+		del_now(d, false);
+		return;
+	}
+	if (st != OBJ_PRECONDITION && st != OBJ_UNKNOWN && st != OBJ_CONFLICT && st != OBJ_NOT_FOUND) {
+		del_end(d, st, req->result.message);
+		objstore_req_free(&req);
+		return;
+	}
+	objstore_req_free(&req);
+	head = objstore_req_new(OBJ_HEAD, d->key);
+	if (head == NULL) {
+		del_end(d, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	head->prio = OBJ_PRIO_HOUSE;
+	head->done = del_refused_seen;
+	head->arg = d;
+	objstore_submit(d->v->store, head);
+}
+
+static void del_tombstone(struct del *d)
+{
+	struct obj_req *req = objstore_req_new(OBJ_PUT, d->key);
+	struct objmeta m = {.ours = true, .tombstone = true, .oid = d->oid};
+
+	ofs_oid_parse(d->v->node_id, &m.node);
+	clock_random(d->v->clock, &m.wid, sizeof(m.wid));
+	if (req == NULL || objmeta_put(req, &m) != 0 || (req->if_match = strdup(d->etag)) == NULL) {
+		objstore_req_free(&req);
+		del_end(d, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = del_tombstone_put;
+	req->arg = d;
+	objstore_submit(d->v->store, req);
+}
+
+/* Fence not known: ask; delete only what is ours by its id. */
+static void del_seen(struct obj_req *req)
+{
+	struct del *d = req->arg;
+	struct obj_result *r = &req->result;
+	struct objmeta m = {0};
+	struct ofs_oid foreign;
+	bool damaged;
+
+	if (r->status != OBJ_OK || r->etag == NULL) {
+		del_end(d, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message);
+		objstore_req_free(&req);
+		return;
+	}
+	objmeta_read(r, &m, &damaged);
+	objmeta_foreign_oid(&d->v->uuid, d->key, &foreign);
+	if ((m.ours && ofs_oid_equal(&m.oid, &d->oid)) ||
+			(!m.ours && ofs_oid_equal(&foreign, &d->oid))) {
+		d->etag = talloc_strdup(d, r->etag);
+		if (m.tombstone) {
+			del_now(d, false);
+		} else if (d->v->store->caps.delete_if_match) {
+			del_now(d, true);
+		} else {
+			del_tombstone(d);
+		}
+	} else {
+		del_end(d, OBJ_PRECONDITION, "another object by now: kept");
+	}
+	objmeta_clear(&m);
+	objstore_req_free(&req);
+}
+
+void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
+		void (*done)(enum obj_status st, const char *message, void *arg), void *arg)
+{
+	struct del *d = talloc_zero(v, struct del);
+	struct obj_req *req;
+
+	if (d == NULL || (d->key = talloc_strdup(d, key)) == NULL ||
+			(etag != NULL && (d->etag = talloc_strdup(d, etag)) == NULL)) {
+		talloc_free(d);
+		done(OBJ_LOCAL, "out of memory", arg);
+		return;
+	}
+	d->v = v;
+	d->oid = *oid;
+	d->done = done;
+	d->arg = arg;
+	if (etag == NULL) {
+		req = objstore_req_new(OBJ_HEAD, key);
+		if (req == NULL) {
+			del_end(d, OBJ_LOCAL, "out of memory");
+			return;
+		}
+		req->prio = OBJ_PRIO_HOUSE;
+		req->done = del_seen;
+		req->arg = d;
+		objstore_submit(v->store, req);
+	} else if (v->store->caps.delete_if_match) {
+		del_now(d, true);
+	} else {
+		del_tombstone(d);
+	}
+}
+
+/* ---- a file's object moves ---- */
+
+static void move_redeemed(int status, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (status != 0) {
+		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
+		return;
+	}
+	a->item->again = true; /* what else is dirty comes next */
+	attempt_end_done(a);
+}
+
+static void move_source_gone(struct attempt *a)
+{
+	struct row *row = a->row;
+
+	if (a->rec.flags & OFS_REC_STUB) {
+		attempt_end_failed(a, "its object was deleted or changed in S3 before it could be renamed");
+		return;
+	}
+	/* The data is here: send it to the new name; what the old name holds is somebody else's. */
+	claim_drop(a);
+	index_clear_s3(a->v->index, row);
+	look_redirty(a->item->rc, row);
+	attempt_end_done(a);
+}
+
+static void move_unparked(enum obj_status st, const char *message, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (st != OBJ_OK) {
+		attempt_end_store(a, "removing the note of a swap", st, message);
+		return;
+	}
+	a->item->stage = false;
+	claim_redeem(a, a->upload_if_match, true);
+	index_commit(a->v->index, move_redeemed, a);
+}
+
+static void move_copied(enum obj_status st, const char *message, const char *etag, void *arg)
+{
+	struct attempt *a = arg;
+
+	switch (st) {
+	case OBJ_OK:
+		a->upload_if_match = talloc_strdup(a, etag);
+		if (ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
+			rename_intent(a->v, a->row->s3_name, NULL, NULL, move_unparked, a);
+		} else {
+			move_unparked(OBJ_OK, NULL, a);
+		}
+		break;
+	case OBJ_NOT_FOUND:
+	case OBJ_CONFLICT:
+		move_source_gone(a);
+		break;
+	case OBJ_PRECONDITION:
+		claim_drop(a);
+		step_conflict(a, "the new name is taken in S3");
+		break;
+	default:
+		attempt_end_store(a, "renaming", st, message);
+		break;
+	}
+}
+
+static void move_claimed(struct attempt *a)
+{
+	copy_fenced(a->v, a->old_key, a->row->etag, a->key, a->replaced->etag, move_copied, a);
+}
+
+void move_file(struct attempt *a)
+{
+	if (a->replaced != NULL) {
+		move_claimed(a);
+	} else {
+		claim_make(a, move_claimed);
+	}
+}
+
+/* ---- a swap: park it ---- */
+
+static void stage_intent_put(enum obj_status st, const char *message, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (st != OBJ_OK) {
+		attempt_end_store(a, "noting a swap", st, message);
+		return;
+	}
+	move_file(a);
+}
+
+void stage_file(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	struct row *row = a->row, *claim = claim_get(ix, row);
+	char hex[OFS_OID_HEX_BYTES], *to, *raw;
+
+	ofs_oid_hex(&a->oid, hex);
+	raw = name_to_raw(a, row->name);
+	a->parent = OFS_OID_STAGE;
+	a->raw = talloc_strdup(a, hex);
+	a->old_key = index_key(ix, a, a->v->prefix, &row->s3_parent, row->s3_name, false, NULL);
+	a->key = index_key(ix, a, a->v->prefix, &OFS_OID_STAGE, hex, false, NULL);
+	to = raw ? index_key(ix, a, a->v->prefix, &row->parent, raw, false, NULL) : NULL;
+	if (a->old_key == NULL || a->key == NULL || to == NULL || row->etag == NULL ||
+			ofs_oid_equal(&row->s3_parent, &OFS_OID_STAGE)) {
+		a->item->stage = false;
+		attempt_end_postponed(a, 0, "its name cannot be parked");
+		return;
+	}
+	if (claim != NULL && !ofs_oid_equal(&claim->s3_parent, &OFS_OID_STAGE)) {
+		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
+		return;
+	}
+	a->replaced = claim;
+	/* Should the disk be lost now, whoever adopts the intent puts it where it belongs. */
+	rename_intent(a->v, hex, a->key, to, stage_intent_put, a);
+}
+
+/* ---- a deleted inode ---- */
+
+static void delete_finished(struct attempt *a)
+{
+	struct reconcile *rc = a->item->rc;
+	struct index *ix = a->v->index;
+	struct row *row = a->row;
+	struct ofs_oid oid = a->oid;
+	struct work *w = a->item;
+
+	index_clear_s3(ix, row);
+	look_purge_trash(rc, &oid);
+	w->again = false;
+	attempt_end_done(a); /* frees the work, row->work is NULL now */
+	row = index_get(ix, &oid);
+	if (row != NULL && row->live == ROW_TRASHED && row->work == NULL) {
+		index_set_live(ix, row, ROW_NOT_HERE);
+		if (row->s3_children == NULL && row->live_children == NULL) {
+			index_remove(ix, row);
+		}
+	}
+}
+
+static void delete_done(enum obj_status st, const char *message, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (st == OBJ_OK) {
+		delete_finished(a);
+	} else if (st == OBJ_PRECONDITION) {
+		log_notice("reconcile", "%s was deleted here, but changed in S3 meanwhile: the new "
+				"version stays", a->row->name ? a->row->name : "a file");
+		delete_finished(a);
+	} else {
+		attempt_end_store(a, "deleting", st, message);
+	}
+}
+
+static void delete_unparked(enum obj_status st, const char *message, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (st != OBJ_OK) {
+		attempt_end_store(a, "removing the note of a swap", st, message);
+		return;
+	}
+	/* Not in S3 as far as the row knows: a PUT may have been answered to nobody; ask. */
+	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL, &a->oid, delete_done, a);
+}
+
+/* Children that S3 still has below a removed directory go first. */
+static struct row *delete_child_first(struct attempt *a)
+{
+	struct row *c, *next;
+
+	for (c = a->row->s3_children; c != NULL; c = next) {
+		next = c->s3_next;
+		if (c->live == ROW_NOT_HERE && c->work == NULL) {
+			/* Never seen by the client that removed the directory, or gone already: not ours
+			 * to delete. */
+			index_clear_s3(a->v->index, c);
+			continue;
+		}
+		return c;
+	}
+	return NULL;
+}
+
+void delete_item(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	struct row *row = a->row, *claim = claim_get(ix, row);
+	const struct ofs_oid *parent = row->in_s3 ? &row->s3_parent : &row->parent;
+	const char *raw = row->in_s3 ? row->s3_name : row->name;
+
+	if (claim != NULL && !row->is_dir) {
+		work_item(a->item->rc, claim, 0); /* a copy that was under way goes too */
+	} else if (claim != NULL && row->in_s3) {
+		/* A directory deleted while its rename was under way: finish that first. */
+		a->parent = claim->s3_parent;
+		a->raw = talloc_strdup(a, claim->s3_name);
+		a->replaced = claim;
+		a->old_key = index_key(ix, a, a->v->prefix, &row->s3_parent, row->s3_name, true, NULL);
+		a->key = a->raw ? index_key(ix, a, a->v->prefix, &a->parent, a->raw, true, NULL) : NULL;
+		if (a->old_key != NULL && a->key != NULL) {
+			rename_directory(a);
+			return;
+		}
+		claim_drop(a);
+	}
+	if (row->is_dir) {
+		struct row *child = delete_child_first(a);
+
+		if (child != NULL) {
+			struct work *w = a->item, *o = child->work;
+
+			attempt_end_postponed(a, NS_PER_S, "its children go first");
+			if (o == NULL) {
+				o = work_item(w->rc, child, 0);
+			}
+			return;
+		}
+	}
+	if (raw == NULL || (row->is_dir && !row->has_object)) {
+		delete_finished(a);
+		return;
+	}
+	a->key = index_key(ix, a, a->v->prefix, parent, raw, row->is_dir, NULL);
+	if (a->key == NULL) {
+		delete_finished(a);
+		return;
+	}
+	if (row->in_s3 && ofs_oid_equal(parent, &OFS_OID_STAGE)) {
+		rename_intent(a->v, raw, NULL, NULL, delete_unparked, a);
+		return;
+	}
+	delete_unparked(OBJ_OK, NULL, a);
+}

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: the local half of a step: look at the inode and take its lease before, make its record say
+ * clean after.
+ * Way: step.c -> step_prepare -> worker -> step_prepared (step.c); step_finish -> worker ->
+ *      attempt_end_done.
+ * Thread: *_run on workers, the rest on the core.
+ * Owns: its jobs; descriptor and snapshot pass to the attempt.
+ * Holds:
+ *  1. what is uploaded is read under F_RDLCK, or from a private copy of one moment; only the former
+ *     can make a file's data clean, and only if generation and lease are those of the beginning;
+ *  2. KNOWN is in the record before the first PUT, so that an unlink leaves a trash link;
+ *  3. metadata becomes clean only at the generation whose snapshot was sent.
+ */
+#include "private.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PREPARE_BUSY_RETRY_NS (2 * NS_PER_S)
+#define PREPARE_LEASE_SIGNAL SIGRTMIN
+
+/* ---- prepare: look at the inode, take the lease ---- */
+
+struct prepare_job {
+	struct disk_job job;
+	struct attempt *a; /* core only */
+	struct ofs_record_io rio;
+	struct ofs_shm *shm;
+	int tree_fd, path_fd;
+	char *path;
+	struct ofs_oid oid;
+	bool is_dir, may_copy;
+	/* out */
+	int status; /* 0; -ENOENT: not there; -EBUSY: open for writing; -errno */
+	int fd;
+	bool leased, copied;
+	struct ofs_record rec;
+	struct snapshot *snapshot;
+	int64_t size, ctime_ns;
+};
+
+/* Worker. A lease needs CAP_LEASE or the owner's fsuid. */
+static int prepare_lease(int fd, uid_t owner, int kind)
+{
+	int rc = fcntl(fd, F_SETLEASE, kind) == 0 ? 0 : -errno;
+
+	if (rc == -EACCES) {
+		uid_t was = (uid_t)setfsuid(owner);
+
+		rc = fcntl(fd, F_SETLEASE, kind) == 0 ? 0 : -errno;
+		setfsuid(was);
+	}
+	return rc;
+}
+
+/* Worker. A private copy of a file that is open for writing: of one moment, or -EBUSY. */
+static int prepare_copy(struct prepare_job *p, const struct stat *st)
+{
+	struct ofs_shm_stripe *stripe = &p->shm->stripe[ofs_shm_stripe_of(st->st_ino)];
+	int out = openat(p->path_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int tries;
+
+	if (out < 0) {
+		return -errno;
+	}
+	if (ioctl(out, FICLONE, p->fd) == 0) {
+		goto copied;
+	}
+	for (tries = 0; tries < 20; tries++) {
+		uint64_t before = atomic_load(&stripe->writes);
+		off_t in_at = 0, out_at = 0;
+		ssize_t n = 1;
+
+		if ((before & 1) == 0 && ftruncate(out, 0) == 0) {
+			while ((n = copy_file_range(p->fd, &in_at, out, &out_at, 64 << 20, 0)) > 0) {
+			}
+			if (n < 0) {
+				close(out);
+				return -errno;
+			}
+			if (atomic_load(&stripe->writes) == before) {
+				goto copied;
+			}
+		}
+		nanosleep(&(struct timespec){0, 20 * NS_PER_MS}, NULL);
+	}
+	close(out);
+	return -EBUSY;
+copied:
+	close(p->fd);
+	p->fd = out;
+	p->copied = true;
+	return 0;
+}
+
+static int prepare_file(struct prepare_job *p)
+{
+	uint32_t stripe;
+	struct stat st;
+	int rc;
+
+	p->fd = mirror_open_beneath(p->tree_fd, p->path,
+			O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOATIME | O_CLOEXEC |
+					(p->is_dir ? O_DIRECTORY : 0));
+	if (p->fd < 0) {
+		return p->fd == -EAGAIN ? -EBUSY : p->fd;
+	}
+	if (fstat(p->fd, &st) != 0) {
+		return -errno;
+	}
+	if (p->is_dir != S_ISDIR(st.st_mode) || (!p->is_dir && !S_ISREG(st.st_mode))) {
+		return -ENOENT;
+	}
+	rc = ofs_record_get(&p->rio, p->fd, &p->rec);
+	if (rc != 0 || !ofs_oid_equal(&p->rec.oid, &p->oid)) {
+		return -ENOENT;
+	}
+	if (!p->is_dir && (p->rec.flags & OFS_REC_DATA_DIRTY) && !(p->rec.flags & OFS_REC_STUB)) {
+		fcntl(p->fd, F_SETSIG, PREPARE_LEASE_SIGNAL);
+		fcntl(p->fd, F_SETOWN, getpid());
+		rc = prepare_lease(p->fd, st.st_uid, F_RDLCK);
+		p->leased = rc == 0;
+		if (rc == -EAGAIN && !p->may_copy) {
+			return -EBUSY;
+		}
+		if (rc != 0 && rc != -EAGAIN) {
+			return rc;
+		}
+	}
+	/* The record as of now, and KNOWN before anything goes to S3. */
+	stripe = ofs_shm_stripe_of(st.st_ino);
+	rc = ofs_shm_lock(p->shm, stripe, 2000);
+	if (rc != 0) {
+		return rc;
+	}
+	rc = ofs_record_get(&p->rio, p->fd, &p->rec);
+	if (rc == 0 && !(p->rec.flags & OFS_REC_KNOWN)) {
+		p->rec.flags |= OFS_REC_KNOWN;
+		rc = ofs_record_set(&p->rio, p->fd, &p->rec);
+	}
+	ofs_shm_unlock(p->shm, stripe);
+	if (rc != 0) {
+		return rc;
+	}
+	rc = snapshot_read(p->fd, p->rio.xattr, &p->snapshot);
+	if (rc != 0) {
+		return rc;
+	}
+	p->snapshot->mode &= ~(uint32_t)OFS_MARKER_MODE;
+	if (p->rec.flags & OFS_REC_STUB) {
+		p->snapshot->mtime_ns = p->rec.mtime_ns;
+	}
+	if (!p->is_dir && (p->rec.flags & OFS_REC_DATA_DIRTY) && !p->leased) {
+		rc = prepare_copy(p, &st);
+		if (rc != 0) {
+			return rc;
+		}
+	}
+	if (fstat(p->fd, &st) != 0) {
+		return -errno;
+	}
+	p->size = st.st_size;
+	p->ctime_ns = st.st_ctim.tv_sec * NS_PER_S + st.st_ctim.tv_nsec;
+	return 0;
+}
+
+static void prepare_run(struct disk_job *job)
+{
+	struct prepare_job *p = (struct prepare_job *)job;
+
+	p->fd = -1;
+	p->status = prepare_file(p);
+	if (p->status != 0 && p->fd >= 0) {
+		close(p->fd);
+		p->fd = -1;
+	}
+}
+
+static void prepare_done(struct disk_job *job)
+{
+	struct prepare_job *p = (struct prepare_job *)job;
+	struct attempt *a = p->a;
+	int status = p->status;
+
+	a->fd = p->fd;
+	a->leased = p->leased;
+	a->copied = p->copied;
+	a->rec = p->rec;
+	a->snapshot = p->snapshot;
+	a->size = p->size;
+	a->ctime_ns = p->ctime_ns;
+	free(p->path);
+	free(p);
+	if (status == -ENOENT || status == -ESTALE || status == -ENOTDIR || status == -ELOOP) {
+		/* Not where the index says: the place is looked at again, then this. */
+		struct row *row = a->row;
+
+		work_place(a->item->rc, &row->parent, row->name, 0);
+		attempt_end_postponed(a, 200 * NS_PER_MS, "it has moved");
+		return;
+	}
+	if (status == -EBUSY) {
+		attempt_end_postponed(a, PREPARE_BUSY_RETRY_NS, "open for writing");
+		return;
+	}
+	if (status != 0) {
+		attempt_end_failed(a, "cannot be read: %s", strerror(-status));
+		return;
+	}
+	step_prepared(a);
+}
+
+void step_prepare(struct attempt *a)
+{
+	struct prepare_job *p = calloc(1, sizeof(*p));
+	char *path = index_path(a->v->index, a, a->row);
+
+	if (p == NULL || path == NULL || (p->path = strdup(path)) == NULL) {
+		free(p);
+		attempt_end_failed(a, path == NULL ? "its directory is not known" : "out of memory");
+		return;
+	}
+	p->job.what = "prepare upload";
+	p->job.run = prepare_run;
+	p->job.done = prepare_done;
+	p->a = a;
+	p->rio = a->v->rio;
+	p->shm = a->v->shm;
+	p->tree_fd = a->v->tree_fd;
+	p->path_fd = a->v->path_fd;
+	p->oid = a->oid;
+	p->is_dir = a->row->is_dir;
+	p->may_copy = a->item->urgent || a->item->failures > 0 ||
+			clock_now_ns(a->v->clock) - a->item->first_ns > a->v->conf->settle_limit_ns;
+	disk_submit(a->v->disk, DISK_ANY, &p->job);
+}
+
+/* ---- finish: the record says clean, if nothing has moved ---- */
+
+struct finish_job {
+	struct disk_job job;
+	struct attempt *a; /* core only */
+	struct ofs_record_io rio;
+	struct ofs_shm *shm;
+	int tree_fd, fd;
+	char *path; /* to reopen a file that had no lease */
+	struct ofs_oid oid;
+	uint64_t data_gen, meta_gen;
+	bool data, leased;
+	bool clean; /* out: nothing is left to do */
+};
+
+static void finish_run(struct disk_job *job)
+{
+	struct finish_job *f = (struct finish_job *)job;
+	struct ofs_record rec;
+	struct stat st;
+	uint32_t stripe;
+	int fd = f->fd;
+
+	if (fd < 0) {
+		fd = mirror_open_beneath(f->tree_fd, f->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	}
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		goto out;
+	}
+	stripe = ofs_shm_stripe_of(st.st_ino);
+	if (ofs_shm_lock(f->shm, stripe, 2000) != 0) {
+		goto out;
+	}
+	if (ofs_record_get(&f->rio, fd, &rec) == 0 && ofs_oid_equal(&rec.oid, &f->oid)) {
+		uint32_t before = rec.flags;
+
+		if (f->data && f->leased && fcntl(fd, F_GETLEASE) == F_RDLCK &&
+				rec.data_gen == f->data_gen) {
+			rec.flags &= ~(uint32_t)OFS_REC_DATA_DIRTY;
+		}
+		if (rec.meta_gen == f->meta_gen) {
+			rec.flags &= ~(uint32_t)OFS_REC_META_DIRTY;
+			rec.ctime_clean_ns = st.st_ctim.tv_sec * NS_PER_S + st.st_ctim.tv_nsec;
+		}
+		if (rec.flags == before || ofs_record_set(&f->rio, fd, &rec) == 0) {
+			f->clean = !(rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY));
+		}
+	}
+	ofs_shm_unlock(f->shm, stripe);
+out:
+	if (fd >= 0 && fd != f->fd) {
+		close(fd);
+	}
+}
+
+static void finish_done(struct disk_job *job)
+{
+	struct finish_job *f = (struct finish_job *)job;
+	struct attempt *a = f->a;
+
+	if (!f->clean) {
+		a->item->again = true; /* changed meanwhile, or still open for writing */
+	}
+	free(f->path);
+	free(f);
+	attempt_end_done(a);
+}
+
+/* The row has been updated; commit it, then let the record follow. */
+static void step_finish_committed(int status, void *arg)
+{
+	struct attempt *a = arg;
+	char *path = index_path(a->v->index, a, a->row);
+	struct finish_job *f;
+
+	if (status != 0) {
+		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
+		return;
+	}
+	f = calloc(1, sizeof(*f));
+	if (f == NULL || path == NULL || (f->path = strdup(path)) == NULL) {
+		free(f);
+		attempt_end_postponed(a, NS_PER_S, "its directory is not known");
+		return;
+	}
+	f->job.what = "finish upload";
+	f->job.run = finish_run;
+	f->job.done = finish_done;
+	f->a = a;
+	f->rio = a->v->rio;
+	f->shm = a->v->shm;
+	f->tree_fd = a->v->tree_fd;
+	f->fd = a->copied ? -1 : a->fd;
+	f->oid = a->oid;
+	f->data_gen = a->rec.data_gen;
+	f->meta_gen = a->rec.meta_gen;
+	f->data = a->upload_done;
+	f->leased = a->leased && !a->lease_broken;
+	disk_submit(a->v->disk, DISK_ANY, &f->job);
+}
+
+void step_finish(struct attempt *a)
+{
+	index_commit(a->v->index, step_finish_committed, a);
+}

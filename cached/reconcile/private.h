@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Inside reconcile/ only. */
+#ifndef OFS_RECONCILE_PRIVATE_H
+#define OFS_RECONCILE_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <talloc.h>
+#include "reconcile.h"
+#include "names.h"
+#include "../base/log.h"
+#include "../base/stats.h"
+#include "../core/volume.h"
+#include "../mirror/mirror.h"
+#include "../mirror/objmeta.h"
+#include "../mirror/snapshot.h"
+#include "../upload/upload.h"
+#include "metalog.h"
+
+enum work_kind {
+	WORK_PLACE, /* look at parent/name in the tree */
+	WORK_ITEM,  /* bring one row into agreement with S3 */
+};
+
+/* Somebody waits for a work to be done; moved from a place to the item found there. */
+struct waiter {
+	struct waiter *next;
+	unsigned need_attempt; /* item: an attempt begun at or after this number */
+	void (*done)(struct waiter *w, int status, const char *message);
+	void *arg;
+};
+
+#define WORK_GONE_MAX 4u
+
+struct work { /* core only; talloc child of rc */
+	enum work_kind kind;
+	struct reconcile *rc;
+	struct work *next, **prev; /* rc->works */
+	size_t heap_pos;           /* in rc->heap, or SIZE_MAX */
+	int64_t due_ns, first_ns;
+	bool urgent;  /* a flush wants it: no settling, short retries */
+	bool running; /* a job or request of it is in flight */
+	bool again;   /* something changed while it was running */
+	unsigned attempts, failures;
+	char *reason; /* why it is not done yet, for people */
+	struct waiter *waiters;
+	/* WORK_PLACE */
+	struct work *hash_next;
+	struct ofs_oid parent;
+	char *name;
+	struct ofs_oid gone[WORK_GONE_MAX]; /* oids said to have left this place */
+	unsigned gone_count;
+	/* WORK_ITEM */
+	struct row *row;
+	struct work *blocked_on;   /* the item that must go first, or NULL */
+	struct work *blocked_next; /* siblings in blocked_on->blocks */
+	bool rescanned;            /* the marked directories were read to find who has its name */
+	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
+	struct work *blocks;       /* items that wait for this one */
+};
+
+#define RECONCILE_PLACE_BUCKETS 16384u
+
+struct reconcile { /* core only */
+	struct volume *v;
+	bool started, fresh;
+	struct work *works;
+	size_t work_count, place_count;
+	struct work *places[RECONCILE_PLACE_BUCKETS];
+	struct work **heap;
+	size_t heap_len, heap_cap;
+	struct clock_timer *timer;
+	int64_t timer_at_ns;
+	unsigned items_running, places_running, scans_running;
+	bool rescan_wanted;
+	struct attempt *attempts; /* items in flight, for lease breaks */
+	/* marks.c */
+	struct clock_timer *sweep_timer;
+	bool sweeping;
+};
+
+/* --- reconcile.c: the table --- */
+/* What must be done about a row; delay_ns < 0: the volume's settle time. NULL: out of memory. */
+struct work *work_item(struct reconcile *rc, struct row *row, int64_t delay_ns);
+struct work *work_place(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
+		int64_t delay_ns);
+/* An inode is said to have left the place: trash/ tells whether a client deleted it. */
+void work_place_gone(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
+		const struct ofs_oid *oid);
+/* Run it again at now + delay. */
+void work_postpone(struct work *w, int64_t delay_ns, const char *fmt, ...)
+		__attribute__((format(printf, 3, 4)));
+/* Done: waiters are answered, freed (unless `again`). */
+void work_done(struct work *w);
+/* A step failed: retried with backoff. */
+void work_failed(struct work *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void work_add_waiter(struct work *w, struct waiter *waiter);
+void work_move_waiters(struct work *from, struct work *to);
+/* `w` (running) waits until `on` is done; `on` is made as urgent. */
+void work_block(struct work *w, struct work *on, const char *why);
+/* After any change of due times. */
+void reconcile_kick(struct reconcile *rc);
+
+/* --- look.c: disk jobs that read the tree --- */
+void look_start(struct work *place);
+/* Does trash/ hold this oid? Then its row becomes TRASHED and an item. */
+void look_trash(struct reconcile *rc, const struct ofs_oid *oid);
+/* The file's data must be sent (again): marks its record dirty, then makes an item. */
+void look_redirty(struct reconcile *rc, const struct row *row);
+void look_purge_trash(struct reconcile *rc, const struct ofs_oid *oid);
+
+/* What is at one name, as a worker saw it. */
+struct seen {
+	char *name; /* malloc */
+	int status; /* 0; -ENOENT; -EXDEV: a copied stub; -EINVAL: neither file nor directory; -errno */
+	bool is_dir, adopted; /* adopted: it got its record from us just now */
+	uint64_t ino;
+	struct ofs_record rec;
+};
+/* Worker. */
+void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, int dirfd, struct seen *s);
+int look_open_dir(int tree_fd, const struct ofs_record_io *rio, const char *path,
+		const struct ofs_oid *oid, int flags);
+/* Core: take in what was seen at parent/name; the item made for it, or NULL. */
+struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent, const struct seen *s,
+		int64_t delay_ns);
+/* Core: a client deleted it, as trash/ says; the work that tells S3, or NULL. */
+struct work *look_deleted(struct reconcile *rc, const struct ofs_oid *oid, bool is_dir);
+void look_warn_copied_stub(const char *dir, const char *name);
+
+/* --- scan.c: whole directories, trash/, the intent file --- */
+void scan_start(struct reconcile *rc);
+void scan_dir(struct reconcile *rc, const struct row *dir);
+
+/* --- step.c: one item towards S3 --- */
+/* Does S3 have the row (in_s3, HERE) at the place where the mirror has it? */
+bool step_at_home(const struct row *row);
+void step_start(struct work *item);
+
+/* One try of one item that reaches S3; in rc->attempts while a lease is held. */
+struct attempt {
+	struct attempt *next, **prev;
+	struct work *item;
+	struct volume *v;
+	struct row *row;        /* valid while item is */
+	struct ofs_oid oid;
+	int fd;                 /* -1 when closed */
+	bool leased, copied;    /* copied: fd is a private copy of a file open for writing */
+	bool lease_broken;
+	struct ofs_record rec;  /* as read under the lease */
+	struct snapshot *snapshot;
+	int64_t size, ctime_ns;
+	struct ofs_oid parent;  /* target in S3 */
+	char *raw;              /* target component */
+	char *key;              /* target key */
+	char *old_key;          /* of the row's S3 side, when it moves */
+	struct row *replaced;   /* row that gives up the target key: trashed, or the claim; or NULL */
+	struct ofs_oid wid;
+	struct upload *upload;
+	char *upload_if_match;  /* condition of the last write, NULL: only if absent */
+	bool upload_done;       /* content and metadata of `rec` are in S3 */
+	unsigned tries;         /* of the conditional write, within this attempt */
+};
+struct attempt *attempt_new(struct work *item);
+/* Ends the attempt: lease and descriptor given back, then the item is done, failed or postponed. */
+void attempt_end_done(struct attempt *a);
+void attempt_end_failed(struct attempt *a, const char *fmt, ...)
+		__attribute__((format(printf, 2, 3)));
+void attempt_end_postponed(struct attempt *a, int64_t delay_ns, const char *fmt, ...)
+		__attribute__((format(printf, 3, 4)));
+/* A store's answer that is no success: failed or postponed, with words for people. */
+/* Another row's item must be done first. */
+void attempt_end_blocked(struct attempt *a, struct row *on, const char *why);
+void attempt_end_store(struct attempt *a, const char *doing, enum obj_status st,
+		const char *message);
+
+/* Look at the inode, take its lease; goes on with step_prepared or ends the attempt. */
+void step_prepare(struct attempt *a);
+void step_prepared(struct attempt *a);
+/* The row was changed; commit it, let the record follow, end the attempt. */
+void step_finish(struct attempt *a);
+/* Foreign and ours both stay: this one goes on under a conflict name. Ends the attempt. */
+void step_conflict(struct attempt *a, const char *why);
+
+/* --- claim.c: keys that may hold a copy of ours --- */
+/*
+ * The claim of a row: a trashed row at the place its object is being copied to, committed before
+ * the first copy. Whatever stops the copy, the key is not forgotten: it becomes the row's, or is
+ * deleted. NULL: none.
+ */
+struct row *claim_get(struct index *ix, const struct row *row);
+/* Claim a->parent/a->raw (a->replaced becomes the claim), commit, then go on. */
+void claim_make(struct attempt *a, void (*go_on)(struct attempt *a));
+void claim_drop(struct attempt *a);
+/* The row has its object at a->parent/a->raw now; the old key is left to a new trashed row, whose
+ * item deletes it (etag NULL: nothing is there any more). */
+void claim_redeem(struct attempt *a, const char *etag, bool leave_old);
+/* A directory above (in S3) whose content is being copied elsewhere, or NULL. */
+struct row *claim_above(struct index *ix, const struct row *row);
+/* Is an attempt under way whose old or new key lies below the directory? */
+bool claim_is_busy_below(struct reconcile *rc, const struct row *dir);
+
+/* --- move.c: copies and deletes --- */
+void move_file(struct attempt *a);   /* S3 side -> a->key */
+void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */
+void delete_item(struct attempt *a); /* a trashed row */
+/* Conditional delete of one key in the store's best way; absent is OBJ_OK. */
+void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
+		void (*done)(enum obj_status st, const char *message, void *arg), void *arg);
+/*
+ * Copy one whole object as it is, pinned to etag; `expect` is what the target may hold (NULL: only
+ * nothing). A target that is the same object already is a success. done's etag is of the copy.
+ */
+void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
+		const char *expect,
+		void (*done)(enum obj_status st, const char *message, const char *etag, void *arg),
+		void *arg);
+
+/* --- renames.c: directories --- */
+void rename_directory(struct attempt *a);
+/* Write (to != NULL) or remove an intent object; done on the core thread. */
+void rename_intent(struct volume *v, const char *id, const char *from, const char *to,
+		void (*done)(enum obj_status st, const char *message, void *arg), void *arg);
+
+/* --- marks.c --- */
+void marks_sweep_soon(struct reconcile *rc);
+
+#endif

@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: the table of what may differ between mirror and S3, and when each entry is worked on.
+ * Way: hints (rings), scans and flushes put works in; look.c turns a place into an item, step.c
+ *      brings an item into agreement.
+ * Thread: core. Owns: every struct work, the heap, waiters until answered.
+ * Holds:
+ *  1. a hint is never forgotten: it is a work until mirror and S3 have been compared after it;
+ *  2. one work per place, one per row (row->work); what changes while it runs sets `again`;
+ *  3. a waiter is answered exactly once.
+ *
+ *   hint -> PLACE --settle--> look -> ITEM --settle--> step -> (done | failed -> backoff -> step)
+ */
+#include "private.h"
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define WORK_PLACES_AT_ONCE 64
+#define WORK_RETRY_MIN_NS (1 * NS_PER_S)
+#define WORK_RETRY_MAX_NS (60 * NS_PER_S)
+
+/* ---- heap by due time ---- */
+
+static void heap_place(struct reconcile *rc, size_t pos, struct work *w)
+{
+	rc->heap[pos] = w;
+	w->heap_pos = pos;
+}
+
+static void heap_fix(struct reconcile *rc, size_t pos)
+{
+	struct work *w = rc->heap[pos];
+
+	while (pos > 0 && rc->heap[(pos - 1) / 2]->due_ns > w->due_ns) {
+		heap_place(rc, pos, rc->heap[(pos - 1) / 2]);
+		pos = (pos - 1) / 2;
+	}
+	for (;;) {
+		size_t c = 2 * pos + 1;
+
+		if (c >= rc->heap_len) {
+			break;
+		}
+		if (c + 1 < rc->heap_len && rc->heap[c + 1]->due_ns < rc->heap[c]->due_ns) {
+			c++;
+		}
+		if (rc->heap[c]->due_ns >= w->due_ns) {
+			break;
+		}
+		heap_place(rc, pos, rc->heap[c]);
+		pos = c;
+	}
+	heap_place(rc, pos, w);
+}
+
+static void heap_remove(struct work *w)
+{
+	struct reconcile *rc = w->rc;
+	size_t pos = w->heap_pos;
+	struct work *last;
+
+	if (pos == SIZE_MAX) {
+		return;
+	}
+	w->heap_pos = SIZE_MAX;
+	last = rc->heap[--rc->heap_len];
+	if (last != w) {
+		heap_place(rc, pos, last);
+		heap_fix(rc, pos);
+	}
+}
+
+static void heap_set(struct work *w, int64_t due_ns)
+{
+	struct reconcile *rc = w->rc;
+
+	w->due_ns = due_ns;
+	if (w->heap_pos == SIZE_MAX) {
+		/* Room for every work was made in work_new. */
+		rc->heap[rc->heap_len] = w;
+		w->heap_pos = rc->heap_len++;
+	}
+	heap_fix(rc, w->heap_pos);
+}
+
+/* ---- works ---- */
+
+static struct work *work_new(struct reconcile *rc, enum work_kind kind)
+{
+	struct work *w = talloc_zero(rc, struct work);
+
+	if (w == NULL) {
+		return NULL;
+	}
+	if (rc->work_count + 1 > rc->heap_cap) {
+		size_t cap = rc->heap_cap ? rc->heap_cap * 2 : 256;
+		struct work **h = talloc_realloc(rc, rc->heap, struct work *, cap);
+
+		if (h == NULL) {
+			talloc_free(w);
+			return NULL;
+		}
+		rc->heap = h;
+		rc->heap_cap = cap;
+	}
+	w->kind = kind;
+	w->rc = rc;
+	w->heap_pos = SIZE_MAX;
+	w->first_ns = clock_now_ns(rc->v->clock);
+	w->next = rc->works;
+	w->prev = &rc->works;
+	if (rc->works != NULL) {
+		rc->works->prev = &w->next;
+	}
+	rc->works = w;
+	rc->work_count++;
+	rc->place_count += kind == WORK_PLACE;
+	stats_add(pending, 1);
+	return w;
+}
+
+static struct work **place_bucket(struct reconcile *rc, const struct ofs_oid *parent,
+		const char *name)
+{
+	uint32_t h = ofs_crc32c(0, parent->bytes, sizeof(parent->bytes));
+
+	h = ofs_crc32c(h, name, strlen(name));
+	return &rc->places[h % RECONCILE_PLACE_BUCKETS];
+}
+
+static void work_wake_blocked(struct work *w)
+{
+	int64_t now = clock_now_ns(w->rc->v->clock);
+
+	while (w->blocks != NULL) {
+		struct work *b = w->blocks;
+
+		w->blocks = b->blocked_next;
+		b->blocked_on = NULL;
+		b->blocked_next = NULL;
+		heap_set(b, now);
+	}
+}
+
+static void work_free(struct work *w)
+{
+	struct reconcile *rc = w->rc;
+
+	heap_remove(w);
+	work_wake_blocked(w);
+	*w->prev = w->next;
+	if (w->next != NULL) {
+		w->next->prev = w->prev;
+	}
+	if (w->row != NULL) {
+		w->row->work = NULL;
+	}
+	if (w->kind == WORK_PLACE && w->name != NULL) {
+		struct work **pp = place_bucket(rc, &w->parent, w->name);
+
+		while (*pp != NULL && *pp != w) {
+			pp = &(*pp)->hash_next;
+		}
+		if (*pp == w) {
+			*pp = w->hash_next;
+		}
+	}
+	rc->work_count--;
+	rc->place_count -= w->kind == WORK_PLACE;
+	stats_add(pending, -1);
+	talloc_free(w);
+	if (rc->work_count == 0) {
+		marks_sweep_soon(rc);
+	}
+}
+
+void work_block(struct work *w, struct work *on, const char *why)
+{
+	talloc_free(w->reason);
+	w->reason = talloc_strdup(w, why);
+	w->running = false;
+	w->again = false;
+	w->blocked_on = on;
+	w->blocked_next = on->blocks;
+	on->blocks = w;
+	if (w->urgent && !on->urgent) {
+		on->urgent = true;
+		if (!on->running && on->blocked_on == NULL) {
+			heap_set(on, clock_now_ns(w->rc->v->clock));
+		}
+	}
+	reconcile_kick(w->rc);
+}
+
+/* Settle: wait for quiet, but not longer than the limit after the first change. */
+static void work_schedule(struct work *w, int64_t delay_ns)
+{
+	struct volume *v = w->rc->v;
+	int64_t now = clock_now_ns(v->clock), due;
+
+	if (w->running) {
+		w->again = true;
+		return;
+	}
+	if (w->blocked_on != NULL) {
+		return; /* runs when the other is done */
+	}
+	if (delay_ns < 0) {
+		delay_ns = w->urgent ? 0 : v->conf->settle_time_ns;
+		due = now + delay_ns;
+		if (due > w->first_ns + v->conf->settle_limit_ns) {
+			due = w->first_ns + v->conf->settle_limit_ns;
+		}
+	} else {
+		due = now + delay_ns;
+		if (w->heap_pos != SIZE_MAX && w->failures == 0 && w->due_ns < due) {
+			due = w->due_ns; /* sooner was promised */
+		}
+	}
+	heap_set(w, due);
+	reconcile_kick(w->rc);
+}
+
+struct work *work_item(struct reconcile *rc, struct row *row, int64_t delay_ns)
+{
+	struct work *w = row->work;
+
+	if (w == NULL) {
+		w = work_new(rc, WORK_ITEM);
+		if (w == NULL) {
+			rc->rescan_wanted = true;
+			return NULL;
+		}
+		w->row = row;
+		row->work = w;
+	}
+	work_schedule(w, delay_ns);
+	return w;
+}
+
+static struct work *work_find_place(struct reconcile *rc, const struct ofs_oid *parent,
+		const char *name)
+{
+	struct work *w;
+
+	for (w = *place_bucket(rc, parent, name); w != NULL; w = w->hash_next) {
+		if (ofs_oid_equal(&w->parent, parent) && strcmp(w->name, name) == 0) {
+			return w;
+		}
+	}
+	return NULL;
+}
+
+struct work *work_place(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
+		int64_t delay_ns)
+{
+	struct work *w = work_find_place(rc, parent, name), **bucket;
+
+	if (w == NULL) {
+		w = work_new(rc, WORK_PLACE);
+		if (w == NULL || (w->name = talloc_strdup(w, name)) == NULL) {
+			if (w != NULL) {
+				work_free(w);
+			}
+			rc->rescan_wanted = true;
+			return NULL;
+		}
+		w->parent = *parent;
+		bucket = place_bucket(rc, parent, name);
+		w->hash_next = *bucket;
+		*bucket = w;
+	}
+	work_schedule(w, delay_ns);
+	return w;
+}
+
+void work_place_gone(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
+		const struct ofs_oid *oid)
+{
+	struct work *w = work_place(rc, parent, name, 0);
+
+	if (w == NULL || ofs_oid_is_none(oid)) {
+		return;
+	}
+	if (w->gone_count < WORK_GONE_MAX) {
+		w->gone[w->gone_count++] = *oid;
+	} else {
+		look_trash(rc, oid);
+	}
+}
+
+static void work_reason(struct work *w, const char *fmt, va_list ap)
+{
+	char *r = talloc_vasprintf(w, fmt, ap);
+
+	talloc_free(w->reason);
+	w->reason = r;
+}
+
+void work_postpone(struct work *w, int64_t delay_ns, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	work_reason(w, fmt, ap);
+	va_end(ap);
+	w->running = false;
+	if (w->again) {
+		w->again = false;
+		delay_ns = delay_ns < 100 * NS_PER_MS ? delay_ns : 100 * NS_PER_MS;
+	}
+	heap_set(w, clock_now_ns(w->rc->v->clock) + delay_ns);
+	reconcile_kick(w->rc);
+}
+
+void work_failed(struct work *w, const char *fmt, ...)
+{
+	int64_t wait = WORK_RETRY_MIN_NS << (w->failures < 6 ? w->failures : 6);
+	uint32_t jitter;
+	va_list ap;
+
+	va_start(ap, fmt);
+	work_reason(w, fmt, ap);
+	va_end(ap);
+	w->failures++;
+	w->running = false;
+	w->again = false;
+	if (wait > WORK_RETRY_MAX_NS) {
+		wait = WORK_RETRY_MAX_NS;
+	}
+	if (w->urgent && wait > 4 * NS_PER_S) {
+		wait = 4 * NS_PER_S;
+	}
+	clock_random(w->rc->v->clock, &jitter, sizeof(jitter));
+	wait = wait / 2 + (int64_t)(jitter % 1000) * (wait / 2 / 1000);
+	if (w->failures == 1 || w->failures % 10 == 0) {
+		log_warning("reconcile", "%s: %s; retried (failure %u)",
+				w->kind == WORK_ITEM && w->row->name ? w->row->name
+								     : (w->name ? w->name : "?"),
+				w->reason ? w->reason : "out of memory", w->failures);
+	}
+	heap_set(w, clock_now_ns(w->rc->v->clock) + wait);
+	reconcile_kick(w->rc);
+}
+
+static void waiter_answer_list(struct waiter *w, int status, const char *message)
+{
+	while (w != NULL) {
+		struct waiter *next = w->next;
+
+		w->done(w, status, message);
+		w = next;
+	}
+}
+
+void work_done(struct work *w)
+{
+	struct reconcile *rc = w->rc;
+	struct waiter **pp = &w->waiters, *ready = NULL;
+
+	w->running = false;
+	while (*pp != NULL) {
+		struct waiter *x = *pp;
+
+		if (w->kind == WORK_PLACE || w->attempts >= x->need_attempt) {
+			*pp = x->next;
+			x->next = ready;
+			ready = x;
+		} else {
+			pp = &x->next;
+		}
+	}
+	if (w->again) {
+		w->again = false;
+		work_wake_blocked(w);
+		w->failures = 0;
+		w->urgent = w->waiters != NULL;
+		w->first_ns = clock_now_ns(rc->v->clock);
+		work_schedule(w, -1);
+	} else {
+		struct waiter *rest = w->waiters;
+
+		w->waiters = NULL;
+		work_free(w);
+		waiter_answer_list(rest, 0, NULL);
+	}
+	waiter_answer_list(ready, 0, NULL);
+}
+
+void work_add_waiter(struct work *w, struct waiter *waiter)
+{
+	waiter->need_attempt = w->attempts + 1;
+	waiter->next = w->waiters;
+	w->waiters = waiter;
+	w->urgent = true;
+	if (w->running) {
+		w->again = true;
+	} else if (w->blocked_on == NULL) {
+		heap_set(w, clock_now_ns(w->rc->v->clock));
+		reconcile_kick(w->rc);
+	}
+}
+
+void work_move_waiters(struct work *from, struct work *to)
+{
+	while (from->waiters != NULL) {
+		struct waiter *x = from->waiters;
+
+		from->waiters = x->next;
+		work_add_waiter(to, x);
+	}
+}
+
+/* ---- the clockwork ---- */
+
+static void reconcile_run(void *arg)
+{
+	struct reconcile *rc = arg;
+	int64_t now = clock_now_ns(rc->v->clock);
+	unsigned limit = rc->v->conf->parallel_uploads;
+
+	rc->timer = NULL;
+	while (rc->started && rc->heap_len > 0 && rc->heap[0]->due_ns <= now) {
+		struct work *w = rc->heap[0];
+
+		if (w->kind == WORK_PLACE ? rc->places_running >= WORK_PLACES_AT_ONCE
+					  : rc->items_running >= limit) {
+			/* Full: look again soon; finishing works kick too. */
+			heap_set(w, now + 20 * NS_PER_MS);
+			continue;
+		}
+		heap_remove(w);
+		w->running = true;
+		w->attempts++;
+		if (w->kind == WORK_PLACE) {
+			look_start(w);
+		} else {
+			step_start(w);
+		}
+	}
+	reconcile_kick(rc);
+}
+
+void reconcile_kick(struct reconcile *rc)
+{
+	if (!rc->started || rc->heap_len == 0) {
+		return;
+	}
+	if (rc->timer != NULL && rc->timer_at_ns <= rc->heap[0]->due_ns) {
+		return;
+	}
+	talloc_free(rc->timer);
+	rc->timer_at_ns = rc->heap[0]->due_ns;
+	rc->timer = clock_timer_add(rc->v->clock, rc, rc->timer_at_ns, reconcile_run, rc);
+}
+
+struct reconcile *reconcile_new(TALLOC_CTX *ctx, struct volume *v, bool fresh)
+{
+	struct reconcile *rc = talloc_zero(ctx, struct reconcile);
+
+	if (rc != NULL) {
+		rc->v = v;
+		rc->fresh = fresh;
+	}
+	return rc;
+}
+
+void reconcile_start(struct reconcile *rc)
+{
+	if (rc->started) {
+		return;
+	}
+	rc->started = true;
+	scan_start(rc);
+	reconcile_kick(rc);
+}
+
+void reconcile_rescan(struct reconcile *rc)
+{
+	rc->rescan_wanted = true;
+	if (rc->started && rc->scans_running == 0) {
+		scan_start(rc);
+	}
+}
+
+/* ---- hints ---- */
+
+void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
+{
+	switch (h->kind) {
+	case OFS_HINT_OPENED:
+		break;
+	case OFS_HINT_RENAMED:
+		/* Looked at without settling: paths are found through what this learns. */
+		work_place_gone(rc, &h->old_parent, h->old_name, &h->oid);
+		work_place_gone(rc, &h->parent, h->name, &h->target);
+		break;
+	case OFS_HINT_UNLINKED:
+	case OFS_HINT_RMDIR:
+		work_place_gone(rc, &h->parent, h->name, &h->oid);
+		break;
+	case OFS_HINT_MKDIR:
+		work_place(rc, &h->parent, h->name, 0);
+		break;
+	default:
+		work_place(rc, &h->parent, h->name, -1);
+		break;
+	}
+}
+
+bool reconcile_is_pending(struct reconcile *rc, const struct row *row)
+{
+	(void)rc;
+	return row->work != NULL || row->live == ROW_TRASHED;
+}
+
+bool reconcile_place_is_pending(struct reconcile *rc, const struct ofs_oid *parent,
+		const char *name)
+{
+	return work_find_place(rc, parent, name) != NULL;
+}
+
+void reconcile_lease_broken(struct reconcile *rc, int fd)
+{
+	struct attempt *a;
+
+	for (a = rc->attempts; a != NULL; a = a->next) {
+		if (a->fd == fd && a->leased && !a->lease_broken) {
+			a->lease_broken = true;
+			stats_add(upload_broken, 1);
+			/* The writer waits for this; what was read so far is thrown away. */
+			fcntl(fd, F_SETLEASE, F_UNLCK);
+			if (a->upload != NULL) {
+				upload_cancel(a->upload);
+			}
+			return;
+		}
+	}
+}

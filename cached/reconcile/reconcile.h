@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What differs between mirror and S3, and what to do about it. Core thread only.
+ */
+#ifndef OFS_RECONCILE_H
+#define OFS_RECONCILE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <talloc.h>
+#include "shared/ring.h"
+#include "index.h"
+
+struct volume;
+struct reconcile;
+
+/* `fresh`: the index did not exist; the whole mirror is scanned. */
+struct reconcile *reconcile_new(TALLOC_CTX *ctx, struct volume *v, bool fresh);
+/* Before the volume is READY: finish directory renames that some node began and left, and, on a fresh
+ * mirror, give the root its metadata back. done(0) or -errno with a message (the caller retries). */
+void reconcile_adopt(struct volume *v, bool fresh,
+		void (*done)(int status, const char *message, void *arg), void *arg);
+/* The volume is READY: scan trash, intent file, marked directories; then work for ever. */
+void reconcile_start(struct reconcile *rc);
+void reconcile_hint(struct reconcile *rc, const struct ofs_hint *hint);
+/* Hints were lost or damaged: marked directories are scanned again. */
+void reconcile_rescan(struct reconcile *rc);
+/*
+ * Ignore settle for all that is pending now (below `path` of the tree; NULL: everything) and call
+ * done when it is in S3: 0, or -EIO/-ETIMEDOUT with what is left listed in a JSON array (borrowed),
+ * after deadline_ns, a time of the clock (0: no deadline). The caller has drained the rings.
+ */
+void reconcile_flush(struct reconcile *rc, const char *path, int64_t deadline_ns,
+		void (*done)(int status, json_t *left, void *arg), void *arg);
+/* The same for one inode (descriptor taken over), open or not, for SMB FLUSH and close. */
+void reconcile_flush_fd(struct reconcile *rc, uint64_t request_id, int fd,
+		void (*done)(int status, const char *message, void *arg), void *arg);
+/* [{path, kind, since_s, state, reason}], at most `most`; new reference. */
+json_t *reconcile_pending(struct reconcile *rc, unsigned most);
+/* Is S3 behind the mirror for this row or this place? Listings must then not touch it. */
+bool reconcile_is_pending(struct reconcile *rc, const struct row *row);
+bool reconcile_place_is_pending(struct reconcile *rc, const struct ofs_oid *parent,
+		const char *name);
+/* A lease of ours on this descriptor is being broken (signalfd, from core). */
+void reconcile_lease_broken(struct reconcile *rc, int fd);
+
+#endif

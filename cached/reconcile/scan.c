@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: find what hints do not tell: after a start, after lost hints: trash/, the marked directories,
+ * rows not at home, and, after a power cut, what the intent file names.
+ * Way: reconcile_start, reconcile_rescan -> disk jobs (DISK_ORDER) -> look.c's rows and items.
+ * Thread: *_run on a worker, without core state; the rest on the core.
+ * Owns: its jobs; they carry plain copies.
+ * Holds:
+ *  1. only marked directories are read, unless the index is new: then all;
+ *  2. reconcile_flush waits until no scan is under way;
+ *  3. a scan that failed sets rescan_wanted.
+ */
+#include "private.h"
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- directories and trash/ ---- */
+
+struct scan_job {
+	struct disk_job job;
+	struct reconcile *rc; /* core only */
+	struct ofs_record_io rio;
+	struct ofs_shm *shm;
+	int tree_fd;
+	char *path;
+	struct ofs_oid oid;
+	bool trash; /* scan trash/ instead */
+	int trash_fd;
+	int status;
+	struct seen *seen;
+	unsigned seen_count, seen_cap;
+};
+
+static struct seen *scan_grow(struct scan_job *s)
+{
+	if (s->seen_count == s->seen_cap) {
+		unsigned cap = s->seen_cap ? s->seen_cap * 2 : 64;
+		struct seen *n = realloc(s->seen, cap * sizeof(*n));
+
+		if (n == NULL) {
+			return NULL;
+		}
+		s->seen = n;
+		s->seen_cap = cap;
+	}
+	memset(&s->seen[s->seen_count], 0, sizeof(*s->seen));
+	return &s->seen[s->seen_count];
+}
+
+static void scan_run(struct disk_job *job)
+{
+	struct scan_job *s = (struct scan_job *)job;
+	int fd = s->trash ? openat(s->trash_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+			  : look_open_dir(s->tree_fd, &s->rio, s->path, &s->oid, O_RDONLY);
+	struct dirent *de;
+	DIR *dir;
+
+	if (fd < 0 || (dir = fdopendir(fd)) == NULL) {
+		s->status = fd < 0 ? (s->trash ? -errno : fd) : -errno;
+		if (fd >= 0) {
+			close(fd);
+		}
+		return;
+	}
+	while (errno = 0, (de = readdir(dir)) != NULL) {
+		struct seen *n;
+		struct stat st;
+
+		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0) {
+			continue;
+		}
+		n = scan_grow(s);
+		if (n == NULL || (n->name = strdup(de->d_name)) == NULL) {
+			s->status = -ENOMEM;
+			break;
+		}
+		s->seen_count++;
+		if (s->trash && n->name[0] == 'f' &&
+				(fstatat(fd, n->name, &st, AT_SYMLINK_NOFOLLOW) != 0 || st.st_nlink > 1)) {
+			n->status = -EAGAIN; /* not unlinked from the tree (yet) */
+		}
+		if (!s->trash) {
+			look_at(&s->rio, s->shm, fd, n);
+		}
+	}
+	if (s->status == 0 && errno != 0) {
+		s->status = -errno;
+	}
+	closedir(dir);
+}
+
+static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash);
+
+static void scan_take_trash(struct reconcile *rc, const struct scan_job *s)
+{
+	unsigned i;
+
+	for (i = 0; i < s->seen_count; i++) {
+		const char *n = s->seen[i].name;
+		char hex[OFS_OID_HEX_BYTES];
+		struct ofs_oid oid;
+
+		if ((n[0] != 'f' && n[0] != 'd') || n[1] != '.' || strlen(n) < 34 ||
+				s->seen[i].status != 0) {
+			continue;
+		}
+		memcpy(hex, n + 2, 32);
+		hex[32] = '\0';
+		if (ofs_oid_parse(hex, &oid)) {
+			look_deleted(rc, &oid, n[0] == 'd');
+		}
+	}
+}
+
+static void scan_take_dir(struct reconcile *rc, const struct scan_job *s)
+{
+	struct row *dir = index_get(rc->v->index, &s->oid), *child, *next;
+	unsigned i;
+
+	if (dir == NULL) {
+		return;
+	}
+	for (i = 0; i < s->seen_count; i++) {
+		struct seen *n = &s->seen[i];
+		struct row *sub;
+
+		if (n->status == -EXDEV) {
+			look_warn_copied_stub(s->path, n->name);
+		}
+		if (n->status != 0) {
+			continue;
+		}
+		look_found(rc, &s->oid, n, -1);
+		sub = n->is_dir ? index_get(rc->v->index, &n->rec.oid) : NULL;
+		if (sub != NULL && (rc->fresh || n->adopted || (n->rec.flags & OFS_REC_MARKED))) {
+			scan_submit(rc, sub, false);
+		}
+	}
+	/* Rows said to be here that are not: moved (another scan finds them) or deleted (trash/). */
+	for (child = dir->live_children; child != NULL; child = next) {
+		next = child->live_next;
+		for (i = 0; i < s->seen_count; i++) {
+			if (s->seen[i].status == 0 &&
+					ofs_oid_equal(&s->seen[i].rec.oid, &child->oid)) {
+				break;
+			}
+		}
+		if (i == s->seen_count) {
+			work_place(rc, &dir->oid, child->name, 0);
+		}
+	}
+}
+
+static void scan_done(struct disk_job *job)
+{
+	struct scan_job *s = (struct scan_job *)job;
+	struct reconcile *rc = s->rc;
+	unsigned i;
+
+	rc->scans_running--;
+	if (!s->trash) {
+		stats_add(dirs_scanned, 1);
+	}
+	if (s->status != 0) {
+		log_warning("reconcile", "%s could not be scanned (%s); tried again later",
+				s->trash ? "trash/" : s->path, strerror(-s->status));
+		rc->rescan_wanted = s->status != -ESTALE && s->status != -ENOENT;
+	}
+	if (s->trash) {
+		scan_take_trash(rc, s);
+	} else {
+		scan_take_dir(rc, s);
+	}
+	if (rc->scans_running == 0) {
+		rc->fresh = false;
+		if (rc->work_count == 0) {
+			marks_sweep_soon(rc);
+		}
+	}
+	for (i = 0; i < s->seen_count; i++) {
+		free(s->seen[i].name);
+	}
+	free(s->seen);
+	free(s->path);
+	free(s);
+}
+
+static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash)
+{
+	char *path = trash ? NULL : index_path(rc->v->index, rc, dir);
+	struct scan_job *s = calloc(1, sizeof(*s));
+
+	if (s == NULL || (!trash && path == NULL) || (!trash && (s->path = strdup(path)) == NULL)) {
+		rc->rescan_wanted = s == NULL;
+		talloc_free(path);
+		free(s);
+		return;
+	}
+	talloc_free(path);
+	s->job.what = trash ? "scan trash" : "scan directory";
+	s->job.run = scan_run;
+	s->job.done = scan_done;
+	s->rc = rc;
+	s->rio = rc->v->rio;
+	s->shm = rc->v->shm;
+	s->tree_fd = rc->v->tree_fd;
+	s->trash_fd = rc->v->trash_fd;
+	s->trash = trash;
+	if (dir != NULL) {
+		s->oid = dir->oid;
+	}
+	rc->scans_running++;
+	disk_submit(rc->v->disk, DISK_ORDER, &s->job);
+}
+
+void scan_dir(struct reconcile *rc, const struct row *dir)
+{
+	scan_submit(rc, dir, false);
+}
+
+/* ---- the intent file ---- */
+
+#define INTENT_ENTRY_BYTES 64u
+#define INTENT_MAGIC 0x31544e49u /* "INT1": magic u32, crc32c u32 over the rest, oid 16, ... */
+
+struct intent_job {
+	struct disk_job job;
+	struct reconcile *rc; /* core only */
+	int path_fd;
+	bool other_boot;
+	struct ofs_oid *oids;
+	unsigned count;
+};
+
+/* After a power cut an overwrite may be on disk although its mark is not: every inode the intent
+ * file names is dirty. A mere restart finds the marks themselves. */
+static void intent_run(struct disk_job *job)
+{
+	struct intent_job *in = (struct intent_job *)job;
+	char now[64] = "", then[64] = "";
+	uint8_t e[INTENT_ENTRY_BYTES];
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		if (read(fd, now, sizeof(now) - 1) < 0) {
+			now[0] = '\0';
+		}
+		close(fd);
+	}
+	fd = openat(in->path_fd, "boot-id", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0) {
+		if (pread(fd, then, sizeof(then) - 1, 0) < 0) {
+			then[0] = '\0';
+		}
+	}
+	in->other_boot = strcmp(now, then) != 0;
+	if (in->other_boot) {
+		int ifd = openat(in->path_fd, "intent", O_RDONLY | O_CLOEXEC);
+		unsigned cap = 0;
+
+		while (ifd >= 0 && read(ifd, e, sizeof(e)) == (ssize_t)sizeof(e)) {
+			uint32_t magic, crc;
+
+			memcpy(&magic, e, 4);
+			memcpy(&crc, e + 4, 4);
+			if (le32toh(magic) != INTENT_MAGIC ||
+					le32toh(crc) != ofs_crc32c(0, e + 8, sizeof(e) - 8)) {
+				continue; /* torn by the cut: its write had not been answered */
+			}
+			if (in->count == cap) {
+				struct ofs_oid *n;
+
+				cap = cap ? cap * 2 : 256;
+				n = realloc(in->oids, cap * sizeof(*n));
+				if (n == NULL) {
+					break;
+				}
+				in->oids = n;
+			}
+			memcpy(in->oids[in->count++].bytes, e + 8, 16);
+		}
+		if (ifd >= 0) {
+			close(ifd);
+		}
+		if (fd >= 0 && pwrite(fd, now, strlen(now), 0) > 0) {
+			fdatasync(fd);
+		}
+	}
+	if (fd >= 0) {
+		close(fd);
+	}
+}
+
+static void intent_done(struct disk_job *job)
+{
+	struct intent_job *in = (struct intent_job *)job;
+	struct reconcile *rc = in->rc;
+	unsigned i;
+
+	for (i = 0; i < in->count; i++) {
+		struct row *row = index_get(rc->v->index, &in->oids[i]);
+
+		if (row != NULL && row->live == ROW_HERE && !row->is_dir) {
+			look_redirty(rc, row);
+		}
+	}
+	if (in->count > 0) {
+		log_notice("reconcile", "unclean stop of the machine: %u files that were being "
+				"overwritten are sent to S3 again", in->count);
+	}
+	free(in->oids);
+	free(in);
+}
+
+static void scan_intents(struct reconcile *rc)
+{
+	struct intent_job *in = calloc(1, sizeof(*in));
+
+	if (in == NULL) {
+		return;
+	}
+	in->job.what = "read intents";
+	in->job.run = intent_run;
+	in->job.done = intent_done;
+	in->rc = rc;
+	in->path_fd = rc->v->path_fd;
+	disk_submit(rc->v->disk, DISK_ORDER, &in->job);
+}
+
+struct root_job {
+	struct disk_job job;
+	struct reconcile *rc; /* core only */
+	struct ofs_record_io rio;
+	int tree_fd;
+	bool first;
+	struct ofs_record rec;
+	int status;
+};
+
+static void root_run(struct disk_job *job)
+{
+	struct root_job *r = (struct root_job *)job;
+
+	r->status = ofs_record_get(&r->rio, r->tree_fd, &r->rec);
+}
+
+static void root_done(struct disk_job *job)
+{
+	struct root_job *r = (struct root_job *)job;
+	struct row *root = index_get(r->rc->v->index, &OFS_OID_ROOT);
+
+	r->rc->scans_running--;
+	if (root != NULL && (r->status != 0 || r->rc->fresh || (r->rec.flags & OFS_REC_MARKED))) {
+		scan_submit(r->rc, root, false);
+	}
+	if (root != NULL && r->status == 0 && (r->rec.flags & OFS_REC_META_DIRTY)) {
+		work_item(r->rc, root, -1);
+	}
+	if (r->first) {
+		scan_intents(r->rc);
+	}
+	if (r->rc->scans_running == 0 && r->rc->work_count == 0) {
+		marks_sweep_soon(r->rc);
+	}
+	free(r);
+}
+
+static bool scan_resume_row(struct row *row, void *arg)
+{
+	struct reconcile *rc = arg;
+
+	if (row->in_s3 && (row->live == ROW_TRASHED || (row->live == ROW_HERE && !step_at_home(row)))) {
+		work_item(rc, row, -1);
+	}
+	return true;
+}
+
+void scan_start(struct reconcile *rc)
+{
+	struct root_job *r = calloc(1, sizeof(*r));
+	bool first = !rc->rescan_wanted;
+
+	rc->rescan_wanted = false;
+	if (r == NULL) {
+		rc->rescan_wanted = true;
+		return;
+	}
+	index_each(rc->v->index, scan_resume_row, rc);
+	scan_submit(rc, NULL, true);
+	r->job.what = "look at the root";
+	r->job.run = root_run;
+	r->job.done = root_done;
+	r->rc = rc;
+	r->rio = rc->v->rio;
+	r->tree_fd = rc->v->tree_fd;
+	r->first = first;
+	rc->scans_running++;
+	disk_submit(rc->v->disk, DISK_ORDER, &r->job);
+}

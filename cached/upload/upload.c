@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: turn one unmoving descriptor and its metadata into one object, conditionally.
+ * Way: reconcile -> here -> object store; the answer goes back to reconcile.
+ * Thread: core; bodies are read by the store's thread.
+ * Owns: the requests in flight of each upload; the descriptor is the caller's.
+ * Holds:
+ *  1. blobs are in the bucket before the object that names them;
+ *  2. at most one mutation of the key is in flight, and it carries the condition;
+ *  3. a multipart upload that does not end in OBJ_OK or OBJ_UNKNOWN is aborted;
+ *  4. done is called exactly once, never from inside upload_start.
+ *
+ *   start -> blobs -> put ----------------------------> done
+ *                 \-> create -> parts -> [head] -> complete -> done
+ *                          \-------\------\---> abort -> done
+ */
+#include "upload.h"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../base/log.h"
+#include "../base/stats.h"
+#include "../core/volume.h"
+
+#define UPLOAD_SINGLE_MAX_BYTES (64LL << 20) /* above: parts, where Complete is conditional */
+#define UPLOAD_PARTS_AT_ONCE 4
+
+struct upload_state {
+	bool cancelled;
+	struct obj_req *single; /* the PUT or Complete in flight */
+	char *upload_id;
+	int64_t part_bytes;
+	int part_count, next_part, parts_running;
+	char **etags;          /* by part number - 1 */
+	struct obj_req **running; /* by part number - 1, NULL when not in flight */
+	enum obj_status failed;
+	char *failed_message;
+};
+
+/* ---- blobs ---- */
+
+struct blobs {
+	unsigned left;
+	enum obj_status status;
+	char *message;
+	void (*done)(enum obj_status status, const char *message, void *arg);
+	void *arg;
+};
+
+static void blobs_put_done(struct obj_req *req)
+{
+	struct blobs *b = req->arg;
+	enum obj_status st = req->result.status;
+
+	/* Names are hashes of content: if it is there, it is the same. */
+	if (st != OBJ_OK && st != OBJ_PRECONDITION && b->status == OBJ_OK) {
+		b->status = st;
+		b->message = talloc_strdup(b, req->result.message ? req->result.message : "");
+	}
+	objstore_req_free(&req);
+	if (--b->left == 0) {
+		b->done(b->status, b->message, b->arg);
+		talloc_free(b);
+	}
+}
+
+void upload_blobs(struct volume *v, const struct snapshot *s,
+		void (*done)(enum obj_status status, const char *message, void *arg), void *arg)
+{
+	struct blobs *b = talloc_zero(v, struct blobs);
+	struct obj_req **reqs = NULL;
+	unsigned i, n = 0;
+
+	if (b == NULL) {
+		done(OBJ_LOCAL, "out of memory", arg);
+		return;
+	}
+	reqs = talloc_zero_array(b, struct obj_req *, (s ? s->xattr_count : 0) + 1);
+	for (i = 0; s != NULL && reqs != NULL && i < s->xattr_count; i++) {
+		const struct snapshot_xattr *x = &s->xattrs[i];
+		char *key;
+		struct obj_req *req;
+
+		if (!x->is_blob || x->value == NULL) {
+			continue;
+		}
+		key = objmeta_blob_key(v->prefix, x->sha256);
+		req = key ? objstore_req_new(OBJ_PUT, key) : NULL;
+		free(key);
+		if (req == NULL || (req->body = malloc(x->len + 1)) == NULL) {
+			objstore_req_free(&req);
+			b->status = OBJ_LOCAL;
+			break;
+		}
+		memcpy(req->body, x->value, x->len);
+		req->length = x->len;
+		req->if_none_match = true;
+		req->prio = OBJ_PRIO_UPLOAD;
+		req->done = blobs_put_done;
+		req->arg = b;
+		reqs[n++] = req;
+	}
+	b->done = done;
+	b->arg = arg;
+	b->left = n;
+	if (n == 0) {
+		enum obj_status st = b->status;
+
+		talloc_free(b);
+		done(st, st == OBJ_OK ? NULL : "out of memory", arg);
+		return;
+	}
+	for (i = 0; i < n; i++) {
+		objstore_submit(v->store, reqs[i]);
+	}
+}
+
+/* ---- one object ---- */
+
+static bool upload_still_leased(void *arg)
+{
+	int fd = (int)(intptr_t)arg;
+
+	return fcntl(fd, F_GETLEASE) == F_RDLCK;
+}
+
+static int upload_destructor(struct upload *u)
+{
+	objmeta_clear(&u->meta);
+	return 0;
+}
+
+struct upload *upload_new(TALLOC_CTX *ctx, struct volume *v, const char *key)
+{
+	struct upload *u = talloc_zero(ctx, struct upload);
+
+	if (u == NULL) {
+		return NULL;
+	}
+	u->v = v;
+	u->fd = -1;
+	u->key = talloc_strdup(u, key);
+	u->state = talloc_zero(u, struct upload_state);
+	if (u->key == NULL || u->state == NULL) {
+		talloc_free(u);
+		return NULL;
+	}
+	talloc_set_destructor(u, upload_destructor);
+	return u;
+}
+
+static void upload_finish(struct upload *u, enum obj_status status, const char *message)
+{
+	u->status = status;
+	if (message != NULL && u->message == NULL) {
+		u->message = talloc_strdup(u, message);
+	}
+	if (status == OBJ_OK) {
+		stats_add(uploads, 1);
+		stats_add(upload_bytes, u->size);
+	}
+	u->done(u);
+}
+
+/* Common fields of a request that belongs to an upload. NULL: out of memory. */
+static struct obj_req *upload_req(struct upload *u, enum obj_op op,
+		void (*done)(struct obj_req *))
+{
+	struct obj_req *req = objstore_req_new(op, u->key);
+
+	if (req == NULL) {
+		return NULL;
+	}
+	req->prio = u->urgent ? OBJ_PRIO_READER : OBJ_PRIO_UPLOAD;
+	req->request_id = u->request_id;
+	req->done = done;
+	req->arg = u;
+	if (u->leased && u->fd >= 0) {
+		req->still_valid = upload_still_leased;
+		req->still_valid_arg = (void *)(intptr_t)u->fd;
+	}
+	return req;
+}
+
+static int upload_condition(struct upload *u, struct obj_req *req)
+{
+	if (u->if_match == NULL) {
+		req->if_none_match = true;
+		return 0;
+	}
+	req->if_match = strdup(u->if_match);
+	return req->if_match ? 0 : -1;
+}
+
+static void upload_take_result(struct upload *u, const struct obj_result *r)
+{
+	u->etag = r->etag ? talloc_strdup(u, r->etag) : NULL;
+	u->version_id = r->version_id ? talloc_strdup(u, r->version_id) : NULL;
+	u->mtime_ns = r->mtime_ns;
+}
+
+static void upload_put_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	enum obj_status st = req->result.status;
+
+	u->state->single = NULL;
+	if (st == OBJ_OK) {
+		upload_take_result(u, &req->result);
+		if (u->fd >= 0) {
+			memcpy(u->sha256, req->result.sha256, sizeof(u->sha256));
+			u->has_sha256 = true;
+		}
+	}
+	if (req->result.message != NULL) {
+		u->message = talloc_strdup(u, req->result.message);
+	}
+	objstore_req_free(&req);
+	upload_finish(u, st, NULL);
+}
+
+static void upload_put(struct upload *u)
+{
+	struct obj_req *req = upload_req(u, OBJ_PUT, upload_put_done);
+
+	if (req == NULL || objmeta_put(req, &u->meta) != 0 || upload_condition(u, req) != 0) {
+		objstore_req_free(&req);
+		upload_finish(u, OBJ_LOCAL, "the metadata does not fit, or out of memory");
+		return;
+	}
+	req->fd = u->fd;
+	req->length = u->fd >= 0 ? u->size : 0;
+	u->state->single = req;
+	objstore_submit(u->v->store, req);
+}
+
+/* ---- parts ---- */
+
+static void upload_abort_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+
+	if (req->result.status != OBJ_OK) {
+		log_notice("upload", "parts of %s could not be removed (%s): remove them with a bucket "
+				"rule for incomplete multipart uploads", u->key,
+				objstore_status_name(req->result.status));
+	}
+	objstore_req_free(&req);
+	upload_finish(u, u->state->failed, u->state->failed_message);
+}
+
+static void upload_abort(struct upload *u)
+{
+	struct obj_req *req = upload_req(u, OBJ_MPU_ABORT, upload_abort_done);
+
+	if (req == NULL || (req->upload_id = strdup(u->state->upload_id)) == NULL) {
+		objstore_req_free(&req);
+		upload_finish(u, u->state->failed, u->state->failed_message);
+		return;
+	}
+	req->still_valid = NULL;
+	objstore_submit(u->v->store, req);
+}
+
+static void upload_fail(struct upload *u, enum obj_status status, const char *message)
+{
+	struct upload_state *s = u->state;
+	int i;
+
+	if (s->failed == OBJ_OK) {
+		s->failed = status;
+		s->failed_message = talloc_strdup(u, message ? message : "");
+		for (i = 0; i < s->part_count; i++) {
+			if (s->running[i] != NULL) {
+				atomic_store(&s->running[i]->cancelled, true);
+			}
+		}
+	}
+	if (s->parts_running == 0) {
+		upload_abort(u);
+	}
+}
+
+static void upload_complete_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	enum obj_status st = req->result.status;
+
+	u->state->single = NULL;
+	if (st == OBJ_OK) {
+		upload_take_result(u, &req->result);
+	}
+	if (st == OBJ_OK || st == OBJ_UNKNOWN) {
+		if (req->result.message != NULL) {
+			u->message = talloc_strdup(u, req->result.message);
+		}
+		objstore_req_free(&req);
+		upload_finish(u, st, NULL);
+		return;
+	}
+	upload_fail(u, st, req->result.message);
+	objstore_req_free(&req);
+}
+
+static void upload_complete(struct upload *u)
+{
+	struct upload_state *s = u->state;
+	struct obj_req *req = upload_req(u, OBJ_MPU_COMPLETE, upload_complete_done);
+	int i;
+
+	if (req == NULL || (req->upload_id = strdup(s->upload_id)) == NULL ||
+			(req->parts = calloc(s->part_count, sizeof(*req->parts))) == NULL) {
+		objstore_req_free(&req);
+		upload_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	for (i = 0; i < s->part_count; i++) {
+		req->parts[i].number = i + 1;
+		req->parts[i].etag = s->etags[i];
+	}
+	req->part_count = s->part_count;
+	if (u->v->store->caps.complete_if_match && upload_condition(u, req) != 0) {
+		objstore_req_free(&req);
+		upload_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	s->single = req;
+	objstore_submit(u->v->store, req);
+}
+
+/* Stores whose Complete takes no condition (class F2): look right before; a narrow window stays. */
+static void upload_head_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	struct obj_result *r = &req->result;
+	bool same;
+
+	if (r->status != OBJ_OK && r->status != OBJ_NOT_FOUND) {
+		upload_fail(u, r->status, r->message);
+		objstore_req_free(&req);
+		return;
+	}
+	same = r->status == OBJ_NOT_FOUND
+			? u->if_match == NULL
+			: u->if_match != NULL && r->etag != NULL && strcmp(r->etag, u->if_match) == 0;
+	objstore_req_free(&req);
+	if (!same) {
+		upload_fail(u, OBJ_PRECONDITION, "changed while its parts were being sent");
+		return;
+	}
+	upload_complete(u);
+}
+
+static void upload_parts_done(struct upload *u)
+{
+	struct obj_req *req;
+
+	if (u->leased && !upload_still_leased((void *)(intptr_t)u->fd)) {
+		upload_fail(u, OBJ_CANCELLED, "opened for writing");
+		return;
+	}
+	if (u->v->store->caps.complete_if_match) {
+		upload_complete(u);
+		return;
+	}
+	req = upload_req(u, OBJ_HEAD, upload_head_done);
+	if (req == NULL) {
+		upload_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->still_valid = NULL;
+	objstore_submit(u->v->store, req);
+}
+
+static void upload_parts_more(struct upload *u);
+
+static void upload_part_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	struct upload_state *s = u->state;
+	int i = req->part_number - 1;
+
+	s->running[i] = NULL;
+	s->parts_running--;
+	if (req->result.status != OBJ_OK || req->result.etag == NULL) {
+		upload_fail(u, req->result.status == OBJ_OK ? OBJ_UNKNOWN : req->result.status,
+				req->result.message);
+		objstore_req_free(&req);
+		return;
+	}
+	s->etags[i] = talloc_strdup(u, req->result.etag);
+	objstore_req_free(&req);
+	if (s->failed != OBJ_OK || s->etags[i] == NULL) {
+		upload_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	upload_parts_more(u);
+}
+
+static void upload_parts_more(struct upload *u)
+{
+	struct upload_state *s = u->state;
+
+	while (s->next_part < s->part_count && s->parts_running < UPLOAD_PARTS_AT_ONCE) {
+		struct obj_req *req = upload_req(u, OBJ_MPU_PART, upload_part_done);
+		int i = s->next_part;
+
+		if (req == NULL || (req->upload_id = strdup(s->upload_id)) == NULL) {
+			objstore_req_free(&req);
+			upload_fail(u, OBJ_LOCAL, "out of memory");
+			return;
+		}
+		req->part_number = i + 1;
+		req->fd = u->fd;
+		req->offset = i * s->part_bytes;
+		req->length = s->part_bytes;
+		if (req->offset + req->length > u->size) {
+			req->length = u->size - req->offset;
+		}
+		s->running[i] = req;
+		s->next_part++;
+		s->parts_running++;
+		objstore_submit(u->v->store, req);
+	}
+	if (s->parts_running == 0) {
+		upload_parts_done(u);
+	}
+}
+
+static void upload_create_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	struct upload_state *s = u->state;
+
+	if (req->result.status != OBJ_OK || req->result.upload_id == NULL) {
+		enum obj_status st = req->result.status;
+
+		/* A Create of unknown outcome leaves nothing but an empty upload. */
+		u->message = talloc_strdup(u, req->result.message ? req->result.message : "");
+		objstore_req_free(&req);
+		upload_finish(u, st == OBJ_OK || st == OBJ_UNKNOWN ? OBJ_AWAY : st, NULL);
+		return;
+	}
+	s->upload_id = talloc_strdup(u, req->result.upload_id);
+	objstore_req_free(&req);
+	s->part_bytes = u->v->conf->part_size_bytes;
+	if (s->part_bytes < u->size / 9000) {
+		s->part_bytes = (u->size / 9000 + 0xfffff) & ~0xfffffLL;
+	}
+	s->part_count = (int)((u->size + s->part_bytes - 1) / s->part_bytes);
+	s->etags = talloc_zero_array(u, char *, s->part_count);
+	s->running = talloc_zero_array(u, struct obj_req *, s->part_count);
+	if (s->upload_id == NULL || s->etags == NULL || s->running == NULL) {
+		upload_finish(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	if (s->cancelled) {
+		upload_fail(u, OBJ_CANCELLED, "opened for writing");
+		return;
+	}
+	upload_parts_more(u);
+}
+
+static void upload_create(struct upload *u)
+{
+	struct obj_req *req = upload_req(u, OBJ_MPU_CREATE, upload_create_done);
+
+	if (req == NULL || objmeta_put(req, &u->meta) != 0) {
+		objstore_req_free(&req);
+		upload_finish(u, OBJ_LOCAL, "the metadata does not fit, or out of memory");
+		return;
+	}
+	req->still_valid = NULL;
+	objstore_submit(u->v->store, req);
+}
+
+static void upload_blobs_done(enum obj_status status, const char *message, void *arg)
+{
+	struct upload *u = arg;
+	int64_t single_max;
+
+	if (status != OBJ_OK) {
+		/* The object itself was not touched. */
+		upload_finish(u, status == OBJ_UNKNOWN ? OBJ_AWAY : status, message);
+		return;
+	}
+	if (u->state->cancelled) {
+		upload_finish(u, OBJ_CANCELLED, "opened for writing");
+		return;
+	}
+	/* Class F2 has conditions on PUT alone: one PUT as far as it goes. */
+	single_max = u->v->store->caps.complete_if_match ? UPLOAD_SINGLE_MAX_BYTES : OBJ_PUT_MAX_BYTES;
+	if (u->size <= single_max) {
+		upload_put(u);
+	} else {
+		upload_create(u);
+	}
+}
+
+static void upload_begin(void *arg)
+{
+	struct upload *u = arg;
+
+	if (u->meta.snapshot != NULL) {
+		snapshot_split(u->meta.snapshot, OBJMETA_SNAPSHOT_BUDGET);
+	}
+	upload_blobs(u->v, u->meta.snapshot, upload_blobs_done, u);
+}
+
+void upload_start(struct upload *u)
+{
+	/* From the loop, so that done never comes from inside this call. */
+	if (clock_timer_add(u->v->clock, u, clock_now_ns(u->v->clock), upload_begin, u) == NULL) {
+		upload_begin(u);
+	}
+}
+
+void upload_cancel(struct upload *u)
+{
+	struct upload_state *s = u->state;
+
+	s->cancelled = true;
+	if (s->single != NULL) {
+		atomic_store(&s->single->cancelled, true);
+	}
+	if (s->upload_id != NULL && s->single == NULL && s->failed == OBJ_OK && s->parts_running > 0) {
+		upload_fail(u, OBJ_CANCELLED, "opened for writing");
+	}
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Bytes out: one state of one file becomes one object. Core thread only.
+ *
+ * The caller gives a descriptor whose content does not move: of the file under F_RDLCK (`leased`),
+ * or of a private copy. Blobs that the snapshot names go first; then a single conditional PUT, or
+ * parts in parallel and a Complete under the same condition.
+ */
+#ifndef OFS_UPLOAD_H
+#define OFS_UPLOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <talloc.h>
+#include "../mirror/objmeta.h"
+#include "../objstore/objstore.h"
+
+struct volume;
+
+struct upload {
+	/* in; strings are talloc children of the upload */
+	struct volume *v;
+	int fd; /* borrowed; -1 for an object without content */
+	bool leased;
+	bool urgent;
+	int64_t size;
+	char *key;
+	char *if_match;     /* NULL: only if absent */
+	struct objmeta meta; /* owned, with its snapshot */
+	uint64_t request_id;
+	void (*done)(struct upload *u); /* once; frees u with talloc_free */
+	void *arg;
+	/* out */
+	enum obj_status status;
+	char *message, *etag, *version_id;
+	int64_t mtime_ns;
+	bool has_sha256;
+	uint8_t sha256[32];
+	/* private */
+	struct upload_state *state;
+};
+
+/* talloc; all zero, fd -1. NULL: out of memory. */
+struct upload *upload_new(TALLOC_CTX *ctx, struct volume *v, const char *key);
+void upload_start(struct upload *u);
+/* The lease is being broken: stop as soon as possible; done comes with OBJ_CANCELLED, or with OBJ_OK
+ * if the object was complete. */
+void upload_cancel(struct upload *u);
+/* Put the blobs a snapshot names (those with a value); done(status, message, arg). Values are copied. */
+void upload_blobs(struct volume *v, const struct snapshot *s,
+		void (*done)(enum obj_status status, const char *message, void *arg), void *arg);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * One page set per volume, mapped by the daemon and by every module connection of that volume;
+ * a file <run directory>/<volume>.shm that outlives restarts of either side.
+ *
+ * Stripes are chosen by inode number. `lock` (robust, process-shared) is held around
+ * read-compare-set of a record, by module and daemon alike; never across a wait. `changes` counts
+ * changes begun in directories of the stripe, `writes` is bumped before and after each write to
+ * files of the stripe.
+ */
+#ifndef OFS_SHARED_SHM_H
+#define OFS_SHARED_SHM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define OFS_SHM_MAGIC 0x314d4853u /* "SHM1" */
+#define OFS_SHM_STRIPES 1024u
+
+struct ofs_shm_stripe {
+	pthread_mutex_t lock;
+	_Atomic uint64_t changes;
+	_Atomic uint64_t writes;
+	char pad[128 - sizeof(pthread_mutex_t) - 16];
+};
+
+struct ofs_shm {
+	uint32_t magic;
+	uint32_t stripes;
+	_Atomic uint64_t capacity_bytes; /* what SMB clients are told, set by the daemon */
+	_Atomic uint64_t used_bytes;
+	_Atomic uint32_t core_sleeps; /* 1: a hint must ring the doorbell (exchange to 0 first) */
+	_Atomic uint32_t intent_epoch; /* grows when the daemon has rotated the intent file */
+	char pad[128 - 32];
+	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];
+};
+
+/* Map fd (created and initialised when `create`); NULL and errno. */
+struct ofs_shm *ofs_shm_map(int fd, bool create);
+void ofs_shm_unmap(struct ofs_shm **shm);
+uint32_t ofs_shm_stripe_of(ino_t ino);
+/* 0, also after the death of an owner (made consistent); -ETIMEDOUT after timeout_ms. */
+int ofs_shm_lock(struct ofs_shm *shm, uint32_t stripe, int timeout_ms);
+void ofs_shm_unlock(struct ofs_shm *shm, uint32_t stripe);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Both readers of S3's XML on any bytes; corpus/s3xml. */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cached/objstore/s3/xml.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct s3_answer answer;
+	struct obj_result result = { 0 };
+
+	s3_answer_parse(data, size, &answer);
+	s3_answer_fini(&answer);
+	if (s3_listing_parse(data, size, &result) == 0) {
+		for (unsigned i = 0; i < result.entry_count; i++) {
+			const struct obj_entry *e = &result.entries[i];
+
+			if (e->key == NULL || e->key[0] == '\0' || e->size < 0 ||
+					(i > 0 && strcmp(e[-1].key, e->key) > 0)) {
+				abort();
+			}
+		}
+	}
+	obj_result_clear(&result);
+	return 0;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A volume without a daemon for tests of mirror/ and recall/: real loop, disk jobs, index, shared
+ * memory and directory store in a scratch directory, and a store door that can fail or hang for
+ * keys that contain a given text. Reconcile and rings are absent.
+ */
+#ifndef OFS_TESTS_MIRROR_FIXTURE_H
+#define OFS_TESTS_MIRROR_FIXTURE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <tevent.h>
+#include "cached/core/volume.h"
+#include "cached/mirror/mirror.h"
+#include "cached/mirror/objmeta.h"
+#include "cached/recall/recall.h"
+#include "cached/reconcile/index.h"
+
+enum fixture_fault { FAULT_NONE, FAULT_FAIL, FAULT_HANG };
+
+struct fixture {
+	TALLOC_CTX *ctx;
+	char root[128];
+	struct tevent_context *ev;
+	struct mailbox *mb;
+	struct volume *v;
+	struct conf_volume conf;
+	struct objstore *inner; /* the directory store */
+	/* the faulty door */
+	enum fixture_fault fault;
+	enum obj_op fault_op;
+	char fault_key[64];
+	enum obj_status fault_status;
+	struct obj_req *hanging; /* by next */
+	unsigned sent[OBJ_OP_MAX];
+	int64_t asked_bytes; /* of GETs */
+};
+
+struct fixture *fixture_new(void);
+void fixture_free(struct fixture **fx);
+/* Close and open the index, as a restart would; lost: its file is gone. */
+void fixture_index_again(struct fixture *fx, bool lost);
+void fixture_fault(struct fixture *fx, enum obj_op op, const char *key_part,
+		enum fixture_fault fault, enum obj_status status);
+/* What hangs goes on to the store. */
+void fixture_release(struct fixture *fx);
+
+/* Run the loop until *flag, at most 20 s; fails the test otherwise. */
+void fixture_until(struct fixture *fx, const bool *flag);
+/* Run it for some ms. */
+void fixture_idle(struct fixture *fx, int ms);
+
+/* Store an object (directly, whatever the faults); meta: name, value, ..., NULL. The ETag, talloc. */
+char *fixture_put(struct fixture *fx, const char *key, const void *data, size_t len, ...)
+		__attribute__((sentinel));
+char *fixture_put_meta(struct fixture *fx, const char *key, const void *data, size_t len,
+		const struct objmeta *meta);
+void fixture_delete(struct fixture *fx, const char *key);
+
+/* Requests by path below the tree; the message of the last one in fixture_message. */
+int fixture_list(struct fixture *fx, const char *path, bool refresh);
+int fixture_lookup(struct fixture *fx, const char *path, const char *name);
+int fixture_rmdir(struct fixture *fx, const char *path, const char *name);
+extern char fixture_message[512];
+
+bool fixture_exists(struct fixture *fx, const char *path);
+int fixture_open(struct fixture *fx, const char *path, int flags); /* fails the test on error */
+struct ofs_record fixture_record(struct fixture *fx, const char *path);
+void fixture_record_set(struct fixture *fx, const char *path, const struct ofs_record *rec);
+
+#endif

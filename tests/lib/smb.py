@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What scenario tests in Python start from: a testbed, smbclient, the control tool, manifests.
+
+    from smb import Testbed, compare, fail, skip, wait_until
+
+    with Testbed(store="rgw", set=["settle time=1s"]) as bed:
+        rc, output = bed.smbclient("put /etc/hosts hosts; ls")
+        with bed.client() as client:             # smb2.Client: exact times, ACLs, EAs, streams
+            client.put("a", b"data", eas={"e": b"1"})
+            before = client.manifest()
+        bed.ctl("flush", "--wait")
+        bed.wipe()
+        with bed.client() as client:
+            differences = compare(before, client.manifest())
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+
+from procs import Failure, wait_until  # noqa: F401  (wait_until is for the tests)
+from smb2 import Client, SmbError, nt_time, unix_time  # noqa: F401  (for the tests)
+
+LIB = os.path.dirname(os.path.realpath(__file__))
+TESTS = os.path.dirname(LIB)
+ROOT = os.path.dirname(TESTS)
+TESTBED = os.path.join(TESTS, "testbed")
+
+COMPARED = ("type", "size", "sha256", "create", "write", "attributes", "sd", "eas", "streams")
+
+
+def fail(reason):
+    """End the test: it failed."""
+    print(f"FAIL: {reason}", flush=True)
+    sys.exit(1)
+
+
+def skip(reason):
+    """End the test: this machine cannot do it."""
+    print(reason, flush=True)
+    sys.exit(77)
+
+
+def check(condition, reason):
+    if not condition:
+        fail(reason)
+
+
+def step(text):
+    """Progress, for the log."""
+    print(f"-- {text}", flush=True)
+
+
+class Testbed:
+    """A testbed of its own. Keywords: store, fs, plain, tls, set, smb (lists of KEY=VALUE),
+    objectfs=False, smbd=False. Up at once; down at the end of `with`."""
+
+    def __init__(self, store="dir", fs="here", plain=False, tls=False, set=(), smb=(),
+                 objectfs=True, smbd=True, path=None):
+        # pylint: disable=redefined-builtin
+        self.env = {}
+        self.up_done = False
+        if path is None:
+            parent = tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR"))
+            os.chmod(parent, 0o755)
+            path = os.path.join(parent, "t")
+        self.dir = path
+        argv = ["up", path, "--store", store, "--fs", fs]
+        for option, wanted in (("--plain", plain), ("--tls", tls), ("--no-objectfs", not objectfs),
+                               ("--no-smbd", not smbd)):
+            if wanted:
+                argv.append(option)
+        for option, values in (("--set", set), ("--smb", smb)):
+            for value in values:
+                argv += [option, value]
+        self._testbed(*argv)
+        self.up_done = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            self.down()
+        except SystemExit:
+            # the first failure is the one to report
+            if kind is None:
+                raise
+
+    def _testbed(self, *argv):
+        done = subprocess.run([TESTBED, *argv], stdin=subprocess.DEVNULL, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace")
+        if done.returncode == 77:
+            skip(done.stdout.strip())
+        if done.returncode != 0:
+            fail(f"testbed {argv[0]}: {done.stdout.strip()}")
+        if argv[0] != "down":
+            self.read_env()
+
+    def read_env(self):
+        """Variables of DIR/env, also as attributes in lower case: bed.smb_port."""
+        with open(os.path.join(self.dir, "env"), encoding="utf-8") as file:
+            for line in file:
+                name, _, value = line.rstrip("\n").partition("=")
+                self.env[name] = "".join(shlex.split(value))
+        for name in ("OBJECTFSCTL",):
+            self.env[name + "_ARGV"] = shlex.split(self.env[name])
+
+    def __getattr__(self, name):
+        env = self.__dict__.get("env", {})
+        if name.upper() in env:
+            return env[name.upper()]
+        raise AttributeError(name)
+
+    def down(self):
+        if self.up_done:
+            self.up_done = False
+            self._testbed("down", self.dir)
+
+    def restart(self, part, kill=False):
+        self._testbed("restart", self.dir, part, *["--kill"] * kill)
+
+    def stop(self, part, kill=False):
+        self._testbed("stop", self.dir, part, *["--kill"] * kill)
+
+    def start(self, part):
+        self._testbed("start", self.dir, part)
+
+    def wipe(self, new_host=False):
+        self._testbed("wipe", self.dir, *["--new-host"] * new_host)
+
+    # --- clients ---------------------------------------------------------------------------------
+    def user(self, number):
+        """(name, password) of user 1, 2 or "admin"."""
+        if number == "admin":
+            return self.env["ADMIN_USER"], self.env["ADMIN_PASS"]
+        return self.env[f"USER{number}"], self.env[f"PASS{number}"]
+
+    def share(self, plain):
+        return self.env["PLAIN_SHARE" if plain else "SHARE"]
+
+    def smbclient(self, commands, user=1, plain=False, share=None, options=(), timeout_s=250,
+                  cwd=None):
+        """(exit code, output) of smbclient; commands may be many lines, one command each."""
+        name, password = self.user(user)
+        done = subprocess.run(
+            ["smbclient", "-s", "/dev/null", "-p", self.env["SMB_PORT"], *options,
+             f"//{self.env['SMB_HOST']}/{share or self.share(plain)}",
+             *(["-c", commands] if "\n" not in commands else [])],
+            input=commands if "\n" in commands else "",
+            env=dict(os.environ, USER=name, PASSWD=password), cwd=cwd,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            timeout=timeout_s, check=False)
+        return done.returncode, done.stdout
+
+    def client(self, user=1, plain=False, share=None, timeout_s=60):
+        """A connection of smb2.Client."""
+        name, password = self.user(user)
+        return Client(self.env["SMB_HOST"], int(self.env["SMB_PORT"]), name, password,
+                      share or self.share(plain), timeout_s)
+
+    def manifest(self, path="", user=1, plain=False, content=True):
+        with self.client(user, plain) as client:
+            return client.manifest(path, content)
+
+    # --- daemon and store ---------------------------------------------------------------------------
+    def ctl(self, *argv, timeout_s=120, may_fail=False):
+        """Output of objectfsctl; a failure fails the test unless may_fail, then (code, output)."""
+        done = subprocess.run([*self.env["OBJECTFSCTL_ARGV"], *argv], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace", timeout=timeout_s, check=False)
+        if may_fail:
+            return done.returncode, done.stdout
+        if done.returncode != 0:
+            fail(f"objectfsctl {' '.join(argv)}: {done.stdout.strip()}")
+        return done.stdout
+
+    def ctl_json(self, *argv, timeout_s=120):
+        """The JSON document of objectfsctl --json."""
+        output = self.ctl("--json", *argv, timeout_s=timeout_s)
+        try:
+            return json.loads(output)
+        except ValueError:
+            return fail(f"objectfsctl {' '.join(argv)}: not JSON: {output[:500]}")
+
+    def flush(self, timeout_s=250):
+        """Everything pending now is in the store afterwards."""
+        self.ctl("flush", "--wait", timeout_s=timeout_s)
+
+    def s3(self):
+        """A boto3 client of the testbed's S3 store."""
+        import boto3  # pylint: disable=import-outside-toplevel
+        from botocore.config import Config  # pylint: disable=import-outside-toplevel
+        return boto3.client(
+            "s3", endpoint_url=self.env["S3_ENDPOINT"] or None,
+            aws_access_key_id=self.env["S3_ACCESS_KEY"] or None,
+            aws_secret_access_key=self.env["S3_SECRET_KEY"] or None,
+            region_name=self.env["S3_REGION"] or None, verify=self.env["S3_CA"] or None,
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3}))
+
+    def keys(self, internal=False):
+        """{key without the volume's prefix: size} of the S3 store."""
+        found = {}
+        prefix = self.env["S3_PREFIX"]
+        pages = self.s3().get_paginator("list_objects_v2").paginate(
+            Bucket=self.env["S3_BUCKET"], Prefix=prefix)
+        for page in pages:
+            for item in page.get("Contents", []):
+                key = item["Key"][len(prefix):]
+                if internal or not key.startswith(".objectfs/"):
+                    found[key] = item["Size"]
+        return found
+
+    def log(self, part="cached"):
+        """Text of a log: cached or smbd."""
+        path = self.env["CACHED_LOG" if part == "cached" else "SMBD_LOG"]
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def mirror_bytes(self):
+        """Bytes of data the mirror's regular files occupy."""
+        total = 0
+        for directory, _, names in os.walk(self.env["MIRROR"]):
+            for name in names:
+                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
+        return total
+
+
+def compare(one, two, fields=COMPARED, limit=20):
+    """Differences of two manifests as lines of text; none: []."""
+    lines = []
+    for path in sorted(set(one) | set(two)):
+        if path not in two:
+            lines.append(f"{path!r}: only in the first")
+        elif path not in one:
+            lines.append(f"{path!r}: only in the second")
+        else:
+            for field in fields:
+                before, after = one[path].get(field), two[path].get(field)
+                if before != after:
+                    lines.append(f"{path!r}: {field}: {before!r} became {after!r}")
+    if len(lines) > limit:
+        lines[limit:] = [f"and {len(lines) - limit} more"]
+    return lines
+
+
+def check_same(one, two, what, fields=COMPARED):
+    """End the test if two manifests differ."""
+    differences = compare(one, two, fields)
+    if differences:
+        fail(f"{what}:\n  " + "\n  ".join(differences))

@@ -1,0 +1,587 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: the simulated doors of sim.h.
+ * Way: the core calls the doors; sim_step calls back. Thread: one.
+ * Owns: the event queue, the objects.
+ * Holds: everything that depends on chance asks sim_random, in the order of the calls.
+ */
+#include "sim.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <openssl/evp.h>
+
+enum event_kind { EVENT_TIMER, EVENT_JOB, EVENT_REQUEST };
+
+struct event {
+	struct event *next;
+	int64_t at_ns;
+	uint64_t order;
+	enum event_kind kind;
+	struct clock_timer *timer;
+	struct disk_job *job;
+	struct obj_req *req;
+	bool dead;
+};
+
+struct clock_timer {
+	struct event *event;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+struct sim_clock {
+	struct clock clock;
+	struct sim *sim;
+};
+struct sim_disk {
+	struct disk disk;
+	struct sim *sim;
+};
+struct sim_store {
+	struct objstore store;
+	struct sim *sim;
+};
+
+struct sim {
+	uint64_t state, order, events;
+	int64_t now_ns, lane_free_ns[DISK_LANES];
+	struct event *queue; /* by at_ns, then order */
+	struct sim_clock clock;
+	struct sim_disk disk;
+	struct coord *coord;
+	struct sim_object *objects; /* by key */
+	struct sim_faults faults;
+	unsigned etag_count;
+};
+
+/* splitmix64 (Vigna) */
+uint64_t sim_random(struct sim *s, uint64_t below)
+{
+	uint64_t z = (s->state += 0x9e3779b97f4a7c15u);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	z ^= z >> 31;
+	return below ? z % below : z;
+}
+
+static struct event *event_add(struct sim *s, int64_t at_ns, enum event_kind kind)
+{
+	struct event *e = calloc(1, sizeof(*e)), **pp = &s->queue;
+
+	e->at_ns = at_ns < s->now_ns ? s->now_ns : at_ns;
+	e->order = ++s->order;
+	e->kind = kind;
+	while (*pp != NULL && (*pp)->at_ns <= e->at_ns) {
+		pp = &(*pp)->next;
+	}
+	e->next = *pp;
+	*pp = e;
+	return e;
+}
+
+/* ---- clock ---- */
+
+static struct sim *clock_sim(struct clock *c)
+{
+	return ((struct sim_clock *)c)->sim;
+}
+
+static int64_t sim_now(struct clock *c)
+{
+	return clock_sim(c)->now_ns;
+}
+
+static int64_t sim_wall(struct clock *c)
+{
+	return 1700000000 * NS_PER_S + clock_sim(c)->now_ns;
+}
+
+static int timer_destructor(struct clock_timer *t)
+{
+	if (t->event != NULL) {
+		t->event->dead = true;
+		t->event->timer = NULL;
+	}
+	return 0;
+}
+
+static struct clock_timer *sim_timer_add(
+		struct clock *c, TALLOC_CTX *ctx, int64_t at_ns, void (*fn)(void *), void *arg)
+{
+	struct clock_timer *t = talloc_zero(ctx, struct clock_timer);
+
+	t->fn = fn;
+	t->arg = arg;
+	t->event = event_add(clock_sim(c), at_ns, EVENT_TIMER);
+	t->event->timer = t;
+	talloc_set_destructor(t, timer_destructor);
+	return t;
+}
+
+static void sim_clock_random(struct clock *c, void *buf, size_t len)
+{
+	uint8_t *b = buf;
+
+	while (len-- > 0) {
+		*b++ = (uint8_t)sim_random(clock_sim(c), 256);
+	}
+}
+
+static const struct clock_ops clock_ops = {
+		.now_ns = sim_now,
+		.wall_ns = sim_wall,
+		.timer_add = sim_timer_add,
+		.random = sim_clock_random,
+};
+
+/* ---- disk ---- */
+
+static void sim_disk_submit(struct disk *d, enum disk_lane lane, struct disk_job *job)
+{
+	struct sim *s = ((struct sim_disk *)d)->sim;
+	int64_t at = s->now_ns + (int64_t)sim_random(s, 3 * NS_PER_MS);
+
+	if (lane != DISK_ANY) {
+		if (at < s->lane_free_ns[lane]) {
+			at = s->lane_free_ns[lane];
+		}
+		s->lane_free_ns[lane] = at;
+	}
+	event_add(s, at, EVENT_JOB)->job = job;
+}
+
+static const struct disk_ops disk_ops = {.submit = sim_disk_submit};
+
+/* ---- objects ---- */
+
+static struct sim_object **object_find(struct sim *s, const char *key)
+{
+	struct sim_object **pp = &s->objects;
+
+	while (*pp != NULL && strcmp((*pp)->key, key) < 0) {
+		pp = &(*pp)->next;
+	}
+	return pp;
+}
+
+static struct sim_object *object_get(struct sim *s, const char *key)
+{
+	struct sim_object *o = *object_find(s, key);
+
+	return o != NULL && strcmp(o->key, key) == 0 ? o : NULL;
+}
+
+static void object_free_content(struct sim_object *o)
+{
+	unsigned i;
+
+	for (i = 0; i < o->meta_count; i++) {
+		free(o->meta[i].name);
+		free(o->meta[i].value);
+	}
+	free(o->meta);
+	free(o->data);
+	free(o->etag);
+}
+
+static void object_delete(struct sim *s, const char *key)
+{
+	struct sim_object **pp = object_find(s, key), *o = *pp;
+
+	if (o != NULL && strcmp(o->key, key) == 0) {
+		*pp = o->next;
+		object_free_content(o);
+		free(o->key);
+		free(o);
+	}
+}
+
+static char *object_etag(const uint8_t *data, size_t len)
+{
+	unsigned char md[16];
+	char *hex = calloc(1, 33);
+	unsigned i;
+
+	EVP_Digest(data, len, md, NULL, EVP_md5(), NULL);
+	for (i = 0; i < 16; i++) {
+		snprintf(hex + 2 * i, 3, "%02x", md[i]);
+	}
+	return hex;
+}
+
+static void object_put(struct sim *s, const char *key, uint8_t *data, size_t len,
+		const struct obj_meta *meta, unsigned meta_count)
+{
+	struct sim_object **pp = object_find(s, key), *o = *pp;
+	unsigned i;
+
+	if (o == NULL || strcmp(o->key, key) != 0) {
+		o = calloc(1, sizeof(*o));
+		o->key = strdup(key);
+		o->next = *pp;
+		*pp = o;
+	} else {
+		object_free_content(o);
+	}
+	o->data = data;
+	o->len = len;
+	o->etag = object_etag(data, len);
+	o->meta = calloc(meta_count + 1, sizeof(*o->meta));
+	o->meta_count = meta_count;
+	for (i = 0; i < meta_count; i++) {
+		o->meta[i].name = strdup(meta[i].name);
+		o->meta[i].value = strdup(meta[i].value);
+	}
+}
+
+static void result_object(struct obj_result *r, const struct sim_object *o, bool meta)
+{
+	unsigned i;
+
+	r->etag = strdup(o->etag);
+	r->size = (int64_t)o->len;
+	if (!meta) {
+		return;
+	}
+	r->meta = calloc(o->meta_count + 1, sizeof(*r->meta));
+	for (i = 0; i < o->meta_count; i++) {
+		r->meta[i].name = strdup(o->meta[i].name);
+		r->meta[i].value = strdup(o->meta[i].value);
+	}
+	r->meta_count = o->meta_count;
+}
+
+static bool condition_fails(struct obj_req *q, const struct sim_object *o)
+{
+	if (q->if_none_match && o != NULL) {
+		q->result.status = OBJ_PRECONDITION;
+		return true;
+	}
+	if (q->if_match != NULL && o == NULL) {
+		q->result.status = OBJ_NOT_FOUND;
+		return true;
+	}
+	if (q->if_match != NULL && strcmp(q->if_match, o->etag) != 0) {
+		q->result.status = OBJ_PRECONDITION;
+		return true;
+	}
+	return false;
+}
+
+static void do_put(struct sim *s, struct obj_req *q)
+{
+	uint8_t *data;
+
+	if (condition_fails(q, object_get(s, q->key))) {
+		return;
+	}
+	data = calloc(1, q->length + 1);
+	if (q->fd >= 0) {
+		if (pread(q->fd, data, q->length, q->offset) != q->length) {
+			free(data);
+			q->result.status = OBJ_LOCAL;
+			return;
+		}
+	} else if (q->length > 0) {
+		memcpy(data, q->body, q->length);
+	}
+	if (q->still_valid != NULL && !q->still_valid(q->still_valid_arg)) {
+		free(data);
+		q->result.status = OBJ_CANCELLED;
+		return;
+	}
+	object_put(s, q->key, data, q->length, q->meta, q->meta_count);
+	EVP_Digest(data, q->length, q->result.sha256, NULL, EVP_sha256(), NULL);
+	result_object(&q->result, object_get(s, q->key), false);
+}
+
+static void do_copy(struct sim *s, struct obj_req *q)
+{
+	struct sim_object *o = object_get(s, q->source_key);
+	uint8_t *data;
+
+	if (o == NULL) {
+		q->result.status = OBJ_NOT_FOUND;
+		return;
+	}
+	if (q->source_if_match != NULL && strcmp(q->source_if_match, o->etag) != 0) {
+		q->result.status = OBJ_PRECONDITION;
+		return;
+	}
+	if (condition_fails(q, object_get(s, q->key))) {
+		return;
+	}
+	data = calloc(1, o->len + 1);
+	memcpy(data, o->data, o->len);
+	object_put(s, q->key, data, o->len, q->replace_meta ? q->meta : o->meta,
+			q->replace_meta ? q->meta_count : o->meta_count);
+	result_object(&q->result, object_get(s, q->key), false);
+}
+
+static void do_list(struct sim *s, struct obj_req *q)
+{
+	struct obj_result *r = &q->result;
+	size_t plen = strlen(q->key);
+	unsigned max = q->max_keys > 0 ? (unsigned)q->max_keys : 1000;
+	struct sim_object *o;
+
+	r->entries = calloc(max + 1, sizeof(*r->entries));
+	for (o = s->objects; o != NULL; o = o->next) {
+		struct obj_entry *e = &r->entries[r->entry_count];
+		const char *cut = NULL;
+		char *name;
+
+		if (strncmp(o->key, q->key, plen) != 0) {
+			continue;
+		}
+		if (q->delimiter) {
+			cut = strchr(o->key + plen, q->delimiter);
+		}
+		name = cut != NULL ? strndup(o->key, cut - o->key + 1) : strdup(o->key);
+		if ((q->token != NULL && strcmp(name, q->token) <= 0) ||
+				(r->entry_count > 0 && strcmp(e[-1].key, name) == 0)) {
+			free(name);
+			continue;
+		}
+		if (r->entry_count == max) {
+			r->next_token = strdup(e[-1].key);
+			free(name);
+			break;
+		}
+		e->key = name;
+		e->is_prefix = cut != NULL;
+		e->size = cut != NULL ? 0 : (int64_t)o->len;
+		e->etag = cut != NULL ? NULL : strdup(o->etag);
+		r->entry_count++;
+	}
+}
+
+static void do_get(struct sim *s, struct obj_req *q)
+{
+	struct sim_object *o = object_get(s, q->key);
+	size_t off = q->op == OBJ_GET ? (size_t)q->offset : 0, len;
+
+	if (o == NULL) {
+		q->result.status = OBJ_NOT_FOUND;
+		return;
+	}
+	if (q->if_match != NULL && strcmp(q->if_match, o->etag) != 0) {
+		q->result.status = OBJ_PRECONDITION;
+		return;
+	}
+	result_object(&q->result, o, true);
+	if (q->op == OBJ_HEAD) {
+		return;
+	}
+	off = off > o->len ? o->len : off;
+	len = o->len - off;
+	if (q->length >= 0 && (size_t)q->length < len) {
+		len = q->length;
+	}
+	q->result.size = (int64_t)len;
+	if (q->sink_fd >= 0) {
+		if (pwrite(q->sink_fd, o->data + off, len, q->sink_offset) != (ssize_t)len) {
+			q->result.status = OBJ_LOCAL;
+		}
+		return;
+	}
+	q->result.body = calloc(1, len + 1);
+	memcpy(q->result.body, o->data + off, len);
+	q->result.body_len = len;
+}
+
+static void request_run(struct sim *s, struct obj_req *q)
+{
+	bool mutation = q->op == OBJ_PUT || q->op == OBJ_COPY || q->op == OBJ_DELETE;
+
+	if (atomic_load(&q->cancelled)) {
+		q->result.status = OBJ_CANCELLED;
+		return;
+	}
+	if (sim_random(s, 1000) < s->faults.away) {
+		q->result.status = OBJ_AWAY;
+		q->result.message = strdup("simulated: away");
+		return;
+	}
+	switch (q->op) {
+	case OBJ_PUT:
+		do_put(s, q);
+		break;
+	case OBJ_COPY:
+		do_copy(s, q);
+		break;
+	case OBJ_DELETE:
+		if (!condition_fails(q, object_get(s, q->key))) {
+			object_delete(s, q->key);
+		}
+		break;
+	case OBJ_LIST:
+		do_list(s, q);
+		break;
+	case OBJ_HEAD:
+	case OBJ_GET:
+		do_get(s, q);
+		break;
+	default:
+		q->result.status = OBJ_INVALID;
+		break;
+	}
+	if (mutation && q->result.status == OBJ_OK && sim_random(s, 1000) < s->faults.lost_answer) {
+		q->result.status = OBJ_UNKNOWN;
+		free(q->result.etag);
+		q->result.etag = NULL;
+	}
+}
+
+static void sim_submit(struct objstore *st, struct obj_req *req)
+{
+	struct sim *s = ((struct sim_store *)st)->sim;
+
+	event_add(s, s->now_ns + NS_PER_MS + (int64_t)sim_random(s, 50 * NS_PER_MS), EVENT_REQUEST)
+			->req = req;
+}
+
+static const struct objstore_ops store_ops = {.name = "sim", .submit = sim_submit};
+
+/* ---- the simulator ---- */
+
+struct sim *sim_new(uint64_t seed)
+{
+	struct sim *s = calloc(1, sizeof(*s));
+
+	s->state = seed;
+	s->now_ns = NS_PER_S;
+	s->clock = (struct sim_clock){{&clock_ops}, s};
+	s->disk = (struct sim_disk){{&disk_ops}, s};
+	s->coord = coord_local_new(NULL);
+	return s;
+}
+
+struct clock *sim_clock(struct sim *s)
+{
+	return &s->clock.clock;
+}
+
+struct disk *sim_disk(struct sim *s)
+{
+	return &s->disk.disk;
+}
+
+struct coord *sim_coord(struct sim *s)
+{
+	return s->coord;
+}
+
+struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx)
+{
+	struct sim_store *st = talloc_zero(ctx, struct sim_store);
+
+	st->sim = s;
+	st->store.ops = &store_ops;
+	st->store.where = talloc_strdup(st, "simulated");
+	st->store.caps = (struct obj_caps){true, true, true, true, true, true, true, false, 3};
+	return &st->store;
+}
+
+void sim_set_faults(struct sim *s, struct sim_faults f)
+{
+	s->faults = f;
+}
+
+struct sim_object *sim_objects(struct sim *s)
+{
+	return s->objects;
+}
+
+uint64_t sim_events(struct sim *s)
+{
+	return s->events;
+}
+
+bool sim_step(struct sim *s)
+{
+	struct event *e = s->queue;
+	struct clock_timer *t;
+
+	if (e == NULL) {
+		return false;
+	}
+	s->queue = e->next;
+	s->now_ns = e->at_ns;
+	if (!e->dead) {
+		s->events++;
+		switch (e->kind) {
+		case EVENT_TIMER:
+			t = e->timer;
+			{
+				void (*fn)(void *) = t->fn;
+				void *arg = t->arg;
+
+				t->event = NULL;
+				talloc_free(t);
+				fn(arg);
+			}
+			break;
+		case EVENT_JOB:
+			e->job->run(e->job);
+			e->job->done(e->job);
+			break;
+		case EVENT_REQUEST:
+			request_run(s, e->req);
+			e->req->done(e->req);
+			break;
+		}
+	}
+	free(e);
+	return true;
+}
+
+bool sim_run_until(struct sim *s, bool (*done)(void *arg), void *arg, int64_t ns)
+{
+	int64_t end = s->now_ns + ns;
+
+	while (done == NULL || !done(arg)) {
+		if (s->queue == NULL || s->queue->at_ns > end) {
+			s->now_ns = end;
+			return done == NULL || done(arg);
+		}
+		sim_step(s);
+	}
+	return true;
+}
+
+void sim_crash(struct sim *s)
+{
+	while (s->queue != NULL) {
+		struct event *e = s->queue;
+
+		s->queue = e->next;
+		if (e->timer != NULL) {
+			e->timer->event = NULL;
+		}
+		if (e->kind == EVENT_REQUEST) {
+			/* Sent or not, who knows: half of the mutations have happened. */
+			if (sim_random(s, 2) == 0) {
+				request_run(s, e->req);
+			}
+		}
+		free(e);
+	}
+	memset(s->lane_free_ns, 0, sizeof(s->lane_free_ns));
+}
+
+void sim_free(struct sim **sp)
+{
+	struct sim *s = *sp;
+
+	sim_crash(s);
+	while (s->objects != NULL) {
+		object_delete(s, s->objects->key);
+	}
+	talloc_free(s->coord);
+	free(s);
+	*sp = NULL;
+}

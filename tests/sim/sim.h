@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The four doors, simulated: one seed decides every delay, order and fault, so one seed is one run.
+ *
+ * Time stands still between events; sim_run_until moves it. Disk jobs do their real work on a scratch
+ * directory, on this thread, in an order the seed chooses (lanes that promise order keep it). The
+ * object store is a sorted list in memory with AWS's exact conditions; it can lose answers and be away.
+ */
+#ifndef OFS_TESTS_SIM_H
+#define OFS_TESTS_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <talloc.h>
+#include "cached/base/clock.h"
+#include "cached/base/disk.h"
+#include "cached/coord/coord.h"
+#include "cached/objstore/objstore.h"
+
+struct sim;
+
+struct sim_object {
+	struct sim_object *next;
+	char *key, *etag;
+	uint8_t *data;
+	size_t len;
+	struct obj_meta *meta;
+	unsigned meta_count;
+};
+
+struct sim_faults { /* of 1,000 requests */
+	unsigned away, lost_answer;
+};
+
+struct sim *sim_new(uint64_t seed);
+void sim_free(struct sim **s);
+uint64_t sim_random(struct sim *s, uint64_t below);
+struct clock *sim_clock(struct sim *s);
+struct disk *sim_disk(struct sim *s);
+struct coord *sim_coord(struct sim *s);
+/* A new store handle on the objects, which outlive it. */
+struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx);
+void sim_set_faults(struct sim *s, struct sim_faults f);
+/* Run the next event; false: there is none. */
+bool sim_step(struct sim *s);
+/* Run events until done(arg), or `ns` of simulated time have passed (false). */
+bool sim_run_until(struct sim *s, bool (*done)(void *arg), void *arg, int64_t ns);
+/* kill -9: timers, jobs and requests that have not run are gone. The objects stay. */
+void sim_crash(struct sim *s);
+struct sim_object *sim_objects(struct sim *s);
+uint64_t sim_events(struct sim *s);
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Duty: our object metadata survives the way through a store; others' is understood; damage is
+ * told from absence. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cached/mirror/objmeta.h"
+
+static void fill(struct objmeta *m)
+{
+	memset(m, 0, sizeof(*m));
+	ofs_oid_new(&m->oid);
+	ofs_oid_new(&m->node);
+	ofs_oid_new(&m->wid);
+	ofs_oid_new(&m->parent_wid);
+	m->data_gen = UINT64_MAX;
+	m->meta_gen = 7;
+	m->snapshot = calloc(1, sizeof(*m->snapshot));
+	m->snapshot->mode = 0100644;
+	m->snapshot->uid = 1000;
+	m->snapshot->gid = 100;
+	m->snapshot->mtime_ns = 1700000000123456789LL;
+	m->snapshot->xattrs = calloc(1, sizeof(*m->snapshot->xattrs));
+	m->snapshot->xattr_count = 1;
+	m->snapshot->xattrs[0].name = strdup("user.DOSATTRIB");
+	m->snapshot->xattrs[0].value = (uint8_t *)strdup("value");
+	m->snapshot->xattrs[0].len = 5;
+}
+
+static struct obj_result as_result(const struct obj_req *req)
+{
+	struct obj_result r = { .meta = req->meta, .meta_count = req->meta_count };
+
+	return r;
+}
+
+static struct obj_result one(struct obj_meta *m, const char *name, const char *value)
+{
+	struct obj_result r = { .meta = m, .meta_count = 1 };
+
+	m->name = (char *)name;
+	m->value = (char *)value;
+	return r;
+}
+
+static void test_round_trip(void **state)
+{
+	struct obj_req *req = objstore_req_new(OBJ_PUT, "k");
+	struct objmeta m, back;
+	struct obj_result r;
+	bool damaged = true;
+
+	(void)state;
+	fill(&m);
+	assert_int_equal(objmeta_put(req, &m), 0);
+	r = as_result(req);
+	assert_string_equal(objstore_meta_get(&r, "mtime"), "1700000000.123456789");
+	assert_string_equal(objstore_meta_get(&r, "mode"), "33188");
+	assert_string_equal(objstore_meta_get(&r, "uid"), "1000");
+	assert_string_equal(objstore_meta_get(&r, "gid"), "100");
+	objmeta_read(&r, &back, &damaged);
+	assert_false(damaged);
+	assert_true(back.ours && !back.tombstone);
+	assert_true(ofs_oid_equal(&back.oid, &m.oid) && ofs_oid_equal(&back.node, &m.node));
+	assert_true(ofs_oid_equal(&back.wid, &m.wid));
+	assert_true(ofs_oid_equal(&back.parent_wid, &m.parent_wid));
+	assert_true(back.data_gen == UINT64_MAX && back.meta_gen == 7);
+	assert_true(back.snapshot->mtime_ns == m.snapshot->mtime_ns);
+	assert_int_equal(back.snapshot->xattr_count, 1);
+	assert_memory_equal(back.snapshot->xattrs[0].value, "value", 5);
+	objmeta_clear(&m);
+	objmeta_clear(&back);
+	assert_null(back.snapshot);
+	objstore_req_free(&req);
+}
+
+static void test_tombstone(void **state)
+{
+	struct obj_req *req = objstore_req_new(OBJ_PUT, "k");
+	struct objmeta m, back;
+	struct obj_result r;
+	bool damaged;
+
+	(void)state;
+	fill(&m);
+	snapshot_free(&m.snapshot);
+	m.tombstone = true;
+	assert_int_equal(objmeta_put(req, &m), 0);
+	assert_int_equal(req->meta_count, 1);
+	r = as_result(req);
+	objmeta_read(&r, &back, &damaged);
+	assert_true(back.ours && back.tombstone && !damaged);
+	assert_null(back.snapshot);
+	objstore_req_free(&req);
+}
+
+static void test_budget(void **state)
+{
+	struct obj_req *req = objstore_req_new(OBJ_PUT, "k");
+	struct objmeta m;
+	size_t bytes = 0;
+
+	(void)state;
+	fill(&m);
+	free(m.snapshot->xattrs[0].value);
+	m.snapshot->xattrs[0].len = 3000;
+	m.snapshot->xattrs[0].value = calloc(1, 3000);
+	assert_int_equal(objmeta_put(req, &m), -E2BIG);
+	assert_int_equal(req->meta_count, 0);
+	/* as much inline as the budget allows, with the longest numbers */
+	m.snapshot->xattrs[0].len = OBJMETA_SNAPSHOT_BUDGET - 31 - 1 - 14 - 1 - 4;
+	m.snapshot->mtime_ns = INT64_MIN;
+	m.snapshot->uid = m.snapshot->gid = m.snapshot->mode = UINT32_MAX;
+	assert_int_equal(objmeta_put(req, &m), 0);
+	for (unsigned i = 0; i < req->meta_count; i++) {
+		bytes += strlen(req->meta[i].name) + strlen(req->meta[i].value);
+	}
+	assert_true(bytes <= OBJ_META_MAX_BYTES && bytes > 1600);
+	/* a foreign value that was kept leaves too little */
+	assert_int_equal(objmeta_put(req, &m), -E2BIG);
+	objmeta_clear(&m);
+	objstore_req_free(&req);
+}
+
+static void test_damaged(void **state)
+{
+	struct obj_req *req = objstore_req_new(OBJ_PUT, "k");
+	struct objmeta m, back;
+	struct obj_meta pair[2];
+	struct obj_result r;
+	bool damaged;
+	char *text;
+	size_t len;
+
+	(void)state;
+	fill(&m);
+	assert_int_equal(objmeta_put(req, &m), 0);
+	text = strdup(req->meta[0].value);
+	len = strlen(text);
+	for (size_t cut = 0; cut < len; cut++) {
+		char *copy = strndup(text, cut);
+
+		r = one(pair, "objectfs", copy);
+		objmeta_read(&r, &back, &damaged);
+		assert_true(!back.ours && damaged && back.snapshot == NULL);
+		free(copy);
+	}
+	for (size_t i = 0; i < 8; i++) { /* no base64, or another version */
+		char *copy = strdup(text);
+
+		copy[i] = "=\n *-_\xff" "8"[i];
+		r = one(pair, "objectfs", copy);
+		objmeta_read(&r, &back, &damaged);
+		if (back.ours) { /* the last one is a legal digit within the id */
+			assert_int_equal(i, 7);
+			assert_false(damaged);
+		}
+		objmeta_clear(&back);
+		free(copy);
+	}
+	/* damaged: nothing of it is used, the rest counts as foreign */
+	text[0] = '/';
+	r = one(pair, "objectfs", text);
+	pair[1].name = (char *)"mtime";
+	pair[1].value = (char *)"12";
+	r.meta_count = 2;
+	objmeta_read(&r, &back, &damaged);
+	assert_true(damaged && !back.ours && back.has_mtime && back.mtime_ns == 12000000000LL);
+	assert_true(ofs_oid_is_none(&back.oid) && back.meta_gen == 0);
+	free(text);
+	objmeta_clear(&m);
+	objstore_req_free(&req);
+}
+
+static void test_foreign_times(void **state)
+{
+	static const struct {
+		const char *text;
+		int64_t ns;
+	} good[] = {
+		{ "0", 0 },
+		{ "1700000000", 1700000000000000000LL },
+		{ "1700000000.5", 1700000000500000000LL },
+		{ "1700000000.123456789", 1700000000123456789LL },
+		{ "1700000000.1234567891", 1700000000123456789LL },
+		{ "-1.5", -1500000000LL },
+		{ "2023-11-14T22:13:20Z", 1700000000000000000LL },
+		{ "2023-11-14T22:13:20.000000001Z", 1700000000000000001LL },
+		{ "2023-11-14T23:43:20.5+01:30", 1700000000500000000LL },
+		{ "2023-11-14T20:13:20-02:00", 1700000000000000000LL },
+		{ "1969-12-31T23:59:59.25Z", -750000000LL },
+		{ "2024-02-29T00:00:00Z", 1709164800000000000LL },
+	};
+	static const char *const bad[] = { "", "-", "abc", "1.", ".5", "1e9", "0x10", " 1", "1 ",
+		"99999999999", "99999999999999999999999", "2023-13-01T00:00:00Z",
+		"2023-11-14T22:13:20", "2023-11-14", "9999-01-01T00:00:00Z", "2023-11-14T22:13:20.Z",
+		"2023-11-14T22:13:20+1:00", "2023-11-14T22:13:20Zx" };
+	struct obj_meta pair;
+	struct obj_result r;
+	struct objmeta m;
+	bool damaged;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		r = one(&pair, "mtime", good[i].text);
+		objmeta_read(&r, &m, &damaged);
+		if (!m.has_mtime || m.mtime_ns != good[i].ns || damaged || m.ours) {
+			fail_msg("%s: %lld", good[i].text, (long long)m.mtime_ns);
+		}
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		r = one(&pair, "mtime", bad[i]);
+		objmeta_read(&r, &m, &damaged);
+		if (m.has_mtime || damaged) {
+			fail_msg("\"%s\" is taken for a time", bad[i]);
+		}
+	}
+}
+
+static void test_ids(void **state)
+{
+	const struct ofs_oid uuid = { { 1 } }, other = { { 2 } };
+	const uint8_t sum[32] = { 0xab, [31] = 0x01 };
+	struct ofs_oid a, b, c, d;
+	char *key = objmeta_blob_key("p/", sum);
+
+	(void)state;
+	assert_string_equal(key, "p/.objectfs/blob/"
+				 "ab00000000000000000000000000000000000000000000000000000000000001");
+	free(key);
+	objmeta_foreign_oid(&uuid, "k", &a);
+	objmeta_foreign_oid(&uuid, "k", &b);
+	objmeta_foreign_oid(&uuid, "l", &c);
+	objmeta_foreign_oid(&other, "k", &d);
+	assert_true(ofs_oid_equal(&a, &b));
+	assert_false(ofs_oid_equal(&a, &c) || ofs_oid_equal(&a, &d) || ofs_oid_is_none(&a));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_tombstone),
+		cmocka_unit_test(test_budget),
+		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_foreign_times),
+		cmocka_unit_test(test_ids),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The directory store: the whole contract, and what only it promises: several processes at once,
+ * kill -9 in the middle of a write, damage found, a vanished disk told from an empty store.
+ *
+ * Thread: processes are forked before this one has threads.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <tevent.h>
+#include <unistd.h>
+#include "tests/lib/objstore_contract.h"
+
+#define WRITERS 2
+#define INCREMENTS 100
+#define BIG_BYTES (4u << 20)
+#define CRASHES 15
+
+static char root_dir[256];
+
+static struct objstore *open_root(TALLOC_CTX *ctx, struct mailbox *mb, const char *root)
+{
+	char *error;
+	struct objstore *s = objstore_dir_new(ctx, mb, root, 4, &error);
+
+	if (s == NULL) {
+		fprintf(stderr, "%s\n", error);
+	}
+	return s;
+}
+
+static struct objstore *open_good(TALLOC_CTX *ctx, struct mailbox *mb)
+{
+	return open_root(ctx, mb, root_dir);
+}
+
+static struct objstore *open_no_bucket(TALLOC_CTX *ctx, struct mailbox *mb)
+{
+	char path[300], objects[320];
+	struct objstore *s;
+
+	snprintf(path, sizeof(path), "%s/vanishing", root_dir);
+	snprintf(objects, sizeof(objects), "%s/objects", path);
+	s = open_root(ctx, mb, path);
+	assert_int_equal(rmdir(objects), 0);
+	return s;
+}
+
+/* Something else stands where the root was. */
+static struct objstore *open_away(TALLOC_CTX *ctx, struct mailbox *mb)
+{
+	char path[300], aside[310];
+	struct objstore *s;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/away", root_dir);
+	snprintf(aside, sizeof(aside), "%s.aside", path);
+	s = open_root(ctx, mb, path);
+	assert_int_equal(rename(path, aside), 0);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	return s;
+}
+
+struct contract contract = {
+	.prefix = "vol/",
+	.open = open_good,
+	.open_no_bucket = open_no_bucket,
+	.open_away = open_away,
+	.least_fence_class = 3,
+	.list_keys = 2500,
+};
+
+/* --- several processes --- */
+
+/* In a child: add one to the number in the object, so often; no lost update allowed. */
+static int count_up(void)
+{
+	if (contract_setup(NULL) != 0) {
+		return 1;
+	}
+	for (int done = 0; done < INCREMENTS;) {
+		struct obj_req *req = contract_req(OBJ_GET, "counter");
+		enum obj_status status;
+		char text[32];
+
+		req->length = -1;
+		contract_run(contract.store, req);
+		if (req->result.status != OBJ_OK) {
+			return 2;
+		}
+		snprintf(text, sizeof(text), "%d", atoi((char *)req->result.body) + 1);
+		status = contract_put("counter", text, strlen(text), req->result.etag, false, NULL);
+		objstore_req_free(&req);
+		if (status == OBJ_OK) {
+			done++;
+		} else if (status != OBJ_PRECONDITION) {
+			return 3;
+		}
+	}
+	contract_teardown(NULL);
+	return 0;
+}
+
+static void test_processes_race(void **state)
+{
+	pid_t pid[WRITERS];
+	struct obj_req *req;
+
+	(void)state;
+	assert_int_equal(contract_setup(NULL), 0);
+	assert_int_equal(contract_put("counter", "0", 1, NULL, false, NULL), OBJ_OK);
+	contract_teardown(NULL); /* no thread is left to be forked */
+	for (int i = 0; i < WRITERS; i++) {
+		pid[i] = fork();
+		assert_true(pid[i] >= 0);
+		if (pid[i] == 0) {
+			_exit(count_up());
+		}
+	}
+	for (int i = 0; i < WRITERS; i++) {
+		int status;
+
+		assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
+	}
+	assert_int_equal(contract_setup(NULL), 0);
+	req = contract_req(OBJ_GET, "counter");
+	req->length = -1;
+	contract_run(contract.store, req);
+	assert_int_equal(req->result.status, OBJ_OK);
+	assert_int_equal(atoi((char *)req->result.body), WRITERS * INCREMENTS);
+	objstore_req_free(&req);
+	contract_teardown(NULL);
+}
+
+/* In a child: overwrite one object for ever, each time with another byte. */
+static int overwrite(void)
+{
+	uint8_t *data = malloc(BIG_BYTES);
+
+	if (data == NULL || contract_setup(NULL) != 0) {
+		return 1;
+	}
+	for (unsigned i = 1;; i++) {
+		memset(data, (int)(i & 0xff), BIG_BYTES);
+		if (contract_put("big", data, BIG_BYTES - i % 100, NULL, false, NULL) != OBJ_OK) {
+			return 2;
+		}
+	}
+}
+
+static void test_crash_never_tears(void **state)
+{
+	bool seen = false;
+
+	(void)state;
+	for (int round = 0; round < CRASHES; round++) {
+		struct obj_req *req;
+		pid_t pid = fork();
+
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			_exit(overwrite());
+		}
+		usleep(20000 + (useconds_t)round * 7919 % 60000);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		assert_int_equal(contract_setup(NULL), 0);
+		req = contract_req(OBJ_GET, "big");
+		req->length = -1;
+		contract_run(contract.store, req);
+		if (!seen && req->result.status == OBJ_NOT_FOUND) {
+			objstore_req_free(&req);
+			contract_teardown(NULL);
+			continue; /* killed before the first was written */
+		}
+		assert_int_equal(req->result.status, OBJ_OK);
+		seen = true;
+		assert_true(req->result.body_len > BIG_BYTES - 100);
+		for (size_t i = 1; i < req->result.body_len; i++) {
+			if (req->result.body[i] != req->result.body[0]) {
+				fail_msg("torn at %zu", i);
+			}
+		}
+		objstore_req_free(&req);
+		contract_teardown(NULL);
+	}
+	assert_true(seen);
+}
+
+/* --- damage, and disks that go away --- */
+
+static void test_damage_is_found(void **state)
+{
+	char path[320];
+	struct obj_req *req;
+	int fd;
+
+	(void)state;
+	assert_int_equal(contract_put("damaged", "content", 7, NULL, false, NULL), OBJ_OK);
+	snprintf(path, sizeof(path), "%s/objects/vol/damaged%%o", root_dir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "e", 1, 70), 1); /* inside the head */
+	req = contract_req(OBJ_GET, "damaged");
+	req->length = -1;
+	contract_run(contract.store, req);
+	assert_int_equal(req->result.status, OBJ_INVALID);
+	objstore_req_free(&req);
+	req = contract_req(OBJ_LIST, "dam"); /* no gap in a listing */
+	contract_run(contract.store, req);
+	assert_int_equal(req->result.status, OBJ_INVALID);
+	objstore_req_free(&req);
+	assert_int_equal(contract_put("damaged", "again", 5, NULL, false, NULL), OBJ_OK);
+	assert_int_equal(ftruncate(fd, 10), 0); /* the old file, no more the object */
+	close(fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(ftruncate(fd, 4096 + 3), 0);
+	close(fd);
+	req = contract_req(OBJ_GET, "damaged");
+	req->length = -1;
+	contract_run(contract.store, req);
+	assert_int_equal(req->result.status, OBJ_INVALID);
+	objstore_req_free(&req);
+	assert_int_equal(contract_delete("damaged"), OBJ_OK);
+}
+
+static void test_foreign_files_are_no_objects(void **state)
+{
+	char path[320];
+	struct obj_req *req;
+	int fd;
+
+	(void)state;
+	assert_int_equal(contract_put("foreign/x", "x", 1, NULL, false, NULL), OBJ_OK);
+	snprintf(path, sizeof(path), "%s/objects/vol/foreign/notes.txt", root_dir);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	snprintf(path, sizeof(path), "%s/objects/vol/foreign/empty", root_dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	req = contract_req(OBJ_LIST, "foreign/");
+	req->delimiter = '/';
+	contract_run(contract.store, req);
+	assert_int_equal(req->result.status, OBJ_OK);
+	assert_int_equal(req->result.entry_count, 1); /* "empty/" is no prefix either */
+	assert_false(req->result.entries[0].is_prefix);
+	objstore_req_free(&req);
+	contract_delete("foreign/x");
+}
+
+static void test_root_refused(void **state)
+{
+	char *error = NULL;
+
+	(void)state;
+	assert_null(objstore_dir_new(NULL, contract.mb, "/dev/null", 1, &error));
+	assert_non_null(strstr(error, "/dev/null"));
+	TALLOC_FREE(error);
+	assert_null(objstore_dir_new(NULL, contract.mb, "/no/such/parent", 1, &error));
+	TALLOC_FREE(error);
+}
+
+int main(void)
+{
+	const struct CMUnitTest processes[] = {
+		cmocka_unit_test(test_processes_race),
+		cmocka_unit_test(test_crash_never_tears),
+	};
+	const struct CMUnitTest own[] = {
+		cmocka_unit_test(test_damage_is_found),
+		cmocka_unit_test(test_foreign_files_are_no_objects),
+		cmocka_unit_test(test_root_refused),
+	};
+	const char *tmp = getenv("TMPDIR");
+	char command[300];
+	int failed;
+
+	snprintf(root_dir, sizeof(root_dir), "%s/objstore-dir-XXXXXX", tmp == NULL ? "/tmp" : tmp);
+	if (mkdtemp(root_dir) == NULL) {
+		perror(root_dir);
+		return 1;
+	}
+	failed = cmocka_run_group_tests_name("dir store, processes", processes, NULL, NULL);
+	failed += _cmocka_run_group_tests("dir store, contract", contract_tests,
+			contract_test_count, contract_setup, contract_teardown);
+	failed += cmocka_run_group_tests_name("dir store", own, contract_setup, contract_teardown);
+	snprintf(command, sizeof(command), "rm -rf '%s'", root_dir);
+	if (system(command) != 0) {
+		failed++;
+	}
+	return failed != 0;
+}

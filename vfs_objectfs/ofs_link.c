@@ -1,0 +1,922 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * One tree connect's socket to the daemon, and the requests in flight on it.
+ * Way: from ofs_call.c; to the daemon's core/session.
+ * Thread: the client's smbd. Synchronous calls block up to their deadline, nothing else does.
+ * Owns: the socket, its tevent_fd, waiters (struct waiter) and what they still have to send.
+ * Holds: 1. Replies are matched by request id; late ones are dropped, their descriptors closed.
+ *        2. A reply is read head first, then exactly its body, so descriptors, which travel with a
+ *           frame's first byte, are known to be this frame's.
+ *        3. Every waiter is completed: by its reply, its deadline, a lost connection, or teardown.
+ *        4. DOWN -> [link_connect] -> HELLO -> [link_hello_reply] -> UP; any error -> [link_lost]
+ *           -> DOWN. Only UP sends requests; those not yet sent survive a loss, those sent answer
+ *           -ECONNRESET, and the call is made again until its deadline (all are idempotent, or
+ *           bound to a generation).
+ *        5. connect(2) runs as root: the daemon asks SO_PEERCRED.
+ */
+#include "ofs.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define BACKOFF_MIN_MS 50
+#define BACKOFF_MAX_MS 1000
+/* however long the daemon has been away, a request gives it this long to show up */
+#define ATTEMPT_MS 200
+
+enum link_state { LINK_DOWN, LINK_HELLO, LINK_UP };
+
+struct waiter {
+	struct waiter *prev, *next;
+	struct ofs_link *link;
+	uint64_t id;
+	uint16_t op;
+	uint64_t generation;
+	int64_t deadline_ms;
+	uint8_t *out; /* talloc; NULL once sent */
+	size_t out_len;
+	size_t out_done;
+	int fd; /* own duplicate until sent; -1 */
+	bool oneway;
+	bool in_list;
+	bool done;
+	int error;
+	struct ofs_reply *reply;
+	struct tevent_req *req; /* asynchronous; NULL: none, or given up */
+	struct tevent_timer *timer;
+};
+
+struct ofs_link {
+	struct ofs_conn *conn;
+	struct tevent_context *ev;
+	enum link_state state;
+	int sock;
+	struct tevent_fd *fde;
+	struct tevent_timer *retry;
+	struct waiter *waiters; /* in the order of sending */
+	uint64_t generation;
+	uint64_t sent;
+	int64_t away_since_ms; /* 0: not away */
+	int64_t next_attempt_ms;
+	int backoff_ms;
+	bool away_logged;
+
+	uint64_t hello_id;
+	int64_t hello_deadline_ms;
+	bool refused; /* by the last HELLO */
+	int refused_error;
+	char *refused_message;
+
+	/* the frame being read */
+	uint8_t head[OFS_WIRE_HEAD_BYTES];
+	uint8_t *body;
+	size_t in_done;
+	struct ofs_wire_head in_head;
+	int in_fds[OFS_WIRE_FDS_MAX];
+	int in_fd_count;
+};
+
+static uint64_t link_ids; /* unique per process, so that a log line names one request */
+
+static void link_connect(struct ofs_link *link);
+static void link_retry_arm(struct ofs_link *link);
+
+int64_t ofs_link_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+uint64_t ofs_link_next_id(struct ofs_link *link)
+{
+	(void)link;
+	return ++link_ids;
+}
+
+uint64_t ofs_link_generation(const struct ofs_link *link)
+{
+	return link->generation;
+}
+
+bool ofs_link_up(const struct ofs_link *link)
+{
+	return link->state == LINK_UP;
+}
+
+struct tevent_context *ofs_link_ev(const struct ofs_link *link)
+{
+	return link->ev;
+}
+
+unsigned ofs_link_timeout_ms(const struct ofs_link *link)
+{
+	return link->conn->request_timeout_ms;
+}
+
+uint64_t ofs_link_sent(const struct ofs_link *link)
+{
+	return link->sent;
+}
+
+static const char *op_name(uint16_t op)
+{
+	const struct ofs_wire_op_info *info = ofs_wire_op_info(op);
+
+	return info != NULL ? info->name : "?";
+}
+
+/* --- waiters --- */
+
+static int reply_destructor(struct ofs_reply *reply)
+{
+	while (reply->fd_count > 0) {
+		int fd = reply->fds[--reply->fd_count];
+
+		if (fd >= 0) {
+			close(fd);
+		}
+	}
+	return 0;
+}
+
+static void waiter_unlink(struct waiter *w)
+{
+	if (w->in_list) {
+		DLIST_REMOVE(w->link->waiters, w);
+		w->in_list = false;
+	}
+	if (w->fd >= 0) {
+		close(w->fd);
+		w->fd = -1;
+	}
+}
+
+static int waiter_destructor(struct waiter *w)
+{
+	waiter_unlink(w);
+	return 0;
+}
+
+static struct waiter *waiter_new(struct ofs_link *link, const struct ofs_frame *frame, int *err)
+{
+	struct waiter *w;
+
+	*err = -ENOMEM;
+	if (frame->len < 0) {
+		*err = (int)frame->len;
+		return NULL;
+	}
+	w = talloc_zero(link, struct waiter);
+	if (w == NULL) {
+		return NULL;
+	}
+	w->link = link;
+	w->fd = -1;
+	w->id = frame->id;
+	w->op = frame->op;
+	w->generation = frame->generation;
+	w->deadline_ms = ofs_link_now_ms() + frame->timeout_ms;
+	w->out_len = (size_t)frame->len;
+	w->out = talloc_memdup(w, frame->bytes, w->out_len);
+	if (w->out == NULL) {
+		TALLOC_FREE(w);
+		return NULL;
+	}
+	talloc_set_destructor(w, waiter_destructor);
+	if (frame->fd >= 0) {
+		w->fd = fcntl(frame->fd, F_DUPFD_CLOEXEC, 0);
+		if (w->fd < 0) {
+			*err = -errno;
+			TALLOC_FREE(w);
+			return NULL;
+		}
+	}
+	DLIST_ADD_END(link->waiters, w);
+	w->in_list = true;
+	*err = 0;
+	return w;
+}
+
+/* The answer is known: hand it to whoever waits. A waiter nobody waits for any more ends here. */
+static void waiter_complete(struct waiter *w, int error, struct ofs_reply *reply)
+{
+	struct tevent_req *req = w->req;
+
+	waiter_unlink(w);
+	TALLOC_FREE(w->timer);
+	w->done = true;
+	w->error = error;
+	w->reply = reply != NULL ? talloc_move(w, &reply) : NULL;
+	if (req != NULL) {
+		w->req = NULL;
+		if (error != 0) {
+			tevent_req_error(req, -error);
+		} else {
+			tevent_req_done(req);
+		}
+	} else if (w->oneway) {
+		talloc_free(w);
+	}
+}
+
+/* --- down --- */
+
+static void link_drop_input(struct ofs_link *link)
+{
+	while (link->in_fd_count > 0) {
+		close(link->in_fds[--link->in_fd_count]);
+	}
+	TALLOC_FREE(link->body);
+	link->in_done = 0;
+}
+
+static void link_close(struct ofs_link *link)
+{
+	TALLOC_FREE(link->fde);
+	if (link->sock >= 0) {
+		close(link->sock);
+		link->sock = -1;
+	}
+	link_drop_input(link);
+	link->state = LINK_DOWN;
+}
+
+static void link_lost(struct ofs_link *link, const char *why)
+{
+	int64_t now = ofs_link_now_ms();
+	struct waiter *w, *next;
+
+	if (link->state == LINK_UP) {
+		DBG_NOTICE("volume %s: connection to objectfs-cached lost: %s\n",
+				link->conn->volume, why);
+		link->backoff_ms = BACKOFF_MIN_MS;
+		link->away_logged = false;
+	}
+	link_close(link);
+	if (link->away_since_ms == 0) {
+		link->away_since_ms = now;
+	}
+	link->next_attempt_ms = now + link->backoff_ms;
+	link->backoff_ms = MIN(link->backoff_ms * 2, BACKOFF_MAX_MS);
+	for (w = link->waiters; w != NULL; w = next) {
+		next = w->next;
+		if (w->out != NULL && w->out_done == 0 && w->generation == 0 && !w->oneway) {
+			continue; /* nobody has seen it: it goes out with the next connection */
+		}
+		waiter_complete(w, -ECONNRESET, NULL);
+	}
+	link_retry_arm(link);
+}
+
+void ofs_link_break(struct ofs_link *link, const char *why)
+{
+	DBG_ERR("volume %s: objectfs-cached broke the protocol: %s\n", link->conn->volume, why);
+	if (link->state != LINK_DOWN) {
+		link_lost(link, why);
+	}
+}
+
+/* --- sending --- */
+
+static void link_want(struct ofs_link *link)
+{
+	struct waiter *w;
+	uint16_t flags = TEVENT_FD_READ;
+
+	if (link->fde == NULL) {
+		return;
+	}
+	for (w = link->waiters; w != NULL; w = w->next) {
+		if (w->out != NULL && link->state == LINK_UP) {
+			flags |= TEVENT_FD_WRITE;
+			break;
+		}
+	}
+	tevent_fd_set_flags(link->fde, flags);
+}
+
+/* One frame, as far as the socket takes it. 1: all sent; 0: the socket is full; -errno. */
+static int link_send_one(struct ofs_link *link, struct waiter *w)
+{
+	while (w->out_done < w->out_len) {
+		ssize_t n = ofs_wire_send(link->sock, w->out + w->out_done,
+				w->out_len - w->out_done, &w->fd,
+				w->out_done == 0 && w->fd >= 0 ? 1 : 0);
+
+		if (n == -EAGAIN || n == -EWOULDBLOCK) {
+			return 0;
+		}
+		if (n < 0) {
+			return (int)n;
+		}
+		w->out_done += (size_t)n;
+	}
+	DBG_INFO("request %ju %s sent\n", (uintmax_t)w->id, op_name(w->op));
+	link->sent++;
+	TALLOC_FREE(w->out);
+	if (w->fd >= 0) {
+		close(w->fd);
+		w->fd = -1;
+	}
+	if (w->oneway) {
+		talloc_free(w);
+	}
+	return 1;
+}
+
+static void link_flush(struct ofs_link *link)
+{
+	struct waiter *w, *next;
+
+	for (w = link->waiters; w != NULL && link->state == LINK_UP; w = next) {
+		int ret;
+
+		next = w->next;
+		if (w->out == NULL) {
+			continue;
+		}
+		if (w->generation != 0 && w->generation != link->generation) {
+			waiter_complete(w, -ESTALE, NULL);
+			continue;
+		}
+		ret = link_send_one(link, w);
+		if (ret < 0) {
+			link_lost(link, strerror(-ret));
+			return;
+		}
+		if (ret == 0) {
+			break;
+		}
+	}
+	link_want(link);
+}
+
+/* --- receiving --- */
+
+static int link_hello_reply(struct ofs_link *link, struct ofs_reply *reply)
+{
+	struct ofs_hello_rep rep;
+	int ret;
+
+	if (ofs_wire_decode_hello_rep(reply->frame, reply->len, &rep) != 0) {
+		return -EBADMSG;
+	}
+	if (rep.status != 0) {
+		link->refused = true;
+		link->refused_error = rep.status;
+		TALLOC_FREE(link->refused_message);
+		link->refused_message = talloc_strdup(link, rep.message);
+		return rep.status;
+	}
+	if (reply->fd_count != 5) {
+		return -EBADMSG;
+	}
+	reply->fd_count = 0; /* adopted below, whatever comes of it */
+	ret = ofs_conn_adopt(link->conn, &rep, reply->fds);
+	if (ret != 0) {
+		return ret;
+	}
+	link->state = LINK_UP;
+	link->generation++;
+	link->away_since_ms = 0;
+	link->backoff_ms = BACKOFF_MIN_MS;
+	link->refused = false;
+	TALLOC_FREE(link->retry);
+	if (link->away_logged) {
+		DBG_ERR("volume %s: objectfs-cached is back\n", link->conn->volume);
+		link->away_logged = false;
+	}
+	return 0;
+}
+
+static void link_dispatch(struct ofs_link *link, struct ofs_reply *reply)
+{
+	const struct ofs_wire_head *head = &link->in_head;
+	struct waiter *w;
+
+	if (link->state == LINK_HELLO) {
+		int ret = -EBADMSG;
+
+		if (head->request_id == link->hello_id) {
+			ret = link_hello_reply(link, reply);
+		}
+		talloc_free(reply);
+		if (ret != 0) {
+			link_lost(link, link->refused ? link->refused_message : strerror(-ret));
+			return;
+		}
+		link_flush(link);
+		return;
+	}
+	for (w = link->waiters; w != NULL; w = w->next) {
+		if (w->id == head->request_id) {
+			break;
+		}
+	}
+	if (w == NULL || w->out != NULL) {
+		DBG_INFO("reply to request %ju came too late\n", (uintmax_t)head->request_id);
+		talloc_free(reply);
+		return;
+	}
+	if (w->op != head->op) {
+		talloc_free(reply);
+		ofs_link_break(link, "a reply of another kind than its request");
+		return;
+	}
+	DBG_INFO("request %ju %s answered\n", (uintmax_t)w->id, op_name(w->op));
+	waiter_complete(w, 0, reply);
+}
+
+/* A whole frame has been read. */
+static bool link_frame_done(struct ofs_link *link)
+{
+	struct ofs_reply *reply = talloc_zero(link, struct ofs_reply);
+
+	if (reply == NULL) {
+		link_lost(link, "out of memory");
+		return false;
+	}
+	reply->frame = talloc_move(reply, &link->body);
+	reply->len = link->in_head.length;
+	memcpy(reply->fds, link->in_fds, sizeof(reply->fds));
+	reply->fd_count = link->in_fd_count;
+	talloc_set_destructor(reply, reply_destructor);
+	link->in_fd_count = 0;
+	link->in_done = 0;
+	link_dispatch(link, reply);
+	return link->state != LINK_DOWN;
+}
+
+static int link_head_done(struct ofs_link *link)
+{
+	int ret = ofs_wire_head_decode(link->head, &link->in_head);
+
+	if (ret != 0) {
+		return ret;
+	}
+	if ((link->in_head.flags & OFS_WIRE_FLAG_REPLY) == 0) {
+		return -EPROTO;
+	}
+	link->body = talloc_array(link, uint8_t, link->in_head.length);
+	if (link->body == NULL) {
+		return -ENOMEM;
+	}
+	memcpy(link->body, link->head, OFS_WIRE_HEAD_BYTES);
+	return 0;
+}
+
+/* Read and dispatch until the socket is empty or the link is down. */
+static void link_readable(struct ofs_link *link)
+{
+	while (link->state != LINK_DOWN) {
+		bool in_head = link->body == NULL;
+		uint8_t *buf = in_head ? link->head : link->body;
+		size_t want = in_head ? OFS_WIRE_HEAD_BYTES : link->in_head.length;
+		ssize_t n;
+
+		if (link->in_done < want) {
+			n = ofs_wire_recv(link->sock, buf + link->in_done, want - link->in_done,
+					link->in_fds, &link->in_fd_count, OFS_WIRE_FDS_MAX);
+			if (n == -EAGAIN || n == -EWOULDBLOCK) {
+				return;
+			}
+			if (n <= 0) {
+				link_lost(link, n == 0 ? "closed by the daemon" : strerror((int)-n));
+				return;
+			}
+			link->in_done += (size_t)n;
+			if (link->in_done < want) {
+				continue;
+			}
+		}
+		if (in_head) {
+			int ret = link_head_done(link);
+
+			if (ret != 0) {
+				ofs_link_break(link, strerror(-ret));
+				return;
+			}
+			if (link->in_head.length > OFS_WIRE_HEAD_BYTES) {
+				continue;
+			}
+		}
+		if (!link_frame_done(link)) {
+			return;
+		}
+	}
+}
+
+static void link_fd_handler(struct tevent_context *ev, struct tevent_fd *fde, uint16_t flags,
+		void *private_data)
+{
+	struct ofs_link *link = talloc_get_type_abort(private_data, struct ofs_link);
+
+	(void)ev;
+	(void)fde;
+	if ((flags & TEVENT_FD_READ) != 0) {
+		link_readable(link);
+	}
+	if ((flags & TEVENT_FD_WRITE) != 0 && link->state == LINK_UP) {
+		link_flush(link);
+	}
+}
+
+/* --- connecting --- */
+
+static int link_socket(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int sock, ret;
+
+	if (strlen(path) >= sizeof(addr.sun_path)) {
+		return -ENAMETOOLONG;
+	}
+	memcpy(addr.sun_path, path, strlen(path) + 1);
+	sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (sock < 0) {
+		return -errno;
+	}
+	become_root();
+	ret = connect(sock, (struct sockaddr *)&addr, sizeof(addr)) == 0 ? 0 : -errno;
+	unbecome_root();
+	if (ret != 0) {
+		close(sock);
+		return ret;
+	}
+	return sock;
+}
+
+static int link_hello(struct ofs_link *link)
+{
+	struct ofs_hello_req m = {
+		.minor = OFS_WIRE_MINOR,
+		.pid = (uint32_t)getpid(),
+		.volume = link->conn->volume,
+		.path = link->conn->handle->conn->connectpath,
+		.samba = samba_version_string(),
+	};
+	uint8_t buf[6144];
+	ssize_t len, n;
+
+	link->hello_id = ofs_link_next_id(link);
+	len = ofs_wire_encode_hello_req(buf, sizeof(buf), link->hello_id, &m);
+	if (len < 0) {
+		return (int)len;
+	}
+	/* the first bytes on a fresh socket: its buffer takes them whole */
+	n = ofs_wire_send(link->sock, buf, (size_t)len, NULL, 0);
+	if (n != len) {
+		return n < 0 ? (int)n : -EIO;
+	}
+	link->sent++;
+	link->state = LINK_HELLO;
+	link->hello_deadline_ms = ofs_link_now_ms() + link->conn->request_timeout_ms;
+	DBG_INFO("request %ju HELLO sent for volume %s\n", (uintmax_t)link->hello_id, m.volume);
+	return 0;
+}
+
+static void link_connect(struct ofs_link *link)
+{
+	int ret;
+
+	link_close(link);
+	ret = link_socket(link->conn->socket);
+	if (ret >= 0) {
+		link->sock = ret;
+		ret = link_hello(link);
+	}
+	if (ret != 0) {
+		link_lost(link, strerror(-ret));
+		return;
+	}
+	link->fde = tevent_add_fd(link->ev, link, link->sock, TEVENT_FD_READ, link_fd_handler,
+			link);
+	if (link->fde == NULL) {
+		link_lost(link, "out of memory");
+	}
+}
+
+static void link_retry_handler(struct tevent_context *ev, struct tevent_timer *te,
+		struct timeval now, void *private_data)
+{
+	struct ofs_link *link = talloc_get_type_abort(private_data, struct ofs_link);
+
+	(void)ev;
+	(void)te;
+	(void)now;
+	TALLOC_FREE(link->retry);
+	if (link->state == LINK_DOWN && link->waiters != NULL) {
+		link_connect(link);
+	} else if (link->state == LINK_HELLO && ofs_link_now_ms() >= link->hello_deadline_ms) {
+		link_lost(link, "no answer to HELLO");
+	}
+	link_retry_arm(link);
+}
+
+/* While somebody waits asynchronously, the loop does the reconnecting. */
+static void link_retry_arm(struct ofs_link *link)
+{
+	int64_t now = ofs_link_now_ms();
+	int64_t when = link->state == LINK_HELLO ? link->hello_deadline_ms : link->next_attempt_ms;
+	int64_t wait_ms = MAX(when - now, 1);
+
+	if (link->state == LINK_UP || link->waiters == NULL || link->retry != NULL) {
+		return;
+	}
+	link->retry = tevent_add_timer(link->ev, link,
+			timeval_current_ofs_msec((uint32_t)wait_ms), link_retry_handler, link);
+}
+
+/* Until when a request that needs the daemon may wait for it to come back. */
+static int64_t link_patience(const struct ofs_link *link)
+{
+	return link->away_since_ms == 0 ?
+			INT64_MAX :
+			link->away_since_ms + (int64_t)link->conn->reconnect_timeout_ms;
+}
+
+static void link_log_away(struct ofs_link *link)
+{
+	if (!link->away_logged) {
+		link->away_logged = true;
+		DBG_ERR("volume %s: objectfs-cached does not answer on %s%s%s; files that are on "
+			"the local disk are still served\n",
+				link->conn->volume, link->conn->socket,
+				link->refused ? ": " : "",
+				link->refused ? link->refused_message : "");
+	}
+}
+
+/* One step of waiting: let time pass until something happens, at most until `until_ms`. */
+static void link_pump(struct ofs_link *link, int64_t until_ms)
+{
+	int64_t now = ofs_link_now_ms();
+	struct pollfd pfd = {.fd = link->sock, .events = POLLIN};
+	struct waiter *w;
+	int ret;
+
+	if (link->state == LINK_DOWN) {
+		if (now >= link->next_attempt_ms) {
+			link_connect(link);
+			return;
+		}
+		until_ms = MIN(until_ms, link->next_attempt_ms);
+	} else if (link->state == LINK_HELLO) {
+		if (now >= link->hello_deadline_ms) {
+			link_lost(link, "no answer to HELLO");
+			return;
+		}
+		until_ms = MIN(until_ms, link->hello_deadline_ms);
+	} else {
+		for (w = link->waiters; w != NULL; w = w->next) {
+			if (w->out != NULL) {
+				pfd.events |= POLLOUT;
+				break;
+			}
+		}
+	}
+	ret = poll(&pfd, link->sock >= 0 ? 1 : 0, (int)MIN(MAX(until_ms - now, 0), 60000));
+	if (ret <= 0) {
+		return;
+	}
+	if ((pfd.revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
+		link_readable(link);
+	}
+	if ((pfd.revents & POLLOUT) != 0 && link->state == LINK_UP) {
+		link_flush(link);
+	}
+}
+
+/* --- calls --- */
+
+static int link_call_once(struct ofs_link *link, const struct ofs_frame *frame,
+		int64_t deadline_ms, TALLOC_CTX *ctx, struct ofs_reply **reply)
+{
+	int64_t grace_ms = ofs_link_now_ms() + ATTEMPT_MS;
+	struct waiter *w;
+	int ret;
+
+	w = waiter_new(link, frame, &ret);
+	if (w == NULL) {
+		return ret;
+	}
+	link_flush(link);
+	while (!w->done) {
+		int64_t now = ofs_link_now_ms();
+		int64_t until = deadline_ms;
+
+		if (link->state != LINK_UP) {
+			if (w->generation != 0) {
+				waiter_complete(w, -ESTALE, NULL);
+				break;
+			}
+			/* one attempt is made however long the daemon has been away */
+			if (link->state == LINK_DOWN && now >= link->next_attempt_ms) {
+				link_connect(link);
+				continue;
+			}
+			if (now >= link_patience(link) && link->state == LINK_DOWN) {
+				link_log_away(link);
+				waiter_complete(w, -ETIMEDOUT, NULL);
+				break;
+			}
+			until = MIN(until, MAX(link_patience(link), grace_ms));
+		}
+		if (now >= until) {
+			if (link->state != LINK_UP) {
+				link_log_away(link);
+			} else {
+				DBG_ERR("volume %s: no answer to request %ju %s in time\n",
+						link->conn->volume, (uintmax_t)w->id,
+						op_name(w->op));
+			}
+			waiter_complete(w, -ETIMEDOUT, NULL);
+			break;
+		}
+		link_pump(link, until);
+	}
+	ret = w->error;
+	if (ret == 0) {
+		*reply = talloc_move(ctx, &w->reply);
+	}
+	talloc_free(w);
+	return ret;
+}
+
+int ofs_link_call(struct ofs_link *link, const struct ofs_frame *frame, TALLOC_CTX *ctx,
+		struct ofs_reply **reply)
+{
+	int64_t deadline_ms = ofs_link_now_ms() + frame->timeout_ms;
+	int ret;
+
+	do {
+		ret = link_call_once(link, frame, deadline_ms, ctx, reply);
+	} while (ret == -ECONNRESET && frame->generation == 0 &&
+			ofs_link_now_ms() < deadline_ms);
+	return ret;
+}
+
+struct call_state {
+	struct waiter *w;
+	struct ofs_reply *reply;
+};
+
+static void call_cleanup(struct tevent_req *req, enum tevent_req_state req_state)
+{
+	struct call_state *state = tevent_req_data(req, struct call_state);
+	struct waiter *w = state->w;
+
+	if (w == NULL) {
+		return;
+	}
+	state->w = NULL;
+	if (req_state == TEVENT_REQ_DONE) {
+		state->reply = w->reply != NULL ? talloc_move(state, &w->reply) : NULL;
+	}
+	if (w->done || w->out == NULL || w->out_done == 0) {
+		talloc_free(w);
+		return;
+	}
+	/* half of it is in the socket: the rest has to follow, its answer is nobody's */
+	w->req = NULL;
+	w->oneway = true;
+	TALLOC_FREE(w->timer);
+}
+
+static void call_deadline(struct tevent_context *ev, struct tevent_timer *te, struct timeval now,
+		void *private_data)
+{
+	struct waiter *w = talloc_get_type_abort(private_data, struct waiter);
+
+	(void)ev;
+	(void)te;
+	(void)now;
+	DBG_ERR("volume %s: no answer to request %ju %s in time\n", w->link->conn->volume,
+			(uintmax_t)w->id, op_name(w->op));
+	w->timer = NULL;
+	tevent_req_error(w->req, ETIMEDOUT);
+}
+
+struct tevent_req *ofs_link_call_send(TALLOC_CTX *ctx, struct ofs_link *link,
+		const struct ofs_frame *frame)
+{
+	struct call_state *state;
+	struct tevent_req *req;
+	struct waiter *w;
+	int64_t wait_ms = frame->timeout_ms;
+	int ret;
+
+	req = tevent_req_create(ctx, &state, struct call_state);
+	if (req == NULL) {
+		return NULL;
+	}
+	if (frame->generation != 0 && (link->state != LINK_UP ||
+			frame->generation != link->generation)) {
+		tevent_req_error(req, ESTALE);
+		return tevent_req_post(req, link->ev);
+	}
+	w = waiter_new(link, frame, &ret);
+	if (w == NULL) {
+		tevent_req_error(req, -ret);
+		return tevent_req_post(req, link->ev);
+	}
+	if (link->state == LINK_DOWN) {
+		wait_ms = MIN(wait_ms, MAX(link_patience(link) - ofs_link_now_ms(), ATTEMPT_MS));
+	}
+	w->timer = tevent_add_timer(link->ev, w, timeval_current_ofs_msec((uint32_t)wait_ms),
+			call_deadline, w);
+	if (w->timer == NULL) {
+		talloc_free(w);
+		tevent_req_error(req, ENOMEM);
+		return tevent_req_post(req, link->ev);
+	}
+	w->req = req;
+	state->w = w;
+	tevent_req_set_cleanup_fn(req, call_cleanup);
+	tevent_req_defer_callback(req, link->ev);
+	if (link->state == LINK_DOWN && ofs_link_now_ms() >= link->next_attempt_ms) {
+		link_connect(link);
+	}
+	link_flush(link);
+	link_retry_arm(link);
+	return req;
+}
+
+int ofs_link_call_recv(struct tevent_req *req, TALLOC_CTX *ctx, struct ofs_reply **reply)
+{
+	struct call_state *state = tevent_req_data(req, struct call_state);
+	int err;
+
+	if (tevent_req_is_unix_error(req, &err)) {
+		tevent_req_received(req);
+		return -err;
+	}
+	*reply = talloc_move(ctx, &state->reply);
+	tevent_req_received(req);
+	return *reply != NULL ? 0 : -EIO;
+}
+
+void ofs_link_post(struct ofs_link *link, const struct ofs_frame *frame)
+{
+	struct waiter *w;
+	int ret;
+
+	if (link->state != LINK_UP ||
+			(frame->generation != 0 && frame->generation != link->generation)) {
+		return; /* the session it speaks of is gone, and with it what it would release */
+	}
+	w = waiter_new(link, frame, &ret);
+	if (w != NULL) {
+		w->oneway = true;
+		link_flush(link);
+	}
+}
+
+/* --- life --- */
+
+static int link_destructor(struct ofs_link *link)
+{
+	while (link->waiters != NULL) {
+		waiter_complete(link->waiters, -EIO, NULL);
+	}
+	link_close(link);
+	return 0;
+}
+
+struct ofs_link *ofs_link_new(struct ofs_conn *c, struct tevent_context *ev)
+{
+	struct ofs_link *link = talloc_zero(c, struct ofs_link);
+
+	if (link == NULL) {
+		return NULL;
+	}
+	link->conn = c;
+	link->ev = ev;
+	link->sock = -1;
+	link->backoff_ms = BACKOFF_MIN_MS;
+	talloc_set_destructor(link, link_destructor);
+	return link;
+}
+
+int ofs_link_start(struct ofs_link *link, int timeout_ms, bool *refused, const char **message)
+{
+	int64_t deadline_ms = ofs_link_now_ms() + timeout_ms;
+
+	*refused = false;
+	*message = "";
+	while (link->state != LINK_UP) {
+		if (link->refused) {
+			*refused = true;
+			*message = link->refused_message != NULL ? link->refused_message : "";
+			return link->refused_error;
+		}
+		if (ofs_link_now_ms() >= deadline_ms) {
+			return -ETIMEDOUT;
+		}
+		link_pump(link, deadline_ms);
+	}
+	return 0;
+}

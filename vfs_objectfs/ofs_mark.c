@@ -1,0 +1,632 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the module writes down for the daemon: records, dirty-directory marks, intents, hints.
+ * Way: from ofs_open, ofs_names, ofs_io, ofs_attrs; into xattrs, shared memory and the ring.
+ * Thread: the client's smbd; blocks on the local file system and, for microseconds, on stripe
+ *         locks. No message is sent from here.
+ * Owns: nothing.
+ * Holds: 1. A directory is MARKED, and so are all its ancestors, before anything in it changes:
+ *           top down, and looked at again afterwards, for the daemon clears bottom up.
+ *        2. From ofs_change_begin to ofs_change_end (after the hint) the stripe of the directory
+ *           stands in the ring's head, and its `changes` has grown: the daemon does not clear it.
+ *        3. A clean file's intent is on the disk before its first write (DESIGN rule 4); files S3
+ *           never saw need none.
+ *        4. Records are read, compared and set under the stripe lock of their inode; set as root.
+ */
+#include "ofs.h"
+
+#include <sys/eventfd.h>
+#include "shared/intent.h"
+
+#define DEPTH_MAX 1024
+
+int64_t ofs_wall_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int ofs_fsp_fd(const struct files_struct *fsp)
+{
+	if (fsp->base_fsp != NULL) {
+		fsp = fsp->base_fsp;
+	}
+	return fsp_get_pathref_fd(fsp);
+}
+
+/* --- where an inode is --- */
+
+ssize_t ofs_fd_path(int fd, char *buf, size_t cap)
+{
+	char proc[32];
+	ssize_t n;
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	n = readlink(proc, buf, cap - 1);
+	if (n < 0) {
+		return -errno;
+	}
+	buf[n] = '\0';
+	return n;
+}
+
+static bool path_in_tree(const struct ofs_conn *c, const char *path)
+{
+	return strncmp(path, c->tree, c->tree_len) == 0 &&
+			(path[c->tree_len] == '/' || path[c->tree_len] == '\0');
+}
+
+bool ofs_fd_in_tree(const struct ofs_conn *c, int fd)
+{
+	char path[PATH_MAX];
+
+	return ofs_fd_path(fd, path, sizeof(path)) > 0 && path_in_tree(c, path);
+}
+
+static bool stat_is_tree(const struct ofs_conn *c, const struct stat *st)
+{
+	return st->st_ino == c->tree_ino && st->st_dev == c->tree_dev;
+}
+
+bool ofs_fd_is_tree(const struct ofs_conn *c, int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && stat_is_tree(c, &st);
+}
+
+/* The user may use a file whose directories he may not search: then as root. */
+static int open_dir(int dirfd, const char *path)
+{
+	int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	int fd = openat(dirfd, path, flags);
+
+	if (fd < 0 && errno == EACCES) {
+		int err;
+
+		become_root();
+		fd = openat(dirfd, path, flags);
+		err = errno;
+		unbecome_root();
+		errno = err;
+	}
+	return fd >= 0 ? fd : -errno;
+}
+
+void ofs_place_done(struct ofs_place *place)
+{
+	if (place->dirfd >= 0) {
+		close(place->dirfd);
+		place->dirfd = -1;
+	}
+}
+
+/* 0; -EAGAIN: renamed while we looked; other -errno. */
+static int place_try(struct ofs_conn *c, int fd, const struct stat *st, struct ofs_place *place)
+{
+	char path[PATH_MAX];
+	struct stat there;
+	char *slash;
+	ssize_t n;
+
+	n = ofs_fd_path(fd, path, sizeof(path));
+	if (n < 0) {
+		return (int)n;
+	}
+	if (!path_in_tree(c, path)) {
+		return 0;
+	}
+	slash = strrchr(path, '/');
+	if (slash == NULL || strlen(slash + 1) > OFS_NAME_MAX_BYTES + strlen(" (deleted)")) {
+		return 0;
+	}
+	if (strlen(slash + 1) > OFS_NAME_MAX_BYTES) {
+		return -EAGAIN; /* only a deleted one is so long */
+	}
+	memcpy(place->name, slash + 1, strlen(slash + 1) + 1);
+	*slash = '\0';
+	place->dirfd = open_dir(AT_FDCWD, path);
+	if (place->dirfd < 0) {
+		int ret = place->dirfd;
+
+		place->dirfd = -1;
+		return ret == -ENOENT || ret == -ENOTDIR ? -EAGAIN : ret;
+	}
+	/* this sorts out " (deleted)" as well: a name may really end so */
+	if (fstatat(place->dirfd, place->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+			there.st_ino == st->st_ino && there.st_dev == st->st_dev) {
+		return 0;
+	}
+	if (errno == EACCES) {
+		return 0;
+	}
+	ofs_place_done(place);
+	return -EAGAIN;
+}
+
+int ofs_place_of_fd(struct ofs_conn *c, int fd, struct ofs_place *place)
+{
+	struct stat st;
+	int ret = 0;
+
+	place->dirfd = -1;
+	place->is_root = false;
+	place->name[0] = '\0';
+	if (fstat(fd, &st) != 0) {
+		return -errno;
+	}
+	if (stat_is_tree(c, &st)) {
+		place->is_root = true;
+		place->dirfd = open_dir(AT_FDCWD, c->tree);
+		return place->dirfd < 0 ? place->dirfd : 0;
+	}
+	for (int i = 0; i < 3; i++) {
+		ret = place_try(c, fd, &st, place);
+		if (ret != -EAGAIN) {
+			return ret;
+		}
+	}
+	place->name[0] = '\0';
+	return 0; /* deleted */
+}
+
+/* --- records --- */
+
+int ofs_record_look(struct ofs_conn *c, int fd, const struct stat *st, struct ofs_record *rec,
+		enum ofs_record_state *state)
+{
+	int ret = ofs_record_get(&c->io, fd, rec);
+	bool regular = S_ISREG(st->st_mode);
+
+	if (ret == 0) {
+		*state = OFS_RECORD_VALID;
+		return 0;
+	}
+	if (ret != -ENODATA && ret != -EXDEV && ret != -EBADMSG) {
+		return ret;
+	}
+	if (regular && ((st->st_mode & OFS_MARKER_MODE) != 0 ||
+			(ret == -EXDEV && (rec->flags & OFS_REC_STUB) != 0))) {
+		*state = OFS_RECORD_QUARANTINED;
+		return 0;
+	}
+	memset(rec, 0, sizeof(*rec));
+	ofs_oid_new(&rec->oid);
+	rec->flags = OFS_REC_META_DIRTY | (regular ? OFS_REC_DATA_DIRTY : OFS_REC_DIR);
+	*state = OFS_RECORD_NEW;
+	return 0;
+}
+
+int ofs_record_put(struct ofs_conn *c, int fd, struct ofs_record *rec)
+{
+	int ret;
+
+	become_root();
+	ret = ofs_record_set(&c->io, fd, rec);
+	unbecome_root();
+	if (ret != 0) {
+		DBG_ERR("volume %s: a record cannot be stored: %s\n", c->volume, strerror(-ret));
+	}
+	return ret;
+}
+
+int ofs_record_create(struct ofs_conn *c, int fd, bool made_now, struct ofs_record *rec)
+{
+	enum ofs_record_state state;
+	struct stat st;
+	uint32_t stripe;
+	int ret;
+
+	if (fstat(fd, &st) != 0) {
+		return -errno;
+	}
+	stripe = ofs_shm_stripe_of(st.st_ino);
+	ret = ofs_shm_lock(c->shm, stripe, OFS_LOCK_TIMEOUT_MS);
+	if (ret != 0) {
+		return ret;
+	}
+	ret = ofs_record_look(c, fd, &st, rec, &state);
+	if (ret == 0 && state == OFS_RECORD_QUARANTINED) {
+		ret = -EIO;
+	} else if (ret == 0 && state == OFS_RECORD_NEW) {
+		if (made_now && S_ISDIR(st.st_mode)) {
+			rec->flags |= OFS_REC_LISTED; /* nobody else can have put anything in it */
+			rec->listed_ns = ofs_wall_ns();
+		}
+		ret = ofs_record_put(c, fd, rec);
+	}
+	ofs_shm_unlock(c->shm, stripe);
+	return ret;
+}
+
+/* --- marks --- */
+
+/* Set MARKED in one directory's record. dir: its id; NULL: not wanted. */
+static int mark_one(struct ofs_conn *c, int fd, const struct stat *st, struct ofs_oid *dir)
+{
+	uint32_t stripe = ofs_shm_stripe_of(st->st_ino);
+	enum ofs_record_state state;
+	struct ofs_record rec;
+	int ret;
+
+	ret = ofs_shm_lock(c->shm, stripe, OFS_LOCK_TIMEOUT_MS);
+	if (ret != 0) {
+		return ret;
+	}
+	ret = ofs_record_look(c, fd, st, &rec, &state);
+	if (ret == 0 && (state != OFS_RECORD_VALID || (rec.flags & OFS_REC_MARKED) == 0)) {
+		rec.flags |= OFS_REC_MARKED;
+		rec.meta_gen++;
+		ret = ofs_record_put(c, fd, &rec);
+	}
+	ofs_shm_unlock(c->shm, stripe);
+	if (ret == 0 && dir != NULL) {
+		*dir = rec.oid;
+	}
+	return ret;
+}
+
+/* Mark what lies above a directory, up to the first that is marked already or the tree's root. */
+static int mark_above(struct ofs_conn *c, int dirfd, unsigned depth)
+{
+	enum ofs_record_state state;
+	struct ofs_record rec;
+	struct stat st;
+	int fd, ret;
+
+	if (depth > DEPTH_MAX) {
+		return -ELOOP;
+	}
+	if (ofs_fd_is_tree(c, dirfd)) {
+		return 0;
+	}
+	fd = open_dir(dirfd, "..");
+	if (fd < 0) {
+		return fd;
+	}
+	ret = fstat(fd, &st) == 0 ? ofs_record_look(c, fd, &st, &rec, &state) : -errno;
+	if (ret == 0 && (state != OFS_RECORD_VALID || (rec.flags & OFS_REC_MARKED) == 0)) {
+		ret = mark_above(c, fd, depth + 1);
+		if (ret == 0) {
+			ret = mark_one(c, fd, &st, NULL);
+		}
+	}
+	close(fd);
+	return ret;
+}
+
+/* A slot of the ring's head per stripe; changes of one stripe may be nested. */
+static void change_enter(struct ofs_conn *c, uint32_t stripe)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		if (c->change_depth[i] > 0 && c->change_stripe[i] == stripe) {
+			c->change_depth[i]++;
+			return;
+		}
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		if (c->change_depth[i] == 0) {
+			c->change_stripe[i] = stripe;
+			c->change_depth[i] = 1;
+			atomic_store(&c->ring.head->inflight[i], stripe + 1);
+			return;
+		}
+	}
+	DBG_ERR("volume %s: more than two directories changing at once\n", c->volume);
+}
+
+void ofs_change_end(struct ofs_conn *c, uint32_t stripe)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		if (c->change_depth[i] > 0 && c->change_stripe[i] == stripe) {
+			if (--c->change_depth[i] == 0) {
+				atomic_store(&c->ring.head->inflight[i], 0);
+			}
+			return;
+		}
+	}
+}
+
+int ofs_change_begin(struct ofs_conn *c, int dirfd, struct ofs_oid *dir, uint32_t *stripe)
+{
+	enum ofs_record_state state = OFS_RECORD_NEW;
+	struct ofs_record rec;
+	struct stat st;
+	int ret;
+
+	if (fstat(dirfd, &st) != 0) {
+		return -errno;
+	}
+	*stripe = ofs_shm_stripe_of(st.st_ino);
+	ret = ofs_shm_lock(c->shm, *stripe, OFS_LOCK_TIMEOUT_MS);
+	if (ret != 0) {
+		return ret;
+	}
+	change_enter(c, *stripe);
+	atomic_fetch_add(&c->shm->stripe[*stripe].changes, 1);
+	ret = ofs_record_look(c, dirfd, &st, &rec, &state);
+	ofs_shm_unlock(c->shm, *stripe);
+	*dir = rec.oid;
+	if (ret == 0 && state == OFS_RECORD_VALID && (rec.flags & OFS_REC_MARKED) != 0) {
+		return 0;
+	}
+	if (ret == 0) {
+		ret = mark_above(c, dirfd, 0);
+	}
+	if (ret == 0) {
+		ret = mark_one(c, dirfd, &st, dir);
+	}
+	if (ret == 0) {
+		ret = mark_above(c, dirfd, 0);
+	}
+	if (ret != 0) {
+		DBG_ERR("volume %s: a directory cannot be marked as changing: %s\n", c->volume,
+				strerror(-ret));
+		ofs_change_end(c, *stripe);
+	}
+	return ret;
+}
+
+/* --- hints --- */
+
+void ofs_hint_name(char dst[OFS_NAME_MAX_BYTES + 1], const char *name)
+{
+	size_t len = strnlen(name, OFS_NAME_MAX_BYTES);
+
+	memcpy(dst, name, len);
+	dst[len] = '\0';
+}
+
+void ofs_hint(struct ofs_conn *c, const struct ofs_hint *hint)
+{
+	uint64_t one = 1;
+
+	if (ofs_ring_write(&c->ring, hint, OFS_RING_TIMEOUT_MS) != 0) {
+		/* counted in the ring; the directory's mark makes the daemon look itself */
+		c->hints_lost++;
+		return;
+	}
+	c->hints_written++;
+	if (atomic_load(&c->shm->core_sleeps) != 0 &&
+			atomic_exchange(&c->shm->core_sleeps, 0) != 0) {
+		(void)!write(c->doorbell_fd, &one, sizeof(one));
+	}
+}
+
+/* --- data --- */
+
+void ofs_writes_bump(struct ofs_conn *c, const struct ofs_file *f)
+{
+	atomic_fetch_add(&c->shm->stripe[f->stripe].writes, 1);
+}
+
+static int intent_append(struct ofs_conn *c, const struct ofs_record *rec, ino_t ino)
+{
+	struct ofs_intent in = {.oid = rec->oid, .ino = ino, .data_gen = rec->data_gen};
+	uint8_t buf[OFS_INTENT_BYTES];
+	ssize_t n;
+
+	ofs_intent_encode(&in, buf);
+	do {
+		n = write(c->intent_fd, buf, sizeof(buf));
+	} while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)sizeof(buf)) {
+		return n < 0 ? -errno : -ENOSPC;
+	}
+	return fdatasync(c->intent_fd) == 0 ? 0 : -errno;
+}
+
+/* Make the record say dirty. *was_clean: it did not before. */
+static int dirty_set(struct ofs_conn *c, const struct ofs_file *f, const struct stat *st,
+		struct ofs_record *rec, bool *was_clean)
+{
+	enum ofs_record_state state;
+	int ret;
+
+	ret = ofs_shm_lock(c->shm, f->stripe, OFS_LOCK_TIMEOUT_MS);
+	if (ret != 0) {
+		return ret;
+	}
+	ret = ofs_record_look(c, f->fd, st, rec, &state);
+	if (ret == 0 && state == OFS_RECORD_QUARANTINED) {
+		ret = -EIO;
+	}
+	if (ret == 0) {
+		*was_clean = state == OFS_RECORD_VALID && (rec->flags & OFS_REC_DATA_DIRTY) == 0;
+		rec->flags |= OFS_REC_DATA_DIRTY;
+		rec->data_gen++;
+		ret = ofs_record_put(c, f->fd, rec);
+	}
+	ofs_shm_unlock(c->shm, f->stripe);
+	return ret;
+}
+
+/*
+ * The intent goes first and without the lock, for it waits for the disk. Should the file have been
+ * made clean, or the intent file rotated, between the two, it is written once more: the first write
+ * has not happened yet.
+ */
+static int dirty_durable(struct ofs_conn *c, const struct ofs_file *f, const struct stat *st,
+		struct ofs_record *rec)
+{
+	uint32_t epoch = atomic_load(&c->shm->intent_epoch);
+	enum ofs_record_state state;
+	bool was_clean = false;
+	bool intent = false;
+	int ret;
+
+	ret = ofs_record_look(c, f->fd, st, rec, &state);
+	if (ret == 0 && state == OFS_RECORD_VALID && (rec->flags & OFS_REC_DATA_DIRTY) == 0) {
+		intent = true;
+		ret = intent_append(c, rec, st->st_ino);
+	}
+	if (ret == 0) {
+		ret = dirty_set(c, f, st, rec, &was_clean);
+	}
+	if (ret == 0 && (was_clean || intent) &&
+			(!intent || atomic_load(&c->shm->intent_epoch) != epoch)) {
+		ret = intent_append(c, rec, st->st_ino);
+	}
+	return ret;
+}
+
+int ofs_first_write(struct ofs_conn *c, struct ofs_file *f)
+{
+	struct ofs_hint hint = {.kind = OFS_HINT_DIRTY};
+	struct ofs_place place;
+	struct ofs_record rec;
+	uint32_t stripe = 0;
+	struct stat st;
+	int ret;
+
+	if (f->fresh) {
+		f->wrote = true;
+		return 0;
+	}
+	if (fstat(f->fd, &st) != 0) {
+		return -errno;
+	}
+	if (!S_ISREG(st.st_mode)) {
+		return 0;
+	}
+	ret = ofs_place_of_fd(c, f->fd, &place);
+	if (ret != 0) {
+		return ret;
+	}
+	if (place.dirfd >= 0) {
+		ret = ofs_change_begin(c, place.dirfd, &hint.parent, &stripe);
+		if (ret != 0) {
+			ofs_place_done(&place);
+			return ret;
+		}
+	}
+	ret = dirty_durable(c, f, &st, &rec);
+	if (ret == 0) {
+		f->wrote = true;
+		f->oid = rec.oid;
+		if (place.dirfd >= 0) {
+			hint.ino = st.st_ino;
+			hint.oid = rec.oid;
+			ofs_hint_name(hint.name, place.name);
+			ofs_hint(c, &hint);
+		}
+	}
+	if (place.dirfd >= 0) {
+		ofs_change_end(c, stripe);
+		ofs_place_done(&place);
+	}
+	return ret;
+}
+
+void ofs_hint_closed(struct ofs_conn *c, const struct ofs_file *f, const struct ofs_place *place)
+{
+	struct ofs_hint hint = {.kind = OFS_HINT_CLOSED, .ino = f->ino, .oid = f->oid};
+	struct ofs_record dir;
+
+	if (place->dirfd < 0 || ofs_record_get(&c->io, place->dirfd, &dir) != 0) {
+		return; /* unlinked: its bytes go nowhere */
+	}
+	hint.parent = dir.oid;
+	ofs_hint_name(hint.name, place->name);
+	ofs_hint(c, &hint);
+}
+
+/* --- metadata --- */
+
+int ofs_meta_begin(struct ofs_conn *c, int fd, struct ofs_meta *m)
+{
+	int ret;
+
+	m->fd = fd;
+	m->begun = false;
+	m->place.dirfd = -1;
+	if (m->fd < 0) {
+		return 0; /* NEXT will say what it thinks of that */
+	}
+	ret = ofs_place_of_fd(c, m->fd, &m->place);
+	if (ret != 0 || m->place.dirfd < 0) {
+		return ret;
+	}
+	ret = ofs_change_begin(c, m->place.dirfd, &m->dir, &m->stripe);
+	if (ret != 0) {
+		ofs_place_done(&m->place);
+		return ret;
+	}
+	m->begun = true;
+	return 0;
+}
+
+static int64_t timespec_ns(const struct timespec *ts)
+{
+	return (int64_t)ts->tv_sec * 1000000000 + ts->tv_nsec;
+}
+
+static void meta_times(struct ofs_record *rec, const struct smb_file_time *times)
+{
+	if (times == NULL || (rec->flags & OFS_REC_STUB) == 0) {
+		return;
+	}
+	if (!is_omit_timespec(&times->mtime)) {
+		rec->mtime_ns = timespec_ns(&times->mtime);
+	}
+	if (!is_omit_timespec(&times->atime)) {
+		rec->atime_ns = timespec_ns(&times->atime);
+	}
+}
+
+static void meta_dirty(struct ofs_conn *c, struct ofs_meta *m, const struct smb_file_time *times)
+{
+	struct ofs_hint hint = {.kind = OFS_HINT_ATTR, .parent = m->dir};
+	enum ofs_record_state state;
+	struct ofs_record rec;
+	struct stat st;
+	uint32_t stripe;
+	int ret;
+
+	if (fstat(m->fd, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))) {
+		return;
+	}
+	stripe = ofs_shm_stripe_of(st.st_ino);
+	ret = ofs_shm_lock(c->shm, stripe, OFS_LOCK_TIMEOUT_MS);
+	if (ret == 0) {
+		ret = ofs_record_look(c, m->fd, &st, &rec, &state);
+		if (ret == 0 && state == OFS_RECORD_QUARANTINED) {
+			ret = -EIO;
+		}
+		if (ret == 0) {
+			rec.flags |= OFS_REC_META_DIRTY;
+			rec.meta_gen++;
+			meta_times(&rec, times);
+			ret = ofs_record_put(c, m->fd, &rec);
+		}
+		ofs_shm_unlock(c->shm, stripe);
+	}
+	if (ret != 0) {
+		/* the inode's ctime still differs from its record's: the daemon finds it */
+		DBG_ERR("volume %s: a metadata change is not noted: %s\n", c->volume,
+				strerror(-ret));
+		return;
+	}
+	hint.ino = st.st_ino;
+	hint.oid = rec.oid;
+	hint.is_dir = S_ISDIR(st.st_mode);
+	ofs_hint_name(hint.name, m->place.name);
+	ofs_hint(c, &hint);
+}
+
+void ofs_meta_end(struct ofs_conn *c, struct ofs_meta *m, bool changed,
+		const struct smb_file_time *times)
+{
+	int err = errno;
+
+	if (m->begun) {
+		if (changed) {
+			meta_dirty(c, m, times);
+		}
+		ofs_change_end(c, m->stripe);
+		ofs_place_done(&m->place);
+	}
+	errno = err;
+}

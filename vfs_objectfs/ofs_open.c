@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Opening and closing: what an open file is, decided on its real descriptor after the real open.
+ * Way: from smbd's open.c and close.c; to the mirror, records and hints.
+ * Thread: the client's smbd; waits for the daemon only where a name is missing in a directory not
+ *         listed, or for `durability = s3` at close.
+ * Owns: struct ofs_file, a child of the fsp.
+ * Holds: 1. A resident file opened for reading has no struct ofs_file and costs no message.
+ *        2. A file is marked dirty, and its directory too, before O_CREAT is answered.
+ *        3. smbd opens a path descriptor first, then the data by /proc/self/fd, and closes the
+ *           first one through us while the second is not in the fsp yet: ofs_file.fd tells which.
+ */
+#include "ofs.h"
+
+#include <sys/mman.h>
+
+static bool name_is_proc_fd(const struct smb_filename *smb_fname)
+{
+	return strncmp(smb_fname->base_name, "/proc/self/fd/", strlen("/proc/self/fd/")) == 0;
+}
+
+static bool name_is_child(const struct smb_filename *smb_fname)
+{
+	return smb_fname->base_name[0] != '/' && !ISDOT(smb_fname->base_name) &&
+			!ISDOTDOT(smb_fname->base_name);
+}
+
+/* --- struct ofs_file --- */
+
+static void file_destroy(void *p)
+{
+	struct ofs_file *f = p;
+
+	/* after a close there is nothing left; without one the session ends all the same */
+	if (f->map != NULL) {
+		munmap(discard_const_p(uint8_t, f->map), f->map_len);
+		f->map = NULL;
+	}
+}
+
+struct ofs_file *ofs_file_get(struct vfs_handle_struct *handle, const struct files_struct *fsp)
+{
+	struct ofs_file *f = VFS_FETCH_FSP_EXTENSION(handle, fsp);
+
+	return f != NULL && f->fd == fsp_get_pathref_fd(fsp) ? f : NULL;
+}
+
+static struct ofs_file *file_make(struct vfs_handle_struct *handle, struct files_struct *fsp,
+		int fd)
+{
+	struct ofs_file *f;
+	struct stat st;
+
+	if (fstat(fd, &st) != 0) {
+		return NULL;
+	}
+	f = VFS_ADD_FSP_EXTENSION(handle, fsp, struct ofs_file, file_destroy);
+	if (f == NULL) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	file_destroy(f); /* of an earlier open of this fsp */
+	*f = (struct ofs_file){
+		.conn = ofs_conn_get(handle),
+		.fd = fd,
+		.ino = st.st_ino,
+		.stripe = ofs_shm_stripe_of(st.st_ino),
+	};
+	return f;
+}
+
+struct ofs_file *ofs_file_need(struct vfs_handle_struct *handle, struct files_struct *fsp)
+{
+	struct ofs_file *f = ofs_file_get(handle, fsp);
+
+	return f != NULL ? f : file_make(handle, fsp, fsp_get_io_fd(fsp));
+}
+
+/* --- open --- */
+
+/* The daemon gives a lease up within milliseconds; smbd itself would ask again in a second. */
+static int next_openat(struct vfs_handle_struct *handle, const struct files_struct *dirfsp,
+		const struct smb_filename *smb_fname, struct files_struct *fsp,
+		const struct vfs_open_how *how)
+{
+	const struct ofs_conn *c = ofs_conn_get(handle);
+	int64_t until_ms = 0;
+	int fd;
+
+	for (;;) {
+		fd = SMB_VFS_NEXT_OPENAT(handle, dirfsp, smb_fname, fsp, how);
+		if (fd >= 0 || errno != EAGAIN) {
+			return fd;
+		}
+		if (until_ms == 0) {
+			until_ms = ofs_link_now_ms() + c->openat_retry_ms;
+		} else if (ofs_link_now_ms() >= until_ms) {
+			errno = EAGAIN;
+			return -1;
+		}
+		usleep(1500);
+	}
+}
+
+/* Look at a data descriptor: plain, marked, or not to be touched. 0 or -errno. */
+static int opened_data(struct vfs_handle_struct *handle, struct files_struct *fsp, int fd)
+{
+	struct ofs_conn *c = ofs_conn_get(handle);
+	enum ofs_record_state state;
+	struct ofs_record rec;
+	struct ofs_file *f;
+	struct stat st;
+	int ret;
+
+	if (fstat(fd, &st) != 0) {
+		return -errno;
+	}
+	if (!S_ISREG(st.st_mode)) {
+		return 0;
+	}
+	ret = ofs_record_look(c, fd, &st, &rec, &state);
+	if (ret != 0) {
+		return ret;
+	}
+	if (state == OFS_RECORD_QUARANTINED) {
+		DBG_ERR("volume %s: %s is marked as a stub but its record belongs to another file "
+			"(a copy of a stub?): it is not opened\n",
+				c->volume, fsp_str_dbg(fsp));
+		return -EIO;
+	}
+	if ((st.st_mode & OFS_MARKER_MODE) == 0 &&
+			(state != OFS_RECORD_VALID || (rec.flags & OFS_REC_STUB) == 0)) {
+		return 0;
+	}
+	f = file_make(handle, fsp, fd);
+	if (f == NULL) {
+		return -errno;
+	}
+	f->marked = true;
+	f->oid = rec.oid;
+	return 0;
+}
+
+/* O_TRUNC, which is never passed on: the file is emptied under the rules of writing. */
+static int opened_truncate(struct vfs_handle_struct *handle, struct files_struct *fsp, int fd)
+{
+	struct ofs_conn *c = ofs_conn_get(handle);
+	struct ofs_file *f = VFS_FETCH_FSP_EXTENSION(handle, fsp);
+	struct stat st;
+	int ret = 0;
+
+	if (fstat(fd, &st) != 0) {
+		return -errno;
+	}
+	if (!S_ISREG(st.st_mode)) {
+		return 0;
+	}
+	if (f == NULL || f->fd != fd) {
+		f = file_make(handle, fsp, fd);
+		if (f == NULL) {
+			return -errno;
+		}
+	}
+	if (f->marked) {
+		ret = ofs_recall_discard(c, f);
+	}
+	if (ret == 0 && !f->wrote) {
+		ret = ofs_first_write(c, f);
+	}
+	if (ret == 0) {
+		ofs_writes_bump(c, f);
+		ret = ftruncate(fd, 0) == 0 ? 0 : -errno;
+		ofs_writes_bump(c, f);
+	}
+	return ret;
+}
+
+/* A file that was not there before: record and hint. */
+static int opened_new(struct vfs_handle_struct *handle, struct files_struct *fsp, int fd,
+		const struct ofs_at *at, const struct ofs_oid *dir)
+{
+	struct ofs_hint hint = {.kind = OFS_HINT_CREATED, .parent = *dir};
+	struct ofs_conn *c = ofs_conn_get(handle);
+	struct ofs_record rec;
+	struct ofs_file *f;
+	int ret;
+
+	ret = ofs_record_create(c, fd, true, &rec);
+	if (ret != 0) {
+		return ret;
+	}
+	f = file_make(handle, fsp, fd);
+	if (f == NULL) {
+		return -errno;
+	}
+	f->fresh = true;
+	f->wrote = true; /* even if nothing more comes: an empty file is content too */
+	f->oid = rec.oid;
+	hint.ino = f->ino;
+	hint.oid = rec.oid;
+	ofs_hint_name(hint.name, at->name);
+	ofs_hint(c, &hint);
+	return 0;
+}
+
+/* Is this regular file without a record of its own, that is, new to us? */
+static bool fd_is_new(struct ofs_conn *c, int fd)
+{
+	enum ofs_record_state state;
+	struct ofs_record rec;
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+			ofs_record_look(c, fd, &st, &rec, &state) == 0 &&
+			state == OFS_RECORD_NEW;
+}
+
+static int open_create(struct vfs_handle_struct *handle, const struct files_struct *dirfsp,
+		const struct smb_filename *smb_fname, struct files_struct *fsp,
+		const struct vfs_open_how *how)
+{
+	struct ofs_conn *c = ofs_conn_get(handle);
+	struct ofs_at at;
+	struct ofs_oid dir;
+	uint32_t stripe;
+	struct stat st;
+	int fd = -1;
+	int ret;
+
+	ret = ofs_at_open(c, dirfsp, smb_fname, &at);
+	if (ret != 0) {
+		errno = -ret;
+		return -1;
+	}
+	if (fstatat(at.dirfd, at.name, &st, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT) {
+		ret = ofs_resolve(c, &at);
+		if (ret != 0 && ret != -ENOENT) {
+			goto out;
+		}
+	}
+	ret = ofs_change_begin(c, at.dirfd, &dir, &stripe);
+	if (ret != 0) {
+		goto out;
+	}
+	fd = next_openat(handle, dirfsp, smb_fname, fsp, how);
+	ret = fd >= 0 ? 0 : -errno;
+	if (ret == 0 && fd_is_new(c, fd)) {
+		ret = opened_new(handle, fsp, fd, &at, &dir);
+		if (ret != 0 && (how->flags & O_EXCL) != 0) {
+			become_root();
+			(void)unlinkat(at.dirfd, at.name, 0);
+			unbecome_root();
+		}
+	} else if (ret == 0) {
+		ret = opened_data(handle, fsp, fd);
+	}
+	ofs_change_end(c, stripe);
+out:
+	ofs_at_done(&at);
+	if (ret != 0) {
+		if (fd >= 0) {
+			close(fd);
+		}
+		errno = -ret;
+		return -1;
+	}
+	return fd;
+}
+
+static int open_existing(struct vfs_handle_struct *handle, const struct files_struct *dirfsp,
+		const struct smb_filename *smb_fname, struct files_struct *fsp,
+		const struct vfs_open_how *how, bool data)
+{
+	struct ofs_conn *c = ofs_conn_get(handle);
+	bool by_name = !name_is_proc_fd(smb_fname);
+	int fd, ret;
+
+	if (by_name && c->listing_age_ns != 0 && name_is_child(smb_fname) &&
+			strchr(smb_fname->base_name, '/') == NULL) {
+		ofs_refresh(c, fsp_get_pathref_fd(dirfsp));
+	}
+	fd = next_openat(handle, dirfsp, smb_fname, fsp, how);
+	if (fd < 0 && errno == ENOENT && by_name) {
+		ret = ofs_resolve_name(c, dirfsp, smb_fname);
+		if (ret != 0) {
+			errno = -ret;
+			return -1;
+		}
+		fd = next_openat(handle, dirfsp, smb_fname, fsp, how);
+	}
+	if (fd < 0 || !data) {
+		return fd;
+	}
+	ret = opened_data(handle, fsp, fd);
+	if (ret != 0) {
+		close(fd);
+		errno = -ret;
+		return -1;
+	}
+	return fd;
+}
+
+int ofs_openat(struct vfs_handle_struct *handle, const struct files_struct *dirfsp,
+		const struct smb_filename *smb_fname, struct files_struct *fsp,
+		const struct vfs_open_how *how)
+{
+	bool data = !fsp->fsp_flags.is_pathref && (how->flags & O_PATH) == 0;
+	struct vfs_open_how h = *how;
+	int fd, ret;
+
+	if (data) {
+		h.flags &= ~O_TRUNC;
+		h.mode &= ~(mode_t)OFS_MARKER_MODE;
+	}
+	if (data && (h.flags & O_CREAT) != 0 && !name_is_proc_fd(smb_fname)) {
+		fd = open_create(handle, dirfsp, smb_fname, fsp, &h);
+	} else {
+		fd = open_existing(handle, dirfsp, smb_fname, fsp, &h, data);
+	}
+	if (fd >= 0 && data && (how->flags & O_TRUNC) != 0) {
+		ret = opened_truncate(handle, fsp, fd);
+		if (ret != 0) {
+			close(fd);
+			errno = -ret;
+			return -1;
+		}
+	}
+	return fd;
+}
+
+/* --- close --- */
+
+/* An O_PATH descriptor does not stand in the way of the daemon's lease. */
+static int path_fd(int fd)
+{
+	char proc[32];
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	return open(proc, O_PATH | O_CLOEXEC);
+}
+
+int ofs_close(struct vfs_handle_struct *handle, struct files_struct *fsp)
+{
+	struct ofs_conn *c = ofs_conn_get(handle);
+	struct ofs_file *f = ofs_file_get(handle, fsp);
+	struct ofs_place place = {.dirfd = -1};
+	struct ofs_file last;
+	struct stat st = {.st_size = 0};
+	int flush_fd = -1;
+	int ret, err;
+
+	if (f == NULL) {
+		return SMB_VFS_NEXT_CLOSE(handle, fsp);
+	}
+	ofs_recall_release(f);
+	last = *f;
+	if (f->wrote) {
+		ret = ofs_place_of_fd(c, f->fd, &place);
+		if (ret != 0) {
+			DBG_WARNING("volume %s: where %s is cannot be told: %s\n", c->volume,
+					fsp_str_dbg(fsp), strerror(-ret));
+		}
+		if (c->durable_s3 && place.dirfd >= 0) {
+			flush_fd = path_fd(f->fd);
+			(void)fstat(f->fd, &st);
+		}
+	}
+	ret = SMB_VFS_NEXT_CLOSE(handle, fsp);
+	err = errno;
+	VFS_REMOVE_FSP_EXTENSION(handle, fsp);
+	if (last.wrote) {
+		ofs_hint_closed(c, &last, &place);
+	}
+	if (flush_fd >= 0) {
+		if (ret == 0) {
+			int flushed = ofs_call_flush(c->link, flush_fd, (uint64_t)st.st_size);
+
+			if (flushed != 0) {
+				DBG_ERR("volume %s: closed, but not in S3 yet: %s\n", c->volume,
+						strerror(-flushed));
+				ret = -1;
+				err = -flushed;
+			}
+		}
+		close(flush_fd);
+	}
+	ofs_place_done(&place);
+	errno = err;
+	return ret;
+}

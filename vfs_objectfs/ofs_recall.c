@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * From a marked file to its bytes: attach to the daemon's recall, look at the extent map, fetch.
+ * Way: from ofs_io and ofs_open; through ofs_call.c to the daemon's recall.
+ * Thread: the client's smbd; the plain calls wait, ofs_recall_send does not.
+ * Owns: the mapping of the extent map and the open_id, both in struct ofs_file.
+ * Holds: 1. A set bit is believed only under the generation it was mapped in: a daemon that came
+ *           back may have begun anew. While it is away nobody changes the file, and it holds.
+ *        2. marked -> [OPEN] -> attached -> [FETCH] -> ... ; plain once OPEN answers no open_id,
+ *           or a whole FETCH or DISCARD succeeded; never marked again while it is open.
+ *        3. A lost connection is an attempt, not an answer: OPEN and FETCH are made again.
+ */
+#include "ofs.h"
+
+#include <sys/mman.h>
+
+#define RECALL_ATTEMPTS 4
+#define EXTENT_SHIFT_MIN 12u
+#define EXTENT_SHIFT_MAX 40u
+
+static void recall_unmap(struct ofs_file *f)
+{
+	if (f->map != NULL) {
+		munmap(discard_const_p(uint8_t, f->map), f->map_len);
+		f->map = NULL;
+	}
+	f->open_id = 0;
+}
+
+void ofs_recall_release(struct ofs_file *f)
+{
+	if (f->open_id != 0) {
+		ofs_call_release(f->conn->link, f->generation, f->open_id);
+	}
+	recall_unmap(f);
+}
+
+void ofs_recall_over(struct ofs_file *f)
+{
+	ofs_recall_release(f);
+	f->marked = false;
+}
+
+static bool recall_attached(const struct ofs_conn *c, const struct ofs_file *f)
+{
+	return f->open_id != 0 && f->generation == ofs_link_generation(c->link);
+}
+
+/* Take over an OPEN reply and its descriptor. */
+static int recall_attach(struct ofs_conn *c, struct ofs_file *f, const struct ofs_open_rep *rep,
+		int map_fd)
+{
+	uint64_t generation = ofs_link_generation(c->link);
+	uint64_t extents;
+	struct stat st;
+	void *map;
+	int ret = 0;
+
+	if (rep->open_id == 0) {
+		ofs_recall_over(f);
+		return 0;
+	}
+	if (recall_attached(c, f)) { /* another request of this file was faster */
+		close(map_fd);
+		ofs_call_release(c->link, generation, rep->open_id);
+		return 0;
+	}
+	recall_unmap(f);
+	if (rep->extent_shift < EXTENT_SHIFT_MIN || rep->extent_shift > EXTENT_SHIFT_MAX ||
+			rep->size > INT64_MAX) {
+		close(map_fd);
+		return -EBADMSG;
+	}
+	extents = (rep->size + (UINT64_C(1) << rep->extent_shift) - 1) >> rep->extent_shift;
+	f->map_len = MAX((extents + 7) / 8, 1);
+	if (fstat(map_fd, &st) != 0) {
+		ret = -errno;
+	} else if ((uint64_t)st.st_size < (extents + 7) / 8) {
+		ret = -EBADMSG;
+	} else if (extents > 0) {
+		map = mmap(NULL, f->map_len, PROT_READ, MAP_SHARED, map_fd, 0);
+		if (map == MAP_FAILED) {
+			ret = -errno;
+		} else {
+			f->map = map;
+		}
+	}
+	close(map_fd);
+	if (ret != 0) {
+		ofs_call_release(c->link, generation, rep->open_id);
+		return ret;
+	}
+	f->open_id = rep->open_id;
+	f->generation = generation;
+	f->size = rep->size;
+	f->extent_shift = rep->extent_shift;
+	return 0;
+}
+
+bool ofs_recall_here(const struct ofs_file *f, uint64_t generation, uint64_t offset,
+		uint64_t length)
+{
+	uint64_t last;
+
+	if (!f->marked) {
+		return true;
+	}
+	if (f->open_id == 0 || f->generation != generation) {
+		return false;
+	}
+	if (length == 0 || offset >= f->size) {
+		return true;
+	}
+	length = MIN(length, f->size - offset);
+	last = (offset + length - 1) >> f->extent_shift;
+	for (uint64_t e = offset >> f->extent_shift; e <= last; e++) {
+		uint8_t byte = __atomic_load_n(&f->map[e / 8], __ATOMIC_ACQUIRE);
+
+		if ((byte & (1u << (e % 8))) == 0) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* These say that the way is gone, not that the bytes are. */
+static bool recall_again(int ret)
+{
+	return ret == -ESTALE || ret == -ECONNRESET || ret == -EBADF;
+}
+
+static void recall_fetch_req(const struct ofs_file *f, struct ofs_fetch_req *m, uint64_t offset,
+		uint64_t length, bool whole)
+{
+	memset(m, 0, sizeof(*m));
+	m->open_id = f->open_id;
+	if (whole) {
+		m->length = f->size;
+		m->flags = OFS_WIRE_FETCH_WHOLE;
+	} else {
+		m->offset = offset;
+		m->length = MIN(length, f->size - MIN(offset, f->size));
+	}
+}
+
+static int recall_open(struct ofs_conn *c, struct ofs_file *f, bool for_write)
+{
+	struct ofs_open_rep rep;
+	int map_fd, ret;
+
+	recall_unmap(f);
+	ret = ofs_call_open(c->link, f->fd, for_write ? OFS_WIRE_OPEN_WRITE : 0, &rep, &map_fd);
+	return ret == 0 ? recall_attach(c, f, &rep, map_fd) : ret;
+}
+
+static int recall_wait(struct ofs_conn *c, struct ofs_file *f, uint64_t offset, uint64_t length,
+		bool whole)
+{
+	int ret = 0;
+
+	for (int i = 0; i < RECALL_ATTEMPTS; i++) {
+		struct ofs_fetch_req m;
+
+		if (f->marked && !recall_attached(c, f)) {
+			ret = recall_open(c, f, whole);
+			if (ret != 0) {
+				return ret;
+			}
+		}
+		if (!f->marked || (!whole && ofs_recall_here(f, f->generation, offset, length))) {
+			return 0;
+		}
+		recall_fetch_req(f, &m, offset, length, whole);
+		ret = ofs_call_fetch(c->link, f->generation, &m, m.length);
+		if (ret == 0 && whole) {
+			ofs_recall_over(f);
+		}
+		if (!recall_again(ret)) {
+			return ret;
+		}
+		recall_unmap(f);
+	}
+	return ret == -EBADF ? -EIO : -ETIMEDOUT;
+}
+
+int ofs_recall_range(struct ofs_conn *c, struct ofs_file *f, uint64_t offset, uint64_t length)
+{
+	return recall_wait(c, f, offset, length, false);
+}
+
+int ofs_recall_whole(struct ofs_conn *c, struct ofs_file *f)
+{
+	return recall_wait(c, f, 0, UINT64_MAX, true);
+}
+
+int ofs_recall_discard(struct ofs_conn *c, struct ofs_file *f)
+{
+	int ret = 0;
+
+	for (int i = 0; i < RECALL_ATTEMPTS && f->marked; i++) {
+		if (!recall_attached(c, f)) {
+			ret = recall_open(c, f, true);
+			if (ret != 0) {
+				return ret;
+			}
+			if (!f->marked) {
+				return 0;
+			}
+		}
+		ret = ofs_call_discard(c->link, f->generation, f->open_id);
+		if (ret == 0) {
+			ofs_recall_over(f);
+			return 0;
+		}
+		if (!recall_again(ret)) {
+			return ret;
+		}
+		recall_unmap(f);
+	}
+	return f->marked ? -EIO : 0;
+}
+
+/* --- the same without waiting --- */
+
+struct recall_state {
+	struct ofs_conn *conn;
+	struct ofs_file *file;
+	uint64_t offset, length;
+	bool whole;
+	int attempts;
+};
+
+static void recall_step(struct tevent_req *req);
+
+static void recall_open_done(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+	struct recall_state *state = tevent_req_data(req, struct recall_state);
+	struct ofs_open_rep rep;
+	int map_fd, ret;
+
+	ret = ofs_call_open_recv(state->conn->link, subreq, &rep, &map_fd);
+	TALLOC_FREE(subreq);
+	if (ret == 0) {
+		ret = recall_attach(state->conn, state->file, &rep, map_fd);
+	}
+	if (ret != 0 && !recall_again(ret)) {
+		tevent_req_error(req, -ret);
+		return;
+	}
+	recall_step(req);
+}
+
+static void recall_fetch_done(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+	struct recall_state *state = tevent_req_data(req, struct recall_state);
+	int ret;
+
+	ret = ofs_call_fetch_recv(state->conn->link, subreq);
+	TALLOC_FREE(subreq);
+	if (ret == 0) {
+		if (state->whole) {
+			ofs_recall_over(state->file);
+		}
+		tevent_req_done(req);
+		return;
+	}
+	if (!recall_again(ret)) {
+		tevent_req_error(req, -ret);
+		return;
+	}
+	recall_unmap(state->file);
+	recall_step(req);
+}
+
+static void recall_step(struct tevent_req *req)
+{
+	struct recall_state *state = tevent_req_data(req, struct recall_state);
+	struct ofs_file *f = state->file;
+	struct ofs_conn *c = state->conn;
+	struct ofs_fetch_req m;
+	struct tevent_req *subreq;
+
+	if (ofs_recall_here(f, ofs_link_generation(c->link), state->offset, state->length) &&
+			!(state->whole && f->marked)) {
+		tevent_req_done(req);
+		return;
+	}
+	if (state->attempts++ >= 2 * RECALL_ATTEMPTS) {
+		tevent_req_error(req, ETIMEDOUT);
+		return;
+	}
+	if (!recall_attached(c, f)) {
+		subreq = ofs_call_open_send(state, c->link, f->fd,
+				state->whole ? OFS_WIRE_OPEN_WRITE : 0);
+		if (!tevent_req_nomem(subreq, req)) {
+			tevent_req_set_callback(subreq, recall_open_done, req);
+		}
+		return;
+	}
+	recall_fetch_req(f, &m, state->offset, state->length, state->whole);
+	subreq = ofs_call_fetch_send(state, c->link, f->generation, &m, m.length);
+	if (!tevent_req_nomem(subreq, req)) {
+		tevent_req_set_callback(subreq, recall_fetch_done, req);
+	}
+}
+
+struct tevent_req *ofs_recall_send(TALLOC_CTX *ctx, struct tevent_context *ev, struct ofs_conn *c,
+		struct ofs_file *f, uint64_t offset, uint64_t length, bool whole)
+{
+	struct recall_state *state;
+	struct tevent_req *req;
+
+	req = tevent_req_create(ctx, &state, struct recall_state);
+	if (req == NULL) {
+		return NULL;
+	}
+	state->conn = c;
+	state->file = f;
+	state->offset = offset;
+	state->length = length;
+	state->whole = whole;
+	recall_step(req);
+	if (!tevent_req_is_in_progress(req)) {
+		return tevent_req_post(req, ev);
+	}
+	return req;
+}
+
+int ofs_recall_recv(struct tevent_req *req)
+{
+	int err;
+
+	if (tevent_req_is_unix_error(req, &err)) {
+		tevent_req_received(req);
+		return -err;
+	}
+	tevent_req_received(req);
+	return 0;
+}

@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The module's entry: the table of VFS operations, and the life of a tree connect.
+ * Way: from smbd's module loader and tree connect; to the other files of this directory.
+ * Thread: the client's smbd (connect runs as root).
+ * Owns: struct ofs_conn and what HELLO brought: shared memory, ring, descriptors.
+ * Holds: 1. Every slot of struct vfs_fn_pointers has a row in the table: ours, or NEXT (an empty
+ *           slot is passed on by Samba), or refused; the compiler counts them.
+ *        2. A share comes up only after a HELLO: without one nothing is known of the mirror. After
+ *           it the daemon may come and go; files on the local disk are served all the time.
+ *        3. connect -> [ofs_conn_adopt] -> connected <-> [ofs_conn_adopt on reconnect]
+ *           -> disconnect.
+ */
+#include "ofs.h"
+
+#include <sys/mman.h>
+
+#define SOCKET_DEFAULT "/run/objectfs/cached.sock"
+#define FIRST_CONTACT_MAX_MS 5000
+#define OPENAT_RETRY_DEFAULT_MS 50
+#define REQUEST_TIMEOUT_DEFAULT_S 30
+#define RECONNECT_TIMEOUT_DEFAULT_S 60
+
+struct ofs_conn *ofs_conn_get(const struct vfs_handle_struct *handle)
+{
+	return handle->data;
+}
+
+/* --- what HELLO brought --- */
+
+static void conn_close_fd(int *fd)
+{
+	if (*fd >= 0) {
+		close(*fd);
+		*fd = -1;
+	}
+}
+
+static bool conn_xattr_sound(const char *name)
+{
+	return strcmp(name, OFS_RECORD_XATTR_SECURITY) == 0 ||
+			strcmp(name, OFS_RECORD_XATTR_USER) == 0;
+}
+
+/* The ring changes hands between two hints; changes under way are announced in the new one before
+ * the old one is let go. The old one's hints stay for the daemon to read. */
+static int conn_adopt_ring(struct ofs_conn *c, int *fd)
+{
+	struct ofs_ring_writer ring;
+	int ret = ofs_ring_writer_init(&ring, *fd);
+
+	if (ret != 0) {
+		return ret;
+	}
+	*fd = -1;
+	for (unsigned i = 0; i < 2; i++) {
+		if (c->change_depth[i] > 0) {
+			atomic_store(&ring.head->inflight[i], c->change_stripe[i] + 1);
+		}
+	}
+	ofs_ring_writer_fini(&c->ring);
+	c->ring = ring;
+	return 0;
+}
+
+/* The kernel's spelling of the path is kept: it is what /proc/self/fd will be compared with. */
+static int conn_adopt_tree(struct ofs_conn *c, const char *tree)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	char *copy;
+	int fd, ret;
+
+	if (tree[0] != '/') {
+		return -EBADMSG;
+	}
+	fd = open(tree, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		return -errno;
+	}
+	ret = fstat(fd, &st) == 0 ? 0 : -errno;
+	if (ret == 0) {
+		ssize_t n = ofs_fd_path(fd, path, sizeof(path));
+
+		ret = n < 0 ? (int)n : n < 2 ? -EBADMSG : 0;
+	}
+	close(fd);
+	if (ret != 0) {
+		return ret;
+	}
+	copy = talloc_strdup(c, path);
+	if (copy == NULL) {
+		return -ENOMEM;
+	}
+	TALLOC_FREE(c->tree);
+	c->tree = copy;
+	c->tree_len = strlen(copy);
+	c->tree_dev = st.st_dev;
+	c->tree_ino = st.st_ino;
+	return 0;
+}
+
+/*
+ * linkat does not cross mounts, and smbd in a mount namespace of its own (as systemd gives it) sees
+ * other mounts than the daemon, whose descriptor would then answer EXDEV: the same directory is
+ * opened once more from here.
+ */
+static void conn_trash_here(const char *tree, int *trash_fd)
+{
+	char path[PATH_MAX];
+	struct stat theirs, ours;
+	int fd;
+
+	if (snprintf(path, sizeof(path), "%s/../trash", tree) >= (int)sizeof(path)) {
+		return;
+	}
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) {
+		return;
+	}
+	if (fstat(fd, &ours) != 0 || fstat(*trash_fd, &theirs) != 0 ||
+			ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev) {
+		close(fd);
+		return;
+	}
+	close(*trash_fd);
+	*trash_fd = fd;
+}
+
+/* the HELLO reply's descriptors, in the order of the wire table */
+enum { HELLO_RING, HELLO_SHM, HELLO_INTENT, HELLO_DOORBELL, HELLO_TRASH, HELLO_FDS };
+
+int ofs_conn_adopt(struct ofs_conn *c, const struct ofs_hello_rep *rep, int fds[5])
+{
+	struct ofs_shm *shm = NULL;
+	int ret = -EBADMSG;
+
+	if (!conn_xattr_sound(rep->xattr)) {
+		goto out;
+	}
+	/* not every user may search the directories above the mirror */
+	become_root();
+	ret = conn_adopt_tree(c, rep->tree);
+	if (ret == 0) {
+		conn_trash_here(c->tree, &fds[HELLO_TRASH]);
+	}
+	unbecome_root();
+	if (ret != 0) {
+		goto out;
+	}
+	shm = ofs_shm_map(fds[HELLO_SHM], false);
+	if (shm == NULL) {
+		ret = -errno;
+		goto out;
+	}
+	ret = conn_adopt_ring(c, &fds[HELLO_RING]);
+	if (ret != 0) {
+		goto out;
+	}
+	ofs_shm_unmap(&c->shm);
+	c->shm = shm;
+	shm = NULL;
+	snprintf(c->io.xattr, sizeof(c->io.xattr), "%s", rep->xattr);
+	memcpy(c->io.cache_id, rep->cache_id.bytes, sizeof(c->io.cache_id));
+	c->listing_age_ns = rep->listing_age_ns;
+	conn_close_fd(&c->intent_fd);
+	conn_close_fd(&c->doorbell_fd);
+	conn_close_fd(&c->trash_fd);
+	c->intent_fd = fds[HELLO_INTENT];
+	c->doorbell_fd = fds[HELLO_DOORBELL];
+	c->trash_fd = fds[HELLO_TRASH];
+	fds[HELLO_INTENT] = fds[HELLO_DOORBELL] = fds[HELLO_TRASH] = -1;
+	c->refresh_pause_until_ms = 0;
+out:
+	ofs_shm_unmap(&shm);
+	for (int i = 0; i < HELLO_FDS; i++) {
+		conn_close_fd(&fds[i]);
+	}
+	if (ret != 0) {
+		DBG_ERR("volume %s: HELLO brought what cannot be used: %s\n", c->volume,
+				strerror(-ret));
+	}
+	return ret;
+}
+
+/* --- connect, disconnect --- */
+
+static void conn_end(void **data)
+{
+	struct ofs_conn *c = talloc_get_type(*data, struct ofs_conn);
+
+	if (c == NULL) {
+		return; /* Samba calls it again when the handle itself goes */
+	}
+	TALLOC_FREE(c->link); /* first: what is in flight ends while the rest is still there */
+	ofs_ring_writer_fini(&c->ring);
+	ofs_shm_unmap(&c->shm);
+	conn_close_fd(&c->intent_fd);
+	conn_close_fd(&c->doorbell_fd);
+	conn_close_fd(&c->trash_fd);
+	TALLOC_FREE(c);
+	*data = NULL;
+}
+
+static unsigned conf_positive(int snum, const char *option, int def)
+{
+	int v = lp_parm_int(snum, "objectfs", option, def);
+
+	if (v <= 0) {
+		DBG_ERR("objectfs:%s = %d makes no sense; %d is used\n", option, v, def);
+		return (unsigned)def;
+	}
+	return (unsigned)MIN(v, 24 * 3600);
+}
+
+/* 0 or -errno; what is wrong is in the log. */
+static int conf_read(struct ofs_conn *c, int snum)
+{
+	const char *durability = lp_parm_const_string(snum, "objectfs", "durability", "local");
+
+	c->volume = lp_parm_const_string(snum, "objectfs", "volume", NULL);
+	c->socket = lp_parm_const_string(snum, "objectfs", "socket", SOCKET_DEFAULT);
+	if (c->volume == NULL || c->volume[0] == '\0') {
+		DBG_ERR("share %s: objectfs:volume is not set in smb.conf\n",
+				lp_const_servicename(snum));
+		return -EINVAL;
+	}
+	if (strcmp(durability, "local") != 0 && strcmp(durability, "s3") != 0) {
+		DBG_ERR("share %s: objectfs:durability is '%s'; it may be local or s3\n",
+				lp_const_servicename(snum), durability);
+		return -EINVAL;
+	}
+	c->volume = talloc_strdup(c, c->volume);
+	c->socket = talloc_strdup(c, c->socket);
+	if (c->volume == NULL || c->socket == NULL) {
+		return -ENOMEM;
+	}
+	c->durable_s3 = strcmp(durability, "s3") == 0;
+	c->openat_retry_ms = conf_positive(snum, "openat retry", OPENAT_RETRY_DEFAULT_MS);
+	c->request_timeout_ms =
+			1000 * conf_positive(snum, "request timeout", REQUEST_TIMEOUT_DEFAULT_S);
+	c->reconnect_timeout_ms = 1000 *
+			conf_positive(snum, "reconnect timeout", RECONNECT_TIMEOUT_DEFAULT_S);
+	return 0;
+}
+
+static int conn_first_contact(struct ofs_conn *c, const char *service)
+{
+	const char *message;
+	bool refused;
+	int ret;
+
+	c->link = ofs_link_new(c, c->handle->conn->sconn->ev_ctx);
+	if (c->link == NULL) {
+		return -ENOMEM;
+	}
+	ret = ofs_link_start(c->link, (int)MIN(c->reconnect_timeout_ms / 10, FIRST_CONTACT_MAX_MS),
+			&refused, &message);
+	if (ret != 0 && refused) {
+		DBG_ERR("share %s: objectfs-cached refuses volume %s: %s (%s)\n", service,
+				c->volume, message, strerror(-ret));
+	} else if (ret != 0) {
+		DBG_ERR("share %s: no objectfs-cached answers on %s (%s); the share is refused "
+			"until it runs\n",
+				service, c->socket, strerror(-ret));
+	}
+	return ret;
+}
+
+static int ofs_connect(struct vfs_handle_struct *handle, const char *service, const char *user)
+{
+	struct ofs_conn *c;
+	void *data;
+	int ret;
+
+	ret = SMB_VFS_NEXT_CONNECT(handle, service, user);
+	if (ret < 0 || IS_IPC(handle->conn) || IS_PRINT(handle->conn)) {
+		return ret;
+	}
+	c = talloc_zero(handle->conn, struct ofs_conn);
+	if (c == NULL) {
+		SMB_VFS_NEXT_DISCONNECT(handle);
+		errno = ENOMEM;
+		return -1;
+	}
+	c->handle = handle;
+	c->intent_fd = c->doorbell_fd = c->trash_fd = c->ring.fd = -1;
+	ret = conf_read(c, SNUM(handle->conn));
+	if (ret == 0) {
+		ret = conn_first_contact(c, service);
+	}
+	if (ret != 0) {
+		data = c;
+		conn_end(&data);
+		SMB_VFS_NEXT_DISCONNECT(handle);
+		errno = -ret;
+		return -1;
+	}
+	SMB_VFS_HANDLE_SET_DATA(handle, c, conn_end, struct ofs_conn, return -1);
+	return 0;
+}
+
+static void ofs_disconnect(struct vfs_handle_struct *handle)
+{
+	struct ofs_conn *c = ofs_conn_get(handle);
+
+	if (c != NULL) {
+		DBG_NOTICE("volume %s: %ju requests, %ju hints, %ju hints lost\n", c->volume,
+				(uintmax_t)ofs_link_sent(c->link), (uintmax_t)c->hints_written,
+				(uintmax_t)c->hints_lost);
+	}
+	SMB_VFS_NEXT_DISCONNECT(handle);
+	SMB_VFS_HANDLE_FREE_DATA(handle);
+}
+
+/* --- the table --- */
+
+/*
+ * One row per slot, in the order of Samba's vfs.h: T(slot, function, what it is, its test).
+ * NULL is NEXT. NTs: arrives again, as a call of ours, through the top of the stack.
+ */
+#if SMB_VFS_INTERFACE_VERSION >= 50
+#define OFS_VFS_TABLE_47(T)
+#else
+#define OFS_VFS_TABLE_47(T)                                                                        \
+	T(seekdir_fn, NULL, NEXT, "")                                                              \
+	T(telldir_fn, NULL, NEXT, "")
+#endif
+
+#define OFS_VFS_TABLE(T)                                                                           \
+	T(connect_fn, ofs_connect, ours, "tests/scenario/bad-input")                               \
+	T(disconnect_fn, ofs_disconnect, ours, "tests/scenario/round-trip")                        \
+	T(disk_free_fn, ofs_disk_free, ours, "tests/scenario/space")                               \
+	T(get_quota_fn, NULL, NEXT, "")                                                            \
+	T(set_quota_fn, NULL, NEXT, "")                                                            \
+	T(get_shadow_copy_data_fn, NULL, NEXT, "")                                                 \
+	T(statvfs_fn, ofs_statvfs, ours, "tests/scenario/space")                                   \
+	T(fs_capabilities_fn, NULL, NEXT, "")                                                      \
+	T(get_dfs_referrals_fn, NULL, NEXT, "")                                                    \
+	T(create_dfs_pathat_fn, NULL, NEXT, "its symlink is refused")                              \
+	T(read_dfs_pathat_fn, NULL, NEXT, "")                                                      \
+	T(fdopendir_fn, ofs_fdopendir, ours, "tests/scenario/round-trip")                          \
+	T(readdir_fn, ofs_readdir, ours, "tests/scenario/round-trip")                              \
+	OFS_VFS_TABLE_47(T)                                                                        \
+	T(rewind_dir_fn, NULL, NEXT, "")                                                           \
+	T(mkdirat_fn, ofs_mkdirat, ours, "tests/scenario/round-trip")                              \
+	T(closedir_fn, NULL, NEXT, "")                                                             \
+	T(openat_fn, ofs_openat, ours, "tests/scenario/round-trip")                                \
+	T(create_file_fn, NULL, NEXT, "")                                                          \
+	T(close_fn, ofs_close, ours, "tests/scenario/durability")                                  \
+	T(pread_fn, ofs_pread, ours, "tests/scenario/recall")                                      \
+	T(pread_send_fn, ofs_pread_send, ours, "tests/scenario/recall")                            \
+	T(pread_recv_fn, ofs_pread_recv, ours, "tests/scenario/recall")                            \
+	T(pwrite_fn, ofs_pwrite, ours, "tests/scenario/recall")                                    \
+	T(pwrite_send_fn, ofs_pwrite_send, ours, "tests/scenario/recall")                          \
+	T(pwrite_recv_fn, ofs_pwrite_recv, ours, "tests/scenario/recall")                          \
+	T(lseek_fn, ofs_lseek, ours, "tests/scenario/recall")                                      \
+	T(sendfile_fn, ofs_sendfile, ours, "tests/scenario/recall")                                \
+	T(recvfile_fn, ofs_recvfile, ours, "tests/scenario/recall")                                \
+	T(renameat_fn, ofs_renameat, ours, "tests/scenario/rename")                                \
+	T(fsync_send_fn, ofs_fsync_send, ours, "tests/scenario/durability")                        \
+	T(fsync_recv_fn, ofs_fsync_recv, ours, "tests/scenario/durability")                        \
+	T(stat_fn, ofs_stat, ours, "tests/scenario/round-trip")                                    \
+	T(fstat_fn, ofs_fstat, ours, "tests/scenario/round-trip")                                  \
+	T(lstat_fn, ofs_lstat, ours, "tests/scenario/round-trip")                                  \
+	T(fstatat_fn, ofs_fstatat, ours, "tests/scenario/round-trip")                              \
+	T(get_alloc_size_fn, NULL, NEXT, "from the blocks of our stat")                            \
+	T(unlinkat_fn, ofs_unlinkat, ours, "tests/scenario/delete")                                \
+	T(fchmod_fn, ofs_fchmod, ours, "tests/scenario/round-trip")                                \
+	T(fchown_fn, ofs_fchown, ours, "tests/scenario/round-trip")                                \
+	T(lchown_fn, ofs_lchown, ours, "tests/scenario/round-trip")                                \
+	T(chdir_fn, ofs_chdir, ours, "tests/scenario/round-trip")                                  \
+	T(getwd_fn, NULL, NEXT, "")                                                                \
+	T(fntimes_fn, ofs_fntimes, ours, "tests/scenario/round-trip")                              \
+	T(ftruncate_fn, ofs_ftruncate, ours, "tests/scenario/recall")                              \
+	T(fallocate_fn, ofs_fallocate, ours, "tests/scenario/recall")                              \
+	T(lock_fn, NULL, NEXT, "")                                                                 \
+	T(filesystem_sharemode_fn, NULL, NEXT, "")                                                 \
+	T(fcntl_fn, NULL, NEXT, "")                                                                \
+	T(linux_setlease_fn, NULL, NEXT, "")                                                       \
+	T(getlock_fn, NULL, NEXT, "")                                                              \
+	T(symlinkat_fn, ofs_symlinkat, refused, "tests/scenario/refused")                          \
+	T(readlinkat_fn, NULL, NEXT, "")                                                           \
+	T(linkat_fn, ofs_linkat, refused, "tests/scenario/refused")                                \
+	T(mknodat_fn, ofs_mknodat, refused, "tests/scenario/refused")                              \
+	T(realpath_fn, NULL, NEXT, "")                                                             \
+	T(fchflags_fn, NULL, NEXT, "")                                                             \
+	T(file_id_create_fn, NULL, NEXT, "device and inode: Samba's locks hang on it")             \
+	T(fs_file_id_fn, NULL, NEXT, "")                                                           \
+	T(offload_read_send_fn, ofs_offload_read_send, ours, "tests/scenario/server-copy")         \
+	T(offload_read_recv_fn, ofs_offload_read_recv, ours, "tests/scenario/server-copy")         \
+	T(offload_write_send_fn, ofs_offload_write_send, ours, "tests/scenario/server-copy")       \
+	T(offload_write_recv_fn, ofs_offload_write_recv, ours, "tests/scenario/server-copy")       \
+	T(fget_compression_fn, NULL, NEXT, "")                                                     \
+	T(set_compression_fn, NULL, NEXT, "")                                                      \
+	T(snap_check_path_fn, NULL, NEXT, "")                                                      \
+	T(snap_create_fn, NULL, NEXT, "")                                                          \
+	T(snap_delete_fn, NULL, NEXT, "")                                                          \
+	T(fstreaminfo_fn, NULL, NEXT, "")                                                          \
+	T(get_real_filename_at_fn, NULL, NEXT, "smbd scans, and our fdopendir lists")              \
+	T(connectpath_fn, NULL, NEXT, "")                                                          \
+	T(brl_lock_windows_fn, NULL, NEXT, "")                                                     \
+	T(brl_unlock_windows_fn, NULL, NEXT, "")                                                   \
+	T(strict_lock_check_fn, NULL, NEXT, "")                                                    \
+	T(translate_name_fn, NULL, NEXT, "")                                                       \
+	T(parent_pathname_fn, NULL, NEXT, "")                                                      \
+	T(fsctl_fn, NULL, NEXT, "")                                                                \
+	T(fget_dos_attributes_fn, NULL, NEXT, "arrives as an xattr")                               \
+	T(fset_dos_attributes_fn, NULL, NEXT, "arrives as an xattr")                               \
+	T(get_dos_attributes_send_fn, NULL, NEXT, "arrives as an xattr")                           \
+	T(get_dos_attributes_recv_fn, NULL, NEXT, "arrives as an xattr")                           \
+	T(fget_nt_acl_fn, NULL, NEXT, "arrives as an xattr")                                       \
+	T(fset_nt_acl_fn, NULL, NEXT, "arrives as an xattr, mode or POSIX ACL")                    \
+	T(audit_file_fn, NULL, NEXT, "")                                                           \
+	T(sys_acl_get_fd_fn, NULL, NEXT, "")                                                       \
+	T(sys_acl_blob_get_fd_fn, NULL, NEXT, "")                                                  \
+	T(sys_acl_set_fd_fn, ofs_sys_acl_set_fd, ours, "tests/scenario/round-trip")                \
+	T(sys_acl_delete_def_fd_fn, ofs_sys_acl_delete_def_fd, ours, "tests/scenario/round-trip")  \
+	T(getxattrat_send_fn, ofs_getxattrat_send, ours, "tests/scenario/hidden-xattr")            \
+	T(getxattrat_recv_fn, ofs_getxattrat_recv, ours, "tests/scenario/hidden-xattr")            \
+	T(fgetxattr_fn, ofs_fgetxattr, ours, "tests/scenario/hidden-xattr")                        \
+	T(flistxattr_fn, ofs_flistxattr, ours, "tests/scenario/hidden-xattr")                      \
+	T(fremovexattr_fn, ofs_fremovexattr, ours, "tests/scenario/hidden-xattr")                  \
+	T(fsetxattr_fn, ofs_fsetxattr, ours, "tests/scenario/hidden-xattr")                        \
+	T(aio_force_fn, NULL, NEXT, "")                                                            \
+	T(durable_cookie_fn, NULL, NEXT, "")                                                       \
+	T(durable_disconnect_fn, NULL, NEXT, "its fstat and close are ours")                       \
+	T(durable_reconnect_fn, NULL, NEXT, "its open is ours")                                    \
+	T(freaddir_attr_fn, NULL, NEXT, "")
+
+#define OFS_VFS_SLOT(slot, function, what, test) .slot = function,
+#define OFS_VFS_ONE(slot, function, what, test) +1
+
+static struct vfs_fn_pointers ofs_fns = {OFS_VFS_TABLE(OFS_VFS_SLOT)};
+
+/* a slot named twice does not compile (-Woverride-init), so equal numbers mean each once */
+_Static_assert(sizeof(struct vfs_fn_pointers) == (0 OFS_VFS_TABLE(OFS_VFS_ONE)) * sizeof(void (*)(void)),
+		"every slot of this Samba's VFS table has its row");
+
+/* --- loading --- */
+
+/* "4.17.12-Debian" -> "4.17" */
+static size_t version_series(const char *version)
+{
+	size_t n = strspn(version, "0123456789");
+
+	if (version[n] == '.') {
+		n += 1 + strspn(version + n + 1, "0123456789");
+	}
+	return n;
+}
+
+/* A security revision must not take the shares down; another series has other structures. */
+static bool version_fits(const char *running)
+{
+	size_t n = version_series(OFS_SAMBA_VERSION);
+
+	return version_series(running) == n && strncmp(running, OFS_SAMBA_VERSION, n) == 0;
+}
+
+NTSTATUS vfs_objectfs_init(TALLOC_CTX *ctx);
+NTSTATUS vfs_objectfs_init(TALLOC_CTX *ctx)
+{
+	const char *running = samba_version_string();
+
+	if (!version_fits(running)) {
+		DBG_ERR("objectfs.so was built for Samba %s and this is Samba %s: build it again\n",
+				OFS_SAMBA_VERSION, running);
+		return NT_STATUS_REVISION_MISMATCH;
+	}
+	(void)ctx;
+	return smb_register_vfs(SMB_VFS_INTERFACE_VERSION, "objectfs", &ofs_fns);
+}
+
+__attribute__((visibility("default"))) NTSTATUS samba_init_module(TALLOC_CTX *ctx);
+NTSTATUS samba_init_module(TALLOC_CTX *ctx)
+{
+	return vfs_objectfs_init(ctx);
+}
