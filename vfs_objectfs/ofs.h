@@ -81,6 +81,11 @@ struct ofs_conn *ofs_conn_get(const struct vfs_handle_struct *handle);
  */
 int ofs_conn_adopt(struct ofs_conn *c, const struct ofs_hello_rep *rep, int fds[5]);
 
+/* --- ofs_root.c --- */
+/* Until ofs_root_leave, file system rights are root's. Nothing of Samba may be called in between. */
+uid_t ofs_root_enter(void);
+void ofs_root_leave(uid_t euid);
+
 /* --- ofs_mark.c: records, dirty-directory marks, hints --- */
 struct ofs_place { /* where an inode lives: an O_PATH descriptor of its directory, and its name */
 	int dirfd;     /* -1: nowhere (deleted, outside the tree) */

@@ -530,6 +530,7 @@ static int link_socket(const char *path)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int sock, ret;
+	uid_t euid;
 
 	if (strlen(path) >= sizeof(addr.sun_path)) {
 		return -ENAMETOOLONG;
@@ -539,9 +540,9 @@ static int link_socket(const char *path)
 	if (sock < 0) {
 		return -errno;
 	}
-	become_root();
+	euid = ofs_root_enter();
 	ret = connect(sock, (struct sockaddr *)&addr, sizeof(addr)) == 0 ? 0 : -errno;
-	unbecome_root();
+	ofs_root_leave(euid);
 	if (ret != 0) {
 		close(sock);
 		return ret;

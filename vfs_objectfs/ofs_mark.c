@@ -84,12 +84,12 @@ static int open_dir(int dirfd, const char *path)
 	int fd = openat(dirfd, path, flags);
 
 	if (fd < 0 && errno == EACCES) {
+		uid_t euid = ofs_root_enter();
 		int err;
 
-		become_root();
 		fd = openat(dirfd, path, flags);
 		err = errno;
-		unbecome_root();
+		ofs_root_leave(euid);
 		errno = err;
 	}
 	return fd >= 0 ? fd : -errno;
@@ -201,11 +201,11 @@ int ofs_record_look(struct ofs_conn *c, int fd, const struct stat *st, struct of
 
 int ofs_record_put(struct ofs_conn *c, int fd, struct ofs_record *rec)
 {
+	uid_t euid = ofs_root_enter();
 	int ret;
 
-	become_root();
 	ret = ofs_record_set(&c->io, fd, rec);
-	unbecome_root();
+	ofs_root_leave(euid);
 	if (ret != 0) {
 		DBG_ERR("volume %s: a record cannot be stored: %s\n", c->volume, strerror(-ret));
 	}

@@ -338,14 +338,15 @@ static int trash_dir(struct ofs_conn *c, struct victim *v)
 /* Before the name goes. */
 static int victim_keep(struct ofs_conn *c, struct victim *v)
 {
+	uid_t euid;
 	int ret;
 
 	if (v->fd < 0 || !v->known) {
 		return 0;
 	}
-	become_root();
+	euid = ofs_root_enter();
 	ret = v->is_dir ? trash_dir(c, v) : trash_link(c, v);
-	unbecome_root();
+	ofs_root_leave(euid);
 	if (ret != 1) {
 		v->trash[0] = '\0';
 	}
@@ -361,9 +362,10 @@ static int victim_keep(struct ofs_conn *c, struct victim *v)
 static void victim_give_back(struct ofs_conn *c, struct victim *v)
 {
 	if (v->trash[0] != '\0') {
-		become_root();
+		uid_t euid = ofs_root_enter();
+
 		(void)unlinkat(c->trash_fd, v->trash, 0);
-		unbecome_root();
+		ofs_root_leave(euid);
 		v->trash[0] = '\0';
 	}
 }
@@ -520,9 +522,10 @@ static int mkdir_at(struct vfs_handle_struct *handle, struct files_struct *dirfs
 	} else {
 		ret = mkdir_note(c, at, &hint);
 		if (ret != 0) {
-			become_root();
+			uid_t euid = ofs_root_enter();
+
 			(void)unlinkat(at->dirfd, at->name, AT_REMOVEDIR);
-			unbecome_root();
+			ofs_root_leave(euid);
 		}
 	}
 	ofs_change_end(c, stripe);

@@ -247,9 +247,10 @@ static int open_create(struct vfs_handle_struct *handle, const struct files_stru
 	if (ret == 0 && fd_is_new(c, fd)) {
 		ret = opened_new(handle, fsp, fd, &at, &dir);
 		if (ret != 0 && (how->flags & O_EXCL) != 0) {
-			become_root();
+			uid_t euid = ofs_root_enter();
+
 			(void)unlinkat(at.dirfd, at.name, 0);
-			unbecome_root();
+			ofs_root_leave(euid);
 		}
 	} else if (ret == 0) {
 		ret = opened_data(handle, fsp, fd);

@@ -134,17 +134,18 @@ int ofs_conn_adopt(struct ofs_conn *c, const struct ofs_hello_rep *rep, int fds[
 {
 	struct ofs_shm *shm = NULL;
 	int ret = -EBADMSG;
+	uid_t euid;
 
 	if (!conn_xattr_sound(rep->xattr)) {
 		goto out;
 	}
 	/* not every user may search the directories above the mirror */
-	become_root();
+	euid = ofs_root_enter();
 	ret = conn_adopt_tree(c, rep->tree);
 	if (ret == 0) {
 		conn_trash_here(c->tree, &fds[HELLO_TRASH]);
 	}
-	unbecome_root();
+	ofs_root_leave(euid);
 	if (ret != 0) {
 		goto out;
 	}

@@ -329,7 +329,10 @@ static void flush_finish(struct flush *f)
 		return;
 	}
 	if (status == 0) {
-		admin_answer(c, 0, json_pack("{s:o}", "left", left), NULL);
+		admin_answer(c, 0, json_pack("{s:o, s:b}", "left", left, "done", 1), NULL);
+	} else if (status == -ETIMEDOUT && count == 0) {
+		admin_answer(c, status, json_pack("{s:o}", "left", left),
+				"time was up before all that is pending was known: see objectfsctl status");
 	} else if (status == -EROFS) {
 		admin_answer(c, status, json_pack("{s:o}", "left", left),
 				"a volume is held, nothing of it is sent to S3: see objectfsctl status");

@@ -1,25 +1,22 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: connections and frames: who speaks, is the frame whole, may they send it, back goes the
- * answer.
- * Way: smbd's module and objectfsctl -> here -> dispatch.c; replies come back by request.
+ * Duty: connections and frames: is the frame whole, may they send it, back goes the answer.
+ * Way: smbd's module and objectfsctl -> server.c -> here -> dispatch.c; replies come by request.
  * Thread: core; sockets are non-blocking.
- * Owns: the listening socket, every connection, its buffers, received descriptors until a request
- * takes them, requests until answered.
+ * Owns: every connection, its buffers, received descriptors until a request takes them, requests
+ * until answered.
  * Holds: (1) a bad frame ends its connection and nothing else. (2) A peer that does not read its
  * answers is not read from. (3) Descriptors pair with frames in order: the kernel ends a recvmsg at
  * the data they came with, and each message has a fixed number of them.
  */
 #include <errno.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include "session.h"
+#include "session_private.h"
 #include "../base/log.h"
 #include "../base/stats.h"
 #include "../recall/recall.h"
@@ -66,16 +63,6 @@ struct session {
 	size_t open_count, open_cap;
 };
 
-struct server {
-	struct core *core;
-	int fd;
-	struct tevent_fd *fde;
-	struct session *sessions;
-	uint64_t next_id;
-	bool has_group;
-	gid_t group;
-};
-
 static void session_process(struct session *s);
 
 /* ---- the end of a connection ---- */
@@ -105,7 +92,7 @@ static void session_free_later(
 }
 
 /* Everything but the memory goes now; callers further up the stack still look at `dead`. */
-static void session_end(struct session *s, const char *why)
+void session_end(struct session *s, const char *why)
 {
 	struct outgoing *o;
 
@@ -576,47 +563,10 @@ void session_open_drop(struct session *s, uint64_t open_id)
 	}
 }
 
-/* ---- the listening socket ---- */
-
-static bool peer_in_group(int fd, const struct ucred *cred, gid_t group)
+void session_new(struct server *srv, int fd, const struct ucred *cred, bool root, bool admin)
 {
-	gid_t gids[1024];
-	socklen_t len = sizeof(gids);
+	struct session *s = talloc_zero(srv, struct session);
 
-	if (cred->gid == group) {
-		return true;
-	}
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &len) != 0) {
-		return false;
-	}
-	for (size_t i = 0; i < len / sizeof(gids[0]); i++) {
-		if (gids[i] == group) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static void session_new(struct server *srv, int fd)
-{
-	struct session *s;
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-	bool root, admin;
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0) {
-		close(fd);
-		return;
-	}
-	root = cred.uid == 0 || cred.uid == geteuid();
-	admin = root || (srv->has_group && peer_in_group(fd, &cred, srv->group));
-	if (!admin) {
-		log_warning("core", "user %ld (process %ld) may not connect", (long)cred.uid,
-				(long)cred.pid);
-		close(fd);
-		return;
-	}
-	s = talloc_zero(srv, struct session);
 	if (s == NULL) {
 		close(fd);
 		return;
@@ -627,8 +577,8 @@ static void session_new(struct server *srv, int fd)
 	s->fd = fd;
 	s->root = root;
 	s->admin = admin;
-	s->pid = cred.pid;
-	s->uid = cred.uid;
+	s->pid = cred->pid;
+	s->uid = cred->uid;
 	s->out_tail = &s->out;
 	s->later = tevent_create_immediate(s);
 	s->fde = tevent_add_fd(srv->core->ev, s, fd, TEVENT_FD_READ, on_session, s);
@@ -643,149 +593,6 @@ static void session_new(struct server *srv, int fd)
 		s->next->prev = &s->next;
 	}
 	srv->sessions = s;
-}
-
-static void on_listen(struct tevent_context *ev, struct tevent_fd *fde, uint16_t flags, void *arg)
-{
-	struct server *srv = arg;
-	int fd = accept4(srv->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-	(void)ev;
-	(void)fde;
-	(void)flags;
-	if (fd < 0) {
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-			log_error("core", "accept: %s", strerror(errno));
-		}
-		return;
-	}
-	session_new(srv, fd);
-}
-
-/* Another daemon (with another cache directory) may own the path; a dead socket is removed. */
-static int socket_clear(const struct sockaddr_un *addr)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct stat st;
-	int ret = 0;
-
-	if (fd < 0) {
-		return -errno;
-	}
-	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN) {
-		ret = -EADDRINUSE;
-	} else if (errno == ECONNREFUSED) {
-		/* Refused: a socket nobody listens on, or no socket at all. */
-		if (lstat(addr->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
-			ret = -EEXIST;
-		} else if (unlink(addr->sun_path) != 0 && errno != ENOENT) {
-			ret = -errno;
-		}
-	} else if (errno != ENOENT) {
-		ret = -errno;
-	}
-	close(fd);
-	return ret;
-}
-
-static int socket_bind(struct server *srv, const char *path)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int ret;
-
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		return -ENAMETOOLONG;
-	}
-	memcpy(addr.sun_path, path, strlen(path) + 1);
-	ret = socket_clear(&addr);
-	if (ret != 0) {
-		return ret;
-	}
-	srv->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* The mode before bind is the mode the name gets (Linux): never open to all, not for a
-	 * moment. */
-	if (srv->fd < 0 || fchmod(srv->fd, 0600) != 0 ||
-			bind(srv->fd, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
-		return -errno;
-	}
-	if (srv->has_group && (chown(path, (uid_t)-1, srv->group) != 0 || chmod(path, 0660) != 0)) {
-		ret = -errno;
-		(void)unlink(path);
-		return ret;
-	}
-	return listen(srv->fd, 128) != 0 ? -errno : 0;
-}
-
-static int server_destroy(struct server *srv)
-{
-	if (srv->fd >= 0) {
-		close(srv->fd);
-	}
-	return 0;
-}
-
-int server_open(struct core *core, char **error)
-{
-	const struct conf_global *g = &core->conf->global;
-	struct server *srv = talloc_zero(core, struct server);
-	struct group *gr;
-	char *dir, *slash;
-	int ret;
-
-	if (srv == NULL) {
-		return -ENOMEM;
-	}
-	srv->core = core;
-	srv->fd = -1;
-	talloc_set_destructor(srv, server_destroy);
-	if (g->group != NULL) {
-		gr = getgrnam(g->group);
-		if (gr == NULL) {
-			*error = talloc_asprintf(core, "group: there is no group \"%s\"", g->group);
-			talloc_free(srv);
-			return -EINVAL;
-		}
-		srv->has_group = true;
-		srv->group = gr->gr_gid;
-	}
-	dir = talloc_strdup(srv, g->socket);
-	slash = dir != NULL ? strrchr(dir, '/') : NULL;
-	if (slash != NULL && slash != dir) {
-		*slash = '\0';
-		(void)cachedir_make_path(dir, 0755); /* bind says what is wrong */
-	}
-	ret = socket_bind(srv, g->socket);
-	if (ret == -EADDRINUSE) {
-		*error = talloc_asprintf(core,
-				"socket %s: another process serves it: stop it, or choose another socket",
-				g->socket);
-	} else if (ret != 0) {
-		*error = talloc_asprintf(core, "socket %s: %s", g->socket, strerror(-ret));
-	}
-	if (ret == 0) {
-		srv->fde = tevent_add_fd(core->ev, srv, srv->fd, TEVENT_FD_READ, on_listen, srv);
-		ret = srv->fde == NULL ? -ENOMEM : 0;
-	}
-	if (ret != 0) {
-		talloc_free(srv);
-		return ret;
-	}
-	core->server = srv;
-	return 0;
-}
-
-void server_close(struct core *core)
-{
-	struct server *srv = core->server;
-
-	if (srv == NULL) {
-		return;
-	}
-	(void)unlink(core->conf->global.socket);
-	while (srv->sessions != NULL) {
-		session_end(srv->sessions, "the daemon stops");
-	}
-	TALLOC_FREE(core->server);
 }
 
 unsigned server_sessions(const struct core *core, const struct volume *v)

@@ -85,6 +85,10 @@ static void print_volume(const json_t *v)
 	putchar('\n');
 	label("store");
 	print_safe(text_of(v, "store"));
+	if (text_of(v, "prefix")[0] != '\0') {
+		printf(", prefix ");
+		print_safe(text_of(v, "prefix"));
+	}
 	putchar('\n');
 	if (strcmp(text_of(v, "state"), "ready") == 0) {
 		label("fence");
@@ -198,7 +202,7 @@ void print_left(const json_t *answer)
 		printf("begun; objectfsctl flush --wait waits for the end\n");
 		return;
 	}
-	if (json_array_size(json_object_get(answer, "left")) == 0) {
+	if (json_is_true(json_object_get(answer, "done"))) {
 		printf("all that was pending is in S3\n");
 	}
 	print_items(json_object_get(answer, "left"));

@@ -11,6 +11,7 @@
 #include <openssl/evp.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 char *base64_encode(const uint8_t *data, size_t len)
 {
@@ -59,5 +60,15 @@ uint8_t *base64_decode(const char *text, size_t chars, size_t *len)
 		return NULL;
 	}
 	*len = (size_t)got - pad;
+	/* bits behind the last byte are zero: one text for one value */
+	if (pad > 0) {
+		unsigned char last[5];
+
+		EVP_EncodeBlock(last, buf + chars / 4 * 3 - 3, (int)(3 - pad));
+		if (memcmp(last, text + chars - 4, 4) != 0) {
+			free(buf);
+			return NULL;
+		}
+	}
 	return buf;
 }

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "../core/rings.h"
 #include "../reconcile/names.h"
 #include "../reconcile/reconcile.h"
 
@@ -47,6 +48,8 @@ struct locate {
 	struct ofs_record rec;
 	uint64_t ino;
 	bool probe_there;
+	struct timespec mtime;
+	uint64_t changes;
 	struct locate_step *steps;
 	unsigned count;
 };
@@ -77,6 +80,10 @@ static void locate_answer(struct locate *l, int status, const char *message)
 		d->flags = l->rec.flags;
 		d->listed_ns = l->rec.listed_ns;
 		d->probe_there = l->probe_there;
+		d->mtime = l->mtime;
+		d->changes = l->changes;
+		d->steady = l->m->v->rings == NULL ||
+				!rings_inflight(l->m->v->rings, ofs_shm_stripe_of(l->ino));
 		talloc_set_destructor(d, mirror_dir_destructor);
 	} else if (l->fd >= 0) {
 		close(l->fd);
@@ -156,6 +163,12 @@ static void locate_read(struct disk_job *job)
 	}
 	fd = l->fd;
 	l->ino = st.st_ino;
+	l->changes = atomic_load(&l->place.shm->stripe[ofs_shm_stripe_of(st.st_ino)].changes);
+	if (fstat(fd, &st) != 0) {
+		l->status = -errno;
+		return;
+	}
+	l->mtime = st.st_mtim;
 	if (l->probe != NULL) {
 		l->probe_there = fstatat(fd, l->probe, &st, AT_SYMLINK_NOFOLLOW) == 0;
 		if (!l->probe_there && errno != ENOENT) {

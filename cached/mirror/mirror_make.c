@@ -11,7 +11,7 @@
  *        3. a file is changed only under F_WRLCK (nobody has it open), clean, and still the same;
  *        4. times of the directory stay, unless a client may be changing them at this moment.
  *
- *   row: NOT_HERE --make_rows--> in S3 --make_done--> HERE
+ *   row: NOT_HERE --mirror_stub_row--> in S3 --make_done--> HERE
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -57,6 +57,22 @@ void stub_free(struct stub **s)
 	snapshot_free(&(*s)->snapshot);
 	free(*s);
 	*s = NULL;
+}
+
+void mirror_stub_row(struct mirror *m, const struct ofs_oid *dir, const struct stub *s)
+{
+	struct index *ix = m->v->index;
+	struct row *row = index_add(ix, &s->oid, s->is_dir);
+
+	if (row == NULL) {
+		return;
+	}
+	index_set_s3(ix, row, dir, s->raw);
+	if (s->has_object) {
+		index_set_fence(ix, row, s->etag, s->version_id, s->size, s->s3_mtime_ns);
+	}
+	index_set_gens(ix, row, s->data_gen, s->meta_gen);
+	index_set_object(ix, row, s->has_object);
 }
 
 /* ---- worker: one inode ---- */
@@ -238,6 +254,8 @@ struct make_job {
 	struct ofs_oid dir_oid;
 	int dir_fd; /* own */
 	bool keep_times;
+	struct timespec mtime;
+	uint64_t changes;
 	struct stub *list;
 	int status;
 	void (*done)(int status, unsigned omitted, void *arg);
@@ -251,7 +269,6 @@ static void make_run(struct disk_job *job)
 	_Atomic uint64_t *changes;
 	struct ofs_record rec;
 	struct timespec ts[2];
-	uint64_t before;
 	struct stub *s;
 
 	j->status = ofs_record_get(&j->place.rio, j->dir_fd, &rec);
@@ -265,36 +282,15 @@ static void make_run(struct disk_job *job)
 		return;
 	}
 	changes = &j->place.shm->stripe[ofs_shm_stripe_of(at.dir_st.st_ino)].changes;
-	before = atomic_load(changes);
 	for (s = j->list; s != NULL; s = s->next) {
 		make_one(&at, s);
 	}
-	if (j->keep_times && atomic_load(changes) == before) {
+	/* Batches run side by side: each puts back what was there before the first. */
+	if (j->keep_times && atomic_load(changes) == j->changes) {
 		ts[0].tv_nsec = UTIME_OMIT;
 		ts[0].tv_sec = 0;
-		ts[1] = at.dir_st.st_mtim;
+		ts[1] = j->mtime;
 		futimens(j->dir_fd, ts);
-	}
-}
-
-/* The S3 side first: a client that renames the stub before we hear of it finds its row. */
-static void make_rows(struct mirror *m, const struct ofs_oid *dir, const struct stub *list)
-{
-	struct index *ix = m->v->index;
-	const struct stub *s;
-	struct row *row;
-
-	for (s = list; s != NULL; s = s->next) {
-		row = index_add(ix, &s->oid, s->is_dir);
-		if (row == NULL) {
-			continue;
-		}
-		index_set_s3(ix, row, dir, s->raw);
-		if (s->has_object) {
-			index_set_fence(ix, row, s->etag, s->version_id, s->size, s->s3_mtime_ns);
-		}
-		index_set_gens(ix, row, s->data_gen, s->meta_gen);
-		index_set_object(ix, row, s->has_object);
 	}
 }
 
@@ -368,14 +364,15 @@ void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, 
 		done(-ENOMEM, 0, arg);
 		return;
 	}
-	make_rows(m, &dir->oid, list);
 	j->m = m;
 	j->request_id = request_id;
 	j->place = mirror_place_of(m);
 	j->dir_oid = dir->oid;
 	j->dir_fd = fd;
-	j->keep_times = m->v->rings == NULL ||
-			!rings_inflight(m->v->rings, ofs_shm_stripe_of(dir->ino));
+	j->keep_times = dir->steady && (m->v->rings == NULL ||
+			!rings_inflight(m->v->rings, ofs_shm_stripe_of(dir->ino)));
+	j->mtime = dir->mtime;
+	j->changes = dir->changes;
 	j->list = list;
 	j->done = done;
 	j->arg = arg;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <talloc.h>
+#include <time.h>
 #include "mirror.h"
 #include "objmeta.h"
 #include "snapshot.h"
@@ -57,6 +58,10 @@ struct mirror_dir { /* talloc; closes fd */
 	uint32_t flags; /* of its record */
 	int64_t listed_ns;
 	bool probe_there; /* the name asked for is in the tree */
+	/* what its mtime stays as long as no client changes it */
+	struct timespec mtime;
+	uint64_t changes; /* of its stripe (shm.h), read before mtime */
+	bool steady;      /* no client was changing it then */
 };
 typedef void (*mirror_found)(int status, const char *message, struct mirror_dir *dir, void *arg);
 /* Takes dirfd over. *dir is a talloc child of ctx. `probe`: a name to look for in it, or NULL. */
@@ -81,7 +86,10 @@ struct stub { /* malloc'ed; moves between threads */
 };
 struct stub *stub_new(const char *name, const char *raw, bool is_dir);
 void stub_free(struct stub **s);
-/* Rows get their S3 side at once, their mirror side when the name is there. Takes the list over.
+/* Give it a row with its S3 side, before it is made: its identity is taken then, and a client that
+ * renames the stub before we hear of it finds the row. */
+void mirror_stub_row(struct mirror *m, const struct ofs_oid *dir, const struct stub *s);
+/* Their rows get a mirror side when the name is there. Takes the list over.
  * Names that cannot be made are logged and counted; `status` is that of a failure which concerns the
  * whole directory (disk full, directory gone), 0 otherwise. */
 void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *list,
@@ -111,7 +119,7 @@ uint64_t mirror_rows_below(const struct row *row);
 enum want_verdict {
 	WANT_ABSENT, /* certain */
 	WANT_LEAVE,  /* agrees already, or S3 is behind the mirror */
-	WANT_MAKE,   /* stub holds what to make */
+	WANT_MAKE,   /* stub holds what to make; it has a row */
 	WANT_CHANGE, /* stub holds what the file that is here must become */
 	WANT_OMIT,   /* must not be shown: its rights cannot be restored; message */
 	WANT_UNKNOWN, /* status, message */

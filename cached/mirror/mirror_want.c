@@ -220,7 +220,13 @@ static void want_decide(struct want *w)
 		want_answer(w, WANT_LEAVE, 0, NULL);
 		return;
 	}
-	want_answer(w, row != NULL && row->live == ROW_HERE ? WANT_CHANGE : WANT_MAKE, 0, NULL);
+	if (row != NULL && row->live == ROW_HERE) {
+		want_answer(w, WANT_CHANGE, 0, NULL);
+		return;
+	}
+	want_identity(w, row, &w->stub->oid); /* another want may have taken it since */
+	mirror_stub_row(w->m, &w->dir, w->stub);
+	want_answer(w, WANT_MAKE, 0, NULL);
 }
 
 /* ---- blobs ---- */

@@ -35,6 +35,21 @@ struct row *claim_get(struct index *ix, const struct row *row)
 	return c != NULL && c->in_s3 && c->live == ROW_TRASHED ? c : NULL;
 }
 
+struct row *claim_owner(struct index *ix, const struct row *claim)
+{
+	struct ofs_oid oid;
+
+	claim_oid(&claim->oid, &oid); /* its own inverse */
+	return index_get(ix, &oid);
+}
+
+bool claim_is_being_deleted(const struct row *claim)
+{
+	const struct work *w = claim->work;
+
+	return w != NULL && w->running;
+}
+
 struct claim_commit {
 	struct attempt *a;
 	void (*go_on)(struct attempt *a);

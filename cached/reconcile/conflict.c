@@ -19,6 +19,8 @@
 struct conflict_job {
 	struct disk_job job;
 	struct attempt *a; /* core only */
+	struct ofs_record_io rio;
+	struct ofs_oid oid, parent;
 	int tree_fd;
 	char *dir;
 	char *name, *to; /* components */
@@ -28,13 +30,18 @@ struct conflict_job {
 static void conflict_run(struct disk_job *job)
 {
 	struct conflict_job *c = (struct conflict_job *)job;
-	int fd = mirror_open_beneath(c->tree_fd, c->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = look_open_dir(c->tree_fd, &c->rio, c->dir, &c->parent, O_PATH);
+	struct ofs_record rec;
 
 	if (fd < 0) {
 		c->status = fd;
 		return;
 	}
-	if (renameat2(fd, c->name, fd, c->to, RENAME_NOREPLACE) != 0) {
+	c->status = ofs_record_get_at(&c->rio, fd, c->name, &rec);
+	if (c->status == 0 && !ofs_oid_equal(&rec.oid, &c->oid)) {
+		c->status = -ESTALE;
+	}
+	if (c->status == 0 && renameat2(fd, c->name, fd, c->to, RENAME_NOREPLACE) != 0) {
 		c->status = -errno;
 	}
 	close(fd);
@@ -53,20 +60,20 @@ static void conflict_done(struct disk_job *job)
 	struct conflict_job *c = (struct conflict_job *)job;
 	struct attempt *a = c->a;
 	struct volume *v = a->v;
-	struct row *row = a->row;
 	char *dir = talloc_strdup(v, c->dir);
 
 	if (c->status == 0) {
 		stats_add(conflicts, 1);
 		log_warning("reconcile", "conflict: %s/%s was changed in S3 by someone else; this node's "
 				"version is now %s", c->dir, c->name, c->to);
-		index_clear_s3(v->index, row);
-		index_set_here(v->index, row, &row->parent, c->to, row->ino);
-		a->item->again = true;
+		index_clear_s3(v->index, a->row);
+		work_place(a->item->rc, &c->parent, c->to, 0);
 		attempt_end_done(a);
 		if (dir != NULL) {
 			mirror_refresh(v->mirror, 0, dir, conflict_refreshed, NULL);
 		}
+	} else if (c->status == -ESTALE || c->status == -ENOENT || c->status == -ENODATA) {
+		attempt_end_postponed(a, 200 * NS_PER_MS, "it has moved");
 	} else {
 		attempt_end_failed(a, "a conflict copy cannot be named: %s", strerror(-c->status));
 	}
@@ -114,9 +121,14 @@ void step_conflict(struct attempt *a, const char *why)
 	struct index *ix = a->v->index;
 	struct row *dir = index_get(ix, &a->row->parent);
 	char *path = dir != NULL ? index_path(ix, a, dir) : NULL;
-	struct conflict_job *c = calloc(1, sizeof(*c));
+	struct conflict_job *c;
 
+	if (a->row->live != ROW_HERE || path == NULL) {
+		attempt_end_postponed(a, 200 * NS_PER_MS, "it has moved");
+		return;
+	}
 	log_info("reconcile", "%s: %s", a->row->name, why);
+	c = calloc(1, sizeof(*c));
 	if (c != NULL && path != NULL) {
 		c->dir = strdup(path);
 		c->name = strdup(a->row->name);
@@ -136,6 +148,9 @@ void step_conflict(struct attempt *a, const char *why)
 	c->job.run = conflict_run;
 	c->job.done = conflict_done;
 	c->a = a;
+	c->rio = a->v->rio;
+	c->oid = a->oid;
+	c->parent = a->row->parent;
 	c->tree_fd = a->v->tree_fd;
 	disk_submit(a->v->disk, DISK_ORDER, &c->job);
 }

@@ -439,7 +439,14 @@ static void stage_intent_put(enum obj_status st, const char *message, void *arg)
 		attempt_end_store(a, "noting a swap", st, message);
 		return;
 	}
-	move_file(a);
+	move_claimed(a);
+}
+
+/* Should the disk be lost now, whoever adopts the intent puts it where it belongs. The claim comes
+ * first: when it is deleted or redeemed, the intent goes too. */
+static void stage_claimed(struct attempt *a)
+{
+	rename_intent(a->v, a->raw, a->key, a->upload_if_match, stage_intent_put, a);
 }
 
 void stage_file(struct attempt *a)
@@ -461,13 +468,18 @@ void stage_file(struct attempt *a)
 		attempt_end_postponed(a, 0, "its name cannot be parked");
 		return;
 	}
-	if (claim != NULL && !ofs_oid_equal(&claim->s3_parent, &OFS_OID_STAGE)) {
+	if (claim != NULL && (!ofs_oid_equal(&claim->s3_parent, &OFS_OID_STAGE) ||
+					     claim_is_being_deleted(claim))) {
 		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
 		return;
 	}
+	a->upload_if_match = to; /* until the copy is there: where it belongs */
 	a->replaced = claim;
-	/* Should the disk be lost now, whoever adopts the intent puts it where it belongs. */
-	rename_intent(a->v, hex, a->key, to, stage_intent_put, a);
+	if (claim != NULL) {
+		stage_claimed(a);
+	} else {
+		claim_make(a, stage_claimed);
+	}
 }
 
 /* ---- a deleted inode ---- */
@@ -541,12 +553,23 @@ static struct row *delete_child_first(struct attempt *a)
 void delete_item(struct attempt *a)
 {
 	struct index *ix = a->v->index;
-	struct row *row = a->row, *claim = claim_get(ix, row);
+	struct row *row = a->row, *claim = claim_get(ix, row), *owner = claim_owner(ix, row);
 	const struct ofs_oid *parent = row->in_s3 ? &row->s3_parent : &row->parent;
 	const char *raw = row->in_s3 ? row->s3_name : row->name;
 
+	if (row->is_dir && owner != NULL && owner->in_s3) {
+		/* Half of a directory may be copied here: its own item finishes that. */
+		struct reconcile *rc = a->item->rc;
+
+		attempt_end_done(a);
+		work_item(rc, owner, 0);
+		return;
+	}
 	if (claim != NULL && !row->is_dir) {
 		work_item(a->item->rc, claim, 0); /* a copy that was under way goes too */
+	} else if (claim != NULL && claim_is_being_deleted(claim)) {
+		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
+		return;
 	} else if (claim != NULL && row->in_s3) {
 		/* A directory deleted while its rename was under way: finish that first. */
 		a->parent = claim->s3_parent;

@@ -204,7 +204,9 @@ static void prepare_done(struct disk_job *job)
 		/* Not where the index says: the place is looked at again, then this. */
 		struct row *row = a->row;
 
-		work_place(a->item->rc, &row->parent, row->name, 0);
+		if (row->live == ROW_HERE) {
+			work_place(a->item->rc, &row->parent, row->name, 0);
+		}
 		attempt_end_postponed(a, 200 * NS_PER_MS, "it has moved");
 		return;
 	}

@@ -190,6 +190,10 @@ void step_conflict(struct attempt *a, const char *why);
  * deleted. NULL: none.
  */
 struct row *claim_get(struct index *ix, const struct row *row);
+/* Whose claim it is; NULL: nobody's, or no claim. */
+struct row *claim_owner(struct index *ix, const struct row *claim);
+/* Its own item is at it: the row waits until the claim is gone. */
+bool claim_is_being_deleted(const struct row *claim);
 /* Claim a->parent/a->raw (a->replaced becomes the claim), commit, then go on. */
 void claim_make(struct attempt *a, void (*go_on)(struct attempt *a));
 void claim_drop(struct attempt *a);

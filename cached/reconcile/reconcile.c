@@ -143,6 +143,7 @@ static void work_wake_blocked(struct work *w)
 		b->blocked_next = NULL;
 		heap_set(b, now);
 	}
+	reconcile_kick(w->rc);
 }
 
 static void work_free(struct work *w)

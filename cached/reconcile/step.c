@@ -248,7 +248,7 @@ static bool step_target(struct attempt *a)
 				row->is_dir, NULL);
 	}
 	occupant = index_at_s3(ix, &a->parent, a->raw);
-	if (claim != NULL && claim == occupant) {
+	if (claim != NULL && claim == occupant && !claim_is_being_deleted(claim)) {
 		a->replaced = claim;
 		return true;
 	}

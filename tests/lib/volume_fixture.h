@@ -40,6 +40,7 @@ struct test_store {
 	unsigned fail_count;       /* so many requests of fail_op fail */
 	enum obj_status fail_with; /* UNKNOWN: it is done, but the answer is lost */
 	unsigned seen[OBJ_OP_MAX];
+	unsigned in_flight;
 };
 
 struct fixture {
@@ -49,7 +50,7 @@ struct fixture {
 	struct test_clock clock;
 	struct test_store *store;
 	struct conf_volume conf;
-	struct volume v;
+	struct volume *v;
 	/* what the last answer said */
 	int answers, status;
 	char message[1024];
@@ -132,55 +133,58 @@ static inline void fixture_advance(struct fixture *f, int64_t ns)
 	f->clock.now_ns = until;
 }
 
-struct test_lost { /* a request whose answer gets lost */
+struct test_way { /* a request on its way through the store in between */
+	struct test_store *ts;
 	void (*done)(struct obj_req *);
 	void *arg;
-	struct obj_req *req;
+	bool fails;
 	enum obj_status status;
 };
 
-static void test_lost_done(struct obj_req *req)
+static void test_way_done(struct obj_req *req)
 {
-	struct test_lost *l = req->arg;
+	struct test_way *w = req->arg;
 
-	req->done = l->done;
-	req->arg = l->arg;
-	req->result.status = l->status;
-	free(l);
+	req->done = w->done;
+	req->arg = w->arg;
+	if (w->fails) {
+		req->result.status = w->status;
+	}
+	w->ts->in_flight--;
+	free(w);
 	req->done(req);
 }
 
-static void test_fail_now(
-		struct tevent_context *ev, struct tevent_immediate *im, void *private_data)
+static void test_fail_now(struct tevent_context *ev, struct tevent_immediate *im, void *req)
 {
 	(void)ev;
 	talloc_free(im);
-	test_lost_done(private_data);
+	test_way_done(req);
 }
 
 static void test_store_submit(struct objstore *s, struct obj_req *req)
 {
 	struct test_store *ts = (struct test_store *)s;
-	struct test_lost *l;
+	struct test_way *w = calloc(1, sizeof(*w));
 
 	ts->seen[req->op]++;
-	if (ts->fail_count == 0 || req->op != ts->fail_op) {
-		ts->real->ops->submit(ts->real, req);
-		return;
+	ts->in_flight++;
+	w->ts = ts;
+	w->done = req->done;
+	w->arg = req->arg;
+	req->done = test_way_done;
+	req->arg = w;
+	if (ts->fail_count > 0 && req->op == ts->fail_op) {
+		ts->fail_count--;
+		w->fails = true;
+		w->status = ts->fail_with;
 	}
-	ts->fail_count--;
-	l = calloc(1, sizeof(*l));
-	l->done = req->done;
-	l->arg = req->arg;
-	l->status = ts->fail_with;
-	req->arg = l;
-	if (ts->fail_with == OBJ_UNKNOWN) {
-		req->done = test_lost_done;
+	if (!w->fails || w->status == OBJ_UNKNOWN) {
 		ts->real->ops->submit(ts->real, req);
-		return;
+	} else {
+		tevent_schedule_immediate(
+				tevent_create_immediate(ts->ev), ts->ev, test_fail_now, req);
 	}
-	tevent_schedule_immediate(
-			tevent_create_immediate(ts->ev), ts->ev, test_fail_now, req);
 }
 
 static const struct objstore_ops test_store_ops = {
@@ -194,13 +198,13 @@ static inline void fixture_index_new(struct fixture *f)
 	char path[96], *error = NULL;
 	bool fresh;
 
-	if (f->v.index != NULL) {
-		index_close(&f->v.index);
+	if (f->v->index != NULL) {
+		index_close(&f->v->index);
 	}
 	snprintf(path, sizeof(path), "%s/index.db", f->dir);
 	unlink(path);
-	f->v.index = index_open(f->ev, f->v.disk, path, &fresh, &error);
-	if (f->v.index == NULL) {
+	f->v->index = index_open(f->ev, f->v->disk, path, &fresh, &error);
+	if (f->v->index == NULL) {
 		fail_msg("%s", error);
 	}
 }
@@ -228,15 +232,16 @@ static inline struct fixture *fixture_new(void)
 	}
 	f->store->s.where = f->store->real->where;
 	f->conf.log_flush_ns = 60 * NS_PER_S;
-	f->v.name = "test";
-	f->v.conf = &f->conf;
-	f->v.clock = &f->clock.c;
-	f->v.disk = disk_real_new(f->ev, f->mb, 2);
-	f->v.store = &f->store->s;
-	f->v.prefix = "p/";
-	snprintf(f->v.node_id, sizeof(f->v.node_id), "%s", "00112233445566778899aabbccddeeff");
-	f->v.state = VOLUME_READY;
-	f->v.uuid.bytes[0] = 1;
+	f->v = talloc_zero(f, struct volume);
+	f->v->name = "test";
+	f->v->conf = &f->conf;
+	f->v->clock = &f->clock.c;
+	f->v->disk = disk_real_new(f->ev, f->mb, 2);
+	f->v->store = &f->store->s;
+	f->v->prefix = "p/";
+	snprintf(f->v->node_id, sizeof(f->v->node_id), "%s", "00112233445566778899aabbccddeeff");
+	f->v->state = VOLUME_READY;
+	f->v->uuid.bytes[0] = 1;
 	fixture_index_new(f);
 	return f;
 }
@@ -254,8 +259,11 @@ static inline void fixture_free(struct fixture **pf)
 	struct fixture *f = *pf;
 
 	*pf = NULL;
-	index_close(&f->v.index);
-	talloc_free(f->v.disk);
+	while (f->store->in_flight > 0) { /* requests whose asker is gone */
+		tevent_loop_once(f->ev);
+	}
+	index_close(&f->v->index);
+	talloc_free(f->v->disk);
 	talloc_free(f->store->real);
 	nftw(f->dir, fixture_unlink, 16, FTW_DEPTH | FTW_PHYS);
 	talloc_free(f);

@@ -247,6 +247,7 @@ static void module_write(struct world *w, const char *path, const char *text, bo
 					reconcile_lease_broken(w->v->reconcile, i);
 				}
 			}
+			errno = EWOULDBLOCK;
 		}
 	} while (fd < 0 && errno == EWOULDBLOCK);
 	if (fd < 0) {

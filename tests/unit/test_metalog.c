@@ -22,8 +22,8 @@ static int setup(void **state)
 {
 	struct fixture *f = fixture_new();
 
-	f->v.metalog = metalog_new(f->ev, &f->v);
-	metalog_load(f->v.metalog, fixture_answer, f);
+	f->v->metalog = metalog_new(f->ev, f->v);
+	metalog_load(f->v->metalog, fixture_answer, f);
 	fixture_wait(f, 1);
 	f->answers = 0;
 	*state = f;
@@ -34,7 +34,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	talloc_free(f->v.metalog);
+	talloc_free(f->v->metalog);
 	fixture_free(&f);
 	return 0;
 }
@@ -50,29 +50,29 @@ static void append(struct fixture *f, unsigned n, uint64_t gen, const char *pack
 {
 	struct ofs_oid oid = oid_of(n);
 
-	metalog_append(f->v.metalog, &oid, gen, gen + 1, (uint8_t *)strdup(packed), strlen(packed),
+	metalog_append(f->v->metalog, &oid, gen, gen + 1, (uint8_t *)strdup(packed), strlen(packed),
 			fixture_committed, f);
 }
 
 static void expect_entry(struct fixture *f, unsigned n, uint64_t gen, const char *packed)
 {
 	struct ofs_oid oid = oid_of(n);
-	const struct metalog_entry *e = metalog_find(f->v.metalog, &oid, gen - 1);
+	const struct metalog_entry *e = metalog_find(f->v->metalog, &oid, gen - 1);
 
 	assert_non_null(e);
 	assert_true(e->meta_gen == gen && e->data_gen == gen + 1);
 	assert_int_equal(e->packed_len, strlen(packed));
 	assert_memory_equal(e->packed, packed, e->packed_len);
-	assert_null(metalog_find(f->v.metalog, &oid, gen));
+	assert_null(metalog_find(f->v->metalog, &oid, gen));
 }
 
 /* As after a restart of the daemon; the answer's status. */
 static int reload(struct fixture *f)
 {
-	talloc_free(f->v.metalog);
-	f->v.metalog = metalog_new(f->ev, &f->v);
+	talloc_free(f->v->metalog);
+	f->v->metalog = metalog_new(f->ev, f->v);
 	f->answers = 0;
-	metalog_load(f->v.metalog, fixture_answer, f);
+	metalog_load(f->v->metalog, fixture_answer, f);
 	fixture_wait(f, 1);
 	f->answers = 0;
 	return f->status;
@@ -86,7 +86,7 @@ static void test_write_and_read(void **state)
 	append(f, 1, 5, "one");
 	append(f, 2, 1, "two");
 	append(f, 1, 6, "one again");
-	assert_int_equal(metalog_queued(f->v.metalog), 3);
+	assert_int_equal(metalog_queued(f->v->metalog), 3);
 	expect_entry(f, 1, 6, "one again");
 	assert_int_equal(f->store->seen[OBJ_PUT], 0);
 	fixture_advance(f, 59 * NS_PER_S);
@@ -95,7 +95,7 @@ static void test_write_and_read(void **state)
 	fixture_wait(f, 3);
 	assert_int_equal(f->status, 0);
 	assert_int_equal(f->store->seen[OBJ_PUT], 1);
-	assert_int_equal(metalog_queued(f->v.metalog), 0);
+	assert_int_equal(metalog_queued(f->v->metalog), 0);
 	text = fixture_get(f, KEY(1));
 	assert_non_null(text);
 	assert_ptr_equal(strstr(text, "objectfs-log 1 01000000000000000000000000000000 "
@@ -105,7 +105,7 @@ static void test_write_and_read(void **state)
 	assert_non_null(strstr(text, "\nend 3 "));
 	free(text);
 	append(f, 3, 1, "three");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_wait(f, 4);
 	fixture_index_new(f); /* the disk is lost too */
 	assert_int_equal(reload(f), 0);
@@ -114,7 +114,7 @@ static void test_write_and_read(void **state)
 	expect_entry(f, 3, 1, "three");
 	/* the sequence goes on */
 	append(f, 4, 1, "four");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_wait(f, 1);
 	text = fixture_get(f, KEY(3));
 	assert_non_null(text);
@@ -131,7 +131,7 @@ static void test_answer_lost(void **state)
 	f->store->fail_count = 1;
 	f->store->fail_with = OBJ_UNKNOWN; /* committed all the same */
 	append(f, 1, 1, "one");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	while (f->store->fail_count > 0 || f->clock.timers == NULL) {
 		tevent_loop_once(f->ev);
 	}
@@ -155,7 +155,7 @@ static void test_number_taken(void **state)
 
 	assert_int_equal(fixture_put(f, KEY(1), "somebody else's"), OBJ_OK);
 	append(f, 1, 1, "one");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_wait(f, 1);
 	assert_int_equal(f->status, 0);
 	text = fixture_get(f, KEY(1));
@@ -174,7 +174,7 @@ static void test_store_away(void **state)
 	f->store->fail_count = 1000;
 	f->store->fail_with = OBJ_AWAY;
 	append(f, 1, 1, "one");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	for (;;) {
 		while (f->clock.timers == NULL) {
 			tevent_loop_once(f->ev);
@@ -187,10 +187,10 @@ static void test_store_away(void **state)
 	assert_int_equal(f->store->seen[OBJ_PUT], 3);
 	assert_int_equal(f->answers, 1);
 	assert_int_equal(f->status, -EAGAIN);
-	assert_int_equal(metalog_queued(f->v.metalog), 1);
+	assert_int_equal(metalog_queued(f->v->metalog), 1);
 	/* asked again with the same change: no second entry */
 	append(f, 1, 1, "one");
-	assert_int_equal(metalog_queued(f->v.metalog), 1);
+	assert_int_equal(metalog_queued(f->v->metalog), 1);
 	f->store->fail_count = 0;
 	while (f->answers < 2) {
 		while (f->clock.timers == NULL && f->answers < 2) {
@@ -211,11 +211,11 @@ static void test_denied(void **state)
 	f->store->fail_count = 1;
 	f->store->fail_with = OBJ_DENIED;
 	append(f, 1, 1, "one");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_wait(f, 1);
 	assert_int_equal(f->status, -EACCES); /* told at once, tried again all the same */
 	fixture_advance(f, 60 * NS_PER_S);
-	while (metalog_queued(f->v.metalog) > 0) {
+	while (metalog_queued(f->v->metalog) > 0) {
 		tevent_loop_once(f->ev);
 	}
 	assert_int_equal(f->answers, 1);
@@ -234,7 +234,7 @@ static void test_large(void **state)
 		append(f, i, 1, packed);
 	}
 	assert_int_equal(f->store->seen[OBJ_PUT], 1); /* full: without waiting */
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_wait(f, 600);
 	assert_int_equal(f->store->seen[OBJ_PUT], 3);
 	assert_int_equal(reload(f), 0);
@@ -246,12 +246,12 @@ static void test_not_ready(void **state)
 {
 	struct fixture *f = *state;
 
-	f->v.state = VOLUME_HELD;
+	f->v->state = VOLUME_HELD;
 	append(f, 1, 1, "one");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_advance(f, 100 * NS_PER_S);
 	assert_int_equal(f->store->seen[OBJ_PUT], 0);
-	f->v.state = VOLUME_READY;
+	f->v->state = VOLUME_READY;
 	fixture_advance(f, 2 * NS_PER_S);
 	fixture_wait(f, 1);
 	assert_int_equal(f->status, 0);
@@ -262,7 +262,7 @@ static void segment(struct fixture *f, const char *key, const char *node, uint64
 {
 	struct metalog_entry e = { .oid = oid_of(n), .meta_gen = gen, .data_gen = gen + 1,
 		.packed = (uint8_t *)packed, .packed_len = strlen(packed) };
-	struct metalog_id id = { .uuid = &f->v.uuid, .node = node, .seq = seq };
+	struct metalog_id id = { .uuid = &f->v->uuid, .node = node, .seq = seq };
 	char *line = metalog_line(&e), *text;
 	size_t len;
 
@@ -281,7 +281,7 @@ static void test_other_nodes(void **state)
 	segment(f, OTHER(8), other, 8, 2, 3, "older");
 	append(f, 1, 8, "mine");
 	append(f, 2, 4, "mine");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_wait(f, 2);
 	assert_int_equal(reload(f), 0);
 	expect_entry(f, 1, 9, "newer");
@@ -305,7 +305,7 @@ static void test_damaged(void **state)
 	char *text;
 
 	append(f, 1, 1, "one");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_wait(f, 1);
 	text = fixture_get(f, KEY(1));
 	for (size_t i = 0; i < strlen(text); i += 7) {
@@ -330,15 +330,15 @@ static void test_damaged(void **state)
 	assert_int_equal(reload(f), -EBADMSG);
 	assert_int_equal(fixture_delete(f, KEY(2)), OBJ_OK);
 	assert_int_equal(reload(f), 0);
-	f->v.uuid.bytes[0] ^= 1;
+	f->v->uuid.bytes[0] ^= 1;
 	assert_int_equal(reload(f), -EBADMSG);
-	f->v.uuid.bytes[0] ^= 1;
+	f->v->uuid.bytes[0] ^= 1;
 	/* the index remembers a segment that is gone */
 	assert_int_equal(fixture_delete(f, KEY(1)), OBJ_OK);
 	assert_int_equal(reload(f), -EBADMSG);
 	assert_non_null(strstr(f->message, KEY(1)));
 	/* another node id: not its segment */
-	f->v.node_id[0] = 'a';
+	f->v->node_id[0] = 'a';
 	assert_int_equal(reload(f), 0);
 	free(text);
 }
@@ -348,7 +348,7 @@ static void test_load_fails(void **state)
 	struct fixture *f = *state;
 
 	append(f, 1, 1, "one");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_wait(f, 1);
 	f->store->fail_op = OBJ_LIST;
 	f->store->fail_count = 1;
@@ -359,7 +359,7 @@ static void test_load_fails(void **state)
 	f->store->fail_with = OBJ_DENIED;
 	assert_int_equal(reload(f), -EACCES);
 	/* the same log, asked again */
-	metalog_load(f->v.metalog, fixture_answer, f);
+	metalog_load(f->v->metalog, fixture_answer, f);
 	fixture_wait(f, 1);
 	assert_int_equal(f->status, 0);
 	expect_entry(f, 1, 1, "one");
@@ -371,14 +371,14 @@ static void test_pages(void **state)
 	char key[128];
 
 	for (uint64_t seq = 1; seq <= 1003; seq++) {
-		snprintf(key, sizeof(key), "p/.objectfs/log/%s/%016llx", f->v.node_id,
+		snprintf(key, sizeof(key), "p/.objectfs/log/%s/%016llx", f->v->node_id,
 				(unsigned long long)seq);
-		segment(f, key, f->v.node_id, seq, (unsigned)seq, 1, "x");
+		segment(f, key, f->v->node_id, seq, (unsigned)seq, 1, "x");
 	}
 	assert_int_equal(reload(f), 0);
 	expect_entry(f, 1003, 1, "x");
 	append(f, 1, 2, "after");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	fixture_wait(f, 1);
 	assert_int_equal(reload(f), 0);
 	expect_entry(f, 1, 2, "after");
@@ -391,17 +391,17 @@ static void test_freed(void **state)
 	char *text = NULL;
 
 	append(f, 1, 1, "one");
-	metalog_flush(f->v.metalog);
+	metalog_flush(f->v->metalog);
 	append(f, 2, 1, "two");
-	TALLOC_FREE(f->v.metalog);
+	TALLOC_FREE(f->v->metalog);
 	while (text == NULL) {
 		text = fixture_get(f, KEY(1));
 	}
 	free(text);
-	f->v.metalog = metalog_new(f->ev, &f->v);
-	metalog_load(f->v.metalog, fixture_answer, f);
-	TALLOC_FREE(f->v.metalog);
-	f->v.metalog = metalog_new(f->ev, &f->v);
+	f->v->metalog = metalog_new(f->ev, f->v);
+	metalog_load(f->v->metalog, fixture_answer, f);
+	TALLOC_FREE(f->v->metalog);
+	f->v->metalog = metalog_new(f->ev, f->v);
 	assert_int_equal(reload(f), 0);
 	expect_entry(f, 1, 1, "one");
 	assert_int_equal(f->answers, 0);

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <tevent.h>
+#include <time.h>
 #include <unistd.h>
 #include "tests/lib/objstore_contract.h"
 
@@ -164,33 +166,61 @@ static int overwrite(void)
 	}
 }
 
+/* Number of files below tmp/; they are removed if `clear`. */
+static unsigned temporary_files(bool clear)
+{
+	char path[300];
+	unsigned count = 0;
+	struct dirent *d;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/tmp", root_dir);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((d = readdir(dir)) != NULL) {
+		if (d->d_name[0] != '.') {
+			count++;
+			if (clear) {
+				assert_int_equal(unlinkat(dirfd(dir), d->d_name, 0), 0);
+			}
+		}
+	}
+	closedir(dir);
+	return count;
+}
+
 static void test_crash_never_tears(void **state)
 {
-	bool seen = false;
+	uint8_t *data = calloc(1, BIG_BYTES);
 
 	(void)state;
+	assert_non_null(data);
+	assert_int_equal(contract_setup(NULL), 0);
+	assert_int_equal(contract_put("big", data, BIG_BYTES, NULL, false, NULL), OBJ_OK);
+	contract_teardown(NULL);
+	free(data);
 	for (int round = 0; round < CRASHES; round++) {
+		time_t end = time(NULL) + 20;
 		struct obj_req *req;
-		pid_t pid = fork();
+		pid_t pid;
 
+		temporary_files(true);
+		pid = fork();
 		assert_true(pid >= 0);
 		if (pid == 0) {
 			_exit(overwrite());
 		}
-		usleep(20000 + (useconds_t)round * 7919 % 60000);
+		while (temporary_files(false) == 0) { /* until it is in the middle of a write */
+			assert_true(time(NULL) < end);
+		}
+		usleep((useconds_t)(round * 1500)); /* then at another place each time */
 		kill(pid, SIGKILL);
 		assert_int_equal(waitpid(pid, NULL, 0), pid);
 		assert_int_equal(contract_setup(NULL), 0);
 		req = contract_req(OBJ_GET, "big");
 		req->length = -1;
 		contract_run(contract.store, req);
-		if (!seen && req->result.status == OBJ_NOT_FOUND) {
-			objstore_req_free(&req);
-			contract_teardown(NULL);
-			continue; /* killed before the first was written */
-		}
 		assert_int_equal(req->result.status, OBJ_OK);
-		seen = true;
 		assert_true(req->result.body_len > BIG_BYTES - 100);
 		for (size_t i = 1; i < req->result.body_len; i++) {
 			if (req->result.body[i] != req->result.body[0]) {
@@ -200,7 +230,6 @@ static void test_crash_never_tears(void **state)
 		objstore_req_free(&req);
 		contract_teardown(NULL);
 	}
-	assert_true(seen);
 }
 
 /* --- damage, and disks that go away --- */

@@ -20,7 +20,7 @@ static int setup(void **state)
 {
 	struct fixture *f = fixture_new();
 
-	memset(&f->v.uuid, 0, sizeof(f->v.uuid));
+	memset(&f->v->uuid, 0, sizeof(f->v->uuid));
 	*state = f;
 	return 0;
 }
@@ -36,7 +36,7 @@ static int teardown(void **state)
 static int open_volume(struct fixture *f)
 {
 	f->answers = 0;
-	volrec_open(&f->v, fixture_answer, f);
+	volrec_open(f->v, fixture_answer, f);
 	assert_int_equal(f->answers, 0);
 	fixture_wait(f, 1);
 	return f->status;
@@ -49,24 +49,24 @@ static void test_create(void **state)
 	char hex[OFS_OID_HEX_BYTES], *text;
 
 	assert_int_equal(open_volume(f), 0);
-	uuid = f->v.uuid;
+	uuid = f->v->uuid;
 	assert_false(ofs_oid_is_none(&uuid));
 	ofs_oid_hex(&uuid, hex);
-	assert_string_equal(index_kv_get(f->v.index, "uuid"), hex);
+	assert_string_equal(index_kv_get(f->v->index, "uuid"), hex);
 	text = fixture_get(f, KEY);
 	assert_non_null(strstr(text, "\"format\": \"objectfs volume\""));
 	assert_non_null(strstr(text, hex));
 	assert_non_null(strstr(text, "\"created\": \"1970-01-01T00:16:40Z\""));
 	free(text);
 	/* after a restart, and after the loss of the disk */
-	memset(&f->v.uuid, 0, sizeof(f->v.uuid));
+	memset(&f->v->uuid, 0, sizeof(f->v->uuid));
 	assert_int_equal(open_volume(f), 0);
-	assert_true(ofs_oid_equal(&uuid, &f->v.uuid));
+	assert_true(ofs_oid_equal(&uuid, &f->v->uuid));
 	fixture_index_new(f);
-	memset(&f->v.uuid, 0, sizeof(f->v.uuid));
+	memset(&f->v->uuid, 0, sizeof(f->v->uuid));
 	assert_int_equal(open_volume(f), 0);
-	assert_true(ofs_oid_equal(&uuid, &f->v.uuid));
-	assert_string_equal(index_kv_get(f->v.index, "uuid"), hex);
+	assert_true(ofs_oid_equal(&uuid, &f->v->uuid));
+	assert_string_equal(index_kv_get(f->v->index, "uuid"), hex);
 }
 
 static void test_emptied(void **state)
@@ -75,7 +75,7 @@ static void test_emptied(void **state)
 	char hex[OFS_OID_HEX_BYTES];
 
 	assert_int_equal(open_volume(f), 0);
-	ofs_oid_hex(&f->v.uuid, hex);
+	ofs_oid_hex(&f->v->uuid, hex);
 	assert_int_equal(fixture_delete(f, KEY), OBJ_OK);
 	assert_int_equal(open_volume(f), -ESTALE);
 	assert_non_null(strstr(f->message, hex));
@@ -88,7 +88,7 @@ static void test_wrong_bucket(void **state)
 	struct fixture *f = *state;
 
 	assert_int_equal(open_volume(f), 0);
-	index_kv_set(f->v.index, "uuid", "00000000000000000000000000000abc");
+	index_kv_set(f->v->index, "uuid", "00000000000000000000000000000abc");
 	assert_int_equal(open_volume(f), -ESTALE);
 	assert_non_null(strstr(f->message, "00000000000000000000000000000abc"));
 	assert_non_null(strstr(f->message, "wrong bucket"));
@@ -100,14 +100,14 @@ static void test_race(void **state)
 	struct ofs_oid first;
 
 	/* two nodes find no record at the same time; so do two asks here */
-	volrec_open(&f->v, fixture_answer, f);
-	volrec_open(&f->v, fixture_answer, f);
+	volrec_open(f->v, fixture_answer, f);
+	volrec_open(f->v, fixture_answer, f);
 	fixture_wait(f, 1);
 	assert_int_equal(f->status, 0);
-	first = f->v.uuid;
+	first = f->v->uuid;
 	fixture_wait(f, 2);
 	assert_int_equal(f->status, 0);
-	assert_true(ofs_oid_equal(&first, &f->v.uuid));
+	assert_true(ofs_oid_equal(&first, &f->v->uuid));
 	assert_int_equal(f->store->seen[OBJ_PUT], 2);
 }
 
@@ -138,7 +138,7 @@ static void test_store_says_no(void **state)
 			f->store->fail_with = cases[i].status;
 			assert_int_equal(open_volume(f), cases[i].want);
 			assert_true(f->message[0] != '\0');
-			assert_null(index_kv_get(f->v.index, "uuid"));
+			assert_null(index_kv_get(f->v->index, "uuid"));
 		}
 	}
 }

@@ -62,8 +62,11 @@ static int child_cmp(const void *a, const void *b)
 	return strcmp(((const struct child *)a)->name, ((const struct child *)b)->name);
 }
 
-static int child_add(struct children *c, char *name, char *path, bool is_dir)
+static int child_add(struct children *c, const char *name, const char *dir, const char *file,
+		bool is_dir)
 {
+	struct child *child;
+
 	if (c->count == c->capacity) {
 		size_t cap = c->capacity == 0 ? 64 : c->capacity * 2;
 		struct child *grown = realloc(c->list, cap * sizeof(*grown));
@@ -74,8 +77,13 @@ static int child_add(struct children *c, char *name, char *path, bool is_dir)
 		c->list = grown;
 		c->capacity = cap;
 	}
-	c->list[c->count++] = (struct child){ .name = name, .path = path, .is_dir = is_dir };
-	return 0;
+	child = &c->list[c->count++];
+	child->is_dir = is_dir;
+	child->name = strdup(name);
+	if (asprintf(&child->path, "%s/%s", dir, file) < 0) {
+		child->path = NULL;
+	}
+	return child->name == NULL || child->path == NULL ? -ENOMEM : 0;
 }
 
 /* Can keys that are (or begin with) `full` belong on this page? */
@@ -107,6 +115,24 @@ static int entry_kind(const char *name, size_t *len)
 	return 'd';
 }
 
+static int children_read(struct walk *w, const char *path, const char *key_base,
+		const char *name_base, struct children *out);
+
+/* The rest of components whose names begin with `name`. */
+static int chunk_read(struct walk *w, const char *dir, const char *file, const char *key_base,
+		const char *name, struct children *out)
+{
+	char *path;
+	int ret;
+
+	if (asprintf(&path, "%s/%s", dir, file) < 0) {
+		return -ENOMEM;
+	}
+	ret = children_read(w, path, key_base, name, out);
+	free(path);
+	return ret == -ENOENT ? 0 : ret;
+}
+
 /* Names in one directory, those of long components put together. 0 or -errno. */
 static int children_read(struct walk *w, const char *path, const char *key_base,
 		const char *name_base, struct children *out)
@@ -126,8 +152,9 @@ static int children_read(struct walk *w, const char *path, const char *key_base,
 	while (ret == 0 && (errno = 0, d = readdir(dir)) != NULL) {
 		size_t len;
 		int kind = entry_kind(d->d_name, &len);
-		char part[256];
-		char *name = NULL, *full = NULL, *sub = NULL;
+		char part[256], full[2 * OBJ_KEY_MAX_BYTES];
+		const char *name = full + strlen(key_base);
+		int n;
 
 		if (d->d_name[0] == '.' && (d->d_name[1] == '\0' ||
 						 strcmp(d->d_name, "..") == 0)) {
@@ -137,22 +164,16 @@ static int children_read(struct walk *w, const char *path, const char *key_base,
 				(kind == 'd' && d->d_type != DT_DIR && d->d_type != DT_UNKNOWN)) {
 			continue; /* somebody else's file */
 		}
-		if (asprintf(&name, "%s%s%s", name_base, part, kind == 'd' ? "/" : "") < 0 ||
-				asprintf(&full, "%s%s", key_base, name) < 0 ||
-				asprintf(&sub, "%s/%s", path, d->d_name) < 0) {
-			ret = -ENOMEM;
-		} else if (kind == '+') {
-			ret = children_read(w, sub, key_base, name, out);
-			ret = ret == -ENOENT ? 0 : ret;
-		} else if (wanted(w, full, kind == 'd')) {
-			ret = child_add(out, name, sub, kind == 'd');
-			if (ret == 0) {
-				name = sub = NULL;
-			}
+		n = snprintf(full, sizeof(full), "%s%s%s%s", key_base, name_base, part,
+				kind == 'd' ? "/" : "");
+		if (n < 0 || (size_t)n >= sizeof(full)) {
+			continue; /* longer than any key of ours */
 		}
-		free(name);
-		free(full);
-		free(sub);
+		if (kind == '+') {
+			ret = chunk_read(w, path, d->d_name, key_base, name, out);
+		} else if (wanted(w, full, kind == 'd')) {
+			ret = child_add(out, name, path, d->d_name, kind == 'd');
+		}
 	}
 	if (ret == 0 && errno != 0) {
 		ret = -errno;

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: the tree is brought to what a whole listing says: names that are gone, new, or other.
+ * Way: from mirror_list.c with all pages and the names in the tree; mirror_remove.c, mirror_want.c and
+ *      mirror_make.c do the work; back to listing_mark.
+ * Thread: core.
+ * Owns: the batch of stubs that is being filled.
+ * Holds: 1. absence is concluded only for rows that were in S3 when the first page was asked for and
+ *           have not changed since, in a bucket that still has our volume record;
+ *        2. a place where S3 is behind the mirror is left alone;
+ *        3. of a file and a directory with one name the directory is shown; the file is counted and
+ *           logged (the index has one row a place).
+ *
+ *   listing_check_record -> listing_remove -> listing_more* -> listing_mark
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "mirror_listing.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../core/volrec.h"
+#include "../reconcile/names.h"
+
+#define BRAKE_COUNT 1000u
+#define BRAKE_PERCENT 20u
+
+/* ---- what is new or other ---- */
+
+static void listing_made(int status, unsigned omitted, void *arg)
+{
+	struct listing *l = arg;
+
+	l->running--;
+	l->omitted += omitted;
+	if (status != 0) {
+		listing_fail(l, status, "names cannot be made in the mirror; see the log");
+	}
+	listing_more(l);
+}
+
+static void listing_changed(int status, void *arg)
+{
+	struct listing *l = arg;
+
+	(void)status; /* logged; its row keeps the old fence, so the next listing tries again */
+	l->running--;
+	listing_more(l);
+}
+
+static void listing_send_batch(struct listing *l)
+{
+	struct stub *list = l->batch;
+
+	l->batch = NULL;
+	l->batch_count = 0;
+	l->running++;
+	mirror_make(l->m, l->request_id, l->dir, list, listing_made, l);
+}
+
+static void listing_want_done(struct want *w)
+{
+	struct listing *l = w->arg;
+	struct stub *s = w->stub;
+
+	switch (w->verdict) {
+	case WANT_MAKE:
+		w->stub = NULL;
+		s->next = l->batch;
+		l->batch = s;
+		l->batch_count++;
+		break;
+	case WANT_CHANGE:
+		w->stub = NULL;
+		l->running++;
+		mirror_change(l->m, l->request_id, l->dir, s, listing_changed, l);
+		break;
+	case WANT_OMIT:
+		l->omitted++;
+		break;
+	case WANT_UNKNOWN:
+		listing_fail(l, w->status, w->message);
+		break;
+	case WANT_ABSENT: /* deleted since the LIST */
+	case WANT_LEAVE:
+		break;
+	}
+	talloc_free(w);
+	l->running--;
+	listing_more(l);
+}
+
+int listing_name_compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool listing_has_local(const struct listing *l, const char *name)
+{
+	return l->local_count > 0 && bsearch(&name, l->local, l->local_count, sizeof(*l->local),
+						listing_name_compare) != NULL;
+}
+
+/* Does this entry need a question? Then it is on its way. */
+static void listing_entry(struct listing *l, struct list_entry *e)
+{
+	struct volume *v = l->m->v;
+	struct row *row = index_at_s3(v->index, &l->dir->oid, e->raw);
+	char *name, *key = NULL;
+	struct want *w;
+
+	if (!e->is_dir && listing_find(l, e->raw, true) != NULL) {
+		l->omitted++;
+		log_line(LOG_LVL_WARNING, "mirror", l->request_id,
+				"%s is not shown: a directory has the same name", e->key);
+		return;
+	}
+	if (row != NULL && row->is_dir != e->is_dir) {
+		return; /* the other one has not gone yet */
+	}
+	name = name_from_raw(l, e->raw);
+	if (name == NULL) {
+		listing_fail(l, -ENOMEM, "out of memory");
+		return;
+	}
+	if (mirror_place_busy(l->m, &l->dir->oid, name, row)) {
+		talloc_free(name);
+		return;
+	}
+	if (row != NULL && row->live == ROW_HERE && !listing_has_local(l, name)) {
+		/* A power cut took the name and left the row. */
+		if (l->unsure) {
+			talloc_free(name);
+			return;
+		}
+		index_set_live(v->index, row, ROW_NOT_HERE);
+	}
+	if (row != NULL && row->live == ROW_HERE &&
+			(e->is_dir || (row->etag != NULL && e->etag != NULL &&
+						strcmp(row->etag, e->etag) == 0 &&
+						row->s3_size == e->size))) {
+		talloc_free(name);
+		return;
+	}
+	key = talloc_asprintf(l, "%s%s", e->key, e->is_dir ? "/" : "");
+	w = key ? want_new(l, l->m, &l->dir->oid, e->raw, name, key, e->is_dir) : NULL;
+	talloc_free(key);
+	talloc_free(name);
+	if (w == NULL) {
+		listing_fail(l, -ENOMEM, "out of memory");
+		return;
+	}
+	w->request_id = l->request_id;
+	w->done = listing_want_done;
+	w->arg = l;
+	l->running++;
+	want_start(w);
+}
+
+void listing_more(struct listing *l)
+{
+	if (l->dispatching) {
+		return; /* further up the stack */
+	}
+	l->dispatching = true;
+	while (l->status == 0 && l->at < l->count && l->running < MIRROR_HEADS_AT_ONCE) {
+		listing_entry(l, &l->entries[l->at++]);
+	}
+	if (l->batch_count >= MIRROR_BATCH || (l->batch_count > 0 && l->running == 0)) {
+		listing_send_batch(l);
+	}
+	l->dispatching = false;
+	if (l->running == 0 && l->batch_count == 0 && (l->status != 0 || l->at == l->count)) {
+		listing_mark(l);
+	}
+}
+
+/* ---- what is gone ---- */
+
+static void listing_removed(unsigned removed, unsigned left, void *arg)
+{
+	struct listing *l = arg;
+
+	(void)removed;
+	(void)left;
+	if (--l->running == 0) {
+		listing_more(l);
+	}
+}
+
+/* Rows that the listing lacks: those here in *out, others are forgotten. */
+static struct removal *listing_missing(struct listing *l, uint64_t *rows, uint64_t *known)
+{
+	struct mirror *m = l->m;
+	struct removal *list = NULL, *r;
+	size_t i;
+
+	*rows = *known = 0;
+	for (i = 0; i < l->child_count; i++) {
+		struct row *row = index_get(m->v->index, &l->children[i].oid);
+		uint64_t n;
+
+		if (row == NULL || !row->in_s3 || !ofs_oid_equal(&row->s3_parent, &l->dir->oid)) {
+			continue;
+		}
+		n = 1 + (row->is_dir ? mirror_rows_below(row) : 0);
+		*known += row->live == ROW_HERE ? n : 0;
+		if (mirror_row_print(row) != l->children[i].print ||
+				listing_find(l, row->s3_name, row->is_dir) != NULL || row->work != NULL) {
+			continue;
+		}
+		if (row->live == ROW_NOT_HERE) {
+			index_clear_s3(m->v->index, row);
+			mirror_forget(m, row);
+			continue;
+		}
+		if (mirror_place_busy(m, &l->dir->oid, row->name ? row->name : "", row)) {
+			continue;
+		}
+		r = calloc(1, sizeof(*r));
+		if (r == NULL || (r->name = strdup(row->name)) == NULL) {
+			free(r);
+			break;
+		}
+		r->oid = row->oid;
+		r->is_dir = row->is_dir;
+		r->keep_if_listed = row->is_dir && !row->has_object && row->s3_children == NULL;
+		r->next = list;
+		list = r;
+		*rows += n;
+	}
+	return list;
+}
+
+static void removals_free(struct removal *list)
+{
+	while (list != NULL) {
+		struct removal *next = list->next;
+
+		free(list->name);
+		free(list);
+		list = next;
+	}
+}
+
+static void listing_remove(struct listing *l)
+{
+	struct conf_volume const *conf = l->m->v->conf;
+	uint64_t rows, known;
+	struct removal *list = listing_missing(l, &rows, &known);
+
+	if (rows > BRAKE_COUNT && rows * 100 > known * BRAKE_PERCENT && !conf->accept_removals) {
+		log_line(LOG_LVL_WARNING, "mirror", l->request_id,
+				"%llu of %llu known names below %s are gone from the bucket; none is removed "
+				"here. If this is meant, set `accept removals = yes` for volume %s and refresh",
+				(unsigned long long)rows, (unsigned long long)known, l->prefix,
+				l->m->v->name);
+		mirror_hold(l->m, &l->dir->oid, rows);
+		removals_free(list);
+		list = NULL;
+	} else {
+		mirror_hold(l->m, &l->dir->oid, 0);
+	}
+	l->running++; /* until all are sent */
+	while (list != NULL) {
+		struct removal *batch = list, *last = list;
+		unsigned n;
+
+		for (n = 1; n < MIRROR_BATCH && last->next != NULL; n++) {
+			last = last->next;
+		}
+		list = last->next;
+		last->next = NULL;
+		l->running++;
+		mirror_remove(l->m, l->request_id, l->dir, batch, listing_removed, l);
+	}
+	listing_removed(0, 0, l);
+}
+
+/* "The right volume record": without it the listing is of another bucket, or of an emptied one. */
+static void listing_record_done(struct obj_req *req)
+{
+	struct listing *l = req->arg;
+	struct obj_result *r = &req->result;
+	struct ofs_oid uuid;
+	char *why = NULL;
+	int ret = -ENOENT;
+
+	if (r->status == OBJ_OK && r->body != NULL) {
+		ret = volrec_parse(l, (char *)r->body, r->body_len, &uuid, &why);
+	}
+	if ((ret == 0 || ret == -EROFS) && ofs_oid_equal(&uuid, &l->m->v->uuid)) {
+		objstore_req_free(&req);
+		listing_remove(l);
+		return;
+	}
+	if (r->status == OBJ_OK || r->status == OBJ_NOT_FOUND) {
+		listing_fail(l, -EIO, "the bucket's volume record is gone or another's: wrong or emptied "
+				"bucket; nothing is removed here");
+	} else {
+		listing_fail(l, mirror_store_error(r->status), r->message);
+	}
+	objstore_req_free(&req);
+	listing_end(l);
+}
+
+bool listing_lacks_any(struct listing *l)
+{
+	size_t i;
+
+	for (i = 0; i < l->child_count; i++) {
+		struct row *row = index_get(l->m->v->index, &l->children[i].oid);
+
+		if (row != NULL && row->in_s3 && ofs_oid_equal(&row->s3_parent, &l->dir->oid) &&
+				listing_find(l, row->s3_name, row->is_dir) == NULL) {
+			return true;
+		}
+	}
+	return false;
+}
+
+void listing_check_record(struct listing *l)
+{
+	char *key = talloc_asprintf(l, "%s" VOLREC_KEY, l->m->v->prefix);
+	struct obj_req *req = key ? objstore_req_new(OBJ_GET, key) : NULL;
+
+	talloc_free(key);
+	if (req == NULL) {
+		listing_fail(l, -ENOMEM, "out of memory");
+		listing_end(l);
+		return;
+	}
+	req->prio = OBJ_PRIO_READER;
+	req->request_id = l->request_id;
+	req->length = -1;
+	req->done = listing_record_done;
+	req->arg = l;
+	objstore_submit(l->m->v->store, req);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* One listing under way: mirror_list.c and mirror_agree.c only. */
+#ifndef OFS_MIRROR_LISTING_H
+#define OFS_MIRROR_LISTING_H
+
+#include "mirror_private.h"
+
+struct list_caller;
+
+struct list_entry {
+	char *key; /* malloc, whole; of a directory without its slash */
+	const char *raw;
+	bool is_dir;
+	int64_t size;
+	char *etag;
+};
+
+struct list_child { /* a row that was in S3 here when the first page was asked for */
+	struct ofs_oid oid;
+	uint64_t print;
+};
+
+struct listing { /* talloc child of the mirror */
+	struct listing *next, **prev;
+	struct mirror *m;
+	uint64_t request_id;
+	struct mirror_dir *dir;
+	struct list_caller *callers;
+	char *prefix;
+	int64_t started_wall_ns;
+	struct list_entry *entries;
+	size_t count, cap;
+	uint32_t *slots; /* open addressing: entry number + 1 */
+	size_t slot_mask;
+	struct list_child *children;
+	size_t child_count;
+	char **local; /* sorted names in the tree */
+	size_t local_count;
+	bool unsure; /* a name missing in the tree may have been deleted just now */
+	size_t at;   /* next entry */
+	unsigned running; /* HEADs and jobs */
+	bool dispatching;
+	struct stub *batch;
+	unsigned batch_count;
+	unsigned omitted;
+	int status;
+	char *message;
+};
+
+/* --- mirror_list.c --- */
+/* The first failure stays. */
+void listing_fail(struct listing *l, int status, const char *message);
+/* Set LISTED unless it failed, then end. */
+void listing_mark(struct listing *l);
+/* Answer everybody; frees l. */
+void listing_end(struct listing *l);
+struct list_entry *listing_find(struct listing *l, const char *raw, bool is_dir);
+
+/* --- mirror_agree.c --- */
+int listing_name_compare(const void *a, const void *b);
+/* Is a row that was in S3 not among the entries? */
+bool listing_lacks_any(struct listing *l);
+/* The volume record, then removals, then listing_more. */
+void listing_check_record(struct listing *l);
+/* Go on with the entries; at the end listing_mark. */
+void listing_more(struct listing *l);
+
+#endif
