@@ -27,12 +27,14 @@
 #define DB_BUSY_MS 5000
 #define DB_KEY_CLEAN "#clean"
 
-/* flags: INDEX_DB_*; blobs: 16-byte ids; NULL: none. */
+/* flags: INDEX_DB_*; blobs: 16-byte ids; NULL: none. Rows stand in the order they came (a table in
+ * the order of random ids reads a cold disk at random: 50 s a million rows instead of 2). */
 static const char db_schema[] =
-		"CREATE TABLE row (oid BLOB NOT NULL PRIMARY KEY, flags INTEGER NOT NULL,"
+		"CREATE TABLE row (n INTEGER PRIMARY KEY, oid BLOB NOT NULL UNIQUE,"
+		" flags INTEGER NOT NULL,"
 		" s3_parent BLOB, s3_name TEXT, etag TEXT, version_id TEXT,"
 		" s3_size INTEGER, s3_mtime_ns INTEGER, s3_data_gen INTEGER, s3_meta_gen INTEGER,"
-		" sha256 BLOB, parent BLOB, name TEXT, ino INTEGER) WITHOUT ROWID;"
+		" sha256 BLOB, parent BLOB, name TEXT, ino INTEGER);"
 		"CREATE TABLE kv (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
 		"PRAGMA user_version = 1;";
 
@@ -50,9 +52,15 @@ static const char *const db_sql[DB_STMT_MAX] = {
 	[DB_BEGIN] = "BEGIN IMMEDIATE",
 	[DB_COMMIT] = "COMMIT",
 	[DB_ROLLBACK] = "ROLLBACK",
-	[DB_ROW_PUT] = "INSERT OR REPLACE INTO row (oid, flags, s3_parent, s3_name, etag, version_id,"
+	[DB_ROW_PUT] = "INSERT INTO row (oid, flags, s3_parent, s3_name, etag, version_id,"
 		       " s3_size, s3_mtime_ns, s3_data_gen, s3_meta_gen, sha256, parent, name, ino)"
-		       " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+		       " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (oid) DO UPDATE SET"
+		       " flags = excluded.flags, s3_parent = excluded.s3_parent,"
+		       " s3_name = excluded.s3_name, etag = excluded.etag,"
+		       " version_id = excluded.version_id, s3_size = excluded.s3_size,"
+		       " s3_mtime_ns = excluded.s3_mtime_ns, s3_data_gen = excluded.s3_data_gen,"
+		       " s3_meta_gen = excluded.s3_meta_gen, sha256 = excluded.sha256,"
+		       " parent = excluded.parent, name = excluded.name, ino = excluded.ino",
 	[DB_ROW_DELETE] = "DELETE FROM row WHERE oid = ?",
 	[DB_KV_PUT] = "INSERT OR REPLACE INTO kv (key, value) VALUES (?, ?)",
 	[DB_KV_DELETE] = "DELETE FROM kv WHERE key = ?",
@@ -275,7 +283,8 @@ static int db_setup(struct index_db *db, const struct index_db_loader *loader, b
 	if (db_expect(db, "PRAGMA journal_mode = WAL", "wal") != 0) {
 		log_warning("index", "no write-ahead log on this file system: the index is slower");
 	}
-	ret = db_exec(db, "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY");
+	ret = db_exec(db, "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;"
+			  "PRAGMA cache_size = -16384");
 	if (ret == 0 && version == 0) {
 		*fresh = true;
 		ret = db_exec(db, "BEGIN IMMEDIATE");
