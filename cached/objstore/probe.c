@@ -13,6 +13,7 @@
  * Owns:   struct probe (malloc, so that it outlives the store), freed before `done` is called.
  * Holds:  1. A capability is believed only if all its cases came out as they must.
  *         2. An error that is no answer to the question (away, denied) ends the probe with it.
+ *         3. `done` comes later than the call, unless memory is out.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -59,8 +60,16 @@ static const struct step steps[] = {
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
 #define KEYS 5u /* 'a' to 'e' */
 
+struct probe;
+
+/* A talloc child of the store, to learn that it is gone. */
+struct watch {
+	struct probe *probe;
+};
+
 struct probe {
-	struct objstore *store;
+	struct objstore *store; /* NULL: freed meanwhile */
+	struct watch *watch;
 	void (*done)(enum obj_status, const char *, void *);
 	void *arg;
 	char *base; /* of the scratch keys */
@@ -79,6 +88,15 @@ struct probe {
 static void next_step(struct probe *p);
 static void clean(struct probe *p);
 
+static int store_gone(struct watch *w)
+{
+	if (w->probe != NULL) {
+		w->probe->store = NULL;
+		w->probe->watch = NULL;
+	}
+	return 0;
+}
+
 static void finish(struct probe *p)
 {
 	enum obj_status status = p->status;
@@ -86,6 +104,10 @@ static void finish(struct probe *p)
 	void *arg = p->arg;
 	char *message = p->message;
 
+	if (p->watch != NULL) {
+		p->watch->probe = NULL;
+		talloc_free(p->watch);
+	}
 	for (unsigned i = 0; i < KEYS; i++) {
 		free(p->etag[i]);
 	}
@@ -102,6 +124,10 @@ static void give_up(struct probe *p, enum obj_status status, const char *needs, 
 	const char *said = why == NULL ? objstore_status_name(status) : why;
 	char *text = NULL;
 
+	if (p->store == NULL) {
+		status = OBJ_CANCELLED;
+		said = "the store is being closed";
+	}
 	if (p->status == OBJ_OK) {
 		p->status = status;
 		if (status == OBJ_DENIED && p->step < STEPS && steps[p->step].key == 'z') {
@@ -133,6 +159,9 @@ static struct obj_req *make(struct probe *p, enum obj_op op, char key,
 	char text[OBJ_KEY_MAX_BYTES + 64];
 	struct obj_req *req;
 
+	if (p->store == NULL) {
+		return NULL;
+	}
 	snprintf(text, sizeof(text), "%s%c", p->base, key);
 	req = objstore_req_new(op, text);
 	if (req == NULL) {
@@ -181,7 +210,7 @@ static void clean(struct probe *p)
 	}
 	req = make(p, OBJ_DELETE, (char)('a' + p->cleaned), clean_done);
 	if (req == NULL) {
-		p->status = OBJ_AWAY;
+		p->status = p->store == NULL ? OBJ_CANCELLED : OBJ_AWAY;
 		finish(p);
 		return;
 	}
@@ -454,6 +483,10 @@ static void next_step(struct probe *p)
 	struct obj_req *req;
 	bool ok = true;
 
+	if (p->store == NULL) {
+		give_up(p, OBJ_CANCELLED, "", NULL);
+		return;
+	}
 	if (p->step == STEPS) {
 		judge(p);
 		return;
@@ -500,9 +533,18 @@ void objstore_probe(struct objstore *s, const char *prefix,
 	p->store = s;
 	p->done = done;
 	p->arg = arg;
-	if (asprintf(&p->base, "%s.objectfs/probe/%s/", prefix, hex) < 0) {
+	p->watch = talloc(s, struct watch);
+	if (p->watch == NULL) {
 		free(p);
 		done(OBJ_AWAY, "out of memory", arg);
+		return;
+	}
+	p->watch->probe = p;
+	talloc_set_destructor(p->watch, store_gone);
+	if (asprintf(&p->base, "%s.objectfs/probe/%s/", prefix, hex) < 0) {
+		p->base = NULL;
+		p->status = OBJ_AWAY;
+		finish(p);
 		return;
 	}
 	next_step(p);

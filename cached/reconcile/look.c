@@ -449,10 +449,13 @@ static void redirty_run(struct disk_job *job)
 		goto out;
 	}
 	if (ofs_record_get(&r->rio, fd, &rec) == 0 && ofs_oid_equal(&rec.oid, &r->oid) &&
-			!(rec.flags & (OFS_REC_STUB | OFS_REC_DATA_DIRTY))) {
-		rec.flags |= OFS_REC_DATA_DIRTY;
-		rec.data_gen++;
-		r->set = ofs_record_set(&r->rio, fd, &rec) == 0;
+			!(rec.flags & OFS_REC_STUB)) {
+		r->set = true;
+		if (!(rec.flags & OFS_REC_DATA_DIRTY)) {
+			rec.flags |= OFS_REC_DATA_DIRTY;
+			rec.data_gen++;
+			r->set = ofs_record_set(&r->rio, fd, &rec) == 0;
+		}
 	}
 	ofs_shm_unlock(r->shm, ofs_shm_stripe_of(st.st_ino));
 out:

@@ -173,6 +173,7 @@ struct del {
 	struct volume *v;
 	char *key, *etag;
 	struct ofs_oid oid;
+	bool adopted; /* the fence was replaced by that of a later version of our own */
 	void (*done)(enum obj_status st, const char *message, void *arg);
 	void *arg;
 };
@@ -189,11 +190,18 @@ static void del_end(struct del *d, enum obj_status st, const char *message)
 	talloc_free(d);
 }
 
+static void del_ask(struct del *d);
+
 static void del_deleted(struct obj_req *req)
 {
 	struct del *d = req->arg;
+	enum obj_status st = req->result.status;
 
-	del_end(d, req->result.status, req->result.message);
+	if (st == OBJ_PRECONDITION && !d->adopted) {
+		del_ask(d);
+	} else {
+		del_end(d, st, req->result.message);
+	}
 	objstore_req_free(&req);
 }
 
@@ -212,33 +220,10 @@ static void del_now(struct del *d, bool conditional)
 	objstore_submit(d->v->store, req);
 }
 
-/* The tombstone was refused: is it an earlier one of ours? */
-static void del_refused_seen(struct obj_req *req)
-{
-	struct del *d = req->arg;
-	struct obj_result *r = &req->result;
-	struct objmeta m = {0};
-	bool damaged;
-
-	if (r->status != OBJ_OK) {
-		del_end(d, r->status, r->message);
-	} else {
-		objmeta_read(r, &m, &damaged);
-		if (m.ours && m.tombstone && ofs_oid_equal(&m.oid, &d->oid)) {
-			del_now(d, false);
-		} else {
-			del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
-		}
-		objmeta_clear(&m);
-	}
-	objstore_req_free(&req);
-}
-
 static void del_tombstone_put(struct obj_req *req)
 {
 	struct del *d = req->arg;
 	enum obj_status st = req->result.status;
-	struct obj_req *head;
 
 	if (st == OBJ_OK) {
 		objstore_req_free(&req);
@@ -251,15 +236,11 @@ static void del_tombstone_put(struct obj_req *req)
 		return;
 	}
 	objstore_req_free(&req);
-	head = objstore_req_new(OBJ_HEAD, d->key);
-	if (head == NULL) {
-		del_end(d, OBJ_LOCAL, "out of memory");
-		return;
+	if (d->adopted) {
+		del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
+	} else {
+		del_ask(d);
 	}
-	head->prio = OBJ_PRIO_HOUSE;
-	head->done = del_refused_seen;
-	head->arg = d;
-	objstore_submit(d->v->store, head);
 }
 
 static void del_tombstone(struct del *d)
@@ -280,7 +261,8 @@ static void del_tombstone(struct del *d)
 	objstore_submit(d->v->store, req);
 }
 
-/* Fence not known: ask; delete only what is ours by its id. */
+/* Fence not known, or not the one expected: an upload whose answer was lost may have made a later
+ * version of ours. Only what is ours by its id is deleted. */
 static void del_seen(struct obj_req *req)
 {
 	struct del *d = req->arg;
@@ -299,6 +281,7 @@ static void del_seen(struct obj_req *req)
 	if ((m.ours && ofs_oid_equal(&m.oid, &d->oid)) ||
 			(!m.ours && ofs_oid_equal(&foreign, &d->oid))) {
 		d->etag = talloc_strdup(d, r->etag);
+		d->adopted = true;
 		if (m.tombstone) {
 			del_now(d, false);
 		} else if (d->v->store->caps.delete_if_match) {
@@ -307,17 +290,30 @@ static void del_seen(struct obj_req *req)
 			del_tombstone(d);
 		}
 	} else {
-		del_end(d, OBJ_PRECONDITION, "another object by now: kept");
+		del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
 	}
 	objmeta_clear(&m);
 	objstore_req_free(&req);
+}
+
+static void del_ask(struct del *d)
+{
+	struct obj_req *req = objstore_req_new(OBJ_HEAD, d->key);
+
+	if (req == NULL) {
+		del_end(d, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = del_seen;
+	req->arg = d;
+	objstore_submit(d->v->store, req);
 }
 
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg)
 {
 	struct del *d = talloc_zero(v, struct del);
-	struct obj_req *req;
 
 	if (d == NULL || (d->key = talloc_strdup(d, key)) == NULL ||
 			(etag != NULL && (d->etag = talloc_strdup(d, etag)) == NULL)) {
@@ -330,15 +326,7 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 	d->done = done;
 	d->arg = arg;
 	if (etag == NULL) {
-		req = objstore_req_new(OBJ_HEAD, key);
-		if (req == NULL) {
-			del_end(d, OBJ_LOCAL, "out of memory");
-			return;
-		}
-		req->prio = OBJ_PRIO_HOUSE;
-		req->done = del_seen;
-		req->arg = d;
-		objstore_submit(v->store, req);
+		del_ask(d);
 	} else if (v->store->caps.delete_if_match) {
 		del_now(d, true);
 	} else {
@@ -357,21 +345,6 @@ static void move_redeemed(int status, void *arg)
 		return;
 	}
 	a->item->again = true; /* what else is dirty comes next */
-	attempt_end_done(a);
-}
-
-static void move_source_gone(struct attempt *a)
-{
-	struct row *row = a->row;
-
-	if (a->rec.flags & OFS_REC_STUB) {
-		attempt_end_failed(a, "its object was deleted or changed in S3 before it could be renamed");
-		return;
-	}
-	/* The data is here: send it to the new name; what the old name holds is somebody else's. */
-	claim_drop(a);
-	index_clear_s3(a->v->index, row);
-	look_redirty(a->item->rc, row);
 	attempt_end_done(a);
 }
 
@@ -403,7 +376,10 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 		break;
 	case OBJ_NOT_FOUND:
 	case OBJ_CONFLICT:
-		move_source_gone(a);
+		/* Whose is it now? An upload whose answer was lost may have made a later version. */
+		index_set_fence(a->v->index, a->row, NULL, NULL, a->row->s3_size, a->row->s3_mtime_ns);
+		a->item->again = true;
+		attempt_end_done(a);
 		break;
 	case OBJ_PRECONDITION:
 		claim_drop(a);
@@ -422,11 +398,7 @@ static void move_claimed(struct attempt *a)
 
 void move_file(struct attempt *a)
 {
-	if (a->replaced != NULL) {
-		move_claimed(a);
-	} else {
-		claim_make(a, move_claimed);
-	}
+	claim_make(a, move_claimed); /* again, if there is one: its fence is the row's */
 }
 
 /* ---- a swap: park it ---- */
@@ -475,11 +447,7 @@ void stage_file(struct attempt *a)
 	}
 	a->upload_if_match = to; /* until the copy is there: where it belongs */
 	a->replaced = claim;
-	if (claim != NULL) {
-		stage_claimed(a);
-	} else {
-		claim_make(a, stage_claimed);
-	}
+	claim_make(a, stage_claimed);
 }
 
 /* ---- a deleted inode ---- */
@@ -523,13 +491,17 @@ static void delete_done(enum obj_status st, const char *message, void *arg)
 static void delete_unparked(enum obj_status st, const char *message, void *arg)
 {
 	struct attempt *a = arg;
+	struct row *owner;
 
 	if (st != OBJ_OK) {
 		attempt_end_store(a, "removing the note of a swap", st, message);
 		return;
 	}
-	/* Not in S3 as far as the row knows: a PUT may have been answered to nobody; ask. */
-	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL, &a->oid, delete_done, a);
+	/* A copy bears the id of what it was copied from. Not in S3 as far as the row knows: a PUT may
+	 * have been answered to nobody; without a fence it is asked. */
+	owner = claim_owner(a->v->index, a->row);
+	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL,
+			owner != NULL ? &owner->oid : &a->oid, delete_done, a);
 }
 
 /* Children that S3 still has below a removed directory go first. */

@@ -558,6 +558,24 @@ static void step_log(struct attempt *a)
 
 /* ---- the decision ---- */
 
+/* What the row calls its object is not there, or not ours any more. */
+static void step_object_gone(struct attempt *a)
+{
+	struct row *row = a->row;
+
+	index_clear_s3(a->v->index, row);
+	if (a->rec.flags & OFS_REC_STUB) {
+		attempt_end_failed(a, "its object was deleted or replaced in S3, and its data is not here");
+		return;
+	}
+	if (row->is_dir) {
+		a->item->again = true;
+	} else {
+		look_redirty(a->item->rc, row); /* the data is here: sent as a new object */
+	}
+	attempt_end_done(a);
+}
+
 /* The fence of a row whose index was lost. */
 static void step_fence_known(struct obj_req *req)
 {
@@ -568,14 +586,8 @@ static void step_fence_known(struct obj_req *req)
 	bool damaged;
 
 	if (r->status == OBJ_NOT_FOUND) {
-		index_clear_s3(a->v->index, a->row);
 		objstore_req_free(&req);
-		if (a->rec.flags & OFS_REC_STUB) {
-			attempt_end_failed(a, "its object is not in the bucket, and its data not here");
-			return;
-		}
-		a->item->again = true;
-		attempt_end_done(a);
+		step_object_gone(a);
 		return;
 	}
 	if (r->status != OBJ_OK || r->etag == NULL) {
@@ -590,6 +602,8 @@ static void step_fence_known(struct obj_req *req)
 		index_set_fence(a->v->index, a->row, r->etag, r->version_id, r->size, r->mtime_ns);
 		index_set_object(a->v->index, a->row, true);
 		step_prepared(a);
+	} else if (a->old_key != NULL) {
+		step_object_gone(a); /* somebody else's by now, and we leave that name anyway */
 	} else {
 		index_clear_s3(a->v->index, a->row);
 		step_conflict(a, "its name is taken in S3 by another object");

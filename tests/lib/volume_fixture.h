@@ -7,7 +7,15 @@
 #ifndef OFS_TESTS_VOLUME_FIXTURE_H
 #define OFS_TESTS_VOLUME_FIXTURE_H
 
-#include <dirent.h>
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
 #include <errno.h>
 #include <ftw.h>
 #include <stdbool.h>

@@ -598,6 +598,77 @@ static void test_half_a_listing(void **state)
 	objstore_req_free(&req);
 }
 
+/* --- the probe --- */
+
+struct probed {
+	bool done;
+	enum obj_status status;
+	char message[512];
+};
+
+static void on_probed(enum obj_status status, const char *message, void *arg)
+{
+	struct probed *p = arg;
+
+	p->status = status;
+	snprintf(p->message, sizeof(p->message), "%s", message);
+	p->done = true;
+}
+
+/* Without s3:ListBucket, what is missing is answered with 403. */
+static void test_probe_without_list_right(void **state)
+{
+	struct probed p = { 0 };
+
+	(void)state;
+	script(PUT_OK);
+	script(ANSWER("200 OK", "Content-Length: 5\r\nETag: \"e\"\r\n", ""));
+	script(ANSWER("403 Forbidden", NO_BODY, ""));
+	for (int i = 0; i < 5; i++) {
+		script(ANSWER("204 No Content", "", ""));
+	}
+	objstore_probe(store, "vol/", on_probed, &p);
+	wait_for(&p.done);
+	assert_int_equal(p.status, OBJ_DENIED);
+	assert_non_null(strstr(p.message, "s3:ListBucket"));
+	assert_true(sent(0, "PUT /bucket/vol/.objectfs/probe/"));
+	assert_true(sent(7, "DELETE /bucket/vol/.objectfs/probe/")); /* tidied up all the same */
+	assert_int_equal(asked(), 8);
+}
+
+static void test_probe_store_goes_away(void **state)
+{
+	struct probed p = { 0 };
+
+	(void)state;
+	script(PUT_OK);
+	for (int i = 0; i < 3; i++) {
+		script(SLOW_DOWN);
+	}
+	for (int i = 0; i < 3; i++) {
+		script(SLOW_DOWN);
+	}
+	objstore_probe(store, "vol/", on_probed, &p);
+	wait_for(&p.done);
+	assert_int_equal(p.status, OBJ_AWAY);
+	assert_int_equal(store->caps.fence_class, 0);
+}
+
+static void test_probe_store_is_closed(void **state)
+{
+	struct probed p = { 0 };
+
+	(void)state;
+	script(HOLD);
+	objstore_probe(store, "vol/", on_probed, &p);
+	while (asked() < 1) {
+		turn();
+	}
+	TALLOC_FREE(store);
+	wait_for(&p.done);
+	assert_int_equal(p.status, OBJ_CANCELLED);
+}
+
 /* --- clock, region --- */
 
 static void test_clock_is_corrected(void **state)
@@ -731,6 +802,9 @@ int main(void)
 		T(test_head_404_is_confirmed),
 		T(test_a_proxys_404_is_no_absence),
 		T(test_half_a_listing),
+		T(test_probe_without_list_right),
+		T(test_probe_store_goes_away),
+		T(test_probe_store_is_closed),
 		T(test_clock_is_corrected),
 		T(test_region_is_corrected),
 		T(test_silence),

@@ -1,0 +1,47 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The object store's contract (tests/lib/objstore_contract.c) on a real Ceph RGW: over HTTP by path,
+# over TLS by virtual host, and on a versioned bucket, whose fences the probe must find wanting.
+. "${TESTS:-$(dirname "$0")/..}/lib/scenario.sh"
+
+BUILD=${BUILD:-$TESTS/../build}
+PROGRAM=$BUILD/tests/contract_s3
+[ -x "$PROGRAM" ] || fail "$PROGRAM is not built"
+
+run()	# name [NAME=VALUE ...]
+{
+	local name=$1
+	shift
+	step "$name"
+	env "$@" "$PROGRAM" || fail "the contract does not hold: $name"
+}
+
+bed_up --store rgw --no-objectfs --no-smbd
+set -a
+. "$BED/env"
+set +a
+run "HTTP, path style" S3_PREFIX='contract/'
+run "a prefix with blanks and umlauts" S3_PREFIX='deep er/ü/'
+
+step "a versioned bucket"
+/usr/bin/python3 - <<'PYTHON'
+import os
+import boto3
+s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"],
+                  aws_access_key_id=os.environ["S3_ACCESS_KEY"],
+                  aws_secret_access_key=os.environ["S3_SECRET_KEY"],
+                  region_name=os.environ["S3_REGION"])
+s3.create_bucket(Bucket="versioned")
+s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+PYTHON
+log=$(mktemp)
+env S3_BUCKET=versioned S3_FENCE=1 "$PROGRAM" >"$log" 2>&1 || { cat "$log"; fail "versioned bucket"; }
+grep -q 'fence class F1: .*; versioned$' "$log" || fail "versioned bucket: class not found to be F1"
+bed_down
+
+bed_up --store rgw --tls --no-objectfs --no-smbd
+set -a
+. "$BED/env"
+set +a
+run "TLS, private authority" S3_PREFIX='contract/'
+run "TLS, virtual host" S3_STYLE=virtual S3_ENDPOINT="${S3_ENDPOINT/127.0.0.1/s3.localhost}"
