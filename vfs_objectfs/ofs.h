@@ -214,6 +214,13 @@ int ofs_mknodat(struct vfs_handle_struct *handle, struct files_struct *dirfsp,
 		const struct smb_filename *smb_fname, mode_t mode, SMB_DEV_T dev);
 
 /* --- ofs_io.c --- */
+/* The file if not all its data is here, else NULL. */
+struct ofs_file *ofs_file_marked(struct vfs_handle_struct *handle, const struct files_struct *fsp);
+/* All that must be true before a byte changes; empties: the file will have length 0. 0 or -errno;
+ * *file is for ofs_write_end, after the write. */
+int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, bool empties,
+		struct ofs_file **file);
+void ofs_write_end(struct ofs_file *f);
 ssize_t ofs_pread(struct vfs_handle_struct *handle, struct files_struct *fsp, void *data, size_t n,
 		off_t offset);
 struct tevent_req *ofs_pread_send(struct vfs_handle_struct *handle, TALLOC_CTX *ctx,
@@ -238,6 +245,8 @@ int ofs_fsync_recv(struct tevent_req *req, struct vfs_aio_state *state);
 int ofs_ftruncate(struct vfs_handle_struct *handle, struct files_struct *fsp, off_t length);
 int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, uint32_t mode,
 		off_t offset, off_t len);
+
+/* --- ofs_copy.c --- */
 struct tevent_req *ofs_offload_read_send(TALLOC_CTX *ctx, struct tevent_context *ev,
 		struct vfs_handle_struct *handle, struct files_struct *fsp, uint32_t fsctl,
 		uint32_t ttl, off_t offset, size_t to_copy);

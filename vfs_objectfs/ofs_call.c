@@ -4,8 +4,9 @@
  * Way: from ofs_names, ofs_recall, ofs_io; through ofs_link.c.
  * Thread: the client's smbd; blocks as ofs_link.c says.
  * Owns: nothing; descriptors in replies pass to the caller.
- * Holds: 1. A reply that does not decode ends the connection; the call answers -EBADMSG.
- *        2. Deadlines grow with the bytes that have to move: OFS_CALL_BYTES_PER_MS.
+ * Holds: 1. A reply that does not decode ends the connection; the call answers -EIO.
+ *        2. What comes back is an errno smbd has a status for (call_border).
+ *        3. Deadlines grow with the bytes that have to move: OFS_CALL_BYTES_PER_MS.
  */
 #include "ofs.h"
 
@@ -27,6 +28,37 @@ static void call_frame(struct ofs_link *link, struct ofs_frame *f, uint16_t op, 
 	f->fd = fd;
 	f->generation = generation;
 	f->timeout_ms = call_timeout_ms(link, bytes);
+}
+
+/*
+ * The border: what the daemon may say to a client. The rest, what smbd would take for something else
+ * (EAGAIN: more entries) or has no word for (it says ACCESS_DENIED), becomes EIO.
+ */
+static int call_border(int status)
+{
+	switch (status) {
+	case 0:
+	case -ENOENT:
+	case -ENOTEMPTY:
+	case -EACCES:
+	case -EROFS:
+	case -ENOSPC:
+	case -EDQUOT:
+	case -EFBIG:
+	case -EBUSY:
+	case -EEXIST:
+	case -ENOTDIR:
+	case -EISDIR:
+	case -ENAMETOOLONG:
+	case -ENOMEM:
+	case -ETIMEDOUT:
+	case -EOPNOTSUPP:
+	case -ESTALE: /* these two are ours: ofs_recall.c opens again */
+	case -EBADF:
+		return status;
+	default:
+		return -EIO;
+	}
 }
 
 /* Status of a reply of op; its other fields are left in the frame. */
@@ -58,12 +90,12 @@ static int call_status(struct ofs_link *link, uint16_t op, const struct ofs_repl
 	}
 	if (ret != 0) {
 		ofs_link_break(link, "a reply that cannot be decoded");
-		return -EBADMSG;
+		return -EIO;
 	}
 	if (status != 0 && status != -ENOENT && status != -ENOTEMPTY && status != -ESTALE) {
 		DBG_WARNING("objectfs-cached answers %s: %s\n", strerror(-status), message);
 	}
-	return status;
+	return call_border(status);
 }
 
 static int call_simple(struct ofs_link *link, const struct ofs_frame *f)
@@ -147,7 +179,7 @@ static int open_reply(struct ofs_link *link, struct ofs_reply *reply, struct ofs
 	rep->message = "";
 	if ((rep->open_id != 0) != (reply->fd_count == 1)) {
 		ofs_link_break(link, "an OPEN reply with the wrong descriptors");
-		return -EBADMSG;
+		return -EIO;
 	}
 	if (rep->open_id != 0) {
 		*map_fd = reply->fds[0];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Bytes: read, write, truncate, allocate, flush, copy within the server.
+ * Bytes: read, write, truncate, allocate, flush.
  * Way: from smbd's read, write, flush and ioctl code; to NEXT, after what a marked file needs.
  * Thread: the client's smbd. Asynchronous where smbd is; where it is not, or comes with another
  *         event loop than the connection's, a marked file's bytes are waited for, with a deadline.
@@ -9,14 +9,13 @@
  *        2. A marked file is never written: it is made whole, or emptied, first.
  *        3. The first write of a handle is marked before it happens (ofs_first_write); every write
  *           bumps the stripe's write counter before and after.
- *        4. What works on raw descriptors below the VFS (copy_file_range, sendfile, recvfile,
- *           SEEK_HOLE) is let at a marked file only once its bytes are here (DESIGN rule 8).
+ *        4. What works on raw descriptors below the VFS (sendfile, recvfile, SEEK_HOLE) is let at a marked file only once its bytes are here (DESIGN rule 8).
  */
 #include "ofs.h"
 
 /* --- read --- */
 
-static struct ofs_file *marked_file(struct vfs_handle_struct *handle,
+struct ofs_file *ofs_file_marked(struct vfs_handle_struct *handle,
 		const struct files_struct *fsp)
 {
 	struct ofs_file *f = ofs_file_get(handle, fsp);
@@ -27,7 +26,7 @@ static struct ofs_file *marked_file(struct vfs_handle_struct *handle,
 ssize_t ofs_pread(struct vfs_handle_struct *handle, struct files_struct *fsp, void *data, size_t n,
 		off_t offset)
 {
-	struct ofs_file *f = marked_file(handle, fsp);
+	struct ofs_file *f = ofs_file_marked(handle, fsp);
 
 	if (f != NULL) {
 		int ret = ofs_recall_range(f->conn, f, (uint64_t)offset, n);
@@ -87,7 +86,7 @@ struct tevent_req *ofs_pread_send(struct vfs_handle_struct *handle, TALLOC_CTX *
 		struct tevent_context *ev, struct files_struct *fsp, void *data, size_t n,
 		off_t offset)
 {
-	struct ofs_file *f = marked_file(handle, fsp);
+	struct ofs_file *f = ofs_file_marked(handle, fsp);
 	struct ofs_pread_state *state;
 	struct tevent_req *req, *subreq;
 	int ret = 0;
@@ -151,8 +150,7 @@ ssize_t ofs_pread_recv(struct tevent_req *req, struct vfs_aio_state *aio)
 
 /* --- write --- */
 
-/* All that must be true before a byte changes. 0 or -errno; *file: to bump around the write. */
-static int write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, bool empties,
+int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, bool empties,
 		struct ofs_file **file)
 {
 	struct ofs_file *f = ofs_file_need(handle, fsp);
@@ -175,7 +173,7 @@ static int write_begin(struct vfs_handle_struct *handle, struct files_struct *fs
 	return 0;
 }
 
-static void write_end(struct ofs_file *f)
+void ofs_write_end(struct ofs_file *f)
 {
 	int err = errno;
 
@@ -190,13 +188,13 @@ ssize_t ofs_pwrite(struct vfs_handle_struct *handle, struct files_struct *fsp, c
 	ssize_t written;
 	int ret;
 
-	ret = write_begin(handle, fsp, false, &f);
+	ret = ofs_write_begin(handle, fsp, false, &f);
 	if (ret != 0) {
 		errno = -ret;
 		return -1;
 	}
 	written = SMB_VFS_NEXT_PWRITE(handle, fsp, data, n, offset);
-	write_end(f);
+	ofs_write_end(f);
 	return written;
 }
 
@@ -205,13 +203,13 @@ int ofs_ftruncate(struct vfs_handle_struct *handle, struct files_struct *fsp, of
 	struct ofs_file *f;
 	int ret;
 
-	ret = write_begin(handle, fsp, length == 0, &f);
+	ret = ofs_write_begin(handle, fsp, length == 0, &f);
 	if (ret != 0) {
 		errno = -ret;
 		return -1;
 	}
 	ret = SMB_VFS_NEXT_FTRUNCATE(handle, fsp, length);
-	write_end(f);
+	ofs_write_end(f);
 	return ret;
 }
 
@@ -221,13 +219,13 @@ int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, ui
 	struct ofs_file *f;
 	int ret;
 
-	ret = write_begin(handle, fsp, false, &f);
+	ret = ofs_write_begin(handle, fsp, false, &f);
 	if (ret != 0) {
 		errno = -ret;
 		return -1;
 	}
 	ret = SMB_VFS_NEXT_FALLOCATE(handle, fsp, mode, offset, len);
-	write_end(f);
+	ofs_write_end(f);
 	return ret;
 }
 
@@ -238,7 +236,7 @@ ssize_t ofs_recvfile(struct vfs_handle_struct *handle, int fromfd, struct files_
 	ssize_t written;
 	int ret;
 
-	ret = write_begin(handle, tofsp, false, &f);
+	ret = ofs_write_begin(handle, tofsp, false, &f);
 	if (ret != 0) {
 		/* the bytes are in the client's socket and must come out of it all the same */
 		ssize_t drained = drain_socket(fromfd, count);
@@ -247,7 +245,7 @@ ssize_t ofs_recvfile(struct vfs_handle_struct *handle, int fromfd, struct files_
 		return -1;
 	}
 	written = SMB_VFS_NEXT_RECVFILE(handle, fromfd, tofsp, offset, count);
-	write_end(f);
+	ofs_write_end(f);
 	return written;
 }
 
@@ -270,7 +268,7 @@ static void pwrite_done(struct tevent_req *subreq)
 
 	state->ret = SMB_VFS_PWRITE_RECV(subreq, &state->aio);
 	TALLOC_FREE(subreq);
-	write_end(state->file);
+	ofs_write_end(state->file);
 	if (state->ret == -1) {
 		tevent_req_error(req, state->aio.error);
 		return;
@@ -284,7 +282,7 @@ static void pwrite_go(struct tevent_req *req)
 	struct tevent_req *subreq;
 	int ret;
 
-	ret = write_begin(state->handle, state->fsp, false, &state->file);
+	ret = ofs_write_begin(state->handle, state->fsp, false, &state->file);
 	if (ret != 0) {
 		tevent_req_error(req, -ret);
 		return;
@@ -292,7 +290,7 @@ static void pwrite_go(struct tevent_req *req)
 	subreq = SMB_VFS_NEXT_PWRITE_SEND(state, state->ev, state->handle, state->fsp, state->data,
 			state->n, state->offset);
 	if (tevent_req_nomem(subreq, req)) {
-		write_end(state->file);
+		ofs_write_end(state->file);
 		return;
 	}
 	tevent_req_set_callback(subreq, pwrite_done, req);
@@ -315,7 +313,7 @@ struct tevent_req *ofs_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX 
 		struct tevent_context *ev, struct files_struct *fsp, const void *data, size_t n,
 		off_t offset)
 {
-	struct ofs_file *f = marked_file(handle, fsp);
+	struct ofs_file *f = ofs_file_marked(handle, fsp);
 	struct ofs_pwrite_state *state;
 	struct tevent_req *req, *subreq;
 
@@ -364,7 +362,7 @@ ssize_t ofs_pwrite_recv(struct tevent_req *req, struct vfs_aio_state *aio)
 off_t ofs_lseek(struct vfs_handle_struct *handle, struct files_struct *fsp, off_t offset,
 		int whence)
 {
-	struct ofs_file *f = marked_file(handle, fsp);
+	struct ofs_file *f = ofs_file_marked(handle, fsp);
 	struct stat st;
 
 	if (f == NULL || (whence != SEEK_DATA && whence != SEEK_HOLE)) {
@@ -383,7 +381,7 @@ off_t ofs_lseek(struct vfs_handle_struct *handle, struct files_struct *fsp, off_
 ssize_t ofs_sendfile(struct vfs_handle_struct *handle, int tofd, struct files_struct *fromfsp,
 		const DATA_BLOB *header, off_t offset, size_t count)
 {
-	struct ofs_file *f = marked_file(handle, fromfsp);
+	struct ofs_file *f = ofs_file_marked(handle, fromfsp);
 
 	if (f != NULL) {
 		int ret = ofs_recall_range(f->conn, f, (uint64_t)offset, count);
@@ -437,7 +435,7 @@ static void fsync_flushed(struct tevent_req *subreq)
 		return;
 	}
 	if (ret != 0) {
-		tevent_req_error(req, -ret);
+		tevent_req_error(req, ret == -ECONNRESET ? ETIMEDOUT : -ret);
 		return;
 	}
 	tevent_req_done(req);
@@ -524,285 +522,4 @@ int ofs_fsync_recv(struct tevent_req *req, struct vfs_aio_state *aio)
 	*aio = state->aio;
 	tevent_req_received(req);
 	return 0;
-}
-
-/* --- copies within the server --- */
-
-static struct vfs_offload_ctx *offload_ctx; /* which handle a token means, as below us */
-
-struct ofs_offload_read_state {
-	struct vfs_handle_struct *handle;
-	struct files_struct *fsp;
-	uint32_t flags;
-	uint64_t xferlen;
-	DATA_BLOB token;
-};
-
-static void offload_read_done(struct tevent_req *subreq)
-{
-	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
-	struct ofs_offload_read_state *state =
-			tevent_req_data(req, struct ofs_offload_read_state);
-	NTSTATUS status;
-
-	status = SMB_VFS_NEXT_OFFLOAD_READ_RECV(subreq, state->handle, state, &state->flags,
-			&state->xferlen, &state->token);
-	TALLOC_FREE(subreq);
-	if (tevent_req_nterror(req, status)) {
-		return;
-	}
-	status = vfs_offload_token_db_store_fsp(offload_ctx, state->fsp, &state->token);
-	if (!tevent_req_nterror(req, status)) {
-		tevent_req_done(req);
-	}
-}
-
-struct tevent_req *ofs_offload_read_send(TALLOC_CTX *ctx, struct tevent_context *ev,
-		struct vfs_handle_struct *handle, struct files_struct *fsp, uint32_t fsctl,
-		uint32_t ttl, off_t offset, size_t to_copy)
-{
-	struct ofs_offload_read_state *state;
-	struct tevent_req *req, *subreq;
-	NTSTATUS status;
-
-	req = tevent_req_create(ctx, &state, struct ofs_offload_read_state);
-	if (req == NULL) {
-		return NULL;
-	}
-	state->handle = handle;
-	state->fsp = fsp;
-	status = vfs_offload_token_ctx_init(handle->conn->sconn->client, &offload_ctx);
-	if (tevent_req_nterror(req, status)) {
-		return tevent_req_post(req, ev);
-	}
-	subreq = SMB_VFS_NEXT_OFFLOAD_READ_SEND(
-			state, ev, handle, fsp, fsctl, ttl, offset, to_copy);
-	if (tevent_req_nomem(subreq, req)) {
-		return tevent_req_post(req, ev);
-	}
-	tevent_req_set_callback(subreq, offload_read_done, req);
-	return req;
-}
-
-NTSTATUS ofs_offload_read_recv(struct tevent_req *req, struct vfs_handle_struct *handle,
-		TALLOC_CTX *ctx, uint32_t *flags, uint64_t *xferlen, DATA_BLOB *token_blob)
-{
-	struct ofs_offload_read_state *state =
-			tevent_req_data(req, struct ofs_offload_read_state);
-	NTSTATUS status;
-
-	(void)handle;
-	if (tevent_req_is_nterror(req, &status)) {
-		tevent_req_received(req);
-		return status;
-	}
-	*flags = state->flags;
-	*xferlen = state->xferlen;
-	token_blob->length = state->token.length;
-	token_blob->data = talloc_move(ctx, &state->token.data);
-	tevent_req_received(req);
-	return NT_STATUS_OK;
-}
-
-struct ofs_offload_write_state {
-	struct vfs_handle_struct *handle;
-	struct tevent_context *ev;
-	uint32_t fsctl;
-	DATA_BLOB *token;
-	off_t transfer_offset;
-	struct files_struct *src_fsp; /* NULL: not ours to prepare */
-	struct vfs_handle_struct *src_handle; /* of another share, perhaps: with its own link */
-	struct files_struct *dest_fsp;
-	off_t dest_off;
-	off_t to_copy;
-	struct ofs_file *dest;
-	off_t copied;
-};
-
-static void offload_write_done(struct tevent_req *subreq)
-{
-	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
-	struct ofs_offload_write_state *state =
-			tevent_req_data(req, struct ofs_offload_write_state);
-	NTSTATUS status;
-
-	status = SMB_VFS_NEXT_OFFLOAD_WRITE_RECV(state->handle, subreq, &state->copied);
-	TALLOC_FREE(subreq);
-	if (state->dest != NULL) {
-		write_end(state->dest);
-	}
-	if (!tevent_req_nterror(req, status)) {
-		tevent_req_done(req);
-	}
-}
-
-/* Both files are ready: the copy itself. */
-static void offload_write_go(struct tevent_req *req)
-{
-	struct ofs_offload_write_state *state =
-			tevent_req_data(req, struct ofs_offload_write_state);
-	struct tevent_req *subreq;
-	int ret = 0;
-
-	if (!fsp_is_alternate_stream(state->dest_fsp) && state->to_copy > 0) {
-		ret = write_begin(state->handle, state->dest_fsp, false, &state->dest);
-	}
-	if (ret != 0) {
-		tevent_req_nterror(req, map_nt_error_from_unix(-ret));
-		return;
-	}
-	subreq = SMB_VFS_NEXT_OFFLOAD_WRITE_SEND(state->handle, state, state->ev, state->fsctl,
-			state->token, state->transfer_offset, state->dest_fsp, state->dest_off,
-			state->to_copy);
-	if (tevent_req_nomem(subreq, req)) {
-		if (state->dest != NULL) {
-			write_end(state->dest);
-		}
-		return;
-	}
-	tevent_req_set_callback(subreq, offload_write_done, req);
-}
-
-static bool offload_recall_ok(struct tevent_req *subreq, struct tevent_req *req)
-{
-	int ret = ofs_recall_recv(subreq);
-
-	TALLOC_FREE(subreq);
-	if (ret != 0) {
-		tevent_req_nterror(req, map_nt_error_from_unix(-ret));
-		return false;
-	}
-	return true;
-}
-
-static void offload_dest_here(struct tevent_req *subreq)
-{
-	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
-
-	if (offload_recall_ok(subreq, req)) {
-		offload_write_go(req);
-	}
-}
-
-static void offload_dest(struct tevent_req *req)
-{
-	struct ofs_offload_write_state *state =
-			tevent_req_data(req, struct ofs_offload_write_state);
-	struct ofs_file *f = NULL;
-	struct tevent_req *subreq;
-
-	if (!fsp_is_alternate_stream(state->dest_fsp)) {
-		f = marked_file(state->handle, state->dest_fsp);
-	}
-	if (f == NULL || state->ev != ofs_link_ev(f->conn->link)) {
-		offload_write_go(req);
-		return;
-	}
-	subreq = ofs_recall_send(state, state->ev, f->conn, f, 0, UINT64_MAX, true);
-	if (!tevent_req_nomem(subreq, req)) {
-		tevent_req_set_callback(subreq, offload_dest_here, req);
-	}
-}
-
-static void offload_src_here(struct tevent_req *subreq)
-{
-	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
-
-	if (offload_recall_ok(subreq, req)) {
-		offload_dest(req);
-	}
-}
-
-static void offload_src(struct tevent_req *req)
-{
-	struct ofs_offload_write_state *state =
-			tevent_req_data(req, struct ofs_offload_write_state);
-	struct ofs_file *f = NULL;
-	struct tevent_req *subreq;
-
-	if (state->src_handle != NULL && !fsp_is_alternate_stream(state->src_fsp)) {
-		f = marked_file(state->src_handle, state->src_fsp);
-	}
-	if (f == NULL) {
-		offload_dest(req);
-		return;
-	}
-	if (state->ev != ofs_link_ev(f->conn->link)) {
-		int ret = ofs_recall_range(f->conn, f, (uint64_t)state->transfer_offset,
-				(uint64_t)state->to_copy);
-
-		if (ret != 0) {
-			tevent_req_nterror(req, map_nt_error_from_unix(-ret));
-			return;
-		}
-		offload_dest(req);
-		return;
-	}
-	subreq = ofs_recall_send(state, state->ev, f->conn, f, (uint64_t)state->transfer_offset,
-			(uint64_t)state->to_copy, false);
-	if (!tevent_req_nomem(subreq, req)) {
-		tevent_req_set_callback(subreq, offload_src_here, req);
-	}
-}
-
-/* This module's handle on the share an fsp belongs to; NULL: not one of ours. */
-static struct vfs_handle_struct *handle_of(const struct files_struct *fsp,
-		const struct vfs_fn_pointers *fns)
-{
-	struct vfs_handle_struct *h = fsp->conn->vfs_handles;
-
-	while (h != NULL && h->fns != fns) {
-		h = h->next;
-	}
-	return h;
-}
-
-struct tevent_req *ofs_offload_write_send(struct vfs_handle_struct *handle, TALLOC_CTX *ctx,
-		struct tevent_context *ev, uint32_t fsctl, DATA_BLOB *token, off_t transfer_offset,
-		struct files_struct *dest_fsp, off_t dest_off, off_t to_copy)
-{
-	struct ofs_offload_write_state *state;
-	struct tevent_req *req;
-
-	req = tevent_req_create(ctx, &state, struct ofs_offload_write_state);
-	if (req == NULL) {
-		return NULL;
-	}
-	*state = (struct ofs_offload_write_state){
-		.handle = handle,
-		.ev = ev,
-		.fsctl = fsctl,
-		.token = token,
-		.transfer_offset = transfer_offset,
-		.dest_fsp = dest_fsp,
-		.dest_off = dest_off,
-		.to_copy = to_copy,
-	};
-	if (offload_ctx != NULL && transfer_offset >= 0 && to_copy > 0 &&
-			!NT_STATUS_IS_OK(vfs_offload_token_db_fetch_fsp(
-					offload_ctx, token, &state->src_fsp))) {
-		state->src_fsp = NULL; /* NEXT knows what to answer to a token of nobody */
-	}
-	if (state->src_fsp != NULL) {
-		state->src_handle = handle_of(state->src_fsp, handle->fns);
-	}
-	offload_src(req);
-	return tevent_req_is_in_progress(req) ? req : tevent_req_post(req, ev);
-}
-
-NTSTATUS ofs_offload_write_recv(struct vfs_handle_struct *handle, struct tevent_req *req,
-		off_t *copied)
-{
-	struct ofs_offload_write_state *state =
-			tevent_req_data(req, struct ofs_offload_write_state);
-	NTSTATUS status;
-
-	(void)handle;
-	*copied = state->copied;
-	if (tevent_req_is_nterror(req, &status)) {
-		tevent_req_received(req);
-		return status;
-	}
-	tevent_req_received(req);
-	return NT_STATUS_OK;
 }

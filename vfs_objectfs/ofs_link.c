@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * One tree connect's socket to the daemon, and the requests in flight on it.
- * Way: from ofs_call.c; to the daemon's core/session.
- * Thread: the client's smbd. Synchronous calls block up to their deadline, nothing else does.
- * Owns: the socket, its tevent_fd, waiters (struct waiter) and what they still have to send.
+ * One tree connect's socket to the daemon: connecting, HELLO, frames out and in, loss and return.
+ * Way: from ofs_wait.c; to the daemon's core/session.
+ * Thread: the client's smbd. Blocks only in ofs_link_pump, for as long as its caller says.
+ * Owns: the socket, its tevent_fd, the frame being read.
  * Holds: 1. Replies are matched by request id; late ones are dropped, their descriptors closed.
  *        2. A reply is read head first, then exactly its body, so descriptors, which travel with a
  *           frame's first byte, are known to be this frame's.
- *        3. Every waiter is completed: by its reply, its deadline, a lost connection, or teardown.
- *        4. DOWN -> [link_connect] -> HELLO -> [link_hello_reply] -> UP; any error -> [link_lost]
- *           -> DOWN. Only UP sends requests; those not yet sent survive a loss, those sent answer
- *           -ECONNRESET, and the call is made again until its deadline (all are idempotent, or
- *           bound to a generation).
- *        5. connect(2) runs as root: the daemon asks SO_PEERCRED.
+ *        3. DOWN -> [ofs_link_connect] -> HELLO -> [link_hello_reply] -> UP; any error ->
+ *           [link_lost] -> DOWN. Only UP sends requests.
+ *        4. connect(2) runs as root: the daemon asks SO_PEERCRED.
  */
-#include "ofs.h"
+#include "ofs_link_impl.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -22,65 +19,8 @@
 
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 1000
-/* however long the daemon has been away, a request gives it this long to show up */
-#define ATTEMPT_MS 200
-
-enum link_state { LINK_DOWN, LINK_HELLO, LINK_UP };
-
-struct waiter {
-	struct waiter *prev, *next;
-	struct ofs_link *link;
-	uint64_t id;
-	uint16_t op;
-	uint64_t generation;
-	int64_t deadline_ms;
-	uint8_t *out; /* talloc; NULL once sent */
-	size_t out_len;
-	size_t out_done;
-	int fd; /* own duplicate until sent; -1 */
-	bool oneway;
-	bool in_list;
-	bool done;
-	int error;
-	struct ofs_reply *reply;
-	struct tevent_req *req; /* asynchronous; NULL: none, or given up */
-	struct tevent_timer *timer;
-};
-
-struct ofs_link {
-	struct ofs_conn *conn;
-	struct tevent_context *ev;
-	enum link_state state;
-	int sock;
-	struct tevent_fd *fde;
-	struct tevent_timer *retry;
-	struct waiter *waiters; /* in the order of sending */
-	uint64_t generation;
-	uint64_t sent;
-	int64_t away_since_ms; /* 0: not away */
-	int64_t next_attempt_ms;
-	int backoff_ms;
-	bool away_logged;
-
-	uint64_t hello_id;
-	int64_t hello_deadline_ms;
-	bool refused; /* by the last HELLO */
-	int refused_error;
-	char *refused_message;
-
-	/* the frame being read */
-	uint8_t head[OFS_WIRE_HEAD_BYTES];
-	uint8_t *body;
-	size_t in_done;
-	struct ofs_wire_head in_head;
-	int in_fds[OFS_WIRE_FDS_MAX];
-	int in_fd_count;
-};
 
 static uint64_t link_ids; /* unique per process, so that a log line names one request */
-
-static void link_connect(struct ofs_link *link);
-static void link_retry_arm(struct ofs_link *link);
 
 int64_t ofs_link_now_ms(void)
 {
@@ -121,105 +61,11 @@ uint64_t ofs_link_sent(const struct ofs_link *link)
 	return link->sent;
 }
 
-static const char *op_name(uint16_t op)
+const char *ofs_link_op_name(uint16_t op)
 {
 	const struct ofs_wire_op_info *info = ofs_wire_op_info(op);
 
 	return info != NULL ? info->name : "?";
-}
-
-/* --- waiters --- */
-
-static int reply_destructor(struct ofs_reply *reply)
-{
-	while (reply->fd_count > 0) {
-		int fd = reply->fds[--reply->fd_count];
-
-		if (fd >= 0) {
-			close(fd);
-		}
-	}
-	return 0;
-}
-
-static void waiter_unlink(struct waiter *w)
-{
-	if (w->in_list) {
-		DLIST_REMOVE(w->link->waiters, w);
-		w->in_list = false;
-	}
-	if (w->fd >= 0) {
-		close(w->fd);
-		w->fd = -1;
-	}
-}
-
-static int waiter_destructor(struct waiter *w)
-{
-	waiter_unlink(w);
-	return 0;
-}
-
-static struct waiter *waiter_new(struct ofs_link *link, const struct ofs_frame *frame, int *err)
-{
-	struct waiter *w;
-
-	*err = -ENOMEM;
-	if (frame->len < 0) {
-		*err = (int)frame->len;
-		return NULL;
-	}
-	w = talloc_zero(link, struct waiter);
-	if (w == NULL) {
-		return NULL;
-	}
-	w->link = link;
-	w->fd = -1;
-	w->id = frame->id;
-	w->op = frame->op;
-	w->generation = frame->generation;
-	w->deadline_ms = ofs_link_now_ms() + frame->timeout_ms;
-	w->out_len = (size_t)frame->len;
-	w->out = talloc_memdup(w, frame->bytes, w->out_len);
-	if (w->out == NULL) {
-		TALLOC_FREE(w);
-		return NULL;
-	}
-	talloc_set_destructor(w, waiter_destructor);
-	if (frame->fd >= 0) {
-		w->fd = fcntl(frame->fd, F_DUPFD_CLOEXEC, 0);
-		if (w->fd < 0) {
-			*err = -errno;
-			TALLOC_FREE(w);
-			return NULL;
-		}
-	}
-	DLIST_ADD_END(link->waiters, w);
-	w->in_list = true;
-	*err = 0;
-	return w;
-}
-
-/* The answer is known: hand it to whoever waits. A waiter nobody waits for any more ends here. */
-static void waiter_complete(struct waiter *w, int error, struct ofs_reply *reply)
-{
-	struct tevent_req *req = w->req;
-
-	waiter_unlink(w);
-	TALLOC_FREE(w->timer);
-	w->done = true;
-	w->error = error;
-	w->reply = reply != NULL ? talloc_move(w, &reply) : NULL;
-	if (req != NULL) {
-		w->req = NULL;
-		if (error != 0) {
-			tevent_req_error(req, -error);
-		} else {
-			tevent_req_done(req);
-		}
-	} else if (w->oneway) {
-		talloc_free(w);
-	}
 }
 
 /* --- down --- */
@@ -247,7 +93,7 @@ static void link_close(struct ofs_link *link)
 static void link_lost(struct ofs_link *link, const char *why)
 {
 	int64_t now = ofs_link_now_ms();
-	struct waiter *w, *next;
+	struct ofs_waiter *w, *next;
 
 	if (link->state == LINK_UP) {
 		DBG_NOTICE("volume %s: connection to objectfs-cached lost: %s\n",
@@ -266,9 +112,9 @@ static void link_lost(struct ofs_link *link, const char *why)
 		if (w->out != NULL && w->out_done == 0 && w->generation == 0 && !w->oneway) {
 			continue; /* nobody has seen it: it goes out with the next connection */
 		}
-		waiter_complete(w, -ECONNRESET, NULL);
+		ofs_waiter_complete(w, -ECONNRESET, NULL);
 	}
-	link_retry_arm(link);
+	ofs_link_retry_arm(link);
 }
 
 void ofs_link_break(struct ofs_link *link, const char *why)
@@ -283,7 +129,7 @@ void ofs_link_break(struct ofs_link *link, const char *why)
 
 static void link_want(struct ofs_link *link)
 {
-	struct waiter *w;
+	struct ofs_waiter *w;
 	uint16_t flags = TEVENT_FD_READ;
 
 	if (link->fde == NULL) {
@@ -299,7 +145,7 @@ static void link_want(struct ofs_link *link)
 }
 
 /* One frame, as far as the socket takes it. 1: all sent; 0: the socket is full; -errno. */
-static int link_send_one(struct ofs_link *link, struct waiter *w)
+static int link_send_one(struct ofs_link *link, struct ofs_waiter *w)
 {
 	while (w->out_done < w->out_len) {
 		ssize_t n = ofs_wire_send(link->sock, w->out + w->out_done,
@@ -314,7 +160,7 @@ static int link_send_one(struct ofs_link *link, struct waiter *w)
 		}
 		w->out_done += (size_t)n;
 	}
-	DBG_INFO("request %ju %s sent\n", (uintmax_t)w->id, op_name(w->op));
+	DBG_INFO("request %ju %s sent\n", (uintmax_t)w->id, ofs_link_op_name(w->op));
 	link->sent++;
 	TALLOC_FREE(w->out);
 	if (w->fd >= 0) {
@@ -327,9 +173,9 @@ static int link_send_one(struct ofs_link *link, struct waiter *w)
 	return 1;
 }
 
-static void link_flush(struct ofs_link *link)
+void ofs_link_flush(struct ofs_link *link)
 {
-	struct waiter *w, *next;
+	struct ofs_waiter *w, *next;
 
 	for (w = link->waiters; w != NULL && link->state == LINK_UP; w = next) {
 		int ret;
@@ -339,7 +185,7 @@ static void link_flush(struct ofs_link *link)
 			continue;
 		}
 		if (w->generation != 0 && w->generation != link->generation) {
-			waiter_complete(w, -ESTALE, NULL);
+			ofs_waiter_complete(w, -ESTALE, NULL);
 			continue;
 		}
 		ret = link_send_one(link, w);
@@ -395,7 +241,7 @@ static int link_hello_reply(struct ofs_link *link, struct ofs_reply *reply)
 static void link_dispatch(struct ofs_link *link, struct ofs_reply *reply)
 {
 	const struct ofs_wire_head *head = &link->in_head;
-	struct waiter *w;
+	struct ofs_waiter *w;
 
 	if (link->state == LINK_HELLO) {
 		int ret = -EBADMSG;
@@ -408,7 +254,7 @@ static void link_dispatch(struct ofs_link *link, struct ofs_reply *reply)
 			link_lost(link, link->refused ? link->refused_message : strerror(-ret));
 			return;
 		}
-		link_flush(link);
+		ofs_link_flush(link);
 		return;
 	}
 	for (w = link->waiters; w != NULL; w = w->next) {
@@ -426,8 +272,8 @@ static void link_dispatch(struct ofs_link *link, struct ofs_reply *reply)
 		ofs_link_break(link, "a reply of another kind than its request");
 		return;
 	}
-	DBG_INFO("request %ju %s answered\n", (uintmax_t)w->id, op_name(w->op));
-	waiter_complete(w, 0, reply);
+	DBG_INFO("request %ju %s answered\n", (uintmax_t)w->id, ofs_link_op_name(w->op));
+	ofs_waiter_complete(w, 0, reply);
 }
 
 /* A whole frame has been read. */
@@ -443,7 +289,7 @@ static bool link_frame_done(struct ofs_link *link)
 	reply->len = link->in_head.length;
 	memcpy(reply->fds, link->in_fds, sizeof(reply->fds));
 	reply->fd_count = link->in_fd_count;
-	talloc_set_destructor(reply, reply_destructor);
+	talloc_set_destructor(reply, ofs_reply_destructor);
 	link->in_fd_count = 0;
 	link->in_done = 0;
 	link_dispatch(link, reply);
@@ -520,7 +366,7 @@ static void link_fd_handler(struct tevent_context *ev, struct tevent_fd *fde, ui
 		link_readable(link);
 	}
 	if ((flags & TEVENT_FD_WRITE) != 0 && link->state == LINK_UP) {
-		link_flush(link);
+		ofs_link_flush(link);
 	}
 }
 
@@ -579,7 +425,7 @@ static int link_hello(struct ofs_link *link)
 	return 0;
 }
 
-static void link_connect(struct ofs_link *link)
+void ofs_link_connect(struct ofs_link *link)
 {
 	int ret;
 
@@ -610,15 +456,14 @@ static void link_retry_handler(struct tevent_context *ev, struct tevent_timer *t
 	(void)now;
 	TALLOC_FREE(link->retry);
 	if (link->state == LINK_DOWN && link->waiters != NULL) {
-		link_connect(link);
+		ofs_link_connect(link);
 	} else if (link->state == LINK_HELLO && ofs_link_now_ms() >= link->hello_deadline_ms) {
 		link_lost(link, "no answer to HELLO");
 	}
-	link_retry_arm(link);
+	ofs_link_retry_arm(link);
 }
 
-/* While somebody waits asynchronously, the loop does the reconnecting. */
-static void link_retry_arm(struct ofs_link *link)
+void ofs_link_retry_arm(struct ofs_link *link)
 {
 	int64_t now = ofs_link_now_ms();
 	int64_t when = link->state == LINK_HELLO ? link->hello_deadline_ms : link->next_attempt_ms;
@@ -631,15 +476,14 @@ static void link_retry_arm(struct ofs_link *link)
 			timeval_current_ofs_msec((uint32_t)wait_ms), link_retry_handler, link);
 }
 
-/* Until when a request that needs the daemon may wait for it to come back. */
-static int64_t link_patience(const struct ofs_link *link)
+int64_t ofs_link_patience_ms(const struct ofs_link *link)
 {
 	return link->away_since_ms == 0 ?
 			INT64_MAX :
 			link->away_since_ms + (int64_t)link->conn->reconnect_timeout_ms;
 }
 
-static void link_log_away(struct ofs_link *link)
+void ofs_link_log_away(struct ofs_link *link)
 {
 	if (!link->away_logged) {
 		link->away_logged = true;
@@ -651,17 +495,16 @@ static void link_log_away(struct ofs_link *link)
 	}
 }
 
-/* One step of waiting: let time pass until something happens, at most until `until_ms`. */
-static void link_pump(struct ofs_link *link, int64_t until_ms)
+void ofs_link_pump(struct ofs_link *link, int64_t until_ms)
 {
 	int64_t now = ofs_link_now_ms();
 	struct pollfd pfd = {.fd = link->sock, .events = POLLIN};
-	struct waiter *w;
+	struct ofs_waiter *w;
 	int ret;
 
 	if (link->state == LINK_DOWN) {
 		if (now >= link->next_attempt_ms) {
-			link_connect(link);
+			ofs_link_connect(link);
 			return;
 		}
 		until_ms = MIN(until_ms, link->next_attempt_ms);
@@ -687,192 +530,7 @@ static void link_pump(struct ofs_link *link, int64_t until_ms)
 		link_readable(link);
 	}
 	if ((pfd.revents & POLLOUT) != 0 && link->state == LINK_UP) {
-		link_flush(link);
-	}
-}
-
-/* --- calls --- */
-
-static int link_call_once(struct ofs_link *link, const struct ofs_frame *frame,
-		int64_t deadline_ms, TALLOC_CTX *ctx, struct ofs_reply **reply)
-{
-	int64_t grace_ms = ofs_link_now_ms() + ATTEMPT_MS;
-	struct waiter *w;
-	int ret;
-
-	w = waiter_new(link, frame, &ret);
-	if (w == NULL) {
-		return ret;
-	}
-	link_flush(link);
-	while (!w->done) {
-		int64_t now = ofs_link_now_ms();
-		int64_t until = deadline_ms;
-
-		if (link->state != LINK_UP) {
-			if (w->generation != 0) {
-				waiter_complete(w, -ESTALE, NULL);
-				break;
-			}
-			/* one attempt is made however long the daemon has been away */
-			if (link->state == LINK_DOWN && now >= link->next_attempt_ms) {
-				link_connect(link);
-				continue;
-			}
-			if (now >= link_patience(link) && link->state == LINK_DOWN) {
-				link_log_away(link);
-				waiter_complete(w, -ETIMEDOUT, NULL);
-				break;
-			}
-			until = MIN(until, MAX(link_patience(link), grace_ms));
-		}
-		if (now >= until) {
-			if (link->state != LINK_UP) {
-				link_log_away(link);
-			} else {
-				DBG_ERR("volume %s: no answer to request %ju %s in time\n",
-						link->conn->volume, (uintmax_t)w->id,
-						op_name(w->op));
-			}
-			waiter_complete(w, -ETIMEDOUT, NULL);
-			break;
-		}
-		link_pump(link, until);
-	}
-	ret = w->error;
-	if (ret == 0) {
-		*reply = talloc_move(ctx, &w->reply);
-	}
-	talloc_free(w);
-	return ret;
-}
-
-int ofs_link_call(struct ofs_link *link, const struct ofs_frame *frame, TALLOC_CTX *ctx,
-		struct ofs_reply **reply)
-{
-	int64_t deadline_ms = ofs_link_now_ms() + frame->timeout_ms;
-	int ret;
-
-	do {
-		ret = link_call_once(link, frame, deadline_ms, ctx, reply);
-	} while (ret == -ECONNRESET && frame->generation == 0 &&
-			ofs_link_now_ms() < deadline_ms);
-	return ret;
-}
-
-struct call_state {
-	struct waiter *w;
-	struct ofs_reply *reply;
-};
-
-static void call_cleanup(struct tevent_req *req, enum tevent_req_state req_state)
-{
-	struct call_state *state = tevent_req_data(req, struct call_state);
-	struct waiter *w = state->w;
-
-	if (w == NULL) {
-		return;
-	}
-	state->w = NULL;
-	if (req_state == TEVENT_REQ_DONE) {
-		state->reply = w->reply != NULL ? talloc_move(state, &w->reply) : NULL;
-	}
-	if (w->done || w->out == NULL || w->out_done == 0) {
-		talloc_free(w);
-		return;
-	}
-	/* half of it is in the socket: the rest has to follow, its answer is nobody's */
-	w->req = NULL;
-	w->oneway = true;
-	TALLOC_FREE(w->timer);
-}
-
-static void call_deadline(struct tevent_context *ev, struct tevent_timer *te, struct timeval now,
-		void *private_data)
-{
-	struct waiter *w = talloc_get_type_abort(private_data, struct waiter);
-
-	(void)ev;
-	(void)te;
-	(void)now;
-	DBG_ERR("volume %s: no answer to request %ju %s in time\n", w->link->conn->volume,
-			(uintmax_t)w->id, op_name(w->op));
-	w->timer = NULL;
-	tevent_req_error(w->req, ETIMEDOUT);
-}
-
-struct tevent_req *ofs_link_call_send(TALLOC_CTX *ctx, struct ofs_link *link,
-		const struct ofs_frame *frame)
-{
-	struct call_state *state;
-	struct tevent_req *req;
-	struct waiter *w;
-	int64_t wait_ms = frame->timeout_ms;
-	int ret;
-
-	req = tevent_req_create(ctx, &state, struct call_state);
-	if (req == NULL) {
-		return NULL;
-	}
-	if (frame->generation != 0 && (link->state != LINK_UP ||
-			frame->generation != link->generation)) {
-		tevent_req_error(req, ESTALE);
-		return tevent_req_post(req, link->ev);
-	}
-	w = waiter_new(link, frame, &ret);
-	if (w == NULL) {
-		tevent_req_error(req, -ret);
-		return tevent_req_post(req, link->ev);
-	}
-	if (link->state == LINK_DOWN) {
-		wait_ms = MIN(wait_ms, MAX(link_patience(link) - ofs_link_now_ms(), ATTEMPT_MS));
-	}
-	w->timer = tevent_add_timer(link->ev, w, timeval_current_ofs_msec((uint32_t)wait_ms),
-			call_deadline, w);
-	if (w->timer == NULL) {
-		talloc_free(w);
-		tevent_req_error(req, ENOMEM);
-		return tevent_req_post(req, link->ev);
-	}
-	w->req = req;
-	state->w = w;
-	tevent_req_set_cleanup_fn(req, call_cleanup);
-	tevent_req_defer_callback(req, link->ev);
-	if (link->state == LINK_DOWN && ofs_link_now_ms() >= link->next_attempt_ms) {
-		link_connect(link);
-	}
-	link_flush(link);
-	link_retry_arm(link);
-	return req;
-}
-
-int ofs_link_call_recv(struct tevent_req *req, TALLOC_CTX *ctx, struct ofs_reply **reply)
-{
-	struct call_state *state = tevent_req_data(req, struct call_state);
-	int err;
-
-	if (tevent_req_is_unix_error(req, &err)) {
-		tevent_req_received(req);
-		return -err;
-	}
-	*reply = talloc_move(ctx, &state->reply);
-	tevent_req_received(req);
-	return *reply != NULL ? 0 : -EIO;
-}
-
-void ofs_link_post(struct ofs_link *link, const struct ofs_frame *frame)
-{
-	struct waiter *w;
-	int ret;
-
-	if (link->state != LINK_UP ||
-			(frame->generation != 0 && frame->generation != link->generation)) {
-		return; /* the session it speaks of is gone, and with it what it would release */
-	}
-	w = waiter_new(link, frame, &ret);
-	if (w != NULL) {
-		w->oneway = true;
-		link_flush(link);
+		ofs_link_flush(link);
 	}
 }
 
@@ -881,7 +539,7 @@ void ofs_link_post(struct ofs_link *link, const struct ofs_frame *frame)
 static int link_destructor(struct ofs_link *link)
 {
 	while (link->waiters != NULL) {
-		waiter_complete(link->waiters, -EIO, NULL);
+		ofs_waiter_complete(link->waiters, -EIO, NULL);
 	}
 	link_close(link);
 	return 0;
@@ -917,7 +575,7 @@ int ofs_link_start(struct ofs_link *link, int timeout_ms, bool *refused, const c
 		if (ofs_link_now_ms() >= deadline_ms) {
 			return -ETIMEDOUT;
 		}
-		link_pump(link, deadline_ms);
+		ofs_link_pump(link, deadline_ms);
 	}
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The socket to the daemon: connect, HELLO, requests in flight, reconnection, deadlines; and, below
+ * The socket to the daemon: connect, HELLO, requests in flight, reconnection, deadlines; and, above
  * that, one call per message. One link per tree connect; one thread.
  *
  * A call waits for the daemon's answer or its deadline; an asynchronous one is a tevent_req on the
@@ -69,7 +69,7 @@ struct tevent_req *ofs_call_flush_send(TALLOC_CTX *ctx, struct ofs_link *link, i
 		uint64_t bytes);
 int ofs_call_flush_recv(struct ofs_link *link, struct tevent_req *req);
 
-/* --- between ofs_link.c and ofs_call.c --- */
+/* --- between ofs_wait.c and ofs_call.c --- */
 struct ofs_frame { /* a request ready to go; descriptors borrowed until the call returns */
 	uint8_t bytes[6144];
 	ssize_t len; /* < 0: the encoder's error */

@@ -268,6 +268,25 @@ static int mark_one(struct ofs_conn *c, int fd, const struct stat *st, struct of
 	return ret;
 }
 
+/*
+ * Look at an ancestor. `changes` grows even where it is marked already: a sweep of the daemon that is
+ * under way must not clear it over a directory below that has just been marked.
+ */
+static int visit_one(struct ofs_conn *c, int fd, const struct stat *st, struct ofs_record *rec,
+		enum ofs_record_state *state)
+{
+	uint32_t stripe = ofs_shm_stripe_of(st->st_ino);
+	int ret = ofs_shm_lock(c->shm, stripe, OFS_LOCK_TIMEOUT_MS);
+
+	if (ret != 0) {
+		return ret;
+	}
+	atomic_fetch_add(&c->shm->stripe[stripe].changes, 1);
+	ret = ofs_record_look(c, fd, st, rec, state);
+	ofs_shm_unlock(c->shm, stripe);
+	return ret;
+}
+
 /* Mark what lies above a directory, up to the first that is marked already or the tree's root. */
 static int mark_above(struct ofs_conn *c, int dirfd, unsigned depth)
 {
@@ -286,7 +305,7 @@ static int mark_above(struct ofs_conn *c, int dirfd, unsigned depth)
 	if (fd < 0) {
 		return fd;
 	}
-	ret = fstat(fd, &st) == 0 ? ofs_record_look(c, fd, &st, &rec, &state) : -errno;
+	ret = fstat(fd, &st) == 0 ? visit_one(c, fd, &st, &rec, &state) : -errno;
 	if (ret == 0 && (state != OFS_RECORD_VALID || (rec.flags & OFS_REC_MARKED) == 0)) {
 		ret = mark_above(c, fd, depth + 1);
 		if (ret == 0) {

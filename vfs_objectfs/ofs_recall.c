@@ -69,14 +69,14 @@ static int recall_attach(struct ofs_conn *c, struct ofs_file *f, const struct of
 	if (rep->extent_shift < EXTENT_SHIFT_MIN || rep->extent_shift > EXTENT_SHIFT_MAX ||
 			rep->size > INT64_MAX) {
 		close(map_fd);
-		return -EBADMSG;
+		return -EIO;
 	}
 	extents = (rep->size + (UINT64_C(1) << rep->extent_shift) - 1) >> rep->extent_shift;
 	f->map_len = MAX((extents + 7) / 8, 1);
 	if (fstat(map_fd, &st) != 0) {
 		ret = -errno;
 	} else if ((uint64_t)st.st_size < (extents + 7) / 8) {
-		ret = -EBADMSG;
+		ret = -EIO;
 	} else if (extents > 0) {
 		map = mmap(NULL, f->map_len, PROT_READ, MAP_SHARED, map_fd, 0);
 		if (map == MAP_FAILED) {

@@ -26,6 +26,8 @@
 #include "shared/record.h"
 #include "snapshot_priv.h"
 
+#define SNAPSHOT_NTACL "security.NTACL"
+#define SNAPSHOT_NTACL_USER "user.NTACL"
 #define NS_PER_SECOND 1000000000LL
 #define XATTR_TRIES 8 /* the inode may change while it is read */
 #define MODE_PERMISSIONS 0777u
@@ -33,7 +35,7 @@
 bool snapshot_name_is_acl(const char *name)
 {
 	/* user.NTACL: acl_xattr in containers that cannot set security.* */
-	return strcmp(name, "security.NTACL") == 0 || strcmp(name, "user.NTACL") == 0;
+	return strcmp(name, SNAPSHOT_NTACL) == 0 || strcmp(name, SNAPSHOT_NTACL_USER) == 0;
 }
 
 static bool name_is_posix_acl(const char *name)
@@ -54,6 +56,29 @@ bool snapshot_name_is_users(const char *name)
 static bool name_is_ours(const char *name, const char *skip)
 {
 	return snapshot_name_is_users(name) && (skip == NULL || strcmp(name, skip) != 0);
+}
+
+/*
+ * A snapshot calls the NT ACL security.NTACL everywhere. Where that cannot be set (containers, whose
+ * records are in user.objectfs too) it lives in user.NTACL. Without this an ACL written on one kind
+ * of host would be there, but not looked at, on the other.
+ */
+static const char *name_of_host(const char *name, const char *skip)
+{
+	if (skip != NULL && strcmp(skip, OFS_RECORD_XATTR_USER) == 0 &&
+			strcmp(name, SNAPSHOT_NTACL) == 0) {
+		return SNAPSHOT_NTACL_USER;
+	}
+	return name;
+}
+
+static const char *name_of_snapshot(const char *name, const char *skip)
+{
+	if (skip != NULL && strcmp(skip, OFS_RECORD_XATTR_USER) == 0 &&
+			strcmp(name, SNAPSHOT_NTACL_USER) == 0) {
+		return SNAPSHOT_NTACL;
+	}
+	return name;
 }
 
 /* All names, NUL-terminated one after the other; malloc. 0 or -errno. */
@@ -153,7 +178,7 @@ static int read_xattrs(int fd, const char *skip, struct snapshot *s)
 			break;
 		}
 		s->xattr_count++;
-		x->name = strdup(names + at);
+		x->name = strdup(name_of_snapshot(names + at, skip));
 		ret = x->name != NULL ? 0 : -ENOMEM;
 	}
 	free(names);
@@ -224,20 +249,21 @@ static int posix_acl_error(const char *name, int err)
 											       : -err;
 }
 
-static int apply_set(int fd, const struct snapshot_xattr *x)
+static int apply_set(int fd, const char *skip, const struct snapshot_xattr *x)
 {
+	const char *name = name_of_host(x->name, skip);
 	uint8_t *now = NULL;
 	uint32_t now_len = 0;
 	bool same;
 
-	if (xattr_value(fd, x->name, &now, &now_len) == 0) {
+	if (xattr_value(fd, name, &now, &now_len) == 0) {
 		same = now_len == x->len && memcmp(now, x->value, now_len) == 0;
 		free(now);
 		if (same) {
 			return 0;
 		}
 	}
-	if (fsetxattr(fd, x->name, x->value, x->len, 0) != 0) {
+	if (fsetxattr(fd, name, x->value, x->len, 0) != 0) {
 		return posix_acl_error(x->name, errno);
 	}
 	return 0;
@@ -252,7 +278,7 @@ static int apply_remove_others(int fd, const char *skip, const struct snapshot *
 	for (size_t at = 0; ret == 0 && at < len; at += strlen(names + at) + 1) {
 		const char *name = names + at;
 
-		if (!name_is_ours(name, skip) || snapshot_find(s, name) != NULL) {
+		if (!name_is_ours(name, skip) || snapshot_find(s, name_of_snapshot(name, skip)) != NULL) {
 			continue;
 		}
 		if (fremovexattr(fd, name) != 0 && errno != ENODATA) {
@@ -312,16 +338,17 @@ static int apply_plain(int fd, const char *skip, const struct snapshot *s)
 				(x->is_blob && !snapshot_blob_is_right(x))) {
 			return -ENODATA;
 		}
-		if (snapshot_name_is_acl(x->name)) {
-			ret = apply_set(fd, x);
+		if (strcmp(x->name, SNAPSHOT_NTACL) == 0) {
+			ret = apply_set(fd, skip, x);
 		}
 	}
 	ret = ret != 0 ? ret : apply_owner_mode(fd, s);
 	for (unsigned i = 0; ret == 0 && i < s->xattr_count; i++) {
 		const struct snapshot_xattr *x = &s->xattrs[i];
 
-		if (!snapshot_name_is_acl(x->name) && name_is_ours(x->name, skip)) {
-			ret = apply_set(fd, x);
+		if (strcmp(x->name, SNAPSHOT_NTACL) != 0 && name_is_ours(x->name, skip) &&
+				name_of_snapshot(x->name, skip) == x->name) {
+			ret = apply_set(fd, skip, x);
 		}
 	}
 	ret = ret != 0 ? ret : apply_remove_others(fd, skip, s);

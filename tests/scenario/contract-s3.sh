@@ -20,8 +20,7 @@ bed_up --store rgw --no-objectfs --no-smbd
 set -a
 . "$BED/env"
 set +a
-run "HTTP, path style" S3_PREFIX='contract/'
-run "a prefix with blanks and umlauts" S3_PREFIX='deep er/ü/'
+run "HTTP, path style, a prefix with a blank and an umlaut" S3_PREFIX='deep er/ü/'
 
 step "a versioned bucket"
 /usr/bin/python3 - <<'PYTHON'
@@ -43,5 +42,4 @@ bed_up --store rgw --tls --no-objectfs --no-smbd
 set -a
 . "$BED/env"
 set +a
-run "TLS, private authority" S3_PREFIX='contract/'
-run "TLS, virtual host" S3_STYLE=virtual S3_ENDPOINT="${S3_ENDPOINT/127.0.0.1/s3.localhost}"
+run "TLS with a private authority, virtual host" S3_STYLE=virtual S3_ENDPOINT="${S3_ENDPOINT/127.0.0.1/s3.localhost}"
