@@ -78,7 +78,9 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 UNIT_MAIN := $(call mains,$(UNIT_SRC))
 SIM_MAIN := $(call mains,$(SIM_SRC))
 # what tests share: files of these rooms without a main
-TESTLIB_SRC := $(wildcard tests/lib/*.c) $(filter-out $(UNIT_MAIN),$(UNIT_SRC)) \
+# programs that scenarios run
+HELPER_MAIN := $(call mains,$(wildcard tests/lib/*.c))
+TESTLIB_SRC := $(filter-out $(HELPER_MAIN),$(wildcard tests/lib/*.c)) $(filter-out $(UNIT_MAIN),$(UNIT_SRC)) \
 	$(filter-out $(SIM_MAIN),$(SIM_SRC))
 HEADERS := $(shell find shared cached vfs_objectfs tests -name '*.h' 2>/dev/null | sort)
 
@@ -90,6 +92,7 @@ TESTLIB_OBJ := $(call objects,obj,$(TESTLIB_SRC))
 
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_MAIN))
 SIM := $(patsubst tests/sim/%.c,$(B)/tests/sim/%,$(SIM_MAIN))
+HELPERS := $(patsubst tests/lib/%.c,$(B)/tests/%,$(HELPER_MAIN))
 REPLAY := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(FUZZ_SRC))
 FUZZERS := $(if $(FUZZER),$(patsubst tests/fuzz/%.c,$(B)/%,$(FUZZ_SRC)))
 
@@ -101,7 +104,7 @@ all: $(PROGRAMS)
 module: $(B)/objectfs.so
 cached: $(B)/objectfs-cached
 ctl: $(B)/objectfsctl
-tests: $(UNIT) $(SIM) $(REPLAY)
+tests: $(UNIT) $(SIM) $(REPLAY) $(HELPERS)
 
 # Flags are part of what an object depends on.
 stamp_text = $(CC) $(COMMON) $(LIB_CFLAGS) $(MODULE_CFLAGS)
@@ -159,6 +162,10 @@ $(B)/objectfsctl: $(CTL_OBJ) $(B)/libcached.a
 
 test_libs := $(B)/libtests.a $(B)/libcached.a
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(test_libs)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+$(HELPERS): $(B)/tests/%: $(B)/obj/tests/lib/%.o $(test_libs)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka

@@ -115,6 +115,7 @@ static int link_call_once(struct ofs_link *link, const struct ofs_frame *frame,
 {
 	int64_t grace_ms = ofs_link_now_ms() + ATTEMPT_MS;
 	struct ofs_waiter *w;
+	bool tried = false;
 	int ret;
 
 	w = waiter_new(link, frame, &ret);
@@ -131,8 +132,11 @@ static int link_call_once(struct ofs_link *link, const struct ofs_frame *frame,
 				ofs_waiter_complete(w, -ESTALE, NULL);
 				break;
 			}
-			/* one attempt is made however long the daemon has been away */
-			if (link->state == LINK_DOWN && now >= link->next_attempt_ms) {
+			/* one attempt is made at once, however long the daemon has been away and
+			 * whatever the backoff says: it may just have come back */
+			if (link->state == LINK_DOWN &&
+					(!tried || now >= link->next_attempt_ms)) {
+				tried = true;
 				ofs_link_connect(link);
 				continue;
 			}
@@ -255,7 +259,7 @@ struct tevent_req *ofs_link_call_send(TALLOC_CTX *ctx, struct ofs_link *link,
 	state->w = w;
 	tevent_req_set_cleanup_fn(req, call_cleanup);
 	tevent_req_defer_callback(req, link->ev);
-	if (link->state == LINK_DOWN && ofs_link_now_ms() >= link->next_attempt_ms) {
+	if (link->state == LINK_DOWN) {
 		ofs_link_connect(link);
 	}
 	ofs_link_flush(link);

@@ -12,6 +12,7 @@
  *           -> disconnect.
  */
 #include "ofs.h"
+#include "ofs_table.h"
 
 #include <sys/mman.h>
 
@@ -315,119 +316,6 @@ static void ofs_disconnect(struct vfs_handle_struct *handle)
 }
 
 /* --- the table --- */
-
-/*
- * One row per slot, in the order of Samba's vfs.h: T(slot, function, what it is, its test).
- * NULL is NEXT. NTs: arrives again, as a call of ours, through the top of the stack.
- */
-#if SMB_VFS_INTERFACE_VERSION >= 50
-#define OFS_VFS_TABLE_47(T)
-#else
-#define OFS_VFS_TABLE_47(T)                                                                        \
-	T(seekdir_fn, NULL, NEXT, "")                                                              \
-	T(telldir_fn, NULL, NEXT, "")
-#endif
-
-#define OFS_VFS_TABLE(T)                                                                           \
-	T(connect_fn, ofs_connect, ours, "tests/scenario/bad-input")                               \
-	T(disconnect_fn, ofs_disconnect, ours, "tests/scenario/round-trip")                        \
-	T(disk_free_fn, ofs_disk_free, ours, "tests/scenario/space")                               \
-	T(get_quota_fn, NULL, NEXT, "")                                                            \
-	T(set_quota_fn, NULL, NEXT, "")                                                            \
-	T(get_shadow_copy_data_fn, NULL, NEXT, "")                                                 \
-	T(statvfs_fn, ofs_statvfs, ours, "tests/scenario/space")                                   \
-	T(fs_capabilities_fn, NULL, NEXT, "")                                                      \
-	T(get_dfs_referrals_fn, NULL, NEXT, "")                                                    \
-	T(create_dfs_pathat_fn, NULL, NEXT, "its symlink is refused")                              \
-	T(read_dfs_pathat_fn, NULL, NEXT, "")                                                      \
-	T(fdopendir_fn, ofs_fdopendir, ours, "tests/scenario/round-trip")                          \
-	T(readdir_fn, ofs_readdir, ours, "tests/scenario/round-trip")                              \
-	OFS_VFS_TABLE_47(T)                                                                        \
-	T(rewind_dir_fn, NULL, NEXT, "")                                                           \
-	T(mkdirat_fn, ofs_mkdirat, ours, "tests/scenario/round-trip")                              \
-	T(closedir_fn, NULL, NEXT, "")                                                             \
-	T(openat_fn, ofs_openat, ours, "tests/scenario/round-trip")                                \
-	T(create_file_fn, NULL, NEXT, "")                                                          \
-	T(close_fn, ofs_close, ours, "tests/scenario/durability")                                  \
-	T(pread_fn, ofs_pread, ours, "tests/scenario/recall")                                      \
-	T(pread_send_fn, ofs_pread_send, ours, "tests/scenario/recall")                            \
-	T(pread_recv_fn, ofs_pread_recv, ours, "tests/scenario/recall")                            \
-	T(pwrite_fn, ofs_pwrite, ours, "tests/scenario/recall")                                    \
-	T(pwrite_send_fn, ofs_pwrite_send, ours, "tests/scenario/recall")                          \
-	T(pwrite_recv_fn, ofs_pwrite_recv, ours, "tests/scenario/recall")                          \
-	T(lseek_fn, ofs_lseek, ours, "tests/scenario/recall")                                      \
-	T(sendfile_fn, ofs_sendfile, ours, "tests/scenario/recall")                                \
-	T(recvfile_fn, ofs_recvfile, ours, "tests/scenario/recall")                                \
-	T(renameat_fn, ofs_renameat, ours, "tests/scenario/rename")                                \
-	T(fsync_send_fn, ofs_fsync_send, ours, "tests/scenario/durability")                        \
-	T(fsync_recv_fn, ofs_fsync_recv, ours, "tests/scenario/durability")                        \
-	T(stat_fn, ofs_stat, ours, "tests/scenario/round-trip")                                    \
-	T(fstat_fn, ofs_fstat, ours, "tests/scenario/round-trip")                                  \
-	T(lstat_fn, ofs_lstat, ours, "tests/scenario/round-trip")                                  \
-	T(fstatat_fn, ofs_fstatat, ours, "tests/scenario/round-trip")                              \
-	T(get_alloc_size_fn, NULL, NEXT, "from the blocks of our stat")                            \
-	T(unlinkat_fn, ofs_unlinkat, ours, "tests/scenario/delete")                                \
-	T(fchmod_fn, ofs_fchmod, ours, "tests/scenario/round-trip")                                \
-	T(fchown_fn, ofs_fchown, ours, "tests/scenario/round-trip")                                \
-	T(lchown_fn, ofs_lchown, ours, "tests/scenario/round-trip")                                \
-	T(chdir_fn, ofs_chdir, ours, "tests/scenario/round-trip")                                  \
-	T(getwd_fn, NULL, NEXT, "")                                                                \
-	T(fntimes_fn, ofs_fntimes, ours, "tests/scenario/round-trip")                              \
-	T(ftruncate_fn, ofs_ftruncate, ours, "tests/scenario/recall")                              \
-	T(fallocate_fn, ofs_fallocate, ours, "tests/scenario/recall")                              \
-	T(lock_fn, NULL, NEXT, "")                                                                 \
-	T(filesystem_sharemode_fn, NULL, NEXT, "")                                                 \
-	T(fcntl_fn, NULL, NEXT, "")                                                                \
-	T(linux_setlease_fn, NULL, NEXT, "")                                                       \
-	T(getlock_fn, NULL, NEXT, "")                                                              \
-	T(symlinkat_fn, ofs_symlinkat, refused, "tests/scenario/refused")                          \
-	T(readlinkat_fn, NULL, NEXT, "")                                                           \
-	T(linkat_fn, ofs_linkat, refused, "tests/scenario/refused")                                \
-	T(mknodat_fn, ofs_mknodat, refused, "tests/scenario/refused")                              \
-	T(realpath_fn, NULL, NEXT, "")                                                             \
-	T(fchflags_fn, NULL, NEXT, "")                                                             \
-	T(file_id_create_fn, NULL, NEXT, "device and inode: Samba's locks hang on it")             \
-	T(fs_file_id_fn, NULL, NEXT, "")                                                           \
-	T(offload_read_send_fn, ofs_offload_read_send, ours, "tests/scenario/server-copy")         \
-	T(offload_read_recv_fn, ofs_offload_read_recv, ours, "tests/scenario/server-copy")         \
-	T(offload_write_send_fn, ofs_offload_write_send, ours, "tests/scenario/server-copy")       \
-	T(offload_write_recv_fn, ofs_offload_write_recv, ours, "tests/scenario/server-copy")       \
-	T(fget_compression_fn, NULL, NEXT, "")                                                     \
-	T(set_compression_fn, NULL, NEXT, "")                                                      \
-	T(snap_check_path_fn, NULL, NEXT, "")                                                      \
-	T(snap_create_fn, NULL, NEXT, "")                                                          \
-	T(snap_delete_fn, NULL, NEXT, "")                                                          \
-	T(fstreaminfo_fn, NULL, NEXT, "")                                                          \
-	T(get_real_filename_at_fn, NULL, NEXT, "smbd scans, and our fdopendir lists")              \
-	T(connectpath_fn, NULL, NEXT, "")                                                          \
-	T(brl_lock_windows_fn, NULL, NEXT, "")                                                     \
-	T(brl_unlock_windows_fn, NULL, NEXT, "")                                                   \
-	T(strict_lock_check_fn, NULL, NEXT, "")                                                    \
-	T(translate_name_fn, NULL, NEXT, "")                                                       \
-	T(parent_pathname_fn, NULL, NEXT, "")                                                      \
-	T(fsctl_fn, NULL, NEXT, "")                                                                \
-	T(fget_dos_attributes_fn, NULL, NEXT, "arrives as an xattr")                               \
-	T(fset_dos_attributes_fn, NULL, NEXT, "arrives as an xattr")                               \
-	T(get_dos_attributes_send_fn, NULL, NEXT, "arrives as an xattr")                           \
-	T(get_dos_attributes_recv_fn, NULL, NEXT, "arrives as an xattr")                           \
-	T(fget_nt_acl_fn, NULL, NEXT, "arrives as an xattr")                                       \
-	T(fset_nt_acl_fn, NULL, NEXT, "arrives as an xattr, mode or POSIX ACL")                    \
-	T(audit_file_fn, NULL, NEXT, "")                                                           \
-	T(sys_acl_get_fd_fn, NULL, NEXT, "")                                                       \
-	T(sys_acl_blob_get_fd_fn, NULL, NEXT, "")                                                  \
-	T(sys_acl_set_fd_fn, ofs_sys_acl_set_fd, ours, "tests/scenario/round-trip")                \
-	T(sys_acl_delete_def_fd_fn, ofs_sys_acl_delete_def_fd, ours, "tests/scenario/round-trip")  \
-	T(getxattrat_send_fn, ofs_getxattrat_send, ours, "tests/scenario/hidden-xattr")            \
-	T(getxattrat_recv_fn, ofs_getxattrat_recv, ours, "tests/scenario/hidden-xattr")            \
-	T(fgetxattr_fn, ofs_fgetxattr, ours, "tests/scenario/hidden-xattr")                        \
-	T(flistxattr_fn, ofs_flistxattr, ours, "tests/scenario/hidden-xattr")                      \
-	T(fremovexattr_fn, ofs_fremovexattr, ours, "tests/scenario/hidden-xattr")                  \
-	T(fsetxattr_fn, ofs_fsetxattr, ours, "tests/scenario/hidden-xattr")                        \
-	T(aio_force_fn, NULL, NEXT, "")                                                            \
-	T(durable_cookie_fn, NULL, NEXT, "")                                                       \
-	T(durable_disconnect_fn, NULL, NEXT, "its fstat and close are ours")                       \
-	T(durable_reconnect_fn, NULL, NEXT, "its open is ours")                                    \
-	T(freaddir_attr_fn, NULL, NEXT, "")
 
 #define OFS_VFS_SLOT(slot, function, what, test) .slot = function,
 #define OFS_VFS_ONE(slot, function, what, test) +1

@@ -25,8 +25,8 @@
 #include <sys/random.h>
 
 enum cond { NONE, ABSENT, GOOD, BAD, SRC_GOOD, SRC_BAD };
-enum cap { CAP_NONE, PUT_MATCH, PUT_ABSENT, COMPLETE_MATCH, COMPLETE_ABSENT, COPY_SOURCE, COPY_ABSENT,
-	DELETE_MATCH, CAPS };
+enum cap { CAP_NONE, PUT_MATCH, PUT_ABSENT, COMPLETE_MATCH, COMPLETE_ABSENT, COPY_SOURCE,
+	COPY_ABSENT, DELETE_MATCH, CAPS };
 
 struct step {
 	enum obj_op op; /* OBJ_MPU_COMPLETE: with create and one part before it */

@@ -17,7 +17,7 @@ from smb import Testbed, check, check_same, compare, fail, step
 
 FILES_MIN = 10000
 RICH = "source3/smbd"  # files of this directory get everything a file can have
-ACL = "D:P(A;;FA;;;SY)(A;;FA;;;WD)(A;;0x1200a9;;;S-1-5-32-546)"
+ACL = "D:P(A;;0x1f01ff;;;SY)(A;;0x1f01ff;;;WD)(A;;0x1200a9;;;S-1-5-32-546)"
 
 
 def source():

@@ -3,6 +3,7 @@
 #ifndef OFS_OBJSTORE_DIR_H
 #define OFS_OBJSTORE_DIR_H
 
+#include <openssl/evp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "../impl.h"
@@ -57,5 +58,42 @@ void dir_run(struct dir_job *job);
 void dir_run_list(struct dir_job *job);
 /* Fill the result from an errno of the store's own file system. */
 void dir_fail(struct dir_job *job, int err, const char *what);
+/* true: the caller gave up, and the result says so. */
+bool dir_cancelled(struct obj_req *req);
+/* Descriptor of the object and its head (dir_head_fini), or -1 with the result set. */
+int dir_object_open(struct dir_job *job, const char *key, struct dir_head *head);
+
+/* --- multipart.c --- */
+void dir_run_mpu_create(struct dir_job *job);
+void dir_run_mpu_part(struct dir_job *job);
+void dir_run_mpu_complete(struct dir_job *job);
+void dir_run_mpu_abort(struct dir_job *job);
+
+/* --- stage.c; what returns bool: false, and the result is set --- */
+struct dir_stage { /* a file being written; fd -1: none */
+	int fd;
+	char path[64];
+	struct dir_head head;
+	EVP_MD_CTX *md5, *sha256; /* NULL: not computed */
+};
+/* New temporary file, positioned at the content. Always followed by dir_stage_fini. */
+bool dir_stage_init(struct dir_job *job, struct dir_stage *s, const char *type,
+		const struct obj_meta *meta, unsigned meta_count);
+void dir_stage_fini(struct dir_job *job, struct dir_stage *s);
+/* The request's body, with ETag, size and the result's SHA-256. */
+bool dir_stage_body(struct dir_job *job, struct dir_stage *s);
+/* `length` content bytes of another object's file. 0 or -errno. */
+int dir_stage_append(struct dir_stage *s, int fd, int64_t from, int64_t length);
+/* Rename to `path`, synced, without judging; the head must be written. */
+bool dir_stage_publish(struct dir_job *job, struct dir_stage *s, const char *path);
+/* Head, sync, lock, conditions, publish as the request's key; sets the result. */
+void dir_stage_commit(struct dir_job *job, struct dir_stage *s);
+/* Lock what decides about `key`; descriptor (close unlocks) or -1 with the result set. */
+int dir_key_lock(struct dir_job *job, const char *key);
+/* Under the lock: do the request's conditions on its own key hold? */
+bool dir_condition_holds(struct dir_job *job);
+/* Sync the directory that holds `path`. 0 or -errno. */
+int dir_sync_parent(int root_fd, const char *path);
+int64_t dir_wall_ns(void);
 
 #endif

@@ -2,12 +2,12 @@
 /*
  * From S3's answers to the few statuses the rest of the daemon knows.
  *
- *   headers -> [s3_on_header]   bytes -> [s3_on_data]   the end -> [s3_judge] -> done, retry, again
+ *   headers -> [s3_on_header]  bytes -> [s3_on_data]  the end -> [s3_judge] -> done, retry, again
  *
  * Way:    curl on the store's thread; then engine.c acts on the verdict.
  * Thread: the store's; writes to the sink may block it.
- * Holds:  1. Absence is certain or it is not said: a 404 counts with S3's own reason only, and HEAD,
- *            which has no body to carry one, is confirmed by a GET.
+ * Holds:  1. Absence is certain or it is not said: a 404 counts with S3's own reason only, and
+ *            HEAD, which has no body to carry one, is confirmed by a GET.
  *         2. A 200 whose body is an <Error> is an error (Copy, Complete).
  *         3. Nothing is "away" that may have happened: x->maybe_done turns it into OBJ_UNKNOWN
  *            (engine.c, deliver).
@@ -510,6 +510,7 @@ static enum s3_verdict judge_error(struct s3_xfer *x)
 		x->s->bucket_seen_ns = x->started_ns;
 	}
 	if (x->http == 404 && a.code == NULL && req->op == OBJ_HEAD && !x->confirm) {
+		s3_answer_fini(&a);
 		if (x->delete_marker || s3_now_ns() - x->s->bucket_seen_ns < BUCKET_SEEN_FOR_NS) {
 			obj_fail(req, OBJ_NOT_FOUND, "no such object");
 			return S3_DONE;

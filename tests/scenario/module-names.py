@@ -1,0 +1,203 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# timeout: 200
+"""Names and attributes through the module: names met before their directory is listed, absence and
+the lack of an answer told apart, removals and replacements, what is refused, what is hidden, what a
+client must not see move."""
+
+import os
+import subprocess
+import time
+
+from smb import SmbError, Testbed, check, step, wait_until
+from smb2 import (DELETE, DIRECTORY_FILE, FILE_CREATE, INFO_FILE, INFO_FS, MAXIMUM_ALLOWED,
+                  READ_DATA, WRITE_DATA)
+
+COLLISION = "OBJECT_NAME_COLLISION"
+NOT_FOUND = "OBJECT_NAME_NOT_FOUND"
+
+
+def refused(what, status, action):
+    try:
+        action()
+    except SmbError as error:
+        check(status in str(error), f"{what}: {error}, not {status}")
+        return
+    check(False, f"{what}: was allowed")
+
+
+def counter(bed, name):
+    return bed.ctl_json("status")["counters"][name]
+
+
+def rmdir(client, path):
+    file = client.create(path, DELETE, options=DIRECTORY_FILE)
+    try:
+        client.set(file, INFO_FILE, 13, b"\1")
+    finally:
+        client.close(file)
+
+
+def fill(client):
+    for path in ("one", "one/two", "one/two/three", "full", "bare", "other", "quiet"):
+        client.mkdir(path)
+    client.put("one/two/three/deep", b"deep", eas={"color": b"blue"},
+               streams={"notes": b"a stream"})
+    client.put("full/file", b"1")
+    client.put("other/target", b"target")
+    client.put("other/source", b"source")
+    client.put("top", b"top of the tree" * 1000)
+    client.put("quiet/file", b"2")
+
+
+def unlisted(bed):
+    step("a deep path at once, no directory listed")
+    with bed.client() as client:
+        check(client.get("one/two/three/deep") == b"deep", "content of the deep file")
+        check(client.get("one/two/three/deep:notes") == b"a stream", "its stream")
+        check(counter(bed, "listings") == 0, "a path cost a listing")
+
+        step("what is only in the store collides like what is here")
+        refused("mkdir", COLLISION, lambda: client.mkdir("other"))
+        refused("create", COLLISION,
+                lambda: client.create("other/target", disposition=FILE_CREATE))
+        client.put("new", b"new")
+        refused("rename", COLLISION, lambda: client.rename("new", "other/target"))
+
+        step("rename over it, when asked to")
+        client.rename("new", "other/target", replace=True)
+        check(client.get("other/target") == b"new", "the replacing file")
+
+        step("rmdir of a directory never listed asks the store")
+        refused("rmdir", "DIRECTORY_NOT_EMPTY", lambda: rmdir(client, "full"))
+        rmdir(client, "bare")
+        client.unlink("other/source")
+        refused("open", NOT_FOUND, lambda: client.create("nothing"))
+    bed.flush()
+    bed.wipe()
+    with bed.client() as client:
+        names = sorted(entry[0] for entry in client.list(""))
+        check(names == ["full", "one", "other", "quiet", "top"], f"names after it: {names}")
+        check(client.get("other/target") == b"new", "the replacing file in the store")
+        refused("open", NOT_FOUND, lambda: client.create("other/source"))
+
+
+def no_answer(bed):
+    step("daemon gone: what is here is served, what is not known is an error, not absence")
+    with bed.client() as client:
+        client.list("")
+        client.get("top")
+        bed.stop("cached", kill=True)
+        check(client.get("top") == b"top of the tree" * 1000, "a resident file")
+        client.put("made", b"while the daemon is away")
+        refused("open in a directory not listed", "IO_TIMEOUT",
+                lambda: client.create("quiet/file"))
+        refused("list", "IO_TIMEOUT", lambda: client.list("quiet"))
+        code, output = bed.smbclient("ls")
+        check(code != 0 and "UNSUCCESSFUL" in output, f"a new connection: {output}")
+        check("no objectfs-cached answers" in bed.log("smbd"), "the log does not say why")
+        bed.start("cached")
+        check(client.get("quiet/file") == b"2", "after the daemon has come back")
+    bed.flush()
+    check(bed.ctl_json("stat", "test:made")["row"]["in_s3"], "the hint did not outlive the daemon")
+
+
+def links(bed):
+    step("hard links, symbolic links: refused")
+    _, output = bed.smbclient("hardlink top linked")
+    check("NT_STATUS_NOT_SUPPORTED" in output, f"hard link: {output}")
+    check(not os.path.lexists(os.path.join(bed.mirror, "linked")), "a link was made")
+
+
+def hidden(bed):
+    step("the record is hidden and out of reach, other EAs are not")
+    with bed.client() as client:
+        manifest = client.manifest("one/two/three")
+        check(set(manifest["deep"]["eas"]) == {"COLOR"} or set(manifest["deep"]["eas"]) == {"color"},
+              f"EAs: {manifest['deep']['eas']}")
+        file = client.create("top", MAXIMUM_ALLOWED)
+        for name in ("objectfs",):
+            try:
+                client.set_eas(file, {name: b"forged"})
+            except SmbError:
+                pass
+        client.close(file)
+    state = bed.ctl_json("stat", "test:top")
+    check(state["record"]["oid"], f"the record of top is gone: {state}")
+
+
+def steady(bed):
+    step("recall, upload: no time, size or attribute moves; free space is the volume's")
+    bed.wipe()
+    with bed.client() as client:
+        before = {entry[0]: entry for entry in client.list("")}["top"]
+        client.get("top")
+        wait_until(lambda: bed.ctl_json("stat", "test:top")["state"] == "resident", 20)
+        after = {entry[0]: entry for entry in client.list("")}["top"]
+        # name, attributes, size, create, write, change; not the time of access
+        check(before[:4] + before[5:] == after[:4] + after[5:], f"{before} became {after}")
+        mode = os.stat(os.path.join(bed.mirror, "top")).st_mode
+        check(mode & 0o1000 == 0, "the marker is still there")
+        root = client.create("", READ_DATA)
+        space = client.query(root, INFO_FS, 3)
+        client.close(root)
+    total = int.from_bytes(space[:8], "little") * int.from_bytes(space[16:20], "little") * \
+        int.from_bytes(space[20:24], "little")
+    check(total == 7 << 30, f"size of the volume: {total}")
+
+
+def copies(bed):
+    step("a stub copied behind our back with its xattrs is not data")
+    bed.wipe()
+    with bed.client() as client:
+        client.list("")
+        top = os.path.join(bed.mirror, "top")
+        subprocess.run(["cp", "-a", top, top + ".copy"], check=True)
+        xattr = bed.ctl_json("status")["volumes"][0]["record_xattr"]
+        os.setxattr(top + ".copy", xattr, os.getxattr(top, xattr))
+        refused("open of the copied stub", "IO_DEVICE_ERROR", lambda: client.create(
+            "top.copy", READ_DATA | WRITE_DATA))
+        client.unlink("top.copy")
+
+
+def expiry():
+    step("a change in the bucket shows when the listing has aged")
+    with Testbed(set=["settle time=0s", "listing age=1s"]) as bed:
+        with bed.client() as client:
+            client.put("old", b"old")
+            bed.flush()
+            client.list("")
+            path = os.path.join(bed.store_dir, "objects")
+            found = [name for name in os.listdir(path) if name.startswith("old")]
+            with open(os.path.join(path, found[0]), "rb") as file:
+                raw = file.read()
+            with open(os.path.join(path, found[0].replace("old", "fresh", 1)), "wb") as file:
+                file.write(raw)
+
+            def shown():
+                try:
+                    return client.get("fresh") == b"old"
+                except SmbError:
+                    return False
+            wait_until(shown, 20)
+
+
+def main():
+    started = time.monotonic()
+    with Testbed(set=["settle time=0s", "capacity=7G"],
+                 smb=["objectfs:reconnect timeout=3"]) as bed:
+        with bed.client() as client:
+            fill(client)
+        bed.flush()
+        bed.wipe()
+        unlisted(bed)
+        no_answer(bed)
+        links(bed)
+        hidden(bed)
+        steady(bed)
+        copies(bed)
+    expiry()
+    step(f"{time.monotonic() - started:.1f} s")
+
+
+main()
