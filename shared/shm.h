@@ -5,8 +5,8 @@
  *
  * Stripes are chosen by inode number. `lock` (robust, process-shared) is held around
  * read-compare-set of a record, by module and daemon alike; never across a wait. `changes` counts
- * changes begun in directories of the stripe, `writes` is bumped before and after each write to
- * files of the stripe.
+ * changes begun in directories of the stripe, `writes` says of writes to files of
+ * the stripe how many have begun (upper half) and how many are under way (lower half).
  */
 #ifndef OFS_SHARED_SHM_H
 #define OFS_SHARED_SHM_H
@@ -37,6 +37,16 @@ struct ofs_shm {
 	char pad[128 - 32];
 	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];
 };
+
+/* Around each write to a file of the stripe; the upper half may wrap, the lower never does. */
+static inline void ofs_shm_write_begin(struct ofs_shm_stripe *s)
+{
+	atomic_fetch_add(&s->writes, ((uint64_t)1 << 32) + 1);
+}
+static inline void ofs_shm_write_end(struct ofs_shm_stripe *s)
+{
+	atomic_fetch_sub(&s->writes, 1);
+}
 
 /* Map fd (created and initialised when `create`); NULL and errno. */
 struct ofs_shm *ofs_shm_map(int fd, bool create);

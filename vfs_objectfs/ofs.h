@@ -129,7 +129,9 @@ int ofs_record_create(struct ofs_conn *c, int fd, bool made_now, struct ofs_reco
 
 /* Before the first write of a handle: DESIGN rule 4. Sets f->wrote. */
 int ofs_first_write(struct ofs_conn *c, struct ofs_file *f);
-void ofs_writes_bump(struct ofs_conn *c, const struct ofs_file *f);
+/* Around each write, so that the daemon can take a copy of one moment. */
+void ofs_writes_begin(struct ofs_conn *c, const struct ofs_file *f);
+void ofs_writes_end(struct ofs_conn *c, const struct ofs_file *f);
 /* After the last use of a handle that wrote. place: looked up before the close. */
 void ofs_hint_closed(struct ofs_conn *c, const struct ofs_file *f, const struct ofs_place *place);
 

@@ -168,7 +168,7 @@ int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, 
 	if (ret != 0) {
 		return ret;
 	}
-	ofs_writes_bump(f->conn, f);
+	ofs_writes_begin(f->conn, f);
 	*file = f;
 	return 0;
 }
@@ -177,7 +177,7 @@ void ofs_write_end(struct ofs_file *f)
 {
 	int err = errno;
 
-	ofs_writes_bump(f->conn, f);
+	ofs_writes_end(f->conn, f);
 	errno = err;
 }
 

@@ -416,9 +416,14 @@ void ofs_hint(struct ofs_conn *c, const struct ofs_hint *hint)
 
 /* --- data --- */
 
-void ofs_writes_bump(struct ofs_conn *c, const struct ofs_file *f)
+void ofs_writes_begin(struct ofs_conn *c, const struct ofs_file *f)
 {
-	atomic_fetch_add(&c->shm->stripe[f->stripe].writes, 1);
+	ofs_shm_write_begin(&c->shm->stripe[f->stripe]);
+}
+
+void ofs_writes_end(struct ofs_conn *c, const struct ofs_file *f)
+{
+	ofs_shm_write_end(&c->shm->stripe[f->stripe]);
 }
 
 static int intent_append(struct ofs_conn *c, const struct ofs_record *rec, ino_t ino)

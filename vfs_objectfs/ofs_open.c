@@ -168,9 +168,9 @@ static int opened_truncate(struct vfs_handle_struct *handle, struct files_struct
 		ret = ofs_first_write(c, f);
 	}
 	if (ret == 0) {
-		ofs_writes_bump(c, f);
+		ofs_writes_begin(c, f);
 		ret = ftruncate(fd, 0) == 0 ? 0 : -errno;
-		ofs_writes_bump(c, f);
+		ofs_writes_end(c, f);
 	}
 	return ret;
 }

@@ -437,7 +437,7 @@ void stage_file(struct attempt *a)
 	if (a->old_key == NULL || a->key == NULL || to == NULL || row->etag == NULL ||
 			ofs_oid_equal(&row->s3_parent, &OFS_OID_STAGE)) {
 		a->item->stage = false;
-		attempt_end_postponed(a, 0, "its name cannot be parked");
+		attempt_end_postponed(a, NS_PER_S, "its name cannot be parked");
 		return;
 	}
 	if (claim != NULL && (!ofs_oid_equal(&claim->s3_parent, &OFS_OID_STAGE) ||
@@ -561,6 +561,9 @@ void delete_item(struct attempt *a)
 		if (child != NULL) {
 			struct work *w = a->item, *o = child->work;
 
+			if (w->blocks != NULL) {
+				cycle_free_name(w->rc, row);
+			}
 			attempt_end_postponed(a, NS_PER_S, "its children go first");
 			if (o == NULL) {
 				o = work_item(w->rc, child, 0);

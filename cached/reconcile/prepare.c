@@ -27,6 +27,8 @@
 
 #define PREPARE_BUSY_RETRY_NS (2 * NS_PER_S)
 #define PREPARE_LEASE_SIGNAL SIGRTMIN
+#define PREPARE_TRIES 300 /* of 20 ms */
+#define PREPARE_DEAD_TRIES 250
 
 /* ---- prepare: look at the inode, take the lease ---- */
 
@@ -62,44 +64,52 @@ static int prepare_lease(int fd, uid_t owner, int kind)
 	return rc;
 }
 
+/* Worker. No write to the stripe under way; one said to be so for long is a dead process's. */
+static bool prepare_quiet(uint64_t writes, uint64_t last, unsigned *same_count)
+{
+	*same_count = writes == last ? *same_count + 1 : 0;
+	return (uint32_t)writes == 0 || *same_count > PREPARE_DEAD_TRIES;
+}
+
 /* Worker. A private copy of a file that is open for writing: of one moment, or -EBUSY. */
 static int prepare_copy(struct prepare_job *p, const struct stat *st)
 {
 	struct ofs_shm_stripe *stripe = &p->shm->stripe[ofs_shm_stripe_of(st->st_ino)];
 	int out = openat(p->path_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	int tries;
+	unsigned tries, same_count = 0;
+	uint64_t last = 0;
 
 	if (out < 0) {
 		return -errno;
 	}
-	if (ioctl(out, FICLONE, p->fd) == 0) {
-		goto copied;
-	}
-	for (tries = 0; tries < 20; tries++) {
+	for (tries = 0; tries < PREPARE_TRIES; tries++) {
 		uint64_t before = atomic_load(&stripe->writes);
 		off_t in_at = 0, out_at = 0;
 		ssize_t n = 1;
 
-		if ((before & 1) == 0 && ftruncate(out, 0) == 0) {
-			while ((n = copy_file_range(p->fd, &in_at, out, &out_at, 64 << 20, 0)) > 0) {
+		if (prepare_quiet(before, last, &same_count) && ftruncate(out, 0) == 0) {
+			/* A reflink is of one moment, but a write may be half done at that moment. */
+			if (ioctl(out, FICLONE, p->fd) != 0) {
+				while ((n = copy_file_range(p->fd, &in_at, out, &out_at, 64 << 20, 0)) > 0) {
+				}
 			}
 			if (n < 0) {
+				n = -errno;
 				close(out);
-				return -errno;
+				return (int)n;
 			}
 			if (atomic_load(&stripe->writes) == before) {
-				goto copied;
+				close(p->fd);
+				p->fd = out;
+				p->copied = true;
+				return 0;
 			}
 		}
+		last = before;
 		nanosleep(&(struct timespec){0, 20 * NS_PER_MS}, NULL);
 	}
 	close(out);
 	return -EBUSY;
-copied:
-	close(p->fd);
-	p->fd = out;
-	p->copied = true;
-	return 0;
 }
 
 static int prepare_file(struct prepare_job *p)

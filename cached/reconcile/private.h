@@ -99,6 +99,8 @@ void work_add_waiter(struct work *w, struct waiter *waiter);
 void work_move_waiters(struct work *from, struct work *to);
 /* `w` (running) waits until `on` is done; `on` is made as urgent. */
 void work_block(struct work *w, struct work *on, const char *why);
+/* It waits no more, and runs now. */
+void work_unblock(struct work *w);
 /* After any change of due times. */
 void reconcile_kick(struct reconcile *rc);
 
@@ -137,6 +139,14 @@ void scan_dir(struct reconcile *rc, const struct row *dir);
 /* Does S3 have the row (in_s3, HERE) at the place where the mirror has it? */
 bool step_at_home(const struct row *row);
 void step_start(struct work *item);
+/* An ancestor in the mirror that must move in S3 first; NULL: none, or (*lost) not known. */
+struct row *step_moving_ancestor(struct index *ix, const struct row *row, bool *lost);
+
+/* --- cycle.c: items that wait for each other --- */
+/* `start` must wait: does that end at itself? Then one item of the circle is parked. */
+void cycle_break(struct reconcile *rc, struct row *start);
+/* The name of a deleted directory is waited for: what cannot leave it otherwise is parked. */
+void cycle_free_name(struct reconcile *rc, struct row *dir);
 
 /* One try of one item that reaches S3; in rc->attempts while a lease is held. */
 struct attempt {
@@ -223,6 +233,8 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 
 /* --- renames.c: directories --- */
 void rename_directory(struct attempt *a);
+/* The whole directory to .objectfs/stage/. */
+void stage_directory(struct attempt *a);
 /* Write (to != NULL) or remove an intent object; done on the core thread. */
 void rename_intent(struct volume *v, const char *id, const char *from, const char *to,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg);

@@ -196,6 +196,22 @@ void work_block(struct work *w, struct work *on, const char *why)
 	reconcile_kick(w->rc);
 }
 
+void work_unblock(struct work *w)
+{
+	struct work **pp;
+
+	if (w->blocked_on == NULL) {
+		return;
+	}
+	for (pp = &w->blocked_on->blocks; *pp != w; pp = &(*pp)->blocked_next) {
+	}
+	*pp = w->blocked_next;
+	w->blocked_on = NULL;
+	w->blocked_next = NULL;
+	heap_set(w, clock_now_ns(w->rc->v->clock));
+	reconcile_kick(w->rc);
+}
+
 /* Settle: wait for quiet, but not longer than the limit after the first change. */
 static void work_schedule(struct work *w, int64_t delay_ns)
 {

@@ -341,6 +341,12 @@ static void rename_moved(struct pmove *m, enum obj_status st, const char *messag
 		attempt_end_store(a, "renaming a directory", st, message);
 		return;
 	}
+	if (ofs_oid_equal(&a->parent, &OFS_OID_STAGE)) {
+		/* Parked: its intent stays until it has left again. */
+		a->item->stage = false;
+		rename_intent_gone(OBJ_OK, NULL, a);
+		return;
+	}
 	ofs_oid_hex(&a->oid, hex);
 	rename_intent(a->v, hex, NULL, NULL, rename_intent_gone, a);
 }
@@ -393,16 +399,64 @@ static void rename_claimed(struct attempt *a)
 		return;
 	}
 	ofs_oid_hex(&a->oid, hex);
+	if (ofs_oid_equal(&a->parent, &OFS_OID_STAGE)) {
+		rename_intent(a->v, hex, a->key, a->upload_if_match, rename_intent_put, a);
+		return;
+	}
 	rename_intent(a->v, hex, a->old_key, a->key, rename_intent_put, a);
+}
+
+/* Where whoever finds the disk lost puts a directory that is being parked, or is: beside its old
+ * place, which may be another's by then, and whether or not all of it was copied. */
+static char *stage_refuge(struct attempt *a, const char *old_key)
+{
+	char hex[OFS_OID_HEX_BYTES];
+
+	ofs_oid_hex(&a->oid, hex);
+	return talloc_asprintf(
+			a, "%.*s (renamed %.8s)/", (int)strlen(old_key) - 1, old_key, hex);
 }
 
 void rename_directory(struct attempt *a)
 {
+	if (ofs_oid_equal(&a->parent, &OFS_OID_STAGE)) {
+		a->upload_if_match = stage_refuge(a, a->old_key);
+		if (a->upload_if_match == NULL) {
+			attempt_end_failed(a, "out of memory");
+			return;
+		}
+	}
 	if (a->replaced != NULL) {
 		rename_claimed(a);
 	} else {
 		claim_make(a, rename_claimed);
 	}
+}
+
+void stage_directory(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	struct row *row = a->row, *claim = claim_get(ix, row);
+	char hex[OFS_OID_HEX_BYTES];
+
+	if (claim != NULL && (!ofs_oid_equal(&claim->s3_parent, &OFS_OID_STAGE) ||
+					     claim_is_being_deleted(claim))) {
+		a->item->stage = false;
+		attempt_end_postponed(a, 0, "a rename that was begun is finished first");
+		return;
+	}
+	ofs_oid_hex(&a->oid, hex);
+	a->parent = OFS_OID_STAGE;
+	a->raw = talloc_strdup(a, hex);
+	a->old_key = index_key(ix, a, a->v->prefix, &row->s3_parent, row->s3_name, true, NULL);
+	a->key = a->raw ? index_key(ix, a, a->v->prefix, &a->parent, hex, true, NULL) : NULL;
+	if (a->old_key == NULL || a->key == NULL || ofs_oid_equal(&row->s3_parent, &OFS_OID_STAGE)) {
+		a->item->stage = false;
+		attempt_end_postponed(a, NS_PER_S, "its name cannot be parked");
+		return;
+	}
+	a->replaced = claim;
+	rename_directory(a);
 }
 
 /* ---- at start: intents that somebody left, and the root's metadata ---- */
@@ -521,10 +575,32 @@ static void adopt_intent_gone(enum obj_status st, const char *message, void *arg
 	adopt_next(ad);
 }
 
+static bool adopt_is_parked(const struct adopt *ad, const char *key)
+{
+	static const char stage[] = ".objectfs/stage/";
+
+	return strncmp(key + strlen(ad->v->prefix), stage, strlen(stage)) == 0;
+}
+
 static void adopt_moved(struct pmove *m, enum obj_status st, const char *message)
 {
 	struct adopt *ad = m->arg;
 
+	if (st == OBJ_PRECONDITION && adopt_is_parked(ad, m->from) && strstr(m->to, "(renamed ") == NULL) {
+		/* Nobody sees what stays in stage/. */
+		struct pmove *aside;
+		char *to = talloc_asprintf(m, "%s (renamed %.8s)", m->to, ad->ids[ad->next]);
+
+		aside = to ? pmove_new(ad->v, m->from, to) : NULL;
+		if (aside == NULL) {
+			adopt_end(ad, -ENOMEM, "out of memory");
+			return;
+		}
+		aside->done = adopt_moved;
+		aside->arg = ad;
+		pmove_start(aside);
+		return;
+	}
 	if (st == OBJ_PRECONDITION) {
 		/* Both names hold different things by now: nothing is lost by leaving both. */
 		log_warning("reconcile", "the rename of %s to %s was not finished: %s; both stay",

@@ -141,6 +141,7 @@ void attempt_end_blocked(struct attempt *a, struct row *on, const char *why)
 		return;
 	}
 	work_block(w, o, why);
+	cycle_break(w->rc, w->row);
 }
 
 void attempt_end_store(struct attempt *a, const char *doing, enum obj_status st,
@@ -156,8 +157,7 @@ void attempt_end_store(struct attempt *a, const char *doing, enum obj_status st,
 
 /* ---- where it belongs ---- */
 
-/* An ancestor that S3 has somewhere else must move first; NULL: none. */
-static struct row *step_moving_ancestor(struct index *ix, const struct row *row, bool *lost)
+struct row *step_moving_ancestor(struct index *ix, const struct row *row, bool *lost)
 {
 	struct ofs_oid at = row->parent;
 	unsigned depth;
@@ -178,30 +178,6 @@ static struct row *step_moving_ancestor(struct index *ix, const struct row *row,
 	return NULL;
 }
 
-/* Does waiting for `r` end at `me` again (a swap of names)? */
-static bool step_is_cycle(struct index *ix, const struct row *me, const struct row *r)
-{
-	unsigned n;
-
-	for (n = 0; n < 1000 && r != NULL; n++) {
-		const struct row *occupant;
-
-		if (r == me) {
-			return true;
-		}
-		if (r->live != ROW_HERE || !r->in_s3 || step_at_home(r)) {
-			return false;
-		}
-		occupant = index_at_s3(ix, &r->parent, r->name);
-		if (occupant == r) {
-			return false;
-		}
-		r = occupant;
-	}
-	return false;
-}
-
-
 /* Fill parent, raw, key, old_key, replaced; false: the attempt has ended. */
 static bool step_target(struct attempt *a)
 {
@@ -210,7 +186,13 @@ static bool step_target(struct attempt *a)
 	struct row *claim = claim_get(ix, row);
 	bool lost, too_long = false;
 
-	moving = step_moving_ancestor(ix, row, &lost);
+	if (claim != NULL && row->is_dir && row->in_s3) {
+		/* A rename that was begun is finished, whatever its new directory waits for. */
+		moving = claim_above(ix, claim);
+		lost = false;
+	} else {
+		moving = step_moving_ancestor(ix, row, &lost);
+	}
 	if (lost) {
 		attempt_end_postponed(a, 500 * NS_PER_MS, "its directory is not known yet");
 		return false;
@@ -265,14 +247,6 @@ static bool step_target(struct attempt *a)
 			(occupant->work == NULL || !((struct work *)occupant->work)->running)) {
 		a->replaced = occupant;
 		return true;
-	}
-	if (occupant->live == ROW_HERE && step_is_cycle(ix, row, occupant)) {
-		/* Two names were swapped: park the other one first. */
-		struct work *o = work_item(a->item->rc, occupant, 0);
-
-		if (o != NULL && !o->running && !occupant->is_dir) {
-			o->stage = true;
-		}
 	}
 	if (occupant->live == ROW_NOT_HERE && occupant->work == NULL) {
 		struct reconcile *rc = a->item->rc;
@@ -754,8 +728,12 @@ void step_start(struct work *item)
 		step_root(a);
 		return;
 	}
-	if (item->stage && row->in_s3 && !row->is_dir) {
-		stage_file(a);
+	if (item->stage && row->in_s3) {
+		if (row->is_dir) {
+			stage_directory(a);
+		} else {
+			stage_file(a);
+		}
 		return;
 	}
 	if (step_target(a)) {

@@ -17,6 +17,7 @@ SIZE = 3 * MIB + 12345
 QUERY_ALLOCATED_RANGES = 0x000940CF
 REQUEST_RESUME_KEY = 0x00140078
 COPYCHUNK = 0x001440F2
+SET_SPARSE = 0x000900C4
 SET_ZERO_DATA = 0x000980C8
 NAMES = ("read", "tail", "write", "empty", "shorter", "ranges", "source", "target", "zero")
 
@@ -89,7 +90,9 @@ def through(bed, content):
         check(client.get("d/shorter") == content["shorter"][:MIB + 5], "shortened stub differs")
 
         step("allocated ranges of a stub: all of it")
-        file = client.create("d/ranges", READ_DATA | READ_ATTRIBUTES)
+        file = client.create("d/ranges", READ_DATA | WRITE_DATA | READ_ATTRIBUTES | 0x100)
+        status, _ = ioctl(client, file, SET_SPARSE)
+        check(status == OK, f"set sparse: {status:#x}")
         status, answer = ioctl(client, file, QUERY_ALLOCATED_RANGES, struct.pack("<QQ", 0, SIZE))
         check(status == OK and struct.unpack("<QQ", answer) == (0, SIZE),
               f"allocated ranges: {status:#x} {answer!r}")

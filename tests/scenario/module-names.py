@@ -116,12 +116,12 @@ def hidden(bed):
         check(set(manifest["deep"]["eas"]) == {"COLOR"} or set(manifest["deep"]["eas"]) == {"color"},
               f"EAs: {manifest['deep']['eas']}")
         file = client.create("top", MAXIMUM_ALLOWED)
-        for name in ("objectfs",):
-            try:
-                client.set_eas(file, {name: b"forged"})
-            except SmbError:
-                pass
+        refused("forging a record", "ACCESS_DENIED",
+                lambda: client.set_eas(file, {"objectfs": b"forged"}))
         client.close(file)
+    check("user.objectfs" not in os.listxattr(os.path.join(bed.mirror, "top")) or
+          bed.ctl_json("status")["volumes"][0]["record_xattr"] == "user.objectfs",
+          "the xattr of a record was set")
     state = bed.ctl_json("stat", "test:top")
     check(state["record"]["oid"], f"the record of top is gone: {state}")
 

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: find items that wait for each other in a circle, and open it: one of them is parked.
+ * Way: step.c, when an item must wait for another -> here -> that item runs with `stage` set.
+ * Thread: core. Owns: nothing.
+ * Holds:
+ *  1. the graph is read from the index, not from what waits just now: an item that has not come to
+ *     wait yet counts already;
+ *  2. only an item whose name is waited for is parked: parking frees its name and nothing else;
+ *  3. a directory with a claim is never parked: it finishes what it began, and waits for nothing but
+ *     other claims.
+ */
+#include "private.h"
+#include <string.h>
+
+#define CYCLE_STEPS_MAX 1000
+
+/* What must happen before `r` can move; *name: it is the other's name that must be free. */
+static struct row *cycle_next(struct index *ix, const struct row *r, bool *name)
+{
+	struct row *claim, *above, *at;
+	bool lost;
+	char *raw;
+
+	*name = false;
+	above = r->in_s3 ? claim_above(ix, r) : NULL;
+	if (above != NULL || r->live != ROW_HERE || (r->in_s3 && step_at_home(r))) {
+		return above;
+	}
+	claim = claim_get(ix, r);
+	if (claim != NULL && r->is_dir) {
+		return claim_above(ix, claim);
+	}
+	above = step_moving_ancestor(ix, r, &lost);
+	if (above != NULL || lost) {
+		return above;
+	}
+	raw = name_to_raw(NULL, r->name);
+	at = raw != NULL ? index_at_s3(ix, &r->parent, raw) : NULL;
+	talloc_free(raw);
+	*name = true;
+	return at == r ? NULL : at;
+}
+
+static bool cycle_may_park(struct index *ix, const struct row *r)
+{
+	const struct work *w = r->work;
+
+	return r->live == ROW_HERE && r->in_s3 && (r->is_dir || r->etag != NULL) &&
+	       !ofs_oid_equal(&r->s3_parent, &OFS_OID_STAGE) &&
+	       (!r->is_dir || claim_get(ix, r) == NULL) && (w == NULL || !w->running);
+}
+
+void cycle_break(struct reconcile *rc, struct row *start)
+{
+	struct index *ix = rc->v->index;
+	struct row *r = start, *park = NULL;
+	struct work *w;
+	unsigned n;
+	bool name;
+
+	for (n = 0; n < CYCLE_STEPS_MAX; n++) {
+		r = cycle_next(ix, r, &name);
+		if (r == NULL) {
+			return;
+		}
+		if (name && cycle_may_park(ix, r) && (park == NULL || (park->is_dir && !r->is_dir))) {
+			park = r;
+		}
+		if (r == start) {
+			break;
+		}
+	}
+	/* A circle that does not lead back to `start` is found by those in it. */
+	if (r != start || park == NULL) {
+		return;
+	}
+	w = work_item(rc, park, 0);
+	if (w != NULL) {
+		log_debug("reconcile", "%s: parked, names were exchanged", park->name);
+		w->stage = true;
+		work_unblock(w);
+	}
+}
+
+void cycle_free_name(struct reconcile *rc, struct row *dir)
+{
+	struct work *w;
+
+	for (struct row *c = dir->s3_children; c != NULL; c = c->s3_next) {
+		w = c->work;
+		if (c->live == ROW_TRASHED && c->is_dir) {
+			cycle_free_name(rc, c);
+		} else if (w != NULL && w->blocked_on != NULL && cycle_may_park(rc->v->index, c)) {
+			w->stage = true;
+			work_unblock(w);
+		}
+	}
+}
