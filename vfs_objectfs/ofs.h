@@ -49,6 +49,10 @@ struct ofs_conn { /* talloc child of the connection; handle->data */
 	uint32_t change_stripe[2];
 	unsigned change_depth[2];
 
+	/* the directory last seen with a good listing */
+	dev_t fresh_dev;
+	ino_t fresh_ino;
+	int64_t fresh_until_ns;
 	int64_t refresh_pause_until_ms; /* a listing could not be refreshed: do not ask for a while */
 	uint64_t hints_written;
 	uint64_t hints_lost;
@@ -196,7 +200,7 @@ int ofs_resolve(struct ofs_conn *c, const struct ofs_at *at);
 int ofs_resolve_name(struct ofs_conn *c, const struct files_struct *dirfsp,
 		const struct smb_filename *smb_fname);
 /* An expired listing is refreshed if that can be had; never an error. */
-void ofs_refresh(struct ofs_conn *c, int dirfd);
+void ofs_refresh(struct ofs_conn *c, const struct files_struct *dirfsp);
 DIR *ofs_fdopendir(struct vfs_handle_struct *handle, struct files_struct *fsp, const char *mask,
 		uint32_t attributes);
 int ofs_mkdirat(struct vfs_handle_struct *handle, struct files_struct *dirfsp,

@@ -9,7 +9,8 @@
  *        2. A marked file is never written: it is made whole, or emptied, first.
  *        3. The first write of a handle is marked before it happens (ofs_first_write); every write
  *           bumps the stripe's write counter before and after.
- *        4. What works on raw descriptors below the VFS (sendfile, recvfile, SEEK_HOLE) is let at a marked file only once its bytes are here (DESIGN rule 8).
+ *        4. What works on raw descriptors below the VFS (sendfile, recvfile, SEEK_HOLE) is let at a
+ *           marked file only once its bytes are here (DESIGN rule 8); copies: ofs_copy.c.
  */
 #include "ofs.h"
 

@@ -135,11 +135,11 @@ static int place_try(struct ofs_conn *c, int fd, const struct stat *st, struct o
 		return ret == -ENOENT || ret == -ENOTDIR ? -EAGAIN : ret;
 	}
 	/* this sorts out " (deleted)" as well: a name may really end so */
-	if (fstatat(place->dirfd, place->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-			there.st_ino == st->st_ino && there.st_dev == st->st_dev) {
-		return 0;
-	}
-	if (errno == EACCES) {
+	if (fstatat(place->dirfd, place->name, &there, AT_SYMLINK_NOFOLLOW) != 0) {
+		if (errno == EACCES) {
+			return 0; /* a directory the user may not search: the kernel's word has to do */
+		}
+	} else if (there.st_ino == st->st_ino && there.st_dev == st->st_dev) {
 		return 0;
 	}
 	ofs_place_done(place);

@@ -117,11 +117,13 @@ void ofs_at_done(struct ofs_at *at)
 
 enum listing { LISTING_NONE, LISTING_OLD, LISTING_GOOD };
 
-static enum listing listing_of(const struct ofs_conn *c, int dirfd)
+/* until_ns: wall clock time of the end of a good listing. */
+static enum listing listing_until(const struct ofs_conn *c, int dirfd, int64_t *until_ns)
 {
 	struct ofs_record rec;
 	int64_t age_ns;
 
+	*until_ns = INT64_MAX;
 	if (ofs_record_get(&c->io, dirfd, &rec) != 0 || (rec.flags & OFS_REC_LISTED) == 0) {
 		return LISTING_NONE;
 	}
@@ -129,7 +131,15 @@ static enum listing listing_of(const struct ofs_conn *c, int dirfd)
 		return LISTING_GOOD;
 	}
 	age_ns = ofs_wall_ns() - rec.listed_ns;
+	*until_ns = rec.listed_ns + (int64_t)MIN(c->listing_age_ns, (uint64_t)INT64_MAX / 4);
 	return age_ns >= 0 && (uint64_t)age_ns < c->listing_age_ns ? LISTING_GOOD : LISTING_OLD;
+}
+
+static enum listing listing_of(const struct ofs_conn *c, int dirfd)
+{
+	int64_t until_ns;
+
+	return listing_until(c, dirfd, &until_ns);
 }
 
 /* Listing a large directory takes the daemon longer than a plain request. */
@@ -183,16 +193,51 @@ int ofs_resolve_name(struct ofs_conn *c, const struct files_struct *dirfsp,
 	return ret;
 }
 
-void ofs_refresh(struct ofs_conn *c, int dirfd)
+/* Every open by name comes here, and mostly in the same directory as the one before. */
+static bool refresh_is_recent(const struct ofs_conn *c, const SMB_STRUCT_STAT *st)
 {
-	int64_t now = ofs_link_now_ms();
+	return VALID_STAT(*st) && st->st_ex_ino == c->fresh_ino && st->st_ex_dev == c->fresh_dev &&
+			ofs_wall_ns() < c->fresh_until_ns;
+}
 
-	if (now < c->refresh_pause_until_ms || !ofs_link_up(c->link) || dirfd < 0 ||
-			listing_of(c, dirfd) != LISTING_OLD || !dir_is_ours(c, dirfd)) {
+static void refresh_fd(struct ofs_conn *c, int fd, const SMB_STRUCT_STAT *st)
+{
+	enum listing listing;
+	int64_t until_ns;
+
+	listing = listing_until(c, fd, &until_ns);
+	if (listing == LISTING_GOOD && st != NULL && VALID_STAT(*st)) {
+		c->fresh_dev = st->st_ex_dev;
+		c->fresh_ino = st->st_ex_ino;
+		c->fresh_until_ns = until_ns;
+	}
+	if (listing != LISTING_OLD || ofs_link_now_ms() < c->refresh_pause_until_ms ||
+			!ofs_link_up(c->link) || !dir_is_ours(c, fd)) {
 		return;
 	}
-	if (call_list(c, dirfd) != 0) {
+	if (call_list(c, fd) != 0) {
 		c->refresh_pause_until_ms = ofs_link_now_ms() + REFRESH_PAUSE_MS;
+	}
+}
+
+void ofs_refresh(struct ofs_conn *c, const struct files_struct *dirfsp)
+{
+	int fd = fsp_get_pathref_fd(dirfsp);
+	int own;
+
+	if (c->listing_age_ns == 0) {
+		return;
+	}
+	if (fd != AT_FDCWD) {
+		if (fd >= 0 && !refresh_is_recent(c, &dirfsp->fsp_name->st)) {
+			refresh_fd(c, fd, &dirfsp->fsp_name->st);
+		}
+		return;
+	}
+	own = open_path_dir(AT_FDCWD, "."); /* what stat it has may be another directory's */
+	if (own >= 0) {
+		refresh_fd(c, own, NULL);
+		close(own);
 	}
 }
 

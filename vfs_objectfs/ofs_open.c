@@ -276,9 +276,8 @@ static int open_existing(struct vfs_handle_struct *handle, const struct files_st
 	bool by_name = !name_is_proc_fd(smb_fname);
 	int fd, ret;
 
-	if (by_name && c->listing_age_ns != 0 && name_is_child(smb_fname) &&
-			strchr(smb_fname->base_name, '/') == NULL) {
-		ofs_refresh(c, fsp_get_pathref_fd(dirfsp));
+	if (by_name && name_is_child(smb_fname) && strchr(smb_fname->base_name, '/') == NULL) {
+		ofs_refresh(c, dirfsp);
 	}
 	fd = next_openat(handle, dirfsp, smb_fname, fsp, how);
 	if (fd < 0 && errno == ENOENT && by_name) {

@@ -97,7 +97,7 @@ static void make_record(const struct stub *s, struct ofs_record *rec)
 	rec->flags = OFS_REC_KNOWN | (s->size > 0 ? OFS_REC_STUB : 0);
 	rec->size = (uint64_t)s->size;
 	rec->mtime_ns = s->mtime_ns;
-	rec->atime_ns = s->mtime_ns;
+	rec->atime_ns = s->snapshot != NULL ? s->snapshot->atime_ns : s->mtime_ns;
 }
 
 /* Rights and times of an inode without a name. Foreign objects belong to who owns the directory. */
@@ -114,7 +114,7 @@ static int make_rights(const struct make_at *at, int fd, const struct stub *s)
 	if (fchmod(fd, mode) != 0) {
 		return -errno;
 	}
-	return s->mtime_ns != 0 ? snapshot_apply_times(fd, s->mtime_ns) : 0;
+	return s->mtime_ns != 0 ? snapshot_apply_times(fd, s->mtime_ns, s->mtime_ns) : 0;
 }
 
 static int make_fill(const struct make_at *at, int fd, struct stub *s)
@@ -468,7 +468,7 @@ static int change_make_plain(struct change_job *j, int fd)
 	if (ret == 0 && ofs_oid_equal(&rec.oid, &j->s->oid) &&
 			(rec.flags & OFS_REC_STUB) != 0) {
 		rec.flags &= ~(uint32_t)OFS_REC_STUB;
-		ret = snapshot_apply_times(fd, rec.mtime_ns);
+		ret = snapshot_apply_times(fd, rec.mtime_ns, rec.atime_ns);
 		if (ret == 0) {
 			ret = ofs_record_set(&j->place.rio, fd, &rec);
 		}

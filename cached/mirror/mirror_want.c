@@ -411,7 +411,7 @@ static void want_times(struct want *w, struct stub *s, const struct row *row)
 		return;
 	}
 	if (!w->meta.ours && row != NULL && row->live == ROW_HERE) {
-		s->snapshot->mtime_ns = s->mtime_ns;
+		s->snapshot->mtime_ns = s->snapshot->atime_ns = s->mtime_ns;
 	}
 	s->mtime_ns = s->snapshot->mtime_ns;
 }

@@ -218,6 +218,7 @@ int snapshot_read(int fd, const char *skip, struct snapshot **out)
 	s->uid = sx.stx_uid;
 	s->gid = sx.stx_gid;
 	s->mtime_ns = statx_ns(&sx.stx_mtime);
+	s->atime_ns = statx_ns(&sx.stx_atime);
 	if ((sx.stx_mask & STATX_BTIME) != 0) {
 		s->btime_ns = statx_ns(&sx.stx_btime);
 	}
@@ -313,17 +314,21 @@ static int apply_owner_mode(int fd, const struct snapshot *s)
 	return 0;
 }
 
-int snapshot_apply_times(int fd, int64_t mtime_ns)
+static struct timespec timespec_of(int64_t ns)
 {
-	struct timespec ts[2];
+	struct timespec ts = { .tv_sec = ns / NS_PER_SECOND, .tv_nsec = ns % NS_PER_SECOND };
 
-	ts[0].tv_sec = mtime_ns / NS_PER_SECOND;
-	ts[0].tv_nsec = mtime_ns % NS_PER_SECOND;
-	if (ts[0].tv_nsec < 0) {
-		ts[0].tv_sec--;
-		ts[0].tv_nsec += NS_PER_SECOND;
+	if (ts.tv_nsec < 0) {
+		ts.tv_sec--;
+		ts.tv_nsec += NS_PER_SECOND;
 	}
-	ts[1] = ts[0];
+	return ts;
+}
+
+int snapshot_apply_times(int fd, int64_t mtime_ns, int64_t atime_ns)
+{
+	struct timespec ts[2] = { timespec_of(atime_ns), timespec_of(mtime_ns) };
+
 	return futimens(fd, ts) == 0 ? 0 : -errno;
 }
 
@@ -352,7 +357,7 @@ static int apply_plain(int fd, const char *skip, const struct snapshot *s)
 		}
 	}
 	ret = ret != 0 ? ret : apply_remove_others(fd, skip, s);
-	return ret != 0 ? ret : snapshot_apply_times(fd, s->mtime_ns);
+	return ret != 0 ? ret : snapshot_apply_times(fd, s->mtime_ns, s->atime_ns);
 }
 
 int snapshot_apply(int fd, const char *skip, const struct snapshot *s)

@@ -4,9 +4,9 @@
  * (user.*, security.NTACL, system.posix_acl_*), without our record. Read from and applied to an
  * open descriptor on a worker thread; packed into bytes for object metadata and log.
  *
- * Packed (little-endian): version u8 = 1, mode u32, uid u32, gid u32, mtime_ns i64, btime_ns i64,
- * count u16, then per xattr: name u8 length + bytes, kind u8 (0 inline, 1 blob), inline: u32 length
- * + bytes, blob: sha256 32 bytes + u32 length.
+ * Packed (little-endian): version u8 = 1, mode u32, uid u32, gid u32, mtime_ns i64, atime_ns i64,
+ * btime_ns i64, count u16, then per xattr: name u8 length + bytes, kind u8 (0 inline, 1 blob),
+ * inline: u32 length + bytes, blob: sha256 32 bytes + u32 length.
  */
 #ifndef OFS_MIRROR_SNAPSHOT_H
 #define OFS_MIRROR_SNAPSHOT_H
@@ -25,7 +25,7 @@ struct snapshot_xattr {
 
 struct snapshot { /* malloc'ed; no references: may cross threads */
 	uint32_t mode, uid, gid;
-	int64_t mtime_ns, btime_ns;
+	int64_t mtime_ns, atime_ns, btime_ns;
 	struct snapshot_xattr *xattrs; /* sorted by name */
 	unsigned xattr_count;
 };
@@ -35,12 +35,12 @@ int snapshot_read(int fd, const char *skip, struct snapshot **out);
 /*
  * Worker. Make the inode match: mode (permission bits only; never the marker, set-id bits are
  * dropped), owner where permitted (else kept, not an error), xattrs (missing ones set, others
- * removed except skip), mtime last. Security descriptor first; if it cannot be set: -errno and the
+ * removed except skip), times last. Security descriptor first; if it cannot be set: -errno and the
  * caller must not show the file (fail closed).
  */
 int snapshot_apply(int fd, const char *skip, const struct snapshot *s);
-/* Only the mtime (and atime = mtime). */
-int snapshot_apply_times(int fd, int64_t mtime_ns);
+/* Only the times. */
+int snapshot_apply_times(int fd, int64_t mtime_ns, int64_t atime_ns);
 
 /* Values longer than this become blobs: NT ACLs 400 bytes, others 256; and, largest first, whatever
  * exceeds `budget` bytes of packed form. Marks xattrs is_blob and fills their sha256. What even then

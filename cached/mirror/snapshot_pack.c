@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define PACK_VERSION 1
-#define PACK_HEAD_BYTES (1 + 4 + 4 + 4 + 8 + 8 + 2)
+#define PACK_HEAD_BYTES (1 + 4 + 4 + 4 + 8 + 8 + 8 + 2)
 #define PACK_BLOB_BYTES (32 + 4)
 #define BLOB_ACL_BYTES 400u
 #define BLOB_OTHER_BYTES 256u
@@ -61,6 +61,7 @@ static uint8_t *pack(const struct snapshot *s, bool blobs, size_t *len)
 	p = put_le(p, s->uid, 4);
 	p = put_le(p, s->gid, 4);
 	p = put_le(p, (uint64_t)s->mtime_ns, 8);
+	p = put_le(p, (uint64_t)s->atime_ns, 8);
 	p = put_le(p, (uint64_t)s->btime_ns, 8);
 	p = put_le(p, s->xattr_count, 2);
 	for (unsigned i = 0; i < s->xattr_count; i++) {
@@ -271,6 +272,7 @@ int snapshot_unpack(const uint8_t *buf, size_t len, struct snapshot **out)
 	s->uid = (uint32_t)get_le(&u, 4);
 	s->gid = (uint32_t)get_le(&u, 4);
 	s->mtime_ns = (int64_t)get_le(&u, 8);
+	s->atime_ns = (int64_t)get_le(&u, 8);
 	s->btime_ns = (int64_t)get_le(&u, 8);
 	count = (unsigned)get_le(&u, 2);
 	/* an xattr takes six bytes at least: no more memory than the input is worth */
@@ -328,6 +330,7 @@ int snapshot_expand(const struct snapshot *s, struct snapshot **whole)
 	inner->uid = s->uid;
 	inner->gid = s->gid;
 	inner->mtime_ns = s->mtime_ns;
+	inner->atime_ns = s->atime_ns;
 	inner->btime_ns = s->btime_ns;
 	*whole = inner;
 	return 0;

@@ -168,6 +168,7 @@ static int prepare_file(struct prepare_job *p)
 	p->snapshot->mode &= ~(uint32_t)OFS_MARKER_MODE;
 	if (p->rec.flags & OFS_REC_STUB) {
 		p->snapshot->mtime_ns = p->rec.mtime_ns;
+		p->snapshot->atime_ns = p->rec.atime_ns;
 	}
 	if (!p->is_dir && (p->rec.flags & OFS_REC_DATA_DIRTY) && !p->leased) {
 		rc = prepare_copy(p, &st);

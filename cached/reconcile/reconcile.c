@@ -523,6 +523,11 @@ void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 		work_place(rc, &h->parent, h->name, 0);
 		break;
 	default:
+		if (h->name[0] == '\0') {
+			/* The root is at no place: its own metadata changed. */
+			work_item(rc, index_get(rc->v->index, &OFS_OID_ROOT), -1);
+			break;
+		}
 		work_place(rc, &h->parent, h->name, -1);
 		break;
 	}

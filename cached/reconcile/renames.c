@@ -464,6 +464,8 @@ void stage_directory(struct attempt *a)
 struct adopt {
 	struct volume *v;
 	bool fresh;
+	struct snapshot *root; /* its metadata, blobs filled up to `blob` */
+	unsigned blob;
 	char **ids;
 	unsigned count, next;
 	void (*done)(int status, const char *message, void *arg);
@@ -473,6 +475,7 @@ struct adopt {
 static void adopt_end(struct adopt *ad, int status, const char *message)
 {
 	ad->done(status, message, ad->arg);
+	snapshot_free(&ad->root);
 	talloc_free(ad);
 }
 
@@ -481,7 +484,7 @@ struct root_apply {
 	struct adopt *ad;
 	int tree_fd;
 	char xattr[32];
-	struct snapshot *snapshot;
+	struct snapshot *snapshot; /* ad->root */
 	int status;
 };
 
@@ -498,9 +501,69 @@ static void adopt_root_done(struct disk_job *job)
 	struct adopt *ad = ra->ad;
 	int status = ra->status;
 
-	snapshot_free(&ra->snapshot);
 	free(ra);
 	adopt_end(ad, status, status ? "the root's rights cannot be set on the mirror" : NULL);
+}
+
+static void adopt_root_blobs(struct adopt *ad);
+
+static void adopt_root_blob(struct obj_req *req)
+{
+	struct adopt *ad = req->arg;
+	struct obj_result *r = &req->result;
+	struct snapshot_xattr *x = &ad->root->xattrs[ad->blob];
+
+	if (r->status == OBJ_OK && r->body != NULL && r->body_len == x->len &&
+			(x->value = malloc(r->body_len + 1)) != NULL) {
+		memcpy(x->value, r->body, r->body_len);
+		objstore_req_free(&req);
+		adopt_root_blobs(ad);
+		return;
+	}
+	adopt_end(ad, r->status == OBJ_OK ? -EIO : -EAGAIN,
+			r->message ? r->message : "a blob with the root's rights cannot be read");
+	objstore_req_free(&req);
+}
+
+/* Fetch what is not inline, one after the other; then apply (which checks what came). */
+static void adopt_root_blobs(struct adopt *ad)
+{
+	struct snapshot *s = ad->root;
+	struct root_apply *ra;
+	struct obj_req *req;
+	char *key;
+
+	while (ad->blob < s->xattr_count &&
+			(!s->xattrs[ad->blob].is_blob || s->xattrs[ad->blob].value != NULL)) {
+		ad->blob++;
+	}
+	if (ad->blob < s->xattr_count) {
+		key = objmeta_blob_key(ad->v->prefix, s->xattrs[ad->blob].sha256);
+		req = key ? objstore_req_new(OBJ_GET, key) : NULL;
+		free(key);
+		if (req == NULL) {
+			adopt_end(ad, -ENOMEM, "out of memory");
+			return;
+		}
+		req->length = -1;
+		req->done = adopt_root_blob;
+		req->arg = ad;
+		objstore_submit(ad->v->store, req);
+		return;
+	}
+	ra = calloc(1, sizeof(*ra));
+	if (ra == NULL) {
+		adopt_end(ad, -ENOMEM, "out of memory");
+		return;
+	}
+	ra->job.what = "restore the root's metadata";
+	ra->job.run = adopt_root_run;
+	ra->job.done = adopt_root_done;
+	ra->ad = ad;
+	ra->tree_fd = ad->v->tree_fd;
+	snprintf(ra->xattr, sizeof(ra->xattr), "%s", ad->v->rio.xattr);
+	ra->snapshot = s;
+	disk_submit(ad->v->disk, DISK_ANY, &ra->job);
 }
 
 static void adopt_root_seen(struct obj_req *req)
@@ -508,34 +571,27 @@ static void adopt_root_seen(struct obj_req *req)
 	struct adopt *ad = req->arg;
 	struct obj_result *r = &req->result;
 	struct objmeta m = {0};
-	struct root_apply *ra;
 	bool damaged;
 
-	if (r->status != OBJ_OK && r->status != OBJ_NOT_FOUND) {
+	if (r->status == OBJ_NOT_FOUND) {
+		adopt_end(ad, 0, NULL);
+		objstore_req_free(&req);
+		return;
+	}
+	if (r->status != OBJ_OK) {
 		adopt_end(ad, -EAGAIN, r->message);
 		objstore_req_free(&req);
 		return;
 	}
 	objmeta_read(r, &m, &damaged);
-	ra = calloc(1, sizeof(*ra));
-	if (r->status == OBJ_OK && ra != NULL && m.snapshot != NULL &&
-			!snapshot_has_missing_blobs(m.snapshot)) {
-		ra->job.what = "restore the root's metadata";
-		ra->job.run = adopt_root_run;
-		ra->job.done = adopt_root_done;
-		ra->ad = ad;
-		ra->tree_fd = ad->v->tree_fd;
-		snprintf(ra->xattr, sizeof(ra->xattr), "%s", ad->v->rio.xattr);
-		ra->snapshot = m.snapshot;
-		m.snapshot = NULL;
-		disk_submit(ad->v->disk, DISK_ANY, &ra->job);
+	ad->root = m.snapshot;
+	m.snapshot = NULL;
+	if (ad->root != NULL) {
+		adopt_root_blobs(ad);
 	} else {
-		if (r->status == OBJ_OK && m.snapshot != NULL) {
-			log_warning("reconcile", "the root's rights are too large to be restored by "
-					"themselves: set them again on the share");
-		}
-		free(ra);
-		adopt_end(ad, 0, NULL);
+		/* Rights that cannot be read are not made up: the volume waits. */
+		adopt_end(ad, damaged ? -EIO : 0,
+				damaged ? "the root's metadata (.objectfs/root) is damaged" : NULL);
 	}
 	objmeta_clear(&m);
 	objstore_req_free(&req);

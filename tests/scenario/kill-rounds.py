@@ -13,10 +13,10 @@ usage: kill-rounds.py [ROUNDS [SEED [dir|rgw]]]
 """
 
 import collections
-import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -71,6 +71,7 @@ class Worker:
         self.serial = 0
         self.count = collections.Counter()
         self.trail = collections.deque(maxlen=60)
+        self.log = open(os.path.join(bed.dir, "log", "acknowledged"), "w", encoding="utf-8")
 
     # --- connection -----------------------------------------------------------------------------
     def connect(self):
@@ -94,21 +95,27 @@ class Worker:
             self.client.sock.close()
         self.client = None
 
+    def note(self, text):
+        print(f"{time.time():.6f} {text}", file=self.log, flush=True)
+
     def send(self, what, after, function, torn=None):
         """One request that turns the model's entries into `after`."""
         model = self.model
         model.maybe, model.torn = after, torn
-        self.trail.append(what)
+        if not (torn and self.trail and self.trail[-1].startswith(f"write {torn[0]} ")):
+            self.trail.append(what)
         try:
             result = function()
         except (ConnectionError, TimeoutError, OSError) as error:
             if isinstance(error, TimeoutError):
                 fail(f"{what}: no answer for 90 s")
             self.trail.append("  connection ended")
+            self.note(f"{what}: connection ended")
             raise InFlight from None
         except SmbError as error:
             fail(f"{what}: {error}\nbefore:\n  " + "\n  ".join(self.trail))
         model.entries, model.maybe, model.torn = after, None, None
+        self.note(what)
         return result
 
     def same(self, what, function):
@@ -294,6 +301,7 @@ class Worker:
         model.maybe = model.torn = None
         model.touched = set()
         self.trail.append(f"{when}: agreed")
+        self.note(f"{when}: agreed")
 
 
 def differences(wanted, found, ignore=None):
@@ -373,9 +381,12 @@ class Killer(threading.Thread):
 
 
 def drain(bed):
-    code, output = bed.ctl("flush", "--wait", timeout_s=200, may_fail=True)
+    try:
+        code, output = bed.ctl("flush", "--wait", timeout_s=60, may_fail=True)
+    except subprocess.TimeoutExpired:
+        code, output = 1, "no answer in 60 s"
     if code != 0:
-        fail("not drained:\n" + output + json.dumps(bed.ctl_json("pending"), indent=1))
+        fail(f"not drained: {output}\n{bed.ctl('pending')}")
 
 
 def main():

@@ -124,12 +124,13 @@ static void test_round_trip(void **state)
 	set(from, "user.empty", "", 0);
 	set(from, SKIP, "record", 6);
 	assert_int_equal(fchmod(from, 01751), 0);
-	assert_int_equal(snapshot_apply_times(from, -1500000001LL), 0);
+	assert_int_equal(snapshot_apply_times(from, -1500000001LL, 2500000003LL), 0);
 	assert_int_equal(snapshot_read(from, SKIP, &s), 0);
 	assert_int_equal(s->xattr_count, 4);
 	assert_null(find(s, SKIP));
 	assert_int_equal(s->mode & 07777, 0751); /* no marker */
 	assert_true(s->mtime_ns == -1500000001LL);
+	assert_true(s->atime_ns == 2500000003LL);
 	assert_true(s->btime_ns > 0 || s->btime_ns == 0);
 	snapshot_split(s, 1200);
 	assert_null(find(s, acl_name));

@@ -1,0 +1,342 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# timeout: 600
+"""smbtorture on the share and on the plain share of one testbed, at the same time, test by test.
+
+usage: torture.py [--all] [--fs FS] [--out FILE] [SUITE ...]
+
+Without --all the gating part runs: suites.gate, all of each suite but what it leaves out for its time.
+Fails on: a different result of a test of the suites in EXACT; a different result of another test that
+is not in differences.txt (the test, a tab, the cause); a line there whose test does not differ; a
+panic of smbd; a daemon that ended, or that cannot bring to the store what the tests left.
+--out writes every test: suite, test, both results, both times, both details, tab-separated.
+"""
+
+import argparse
+import collections
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from smb import Testbed, fail, skip, step
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+SUITES = ("lease oplock notify timestamps create dir rename ioctl durable-open lock acls streams "
+          "getinfo setinfo read rw connect").split()
+EXACT = tuple(f"smb2.{name}" for name in "rename dir create read rw streams".split())
+
+# What smbtorture expects of any Samba (selftest/target/Samba3.pm): its own fsctls, and times that
+# are written late enough to be seen late.
+SMB = ["global.smbd:FSCTL_SMBTORTURE=yes", "global.smbd:validate_oplock_types=yes",
+       "global.smbd:sharedelay=100000", "global.smbd:writetimeupdatedelay=500000",
+       "global.check parent directory delete on close=yes", "dos filemode=yes",
+       "strict rename=yes"]
+# The daemon uploads while the tests still use the files.
+SET = ["settle time=1s"]
+SUITE_TIMEOUT_S = 400
+
+# Tests that name their own share; it is made for one of the two shares after the other.
+NAMED = {
+    "smb2.acls.ACCESSBASED": ("hideunread", {"hide unreadable": "yes",
+                                             "access based share enum": "yes"}),
+    "smb2.lease.dynamic_share": ("dynamic_share", {"path": "{path}/dynamic-%t",
+                                                   "root preexec": "mkdir -p -m 0777 %P"}),
+}
+
+RESULT = re.compile(r"^(success|successful|failure|error|skip|xfail|uxsuccess): (\S.*?)"
+                    r"( \[(?: multipart)?)?$")
+START = re.compile(r"^test(?:ing)?:? (\S.*)$")
+
+Outcome = collections.namedtuple("Outcome", "result seconds detail")
+
+
+def names_of(suite):
+    """The tests of a suite as smbtorture calls them in its results."""
+    done = subprocess.run(["smbtorture", "-s", "/dev/null", "--list", suite], check=False,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True)
+    names = []
+    for line in done.stdout.split("\n"):
+        parts = line.strip().split(".")
+        # listed as suite.test.test, and by prefix: smb2.create gives smb2.create_no_streams too
+        if len(parts) > 2 and parts[-1] == parts[-2]:
+            parts.pop()
+        name = ".".join(parts)
+        if (name == suite or name.startswith(suite + ".")) and name not in names:
+            names.append(name)
+    return names
+
+
+class Reader:
+    """The lines of --format=subunit (version 1, text)."""
+
+    def __init__(self):
+        self.outcomes = {}
+        self.running = None
+        self.since = 0.0
+        self.ending = None      # (result, test) of a result whose detail is being read
+        self.detail = []
+
+    def feed(self, line):
+        if self.ending:
+            if line == "]":
+                self.finish(*self.ending)
+            elif line.strip():
+                self.detail.append(line.strip())
+            return
+        match = RESULT.match(line)
+        if match:
+            result, test, has_detail = match.groups()
+            result = {"successful": "success", "xfail": "failure"}.get(result, result)
+            if has_detail:
+                self.ending = (result, test)
+            else:
+                self.finish(result, test)
+            return
+        match = START.match(line)
+        if match:
+            self.running, self.since = match.group(1), time.monotonic()
+
+    def finish(self, result, test):
+        seconds = time.monotonic() - self.since if test == self.running else 0.0
+        self.outcomes[test] = Outcome(result, seconds, " | ".join(self.detail))
+        self.running, self.ending, self.detail = None, None, []
+
+    def lost(self, result, detail):
+        """The program ended in the middle of a test: its name, or None."""
+        test = self.ending[1] if self.ending else self.running
+        if test is not None:
+            self.outcomes[test] = Outcome(result, time.monotonic() - self.since, detail)
+        return test
+
+
+class Lane(threading.Thread):
+    """One share: its suites, one after the other, in processes of their own."""
+
+    def __init__(self, bed, share, work, scratch):
+        super().__init__()
+        self.bed, self.share, self.work, self.scratch = bed, share, work, scratch
+        self.outcomes = {}
+        self.error = None
+
+    def run(self):
+        try:
+            for suite, tests in self.work:
+                begin = time.monotonic()
+                self.run_suite(suite, tests)
+                step(f"{self.share}: {suite}: {len(tests)} tests, "
+                     f"{time.monotonic() - begin:.1f} s")
+        except Exception as error:  # pylint: disable=broad-except
+            self.error = error
+
+    def run_suite(self, suite, tests):
+        """After a crash or at a time limit, what is left of the suite runs in a new process."""
+        todo = list(tests)
+        deadline = time.monotonic() + SUITE_TIMEOUT_S
+        while todo:
+            reader, code = self.run_once(suite, todo, deadline - time.monotonic())
+            if reader.lost("timeout" if code is None else "error", f"smbtorture ended: {code}") \
+                    is None and not set(todo) & set(reader.outcomes):
+                # it did not even begin
+                reader.outcomes[todo[0]] = Outcome("error", 0.0, f"smbtorture ended: {code}")
+            self.outcomes.update(reader.outcomes)
+            todo = [test for test in todo if test not in reader.outcomes]
+            if todo and time.monotonic() > deadline:
+                for test in todo:
+                    self.outcomes[test] = Outcome("timeout", 0.0, "not begun")
+                return
+
+    def run_once(self, suite, tests, timeout_s):
+        """(reader, exit code; None: it took too long)"""
+        env = self.bed.env
+        with tempfile.TemporaryDirectory(prefix="torture-", dir=self.scratch) as directory:
+            auth, names = f"{directory}/auth", f"{directory}/names"
+            with open(auth, "w", encoding="ascii") as file:
+                file.write(f"username = {env['USER1']}\npassword = {env['PASS1']}\n")
+            with open(names, "w", encoding="utf-8") as file:
+                file.writelines(f"{test}\n" for test in tests)
+            child = subprocess.Popen(
+                ["smbtorture", f"//{env['SMB_HOST']}/{self.share}", "-p", env["SMB_PORT"],
+                 "-s", "/dev/null", "-A", auth, "--format=subunit", "--fullname",
+                 "--target=samba3", f"--basedir={directory}", f"--load-list={names}",
+                 "--option=torture:progress=no", f"--option=torture:share={self.share}",
+                 f"--option=torture:user2name={env['USER2']}",
+                 f"--option=torture:user2password={env['PASS2']}", suite],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True, errors="replace")
+            expired = threading.Event()
+            timer = threading.Timer(max(timeout_s, 1), lambda: (expired.set(), child.kill()))
+            timer.start()
+            reader = Reader()
+            with open(f"{self.scratch}/{self.share}.log", "a", encoding="utf-8") as log:
+                for line in child.stdout:
+                    log.write(line)
+                    reader.feed(line.rstrip("\n"))
+            code = child.wait()
+            timer.cancel()
+            return reader, None if expired.is_set() else code
+
+
+def gate():
+    """{suite: names left out} of suites.gate: a suite, then the tests it does without."""
+    suites = {}
+    with open(f"{HERE}/suites.gate", encoding="ascii") as file:
+        for line in file:
+            words = line.split("#")[0].split()
+            if words:
+                suites[words[0]] = {f"{words[0]}.{word}" for word in words[1:]}
+    return suites
+
+
+def known_differences():
+    """{test: cause} of differences.txt."""
+    known = {}
+    with open(f"{HERE}/differences.txt", encoding="utf-8") as file:
+        for line in file:
+            if line.strip() and not line.startswith("#"):
+                test, tab, cause = line.rstrip("\n").partition("\t")
+                if not tab or not cause.strip():
+                    fail(f"differences.txt: {line.strip()!r} names no cause")
+                if test.rsplit(".", 1)[0] in EXACT or test in EXACT:
+                    fail(f"differences.txt: {test} may not differ")
+                known[test] = cause.strip()
+    return known
+
+
+def plan(options):
+    """[(suite, tests)] to run."""
+    wanted = {f"smb2.{name}": set() for name in SUITES} if options.all else gate()
+    for name in options.suites:
+        if name not in wanted:
+            fail(f"no such suite here: {name}")
+    work = []
+    for suite, without in wanted.items():
+        if options.suites and suite not in options.suites:
+            continue
+        tests = names_of(suite)
+        if not tests or without - set(tests):
+            fail(f"smbtorture does not know {without - set(tests) or suite}")
+        work.append((suite, [test for test in tests if test not in without]))
+    return work
+
+
+def run_lanes(lanes):
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+        if lane.error is not None:
+            raise lane.error
+
+
+def named_shares(bed, work, scratch, outcomes):
+    """The tests of NAMED: their shares for objectfs's tree, then for the plain directory."""
+    chosen = [(suite, test) for suite, tests in work for test in tests if test in NAMED]
+    with open(bed.smb_conf, encoding="utf-8") as file:
+        shipped = file.read()
+    for share, path in ((bed.env["SHARE"], bed.mirror), (bed.plain_share, bed.plain_dir)):
+        text = shipped
+        for _, test in chosen:
+            name, settings = NAMED[test]
+            text += f"[{name}]\n\tcopy = {share}\n"
+            text += "".join(f"\t{key} = {value.format(path=path)}\n"
+                            for key, value in settings.items())
+        with open(bed.smb_conf, "w", encoding="utf-8") as file:
+            file.write(text)
+        bed.restart("smbd")
+        lane = Lane(bed, share, [(suite, [test]) for suite, test in chosen], scratch)
+        run_lanes([lane])
+        outcomes[share].update(lane.outcomes)
+
+
+def report(rows, out):
+    with open(out, "w", encoding="utf-8") as file:
+        for suite, test, one, two in rows:
+            cells = [suite, test, one.result, two.result, f"{one.seconds:.2f}",
+                     f"{two.seconds:.2f}", one.detail, two.detail]
+            file.write("\t".join(re.sub(r"[\t\r\n]+", " ", cell) for cell in cells) + "\n")
+
+
+def judge(rows):
+    """Complaints about the results, as text."""
+    known = known_differences()
+    complaints = []
+    same = different = 0
+    for suite, test, one, two in rows:
+        if one.result == two.result:
+            same += 1
+            if test in known:
+                complaints.append(f"{test}: in differences.txt, but {one.result} on both")
+            continue
+        different += 1
+        text = f"{test}: {one.result} ({one.detail[:300]}); plain: {two.result} ({two.detail[:300]})"
+        if suite not in EXACT and test in known:
+            print(f"different: {text}: {known[test]}", flush=True)
+        else:
+            complaints.append(text)
+    both = sum(one.result == two.result == "success" for _, _, one, two in rows)
+    print(f"{len(rows)} tests: {same} same ({both} success on both), {different} different, "
+          f"{len(complaints)} complaints", flush=True)
+    return complaints
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--fs", default="xfs")
+    parser.add_argument("--out")
+    parser.add_argument("suites", nargs="*", metavar="SUITE")
+    options = parser.parse_args()
+    work = plan(options)
+    scratch = tempfile.mkdtemp(prefix="torture-", dir=os.environ.get("TMPDIR"))
+    begin = time.monotonic()
+    complaints = []
+    with make_bed(options.fs) as bed:
+        plain_work = [(suite, [test for test in tests if test not in NAMED])
+                      for suite, tests in work]
+        lanes = [Lane(bed, share, plain_work, scratch) for share in (bed.env["SHARE"], bed.plain_share)]
+        run_lanes(lanes)
+        outcomes = {lane.share: lane.outcomes for lane in lanes}
+        if any(test in NAMED for _, tests in work for test in tests):
+            named_shares(bed, work, scratch, outcomes)
+        step(f"smbtorture took {time.monotonic() - begin:.0f} s")
+        if not os.path.exists(f"/proc/{bed.cached_pid}"):
+            complaints.append("objectfs-cached ended")
+        else:
+            code, text = bed.ctl("flush", "--wait", timeout_s=120, may_fail=True)
+            if code != 0:
+                complaints.append(f"flush after the tests: {text.strip()[-2000:]}")
+        # a panic of smbd fails in down(), which looks for it
+    missing = Outcome("missing", 0.0, "")
+    rows = [(suite, test, *(outcomes[share].get(test, missing)
+                            for share in (lanes[0].share, lanes[1].share)))
+            for suite, tests in work for test in tests]
+    if options.out:
+        report(rows, options.out)
+    complaints += judge(rows)
+    for complaint in complaints:
+        print(complaint, flush=True)
+    if complaints:
+        fail(f"{len(complaints)} complaints; the first: {complaints[0][:300]}")
+    return 0
+
+
+def make_bed(fs):
+    """On the file system asked for, where this machine can mount one."""
+    done = subprocess.run(["unshare", "-m", "true"], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, check=False)
+    if done.returncode != 0 or not os.path.exists("/dev/loop-control"):
+        fs = "here"
+    return Testbed(plain=True, fs=fs, smb=SMB, set=SET)
+
+
+if __name__ == "__main__":
+    try:
+        subprocess.run(["smbtorture", "--version"], stdout=subprocess.DEVNULL, check=True)
+    except OSError:
+        skip("smbtorture is not installed (samba-testsuite)")
+    sys.exit(main())
