@@ -63,15 +63,12 @@ static int listing_destructor(struct listing *l)
 	return 0;
 }
 
-void listing_end(struct listing *l)
+/* Answer everybody; frees l. */
+static void listing_answer(struct listing *l)
 {
 	struct list_caller *c = l->callers;
 
 	l->callers = NULL;
-	if (l->status != 0) {
-		log_line(LOG_LVL_WARNING, "mirror", l->request_id, "listing %s: %s", l->prefix,
-				l->message ? l->message : strerror(-l->status));
-	}
 	/* Out of the table first: a caller may ask again at once. */
 	*l->prev = l->next;
 	if (l->next != NULL) {
@@ -81,11 +78,48 @@ void listing_end(struct listing *l)
 	l->prev = &l->next;
 	while (c != NULL) {
 		struct list_caller *next = c->next;
+		bool stale_will_do = l->extended && !c->refresh;
 
-		c->done(l->status, l->message, c->arg);
+		c->done(stale_will_do ? 0 : l->status, stale_will_do ? NULL : l->message, c->arg);
 		c = next;
 	}
 	talloc_free(l);
+}
+
+static void listing_extended(int status, void *arg)
+{
+	struct listing *l = arg;
+
+	l->extended = status == 0;
+	listing_answer(l);
+}
+
+static void mark_listed(struct mirror *m, struct mirror_dir *dir, int64_t listed_ns,
+		void (*done)(int status, void *arg), void *arg);
+
+void listing_end(struct listing *l)
+{
+	int64_t age = l->m->v->conf->listing_age_ns;
+	bool known = (l->dir->flags & OFS_REC_LISTED) != 0;
+
+	if (l->status == 0) {
+		listing_answer(l);
+		return;
+	}
+	log_line(LOG_LVL_WARNING, "mirror", l->request_id, "listing %s: %s%s",
+			l->prefix ? l->prefix : "a directory",
+			l->message ? l->message : strerror(-l->status),
+			known ? "; the names known so far are served" : "");
+	if (!known || age == 0) {
+		listing_answer(l);
+		return;
+	}
+	/* Every name was here once, and local changes since then are here too. An S3 that is away must
+	 * not take the share with it: the old listing serves a while longer, then S3 is asked again. */
+	mark_listed(l->m, l->dir,
+			clock_wall_ns(l->m->v->clock) - age +
+					(age < LISTING_EXTEND_NS ? age / 2 : LISTING_EXTEND_NS),
+			listing_extended, l);
 }
 
 void listing_fail(struct listing *l, int status, const char *message)

@@ -5,6 +5,9 @@
 
 #include "mirror_private.h"
 
+/* How long an expired listing serves when it cannot be had anew. */
+#define LISTING_EXTEND_NS (30 * NS_PER_S)
+
 struct list_caller;
 
 struct list_entry {
@@ -43,6 +46,7 @@ struct listing { /* talloc child of the mirror */
 	struct stub *batch;
 	unsigned batch_count;
 	unsigned omitted;
+	bool extended; /* S3 could not be asked: the old listing was given more time */
 	int status;
 	char *message;
 };

@@ -9,7 +9,8 @@
  *  1. `changes` of each marked directory's stripe is read before the rings are drained; a change
  *     bumps it under the stripe's lock before it begins (module), so one that is not drained yet is
  *     either in flight (rings_inflight) or seen by the comparison at the end;
- *  2. bottom-up: a directory below which a mark stays keeps its own, since a module that finds a mark
+ *  2. the intent file is emptied only when the root has been cleared;
+ *  3. bottom-up: a directory below which a mark stays keeps its own, since a module that finds a mark
  *     goes no further up but bumps `changes` there.
  */
 #include "private.h"
@@ -38,7 +39,7 @@ struct marks_job {
 	struct reconcile *rc; /* core only */
 	struct ofs_record_io rio;
 	struct ofs_shm *shm;
-	int tree_fd;
+	int tree_fd, path_fd;
 	bool clearing;
 	struct mark *marks; /* parents before children */
 	unsigned count, cap;
@@ -123,6 +124,23 @@ static void marks_collect(struct marks_job *m)
 	}
 }
 
+/*
+ * The root is clean and its stripe locked: nothing anywhere is dirty, and whoever is about to write
+ * waits for this lock to mark the root before he appends his intent.
+ */
+static void marks_rotate_intents(struct marks_job *m)
+{
+	struct stat st;
+	int fd = openat(m->path_fd, "intent", O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && ftruncate(fd, 0) == 0) {
+		atomic_fetch_add(&m->shm->intent_epoch, 1);
+	}
+	if (fd >= 0) {
+		close(fd);
+	}
+}
+
 static void marks_clear(struct marks_job *m)
 {
 	unsigned i;
@@ -140,6 +158,9 @@ static void marks_clear(struct marks_job *m)
 					atomic_load(&m->shm->stripe[k->stripe].changes) == k->changes) {
 				rec.flags &= ~(uint32_t)OFS_REC_MARKED;
 				k->keep = ofs_record_set(&m->rio, fd, &rec) != 0;
+			}
+			if (i == 0 && !k->keep) {
+				marks_rotate_intents(m);
 			}
 			ofs_shm_unlock(m->shm, k->stripe);
 			if (fd >= 0) {
@@ -215,6 +236,7 @@ static void marks_sweep(void *arg)
 	m->rio = rc->v->rio;
 	m->shm = rc->v->shm;
 	m->tree_fd = rc->v->tree_fd;
+	m->path_fd = rc->v->path_fd;
 	rc->sweeping = true;
 	disk_submit(rc->v->disk, DISK_ORDER, &m->job);
 }

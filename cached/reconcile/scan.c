@@ -11,8 +11,8 @@
  *  3. a scan that failed sets rescan_wanted.
  */
 #include "private.h"
+#include "shared/intent.h"
 #include <dirent.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -226,9 +226,6 @@ void scan_dir(struct reconcile *rc, const struct row *dir)
 
 /* ---- the intent file ---- */
 
-#define INTENT_ENTRY_BYTES 64u
-#define INTENT_MAGIC 0x31544e49u /* "INT1": magic u32, crc32c u32 over the rest, oid 16, ... */
-
 struct intent_job {
 	struct disk_job job;
 	struct reconcile *rc; /* core only */
@@ -244,7 +241,8 @@ static void intent_run(struct disk_job *job)
 {
 	struct intent_job *in = (struct intent_job *)job;
 	char now[64] = "", then[64] = "";
-	uint8_t e[INTENT_ENTRY_BYTES];
+	uint8_t e[OFS_INTENT_BYTES];
+	struct ofs_intent entry;
 	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 
 	if (fd >= 0) {
@@ -265,12 +263,7 @@ static void intent_run(struct disk_job *job)
 		unsigned cap = 0;
 
 		while (ifd >= 0 && read(ifd, e, sizeof(e)) == (ssize_t)sizeof(e)) {
-			uint32_t magic, crc;
-
-			memcpy(&magic, e, 4);
-			memcpy(&crc, e + 4, 4);
-			if (le32toh(magic) != INTENT_MAGIC ||
-					le32toh(crc) != ofs_crc32c(0, e + 8, sizeof(e) - 8)) {
+			if (ofs_intent_decode(e, &entry) != 0) {
 				continue; /* torn by the cut: its write had not been answered */
 			}
 			if (in->count == cap) {
@@ -283,7 +276,7 @@ static void intent_run(struct disk_job *job)
 				}
 				in->oids = n;
 			}
-			memcpy(in->oids[in->count++].bytes, e + 8, 16);
+			in->oids[in->count++] = entry.oid;
 		}
 		if (ifd >= 0) {
 			close(ifd);
