@@ -38,6 +38,7 @@ SMB = ["global.smbd:FSCTL_SMBTORTURE=yes", "global.smbd:validate_oplock_types=ye
 # The daemon uploads while the tests still use the files.
 SET = ["settle time=1s"]
 SUITE_TIMEOUT_S = 400
+DRAIN_TIMEOUT_S = 60
 
 # Tests that name their own share; it is made for one of the two shares after the other.
 NAMED = {
@@ -284,6 +285,17 @@ def judge(rows):
     return complaints
 
 
+def drained(bed):
+    """Complaints about the daemon: it must live, and bring to the store what the tests left."""
+    if not os.path.exists(f"/proc/{bed.cached_pid}"):
+        return ["objectfs-cached ended"]
+    try:
+        code, text = bed.ctl("flush", "--wait", timeout_s=DRAIN_TIMEOUT_S, may_fail=True)
+    except subprocess.TimeoutExpired:
+        return ["flush does not end: " + bed.ctl("pending")[:2000] + bed.ctl("status")]
+    return [f"flush after the tests: {text.strip()[-2000:]}"] if code != 0 else []
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--all", action="store_true")
@@ -294,7 +306,6 @@ def main():
     work = plan(options)
     scratch = tempfile.mkdtemp(prefix="torture-", dir=os.environ.get("TMPDIR"))
     begin = time.monotonic()
-    complaints = []
     with make_bed(options.fs) as bed:
         plain_work = [(suite, [test for test in tests if test not in NAMED])
                       for suite, tests in work]
@@ -304,22 +315,15 @@ def main():
         if any(test in NAMED for _, tests in work for test in tests):
             named_shares(bed, work, scratch, outcomes)
         step(f"smbtorture took {time.monotonic() - begin:.0f} s")
-        if not os.path.exists(f"/proc/{bed.cached_pid}"):
-            complaints.append("objectfs-cached ended")
-        else:
-            code, text = bed.ctl("flush", "--wait", timeout_s=120, may_fail=True)
-            if code != 0:
-                complaints.append(f"flush after the tests: {text.strip()[-2000:]}")
+        missing = Outcome("missing", 0.0, "")
+        rows = [(suite, test, *(outcomes[lane.share].get(test, missing) for lane in lanes))
+                for suite, tests in work for test in tests]
+        if options.out:
+            report(rows, options.out)
+        complaints = judge(rows) + drained(bed)
+        for complaint in complaints:
+            print(complaint, flush=True)
         # a panic of smbd fails in down(), which looks for it
-    missing = Outcome("missing", 0.0, "")
-    rows = [(suite, test, *(outcomes[share].get(test, missing)
-                            for share in (lanes[0].share, lanes[1].share)))
-            for suite, tests in work for test in tests]
-    if options.out:
-        report(rows, options.out)
-    complaints += judge(rows)
-    for complaint in complaints:
-        print(complaint, flush=True)
     if complaints:
         fail(f"{len(complaints)} complaints; the first: {complaints[0][:300]}")
     return 0
