@@ -56,6 +56,7 @@ struct work { /* core only; talloc child of rc */
 	struct work *blocked_on;   /* the item that must go first, or NULL */
 	struct work *blocked_next; /* siblings in blocked_on->blocks */
 	bool rescanned;            /* the marked directories were read to find who has its name */
+	bool times;                /* directory: its children changed, and with them its write time */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
 	struct work *blocks;       /* items that wait for this one */
 };
@@ -169,6 +170,7 @@ struct attempt {
 	struct ofs_oid wid;
 	struct upload *upload;
 	char *upload_if_match;  /* condition of the last write, NULL: only if absent */
+	bool times;             /* directory: send the marker for its write time alone */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
 	unsigned tries;         /* of the conditional write, within this attempt */
 };

@@ -505,6 +505,17 @@ void reconcile_rescan(struct reconcile *rc)
 
 /* ---- hints ---- */
 
+/* A name came or went: the directory's write time is another. Sent once it is quiet. */
+static void hint_directory(struct reconcile *rc, const struct ofs_oid *oid)
+{
+	struct row *dir = index_get(rc->v->index, oid);
+	struct work *w = dir != NULL && dir->live == ROW_HERE ? work_item(rc, dir, -1) : NULL;
+
+	if (w != NULL) {
+		w->times = true;
+	}
+}
+
 void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 {
 	switch (h->kind) {
@@ -514,13 +525,21 @@ void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 		/* Looked at without settling: paths are found through what this learns. */
 		work_place_gone(rc, &h->old_parent, h->old_name, &h->oid);
 		work_place_gone(rc, &h->parent, h->name, &h->target);
+		hint_directory(rc, &h->old_parent);
+		hint_directory(rc, &h->parent);
 		break;
 	case OFS_HINT_UNLINKED:
 	case OFS_HINT_RMDIR:
 		work_place_gone(rc, &h->parent, h->name, &h->oid);
+		hint_directory(rc, &h->parent);
 		break;
 	case OFS_HINT_MKDIR:
 		work_place(rc, &h->parent, h->name, 0);
+		hint_directory(rc, &h->parent);
+		break;
+	case OFS_HINT_CREATED:
+		work_place(rc, &h->parent, h->name, -1);
+		hint_directory(rc, &h->parent);
 		break;
 	default:
 		if (h->name[0] == '\0') {

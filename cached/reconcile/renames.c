@@ -314,6 +314,7 @@ static void rename_committed(int status, void *arg)
 		return;
 	}
 	stats_add(renames_dir, 1);
+	a->item->times |= a->times;
 	a->item->again = true; /* its own metadata comes next */
 	attempt_end_done(a);
 }

@@ -107,6 +107,7 @@ void attempt_end_failed(struct attempt *a, const char *fmt, ...)
 	va_start(ap, fmt);
 	why = talloc_vasprintf(a->item, fmt, ap);
 	va_end(ap);
+	a->item->times |= a->times;
 	w = attempt_close(a);
 	log_debug("reconcile", "%s: failed: %s", w->row->name ? w->row->name : "?", why ? why : "");
 	stats_add(upload_failures, 1);
@@ -123,6 +124,7 @@ void attempt_end_postponed(struct attempt *a, int64_t delay_ns, const char *fmt,
 	va_start(ap, fmt);
 	why = talloc_vasprintf(a->item, fmt, ap);
 	va_end(ap);
+	a->item->times |= a->times;
 	w = attempt_close(a);
 	log_debug("reconcile", "%s: later: %s", w->row->name ? w->row->name : "?", why ? why : "");
 	work_postpone(w, delay_ns, "%s", why ? why : "out of memory");
@@ -131,7 +133,10 @@ void attempt_end_postponed(struct attempt *a, int64_t delay_ns, const char *fmt,
 
 void attempt_end_blocked(struct attempt *a, struct row *on, const char *why)
 {
-	struct work *w = attempt_close(a), *o = on->work;
+	struct work *w, *o = on->work;
+
+	a->item->times |= a->times;
+	w = attempt_close(a);
 
 	if (o == NULL) {
 		o = work_item(w->rc, on, 0);
@@ -620,7 +625,7 @@ void step_prepared(struct attempt *a)
 		return;
 	}
 	if (row->is_dir) {
-		if (row->in_s3 && !dirty_meta) {
+		if (row->in_s3 && !dirty_meta && !a->times) {
 			attempt_end_done(a);
 		} else if (!row->in_s3) {
 			step_first_upload(a);
@@ -696,6 +701,8 @@ void step_start(struct work *item)
 	}
 	talloc_free(item->reason);
 	item->reason = NULL;
+	a->times = item->times;
+	item->times = false;
 	if (log_get_level() >= LOG_LVL_DEBUG) {
 		char hex[OFS_OID_HEX_BYTES];
 

@@ -1,0 +1,132 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# timeout: 200
+"""objectfs:durability = s3: after close, and after SMB2 FLUSH on an open handle, the object is in S3.
+With the store away the close fails, says so, and the file stays dirty and pending; it arrives later.
+"""
+
+import threading
+
+from botocore.exceptions import ClientError
+
+import smb2
+from smb import SmbError, Testbed, check, fail, step
+
+TIMEOUT_S = 6
+
+
+def content(name, size=100000):
+    return (f"{name} ".encode() * (size // (len(name) + 1) + 1))[:size]
+
+
+def stored(bed, key):
+    """Bytes of an object, or None."""
+    try:
+        return bed.s3().get_object(Bucket=bed.s3_bucket, Key=bed.s3_prefix + key)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
+            raise
+        return None
+
+
+def pending(bed):
+    return {entry["path"] for entry in bed.ctl_json("pending")["pending"]}
+
+
+def at_once(bed, client):
+    step("close: the object is there")
+    client.mkdir("d")
+    for number in range(3):
+        data = content(f"one{number}")
+        client.put("d/one", data)
+        check(stored(bed, "d/one") == data, f"close {number}: the object is not what was written")
+    client.put("d/nothing")
+    check(stored(bed, "d/nothing") == b"", "the empty file has no object after close")
+    large = content("large", 20 << 20)
+    client.put("d/large", large)
+    check(stored(bed, "d/large") == large, "large: the object is not what was written")
+
+    step("FLUSH on an open handle: the object is there")
+    file = client.create("d/open", disposition=smb2.FILE_CREATE)
+    client.write(file, 0, content("first"))
+    client.flush(file)
+    check(stored(bed, "d/open") == content("first"), "after the first FLUSH")
+    client.write(file, 50000, b"CHANGED")
+    client.flush(file)
+    changed = bytearray(content("first"))
+    changed[50000:50007] = b"CHANGED"
+    check(stored(bed, "d/open") == changed, "after the second FLUSH")
+    client.close(file)
+    check(stored(bed, "d/open") == changed, "after close")
+
+    step("reading sends nothing")
+    before = bed.ctl_json("status")["counters"]["uploads"]
+    check(client.get("d/one") == content("one2"), "other bytes")
+    check(bed.ctl_json("status")["counters"]["uploads"] == before, "a reader's close uploaded")
+
+
+def refused(function, what):
+    try:
+        function()
+    except SmbError as error:
+        print(f"   {what}: {error.name}")
+        return
+    fail(f"{what} succeeded, though the store is away")
+
+
+def away(bed, client):
+    step("the store is away: close and FLUSH fail")
+    bed.stop("store", kill=True)
+    file = client.create("d/one", smb2.READ_DATA | smb2.WRITE_DATA)
+    client.write(file, 0, b"while it was away")
+    refused(lambda: client.flush(file), "flush of an old file")
+    refused(lambda: client.close(file), "close of an old file")
+    file = client.create("d/new", disposition=smb2.FILE_CREATE)
+    client.write(file, 0, content("new"))
+    refused(lambda: client.close(file), "close of a new file")
+    check({"d/one", "d/new"} <= pending(bed), f"pending is only {sorted(pending(bed))}")
+    check(client.get("d/new") == content("new"), "what was written is gone from the share")
+
+    step("it comes back: all arrives")
+    bed.start("store")
+    bed.flush()
+    check(not pending(bed), f"pending after the drain: {sorted(pending(bed))}")
+    check(stored(bed, "d/new") == content("new"), "new: not what was written")
+    check(stored(bed, "d/one")[:17] == b"while it was away", "one: not what was written")
+
+
+def together(bed):
+    step("many clients close at once")
+    failed = []
+
+    def work(number):
+        try:
+            with bed.client() as client:
+                for turn in range(4):
+                    name = f"d/c{number}.{turn}"
+                    client.put(name, content(name))
+                    if stored(bed, name) != content(name):
+                        failed.append(f"{name} is not in S3 after close")
+        except (SmbError, OSError) as error:
+            failed.append(f"client {number}: {error}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    check(not failed, "; ".join(failed))
+
+
+def main():
+    with Testbed(store="rgw", set=["settle time=1h", "settle limit=1h", "retries=1",
+                                   "request timeout=2s"],
+                 smb=["objectfs:durability=s3", f"objectfs:request timeout={TIMEOUT_S}"]) as bed:
+        with bed.client() as client:
+            at_once(bed, client)
+            away(bed, client)
+        together(bed)
+
+
+if __name__ == "__main__":
+    main()

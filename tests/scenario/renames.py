@@ -1,0 +1,287 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# timeout: 240
+"""What is moved, replaced and deleted in the share is so in the bucket: after each drain the bucket
+holds exactly the expected keys with the expected bytes. "File renames; directory renames with an
+intent that survives loss of the disk; deletes." "rename and back = no request; a swap goes through a
+staging key."
+"""
+
+import hashlib
+import sys
+import time
+
+from smb import Testbed, check, fail, step, wait_until
+from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, SmbError
+
+MANY = 300
+CRASHED = 700
+
+
+class Share:
+    """The share, and what it should contain."""
+
+    def __init__(self, bed):
+        self.bed = bed
+        self.s3 = bed.s3()
+        self.files = {}
+        self.directories = set()
+        self.client = bed.client()
+
+    def reconnect(self):
+        self.client.sock.close()
+        self.client = self.bed.client()
+
+    def put(self, path, data):
+        self.client.put(path, data)
+        self.files[path] = data
+
+    def mkdir(self, path):
+        self.client.mkdir(path)
+        self.directories.add(path)
+
+    def unlink(self, path):
+        self.client.unlink(path)
+        del self.files[path]
+
+    def rmdir(self, path):
+        self.client.close(self.client.create(path, DELETE, options=DIRECTORY_FILE | DELETE_ON_CLOSE))
+        self.directories.remove(path)
+
+    def rename(self, path, target, replace=False):
+        self.client.rename(path, target, replace)
+        self.moved(path, target)
+
+    def moved(self, path, target):
+        def new(name):
+            below = name == path or name.startswith(path + "/")
+            return target + name[len(path):] if below else name
+        if path in self.files:
+            self.files[target] = self.files.pop(path)
+        else:
+            self.files = {new(name): data for name, data in self.files.items()}
+            self.directories = {new(name) for name in self.directories}
+
+    def tree(self, top, count, data=b""):
+        """A directory with sub-directories and so many files."""
+        self.mkdir(top)
+        for number in range(10):
+            self.mkdir(f"{top}/d{number}")
+        self.mkdir(f"{top}/d0/deep")
+        self.mkdir(f"{top}/d0/empty")
+        for number in range(count):
+            below = "/d0/deep" if number % 20 == 0 else f"/d{number % 10}" if number % 3 else ""
+            self.put(f"{top}{below}/f{number}", b"%d of %s " % (number, top.encode()) + data)
+
+    def internal(self, room):
+        answer = self.s3.list_objects_v2(Bucket=self.bed.s3_bucket,
+                                         Prefix=f"{self.bed.s3_prefix}.objectfs/{room}/")
+        return [item["Key"] for item in answer.get("Contents", [])]
+
+    def count(self, top):
+        """Keys below a directory, at most 1,000."""
+        answer = self.s3.list_objects_v2(Bucket=self.bed.s3_bucket,
+                                         Prefix=f"{self.bed.s3_prefix}{top}/")
+        return answer["KeyCount"]
+
+    def verify(self, what):
+        """Drain, then compare bucket and expectation."""
+        self.bed.flush()
+        check(not self.bed.ctl_json("pending")["pending"], f"{what}: something is pending")
+        found, markers = {}, set()
+        pages = self.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bed.s3_bucket, Prefix=self.bed.s3_prefix)
+        for page in pages:
+            for item in page.get("Contents", []):
+                key = item["Key"][len(self.bed.s3_prefix):]
+                if key.endswith("/"):
+                    markers.add(key[:-1])
+                elif not key.startswith(".objectfs/"):
+                    found[key] = item["ETag"].strip('"')
+        expected = {path: hashlib.md5(data).hexdigest() for path, data in self.files.items()}
+        wrong = sorted(key for key in set(found) | set(expected)
+                       if found.get(key) != expected.get(key))
+        if wrong:
+            fail(f"{what}: {len(wrong)} keys differ:\n  " + "\n  ".join(
+                f"{key}: {'other bytes' if key in found and key in expected else 'too many' if key in found else 'missing'}"  # noqa: E501 pylint: disable=line-too-long
+                for key in wrong[:20]))
+        check(markers == self.directories, f"{what}: directory markers: "
+              f"too many {sorted(markers - self.directories)[:10]}, "
+              f"missing {sorted(self.directories - markers)[:10]}")
+        for room in ("rename", "stage"):
+            check(not self.internal(room), f"{what}: left in .objectfs/: {self.internal(room)}")
+
+    def verify_share(self, what):
+        """The share shows the same."""
+        manifest = self.client.manifest()
+        files = {path: entry["sha256"] for path, entry in manifest.items()
+                 if entry["type"] == "file"}
+        expected = {path: hashlib.sha256(data).hexdigest() for path, data in self.files.items()}
+        wrong = sorted(path for path in set(files) | set(expected)
+                       if files.get(path) != expected.get(path))
+        check(not wrong, f"{what}: {len(wrong)} files differ in the share: {wrong[:10]}")
+        directories = {path for path, entry in manifest.items() if entry["type"] == "dir"} - {""}
+        check(directories == self.directories, f"{what}: directories in the share: "
+              f"{sorted(directories ^ self.directories)[:10]}")
+
+
+def changes(bed):
+    counters = bed.ctl_json("status")["counters"]
+    return {name: counters[name] for name in ("s3_put", "s3_copy", "s3_delete")}
+
+
+def files(share):
+    for name in ("plain", "over", "under", "left", "right", "Case", "there", "reborn", "kind",
+                 "document"):
+        share.put(name, b"this is " + name.encode())
+    share.put("kept", b"k")
+    share.verify("new files")
+
+    share.rename("plain", "renamed")
+    share.rename("over", "under", replace=True)
+    share.rename("left", "t")
+    share.rename("right", "left")
+    share.rename("t", "right")
+    share.rename("Case", "case")
+    share.verify("rename, rename over, swap, case")
+
+    before = changes(share.bed)
+    share.rename("there", "and")
+    share.rename("and", "there")
+    share.verify("rename and back")
+    check(changes(share.bed) == before,
+          f"rename and back took requests: {before} became {changes(share.bed)}")
+
+    share.unlink("reborn")
+    share.put("reborn", b"another life, another length")
+    share.unlink("kind")
+    share.mkdir("kind")
+    share.put("kind/file", b"below what was a file")
+    share.verify("deleted and made again, file to directory")
+    share.unlink("kind/file")
+    share.rmdir("kind")
+    share.put("kind", b"a file again")
+    share.put("document.tmp", b"the document's new text")
+    share.rename("document", "document.bak")
+    share.rename("document.tmp", "document")
+    share.unlink("document.bak")
+    share.verify("directory to file, save dance")
+
+    for path, known in (("kept", True), ("fresh", False)):
+        if not known:
+            share.put(path, b"n")
+        handle = share.client.create(path)
+        share.unlink(path)
+        share.client.write(handle, 0, b"bytes that go nowhere")
+        share.client.close(handle)
+    # three names in a ring, and one that leaves it
+    for name in ("ring1", "ring2", "ring3"):
+        share.put(name, name.encode())
+    share.verify("unlinked while open")
+    share.rename("ring1", "tmp")
+    share.rename("ring3", "ring1")
+    share.rename("ring2", "ring3")
+    share.rename("tmp", "ring2")
+    share.put("ring2", b"and written")
+    share.verify("a ring of names")
+
+
+def directories(share):
+    share.tree("tree", MANY)
+    share.verify("a tree")
+    share.rename("tree", "moved tree")
+    share.verify("directory rename")
+    share.rename("moved tree", "second")
+    share.rename("second", "third")
+    share.rename("third/d1", "third/d0/deep/d1")
+    share.rename("third/d2/f2", "loose")
+    share.put("third/added", b"after the rename")
+    share.unlink("third/d4/f4")
+    share.verify("directory renamed twice, and changed")
+
+    step("directories swapped")
+    for name in ("one", "two"):
+        share.mkdir(name)
+        share.put(f"{name}/file", b"in " + name.encode())
+        share.put(f"{name}/only in {name}", b"x")
+    share.verify("two directories")
+    share.rename("one", "t")
+    share.rename("two", "one")
+    share.rename("t", "two")
+    share.rename("third/d3", "third/D3")
+    share.verify("directories swapped, case of a directory")
+
+    step("renamed while its files are being sent")
+    share.tree("sent", 60, b"x" * 200000)
+    share.bed.ctl("flush")
+    wait_until(lambda: share.count("sent") > 15, 30, "some files are sent", 0.01)
+    share.rename("sent", "resent")
+    share.put("resent/late", b"l")
+    share.rename("resent", "sent again")
+    share.verify("renamed while its files were being sent")
+    share.verify_share("after all renames")
+
+
+def unlisted(share):
+    share.bed.wipe()
+    share.reconnect()
+    try:
+        share.rmdir("two")
+        fail("a directory with content in the bucket was removed")
+    except SmbError as error:
+        check(error.name == "NT_STATUS_DIRECTORY_NOT_EMPTY", f"rmdir: {error}")
+    # stubs are moved without their bytes
+    share.rename("two/file", "two/stub moved")
+    share.rename("sent again/d5", "two/d5")
+    counters = share.bed.ctl_json("status")["counters"]
+    check(counters["recall_bytes"] == 0, f"a rename fetched {counters['recall_bytes']} bytes")
+    share.verify("stubs renamed")
+    share.verify_share("stubs renamed")
+
+
+def crash(share, what, target, moment, lose_disk):
+    """kill -9 when the moment has come, then start again on what is left."""
+    source = max((path for path in share.directories if "/" not in path), key=lambda path: sum(
+        name.startswith(path + "/") for name in share.files))
+    whole = share.count(source)
+    share.rename(source, target)
+    share.bed.ctl("flush")
+    end = time.monotonic() + 60
+    while not moment(share.count(source), share.count(target), whole):
+        check(time.monotonic() < end, f"{what}: the moment did not come")
+    check(share.internal("rename"), f"{what}: no intent in the bucket")
+    share.bed.stop("cached", kill=True)
+    check(share.internal("rename"), f"{what}: it was done before the kill")
+    if lose_disk:
+        share.bed.wipe()
+    else:
+        share.bed.start("cached")
+    share.reconnect()
+    wait_until(lambda: share.bed.ctl_json("status")["volumes"][0]["state"] == "ready", 60,
+               "the volume is ready")
+    share.verify(what)
+    share.verify_share(what)
+
+
+def main():
+    with Testbed(store="rgw", set=["settle time=1s"]) as bed:
+        share = Share(bed)
+        step("files")
+        files(share)
+        step("directories")
+        directories(share)
+        step("after the loss of the disk")
+        unlisted(share)
+        step("daemon killed in the middle of a directory rename")
+        share.tree("big", CRASHED)
+        share.verify("a big tree")
+        crash(share, "killed while it copied, disk lost", "big 2",
+              lambda old, new, whole: new > 20, True)
+        crash(share, "killed while it deleted, disk lost", "big 3",
+              lambda old, new, whole: old < whole - 20, True)
+        crash(share, "killed while it copied", "big 4",
+              lambda old, new, whole: new > 20, False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
