@@ -244,4 +244,4 @@ clean:
 	$(Q)if [ -d build/demo ]; then echo "clean: a demo is there; 'make demo-stop' first" >&2; exit 1; fi
 	$(Q)find build -mindepth 1 -maxdepth 1 ! -name 'samba-*' -exec rm -rf {} + 2>/dev/null || true
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B)/obj $(B)/module -name '*.d' -type f 2>/dev/null)
