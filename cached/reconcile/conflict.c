@@ -67,7 +67,9 @@ static void conflict_done(struct disk_job *job)
 		log_warning("reconcile", "conflict: %s/%s was changed in S3 by someone else; this node's "
 				"version is now %s", c->dir, c->name, c->to);
 		index_clear_s3(v->index, a->row);
+		a->item->rc->since_ns = a->item->first_ns;
 		work_place(a->item->rc, &c->parent, c->to, 0);
+		a->item->rc->since_ns = 0;
 		attempt_end_done(a);
 		if (dir != NULL) {
 			mirror_refresh(v->mirror, 0, dir, conflict_refreshed, NULL);

@@ -4,8 +4,9 @@
  * Way: core -> here -> waiters on works -> answered by work_done.
  * Thread: core; one disk job tells which inode a descriptor is.
  * Owns: struct flush until every waiter has been answered and the caller has been told.
- * Holds: a waiter is satisfied only by an attempt that began after it was added; the caller is told
- * once, the struct outlives its deadline until the last waiter has come back.
+ * Holds: a waiter is satisfied only by an attempt that began after it was added; works that follow
+ * from those waited for are waited for too; the caller is told once, the struct outlives its deadline
+ * until the last waiter has come back.
  */
 #include "private.h"
 #include <errno.h>
@@ -22,8 +23,8 @@ struct flush {
 	char *path;
 	unsigned left;
 	bool told;
-	struct clock_timer *timer;
-	int64_t deadline_ns;
+	struct clock_timer *retry, *timer; /* look again; the deadline */
+	int64_t begin_ns, deadline_ns;
 	void (*done)(int status, json_t *left, void *arg);
 	void *arg;
 };
@@ -109,6 +110,8 @@ static void flush_tell(struct flush *f, int status)
 	json_decref(left);
 }
 
+static void flush_place(struct flush *f);
+
 static void flush_waiter_done(struct waiter *w, int status, const char *message)
 {
 	struct flush_waiter *fw = (struct flush_waiter *)w;
@@ -120,9 +123,10 @@ static void flush_waiter_done(struct waiter *w, int status, const char *message)
 	if (status != 0) {
 		flush_tell(f, status);
 	}
-	if (f->left == 0) {
-		flush_tell(f, 0);
+	if (f->left == 0 && f->told) {
 		talloc_free(f);
+	} else if (f->left == 0) {
+		flush_place(f); /* what followed from these, a deletion of the old name perhaps */
 	}
 }
 
@@ -150,34 +154,23 @@ static bool flush_matches(struct flush *f, struct work *w)
 	return match;
 }
 
-static void flush_begin(void *arg)
+/* Wait for every work that is as old as this flush, or follows from one. */
+static void flush_place(struct flush *f)
 {
-	struct flush *f = arg;
 	struct reconcile *rc = f->rc;
-	int64_t now = clock_now_ns(rc->v->clock);
 	struct work *w, *next;
 
-	f->timer = NULL;
-	if (!rc->started || rc->scans_running > 0 || rc->rescan_wanted) {
-		/* What is pending is not known yet. */
-		if (f->deadline_ns > 0 && now >= f->deadline_ns) {
-			flush_tell(f, -ETIMEDOUT);
-			talloc_free(f);
-			return;
-		}
-		f->timer = clock_timer_add(rc->v->clock, f, now + 50 * NS_PER_MS, flush_begin, f);
-		return;
-	}
 	f->left = 1; /* ours, until all waiters are placed */
 	for (w = rc->works; w != NULL; w = next) {
 		struct flush_waiter *fw;
 
 		next = w->next;
-		if (!flush_matches(f, w)) {
+		if (w->first_ns > f->begin_ns || !flush_matches(f, w)) {
 			continue;
 		}
 		fw = talloc_zero(f, struct flush_waiter);
 		if (fw == NULL) {
+			flush_tell(f, -ENOMEM);
 			break;
 		}
 		fw->flush = f;
@@ -186,13 +179,34 @@ static void flush_begin(void *arg)
 		work_add_waiter(w, &fw->waiter);
 	}
 	metalog_flush(rc->v->metalog);
-	if (f->deadline_ns > 0) {
-		f->timer = clock_timer_add(rc->v->clock, f, f->deadline_ns, flush_deadline, f);
-	}
 	if (--f->left == 0) {
 		flush_tell(f, 0);
 		talloc_free(f);
 	}
+}
+
+static void flush_begin(void *arg)
+{
+	struct flush *f = arg;
+	struct reconcile *rc = f->rc;
+	int64_t now = clock_now_ns(rc->v->clock);
+
+	f->retry = NULL;
+	if (!rc->started || rc->scans_running > 0 || rc->rescan_wanted) {
+		/* What is pending is not known yet. */
+		if (f->deadline_ns > 0 && now >= f->deadline_ns) {
+			flush_tell(f, -ETIMEDOUT);
+			talloc_free(f);
+			return;
+		}
+		f->retry = clock_timer_add(rc->v->clock, f, now + 50 * NS_PER_MS, flush_begin, f);
+		return;
+	}
+	f->begin_ns = now;
+	if (f->deadline_ns > 0) {
+		f->timer = clock_timer_add(rc->v->clock, f, f->deadline_ns, flush_deadline, f);
+	}
+	flush_place(f);
 }
 
 void reconcile_flush(struct reconcile *rc, const char *path, int64_t deadline_ns,

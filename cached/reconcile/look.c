@@ -273,6 +273,7 @@ static void look_done(struct disk_job *job)
 		}
 		goto out;
 	}
+	rc->since_ns = w->first_ns;
 	/* Before what is here now takes the place; `again` serves looks that this asks for. */
 	gone = look_gone(rc, l);
 	if (l->seen.status == 0) {
@@ -287,9 +288,11 @@ static void look_done(struct disk_job *job)
 	} else if (l->seen.status == -EXDEV) {
 		look_warn_copied_stub(l->path, l->seen.name);
 	} else if (l->seen.status != -EINVAL && l->seen.status != -ENOENT) {
+		rc->since_ns = 0;
 		work_failed(w, "cannot be looked at: %s", strerror(-l->seen.status));
 		goto out;
 	}
+	rc->since_ns = 0;
 	if (item == NULL) {
 		item = gone;
 	}

@@ -20,7 +20,7 @@
 struct copy {
 	struct volume *v;
 	char *from, *etag, *to, *expect;
-	bool dest_exists;
+	bool dest_exists, dest_taken;
 	void (*done)(enum obj_status st, const char *message, const char *etag, void *arg);
 	void *arg;
 };
@@ -73,8 +73,24 @@ static void copy_source_seen(struct obj_req *head)
 {
 	struct copy *c = head->arg;
 	struct obj_result *r = &head->result;
+	struct objmeta m = {0};
 	struct obj_req *req;
+	bool damaged, gone;
 
+	objmeta_read(r, &m, &damaged);
+	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
+	objmeta_clear(&m);
+	if (gone) {
+		/* A tombstone: somebody died between the two halves of its delete. */
+		copy_end(c, OBJ_NOT_FOUND, r->message, NULL);
+		objstore_req_free(&head);
+		return;
+	}
+	if (r->status == OBJ_OK && c->dest_taken) {
+		copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", NULL);
+		objstore_req_free(&head);
+		return;
+	}
 	if (r->status != OBJ_OK || r->etag == NULL || strcmp(r->etag, c->etag) != 0) {
 		copy_end(c, r->status == OBJ_OK ? OBJ_CONFLICT : r->status,
 				r->status == OBJ_OK ? "the source has changed" : r->message, NULL);
@@ -131,12 +147,8 @@ static void copy_dest_seen(struct obj_req *req)
 			objstore_req_free(&req);
 			return;
 		}
-		if (!allowed) {
-			objstore_req_free(&req);
-			copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", NULL);
-			return;
-		}
 		c->dest_exists = true;
+		c->dest_taken = !allowed; /* unless there is nothing to copy */
 	} else if (r->status != OBJ_NOT_FOUND) {
 		copy_end(c, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message, NULL);
 		objstore_req_free(&req);
@@ -344,8 +356,7 @@ static void move_redeemed(int status, void *arg)
 		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
 		return;
 	}
-	a->item->again = true; /* what else is dirty comes next */
-	attempt_end_done(a);
+	attempt_end_again(a, 0); /* what else is dirty comes next */
 }
 
 static void move_unparked(enum obj_status st, const char *message, void *arg)
@@ -378,8 +389,7 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 	case OBJ_CONFLICT:
 		/* Whose is it now? An upload whose answer was lost may have made a later version. */
 		index_set_fence(a->v->index, a->row, NULL, NULL, a->row->s3_size, a->row->s3_mtime_ns);
-		a->item->again = true;
-		attempt_end_done(a);
+		attempt_end_again(a, 0);
 		break;
 	case OBJ_PRECONDITION:
 		claim_drop(a);

@@ -38,7 +38,8 @@ struct work { /* core only; talloc child of rc */
 	struct reconcile *rc;
 	struct work *next, **prev; /* rc->works */
 	size_t heap_pos;           /* in rc->heap, or SIZE_MAX */
-	int64_t due_ns, first_ns;
+	int64_t due_ns;
+	int64_t first_ns; /* of the change, or of the work that this one follows from */
 	bool urgent;  /* a flush wants it: no settling, short retries */
 	bool running; /* a job or request of it is in flight */
 	bool again;   /* something changed while it was running */
@@ -73,6 +74,7 @@ struct reconcile { /* core only */
 	size_t heap_len, heap_cap;
 	struct clock_timer *timer;
 	int64_t timer_at_ns;
+	int64_t since_ns; /* works made now follow from one of this time; 0: they do not */
 	unsigned items_running, places_running, scans_running;
 	bool rescan_wanted;
 	struct attempt *attempts; /* items in flight, for lease breaks */
@@ -94,6 +96,8 @@ void work_postpone(struct work *w, int64_t delay_ns, const char *fmt, ...)
 		__attribute__((format(printf, 3, 4)));
 /* Done: waiters are answered, freed (unless `again`). */
 void work_done(struct work *w);
+/* A step of it is done, the next follows: waiters wait on, those blocked by it do not. */
+void work_go_on(struct work *w, int64_t delay_ns);
 /* A step failed: retried with backoff. */
 void work_failed(struct work *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void work_add_waiter(struct work *w, struct waiter *waiter);
@@ -177,6 +181,8 @@ struct attempt {
 struct attempt *attempt_new(struct work *item);
 /* Ends the attempt: lease and descriptor given back, then the item is done, failed or postponed. */
 void attempt_end_done(struct attempt *a);
+/* Something is in S3, but not all yet. */
+void attempt_end_again(struct attempt *a, int64_t delay_ns);
 void attempt_end_failed(struct attempt *a, const char *fmt, ...)
 		__attribute__((format(printf, 2, 3)));
 void attempt_end_postponed(struct attempt *a, int64_t delay_ns, const char *fmt, ...)

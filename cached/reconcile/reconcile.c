@@ -109,7 +109,7 @@ static struct work *work_new(struct reconcile *rc, enum work_kind kind)
 	w->kind = kind;
 	w->rc = rc;
 	w->heap_pos = SIZE_MAX;
-	w->first_ns = clock_now_ns(rc->v->clock);
+	w->first_ns = rc->since_ns != 0 ? rc->since_ns : clock_now_ns(rc->v->clock);
 	w->next = rc->works;
 	w->prev = &rc->works;
 	if (rc->works != NULL) {
@@ -331,6 +331,15 @@ void work_postpone(struct work *w, int64_t delay_ns, const char *fmt, ...)
 	}
 	heap_set(w, clock_now_ns(w->rc->v->clock) + delay_ns);
 	reconcile_kick(w->rc);
+}
+
+void work_go_on(struct work *w, int64_t delay_ns)
+{
+	w->running = false;
+	w->again = false;
+	w->failures = 0;
+	heap_set(w, clock_now_ns(w->rc->v->clock) + delay_ns);
+	work_wake_blocked(w);
 }
 
 void work_failed(struct work *w, const char *fmt, ...)

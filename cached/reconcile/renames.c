@@ -23,6 +23,7 @@
 struct pkey {
 	char *suffix; /* below the prefix */
 	char *etag;
+	bool stays; /* its new name holds something else */
 };
 
 struct pmove {
@@ -32,6 +33,8 @@ struct pmove {
 	struct pkey *keys;
 	unsigned count, cap, next, running, finished;
 	bool deleting;
+	bool leave_taken; /* a key whose new name is taken stays; else it stops the whole */
+	unsigned stay;
 	enum obj_status failed;
 	char *message;
 	/* A copy got another ETag than its source had (parts). */
@@ -134,6 +137,11 @@ static void pmove_copied(enum obj_status st, const char *message, const char *et
 		m->copied(m, k->suffix, etag);
 	}
 	talloc_free(s);
+	if (st == OBJ_PRECONDITION && m->leave_taken && !m->single) {
+		k->stays = true;
+		m->stay++;
+		st = OBJ_OK;
+	}
 	/* Gone since it was listed: nothing to move. */
 	pmove_step_done(m, st == OBJ_NOT_FOUND ? OBJ_OK : st, message);
 }
@@ -154,10 +162,16 @@ static void pmove_more(struct pmove *m)
 
 	while (m->failed == OBJ_OK && m->next < m->count && m->running < PMOVE_AT_ONCE) {
 		struct pkey *k = &m->keys[m->next];
-		struct pstep *s = talloc_zero(m, struct pstep);
-		char *from = talloc_asprintf(m, "%s%s", m->from, k->suffix);
-		char *to = talloc_asprintf(m, "%s%s", m->to, k->suffix);
+		struct pstep *s;
+		char *from, *to;
 
+		if (m->deleting && k->stays) {
+			m->next++;
+			continue;
+		}
+		s = talloc_zero(m, struct pstep);
+		from = talloc_asprintf(m, "%s%s", m->from, k->suffix);
+		to = talloc_asprintf(m, "%s%s", m->to, k->suffix);
 		if (s == NULL || from == NULL || to == NULL) {
 			m->failed = OBJ_LOCAL;
 			break;
@@ -203,6 +217,7 @@ static bool pmove_add(struct pmove *m, const char *suffix, const char *etag)
 	}
 	m->keys[m->count].suffix = talloc_strdup(m, suffix);
 	m->keys[m->count].etag = talloc_strdup(m, etag ? etag : "");
+	m->keys[m->count].stays = false;
 	m->count++;
 	return m->keys[m->count - 1].suffix != NULL && m->keys[m->count - 1].etag != NULL;
 }
@@ -314,9 +329,7 @@ static void rename_committed(int status, void *arg)
 		return;
 	}
 	stats_add(renames_dir, 1);
-	a->item->times |= a->times;
-	a->item->again = true; /* its own metadata comes next */
-	attempt_end_done(a);
+	attempt_end_again(a, 0); /* its own metadata comes next */
 }
 
 static void rename_intent_gone(enum obj_status st, const char *message, void *arg)
@@ -666,8 +679,8 @@ static void adopt_moved(struct pmove *m, enum obj_status st, const char *message
 		adopt_end(ad, -EAGAIN, message);
 		return;
 	} else {
-		log_notice("reconcile", "finished the rename of %s to %s that was left half way", m->from,
-				m->to);
+		log_notice("reconcile", "finished the rename of %s to %s that was left half way, but for "
+				"%u objects whose new names are taken", m->from, m->to, m->stay);
 	}
 	rename_intent(ad->v, ad->ids[ad->next], NULL, NULL, adopt_intent_gone, ad);
 }
@@ -707,6 +720,7 @@ static void adopt_intent_read(struct obj_req *req)
 		adopt_end(ad, -ENOMEM, "out of memory");
 		goto out;
 	}
+	m->leave_taken = true;
 	m->done = adopt_moved;
 	m->arg = ad;
 	pmove_start(m);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define STEP_TRIES_MAX 4
+#define REDIRTY_NS (50 * NS_PER_MS) /* a record is written meanwhile */
 
 bool step_at_home(const struct row *row)
 {
@@ -96,6 +97,16 @@ void attempt_end_done(struct attempt *a)
 	log_debug("reconcile", "%s: done%s", a->row->name ? a->row->name : "?",
 			a->item->again ? ", again" : "");
 	work_done(attempt_close(a));
+}
+
+void attempt_end_again(struct attempt *a, int64_t delay_ns)
+{
+	struct work *w;
+
+	a->item->times |= a->times;
+	w = attempt_close(a);
+	log_debug("reconcile", "%s: next step", w->row->name ? w->row->name : "?");
+	work_go_on(w, delay_ns);
 }
 
 void attempt_end_failed(struct attempt *a, const char *fmt, ...)
@@ -547,12 +558,10 @@ static void step_object_gone(struct attempt *a)
 		attempt_end_failed(a, "its object was deleted or replaced in S3, and its data is not here");
 		return;
 	}
-	if (row->is_dir) {
-		a->item->again = true;
-	} else {
+	if (!row->is_dir) {
 		look_redirty(a->item->rc, row); /* the data is here: sent as a new object */
 	}
-	attempt_end_done(a);
+	attempt_end_again(a, REDIRTY_NS);
 }
 
 /* The fence of a row whose index was lost. */
@@ -642,7 +651,7 @@ void step_prepared(struct attempt *a)
 		if (!dirty_data && !a->leased) {
 			/* Clean by its record but unknown to S3: make it dirty, then come again. */
 			look_redirty(a->item->rc, row);
-			attempt_end_done(a);
+			attempt_end_again(a, REDIRTY_NS);
 			return;
 		}
 		if (!row->in_s3) {
