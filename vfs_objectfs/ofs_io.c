@@ -518,6 +518,7 @@ int ofs_fsync_recv(struct tevent_req *req, struct vfs_aio_state *aio)
 	}
 	if (tevent_req_is_unix_error(req, &aio->error)) {
 		tevent_req_received(req);
+		errno = aio->error; /* streams_xattr looks here, and takes 0 for still under way */
 		return -1;
 	}
 	*aio = state->aio;

@@ -19,6 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define LOOK_DIR_TRIES 30 /* 100 ms apart, until a directory is taken for gone */
+
 /* Worker. The record of an inode; new inodes get theirs. */
 static int look_record(const struct ofs_record_io *rio, struct ofs_shm *shm, int fd,
 		const struct stat *st, struct seen *s)
@@ -196,23 +198,29 @@ struct look_job {
 	char *path; /* of the parent */
 	struct ofs_oid parent;
 	struct seen seen;
+	bool lost;  /* no such directory, for so long that nothing can be at this place */
 	int dir_status;
 	int trash_fd;
 	struct ofs_oid gone[WORK_GONE_MAX + 1];
 	bool gone_deleted[WORK_GONE_MAX + 1], gone_is_dir[WORK_GONE_MAX + 1];
-	unsigned gone_count;
+	unsigned gone_hinted, gone_count; /* those hints told of come first */
 };
 
 static void look_run(struct disk_job *job)
 {
 	struct look_job *l = (struct look_job *)job;
 	unsigned i;
-	int fd = look_open_dir(l->tree_fd, &l->rio, l->path, &l->parent, O_PATH);
+	int fd = -1;
 
-	l->dir_status = fd < 0 ? fd : 0;
+	if (!l->lost) {
+		fd = look_open_dir(l->tree_fd, &l->rio, l->path, &l->parent, O_PATH);
+		l->dir_status = fd < 0 ? fd : 0;
+	}
 	if (fd >= 0) {
 		look_at(&l->rio, l->shm, fd, &l->seen);
 		close(fd);
+	} else {
+		l->seen.status = -ENOENT;
 	}
 	for (i = 0; i < l->gone_count; i++) {
 		l->gone_deleted[i] = trash_has(l->trash_fd, &l->gone[i], &l->gone_is_dir[i]);
@@ -253,6 +261,7 @@ static void look_done(struct disk_job *job)
 	struct work *w = l->place, *item = NULL;
 	struct reconcile *rc = w->rc;
 	struct work *gone;
+	unsigned i;
 
 	rc->places_running--;
 	if (log_get_level() >= LOG_LVL_DEBUG) {
@@ -265,13 +274,26 @@ static void look_done(struct disk_job *job)
 	}
 	if (l->dir_status != 0) {
 		/* The parent moved or went meanwhile: its own place says where. */
-		if (w->failures++ < 30) {
-			work_postpone(w, 100 * NS_PER_MS, "its directory has moved");
-		} else {
-			log_debug("reconcile", "%s: its directory is gone", w->name);
-			work_done(w);
+		l->lost = l->dir_status == -ENOENT || l->dir_status == -ENOTDIR ||
+				l->dir_status == -ESTALE;
+		if (!l->lost || w->failures < LOOK_DIR_TRIES) {
+			for (i = 0; i < l->gone_hinted && w->gone_count < WORK_GONE_MAX; i++) {
+				w->gone[w->gone_count++] = l->gone[i];
+			}
+			if (l->lost) {
+				w->failures++;
+				work_postpone(w, 100 * NS_PER_MS, "its directory has moved");
+			} else {
+				work_failed(w, "its directory cannot be looked at: %s",
+						strerror(-l->dir_status));
+			}
+			goto out;
 		}
-		goto out;
+	}
+	if (l->lost && l->gone_count > 0) {
+		/* Deleted before its directory was. Should it have moved with it unseen, a scan tells. */
+		log_debug("reconcile", "%s: its directory is gone", w->name);
+		rc->rescan_wanted = true;
 	}
 	rc->since_ns = w->first_ns;
 	/* Before what is here now takes the place; `again` serves looks that this asks for. */
@@ -311,23 +333,22 @@ void look_start(struct work *place)
 	struct reconcile *rc = place->rc;
 	struct row *dir = index_get(rc->v->index, &place->parent);
 	char *path = dir != NULL && dir->live == ROW_HERE ? index_path(rc->v->index, place, dir) : NULL;
+	bool lost = path == NULL;
 	struct row *here;
 	struct look_job *l;
 
-	if (path == NULL) {
+	if (lost) {
 		/* A parent not looked at yet (rings have no common order), or one that is gone. */
-		if (place->failures++ < 30) {
+		if (place->failures++ < LOOK_DIR_TRIES) {
 			work_postpone(place, 100 * NS_PER_MS, "its directory is not known yet");
 			return;
 		}
 		if (dir == NULL) {
 			rc->rescan_wanted = true;
 		}
-		work_done(place);
-		return;
 	}
 	l = calloc(1, sizeof(*l));
-	if (l == NULL || (l->path = strdup(path)) == NULL ||
+	if (l == NULL || (l->path = strdup(path != NULL ? path : "?")) == NULL ||
 			(l->seen.name = strdup(place->name)) == NULL) {
 		if (l != NULL) {
 			free(l->path);
@@ -346,10 +367,12 @@ void look_start(struct work *place)
 	l->shm = rc->v->shm;
 	l->tree_fd = rc->v->tree_fd;
 	l->parent = place->parent;
+	l->lost = lost;
 	l->trash_fd = rc->v->trash_fd;
 	for (l->gone_count = 0; l->gone_count < place->gone_count; l->gone_count++) {
 		l->gone[l->gone_count] = place->gone[l->gone_count];
 	}
+	l->gone_hinted = l->gone_count;
 	place->gone_count = 0;
 	here = index_at_live(rc->v->index, &place->parent, place->name);
 	if (here != NULL) {

@@ -29,6 +29,7 @@ struct pkey {
 struct pmove {
 	struct volume *v;
 	char *from, *to; /* prefixes, ending in "/"; or whole keys if `single` */
+	struct ofs_oid tombstone; /* in the tombstones of its deletes */
 	bool single;
 	struct pkey *keys;
 	unsigned count, cap, next, running, finished;
@@ -158,8 +159,6 @@ static void pmove_deleted(enum obj_status st, const char *message, void *arg)
 
 static void pmove_more(struct pmove *m)
 {
-	static const struct ofs_oid none;
-
 	while (m->failed == OBJ_OK && m->next < m->count && m->running < PMOVE_AT_ONCE) {
 		struct pkey *k = &m->keys[m->next];
 		struct pstep *s;
@@ -180,7 +179,7 @@ static void pmove_more(struct pmove *m)
 		s->i = m->next++;
 		m->running++;
 		if (m->deleting) {
-			delete_fenced(m->v, from, k->etag, &none, pmove_deleted, s);
+			delete_fenced(m->v, from, k->etag, &m->tombstone, pmove_deleted, s);
 		} else {
 			copy_fenced(m->v, from, k->etag, to, NULL, pmove_copied, s);
 		}
@@ -296,6 +295,7 @@ static struct pmove *pmove_new(struct volume *v, const char *from, const char *t
 		talloc_free(m);
 		return NULL;
 	}
+	clock_random(v->clock, &m->tombstone, sizeof(m->tombstone));
 	m->single = m->from[0] != '\0' && m->from[strlen(m->from) - 1] != '/';
 	return m;
 }

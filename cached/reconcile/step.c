@@ -210,6 +210,8 @@ static bool step_target(struct attempt *a)
 		moving = step_moving_ancestor(ix, row, &lost);
 	}
 	if (lost) {
+		/* Deleted with its directory, perhaps: the tree says so. */
+		work_place(a->item->rc, &row->parent, row->name, 0);
 		attempt_end_postponed(a, 500 * NS_PER_MS, "its directory is not known yet");
 		return false;
 	}
@@ -284,6 +286,34 @@ static bool step_target(struct attempt *a)
 	}
 	attempt_end_blocked(a, occupant, "another file must leave its name in S3 first");
 	return false;
+}
+
+/* The directories above are in S3 from now on, implied by what will be in them: renamed before their
+ * own markers are there, they take it along. false: the attempt has ended. */
+static bool step_directories(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	struct ofs_oid at = a->parent;
+	struct row *dir;
+
+	while ((dir = index_get(ix, &at)) != NULL && !dir->in_s3 && dir->live == ROW_HERE) {
+		char *raw = name_to_raw(a, dir->name);
+
+		if (raw == NULL) {
+			attempt_end_failed(a, "out of memory");
+			return false;
+		}
+		if (index_at_s3(ix, &dir->parent, raw) != NULL) {
+			/* Something must leave its name first. */
+			work_item(a->item->rc, dir, 0);
+			attempt_end_blocked(a, dir, "its directory comes first");
+			return false;
+		}
+		index_set_s3(ix, dir, &dir->parent, raw);
+		index_set_object(ix, dir, false);
+		at = dir->parent;
+	}
+	return true;
 }
 
 /* ---- upload ---- */
@@ -752,7 +782,7 @@ void step_start(struct work *item)
 		}
 		return;
 	}
-	if (step_target(a)) {
+	if (step_target(a) && step_directories(a)) {
 		step_prepare(a);
 	}
 }

@@ -92,7 +92,8 @@ class Share:
     def verify(self, what):
         """Drain, then compare bucket and expectation."""
         self.bed.flush()
-        check(not self.bed.ctl_json("pending")["pending"], f"{what}: something is pending")
+        pending = self.bed.ctl_json("pending")["pending"]
+        check(not pending, f"{what}: pending after the drain: {pending[:5]}")
         found, markers = {}, set()
         pages = self.s3.get_paginator("list_objects_v2").paginate(
             Bucket=self.bed.s3_bucket, Prefix=self.bed.s3_prefix)
