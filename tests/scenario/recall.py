@@ -9,6 +9,7 @@ written to is made whole first; 0-byte and 5 GiB+ objects.
 """
 
 import array
+import json
 import os
 import random
 import shutil
@@ -17,43 +18,12 @@ import socket
 import threading
 
 import smb2
+from dirstore import get_object, put_object
 from smb import SmbError, Testbed, check, fail, step, wait_until
 
 MIB = 1 << 20
 GIB = 1 << 30
 PATTERN_BYTES = 96 * MIB
-
-
-# --- objects of the dir store, made by hand: sparse ones cost nothing -----------------------------
-def fnv1a(data):
-    value = 0xcbf29ce484222325
-    for byte in data:
-        value = (value ^ byte) * 0x100000001b3 & 0xffffffffffffffff
-    return value
-
-
-def make_object(bed, key, size, pieces):
-    """An object as another tool would put it; pieces: [(offset, bytes)]. Format: dir/head.c."""
-    lines = f"etag {random.randrange(1 << 128):032x}\nsize {size}\n" \
-        f"mtime 1700000000123456789\nend\n".encode()
-    head = f"objectfs-object 1 4096 {fnv1a(lines):016x}".encode().ljust(63) + b"\n" + lines
-    path = os.path.join(bed.store_dir, "objects", key + "%o")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".new", "wb") as file:
-        file.write(head.ljust(4096, b"\0"))
-        for offset, data in pieces:
-            file.seek(4096 + offset)
-            file.write(data)
-        file.truncate(4096 + size)
-    os.rename(path + ".new", path)
-
-
-def stored(bed, key):
-    """Content of an object of the dir store."""
-    with open(os.path.join(bed.store_dir, "objects", key + "%o"), "rb") as file:
-        head = file.read(64)
-        file.seek(int(head.split()[2]))
-        return file.read()
 
 
 def pattern():
@@ -110,7 +80,7 @@ def empty(bed, client):
     check(client.get("r/empty") == b"", "bytes came out of it")
     client.put("r/empty", b"now some")
     bed.flush()
-    check(stored(bed, "r/empty") == b"now some", "what was written to it is not in the store")
+    check(get_object(bed, "r/empty") == b"now some", "what was written to it is not in the store")
 
 
 def random_reads(bed, client, rng):
@@ -137,7 +107,7 @@ def written(bed, client):
     client.close(file)
     check(client.get("r/written") == wanted, "other bytes than were there and were written")
     bed.flush()
-    check(stored(bed, "r/written") == wanted, "other bytes in the store")
+    check(get_object(bed, "r/written") == wanted, "other bytes in the store")
 
 
 def truncated(bed, client):
@@ -155,8 +125,8 @@ def truncated(bed, client):
     check(client.get("r/overwritten") == b"new content", "overwritten: other bytes")
     check(client.get("r/truncated") == b"anew", "truncated: other bytes")
     bed.flush()
-    check(stored(bed, "r/overwritten") == b"new content", "overwritten: other bytes in the store")
-    check(stored(bed, "r/truncated") == b"anew", "truncated: other bytes in the store")
+    check(get_object(bed, "r/overwritten") == b"new content", "overwritten: other bytes in the store")
+    check(get_object(bed, "r/truncated") == b"anew", "truncated: other bytes in the store")
 
     step("truncation of a stub to a part")
     file = client.create("r/shortened", smb2.READ_DATA | smb2.WRITE_DATA)
@@ -173,7 +143,7 @@ def copied(bed, client):
     check(client.get("r/copy") == pattern(), "the copy has other bytes")
     check(client.get("r/source") == pattern(), "the source has other bytes")
     bed.flush()
-    check(stored(bed, "r/copy") == pattern(), "the copy in the store has other bytes")
+    check(get_object(bed, "r/copy") == pattern(), "the copy in the store has other bytes")
 
 
 def interrupted(bed):
@@ -258,7 +228,6 @@ def hanging():
     path = os.path.join(parent, "t")
 
     def port():
-        import json  # pylint: disable=import-outside-toplevel
         with open(os.path.join(path, "testbed.json"), encoding="utf-8") as file:
             return json.load(file)["rgw"]["port"]
 
@@ -298,13 +267,13 @@ def main():
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     with Testbed(set=["settle time=100ms", "settle limit=1s"]) as bed:
-        make_object(bed, "r/gib", GIB, [(0, b"begin"), (GIB - 3, b"end")])
-        make_object(bed, "r/huge", 5 * GIB + 1, [
+        put_object(bed, "r/gib", size=GIB, pieces=[(0, b"begin"), (GIB - 3, b"end")])
+        put_object(bed, "r/huge", size=5 * GIB + 1, pieces=[
             (0, b"first"), (4 * GIB - 2, b"\x01\x02\x03\x04"), (5 * GIB - 3, b"last")])
-        make_object(bed, "r/empty", 0, [])
+        put_object(bed, "r/empty")
         for name in ("random", "written", "overwritten", "truncated", "shortened", "source",
                      "interrupted"):
-            make_object(bed, f"r/{name}", PATTERN_BYTES, [(0, pattern())])
+            put_object(bed, f"r/{name}", pattern())
         with bed.client() as client:
             first_bytes(bed, client)
             huge(bed, client)

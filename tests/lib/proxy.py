@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A TCP proxy in front of a testbed's store that can hold requests back.
+
+    proxy = Proxy(PATH)
+    with Testbed(store="rgw", path=PATH, set=[f"endpoint={proxy.url}"]) as bed:
+        proxy.hold("PUT", "/name")    # requests whose first line begins so and has this in its key
+        ...
+        proxy.stalled.wait(10)        # one is being held
+        proxy.release()
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+
+
+class Proxy:
+    def __init__(self, path):
+        """`path`: the directory of the testbed, whose store is looked up there."""
+        self.path = path
+        self.rule = None
+        self.open = threading.Event()
+        self.open.set()
+        self.stalled = threading.Event()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hold(self, method, key):
+        self.stalled.clear()
+        self.open.clear()
+        self.rule = (f"{method} ".encode(), key.encode())
+
+    def release(self):
+        self.rule = None
+        self.open.set()
+
+    def _store(self):
+        with open(os.path.join(self.path, "testbed.json"), encoding="utf-8") as file:
+            return ("127.0.0.1", json.load(file)["rgw"]["port"])
+
+    def _accept(self):
+        while True:
+            client, _ = self.socket.accept()
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        for _ in range(100):
+            try:
+                server = socket.create_connection(self._store())
+                break
+            except (OSError, KeyError, ValueError):
+                time.sleep(0.1)
+        else:
+            client.close()
+            return
+        for one, two, watch in ((client, server, True), (server, client, False)):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._pump, args=(one, two, watch), daemon=True).start()
+
+    def _pump(self, source, target, watch):
+        try:
+            while data := source.recv(1 << 18):
+                rule = self.rule
+                if watch and rule and data.startswith(rule[0]) and \
+                        rule[1] in data.split(b"\r\n", 1)[0]:
+                    self.stalled.set()
+                    self.open.wait()
+                target.sendall(data)
+        except OSError:
+            pass
+        for one in (source, target):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
