@@ -5,9 +5,10 @@
  * Thread: any; pure functions.
  * Owns: nothing.
  * Holds: 1. name_to_raw(name_from_raw(x)) == x for every x but those that end in a hash.
- *        2. name_from_raw(name_to_raw(y)) == y for every local name y that is no file beside a
- *           directory: only what name_from_raw would have written is taken for an escape, so a
- *           user's own "%~x" stays what it is.
+ *        2. name_from_raw(name_to_raw(y)) == y for every name y a client can give that is no file
+ *           beside a directory: only what name_from_raw would have written is taken for an escape,
+ *           so a user's own "%~x" stays what it is.
+ *        3. A local name has no character that SMB refuses: a client could see it and not open it.
  */
 #include "names.h"
 
@@ -60,7 +61,13 @@ static bool is_dots(const char *raw)
 	return strcmp(raw, ".") == 0 || strcmp(raw, "..") == 0;
 }
 
-/* A local name as it stands (short enough, UTF-8, no slash)? */
+/* [MS-FSCC] 2.1.5: not in a file name; the slash too. A dot or space at the end is the client's. */
+static bool is_refused(uint8_t c)
+{
+	return c < 0x20 || strchr("\\/:*?\"<>|", c) != NULL;
+}
+
+/* A local name as it stands (short enough, UTF-8, nothing that SMB refuses)? */
 static bool is_legal(const char *raw)
 {
 	const uint8_t *s = (const uint8_t *)raw;
@@ -69,7 +76,7 @@ static bool is_legal(const char *raw)
 		return false;
 	}
 	while (*s != '\0') {
-		size_t len = *s == '/' ? 0 : utf8_len(s);
+		size_t len = is_refused(*s) ? 0 : utf8_len(s);
 
 		if (len == 0) {
 			return false;
@@ -96,7 +103,7 @@ static char *escape(TALLOC_CTX *ctx, const char *raw)
 	memcpy(out, ESCAPE, ESCAPE_BYTES);
 	p = out + ESCAPE_BYTES;
 	while (*s != '\0') {
-		size_t len = dots || *s == '/' || *s == '%' ? 0 : utf8_len(s);
+		size_t len = dots || is_refused(*s) || *s == '%' ? 0 : utf8_len(s);
 
 		if (len == 0) {
 			p += sprintf(p, "%%%02X", *s);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Raw key components and local names. Most are the same; what is no legal file name (empty, ".",
- * "..", longer than 255 bytes, containing "\0" or invalid UTF-8) or would collide with an escape is
- * escaped reversibly. Pure functions, any thread.
+ * "..", longer than 255 bytes, invalid UTF-8, a character that SMB refuses) or would collide with an
+ * escape is escaped reversibly. Pure functions, any thread.
  */
 #ifndef OFS_RECONCILE_NAMES_H
 #define OFS_RECONCILE_NAMES_H

@@ -391,7 +391,7 @@ void work_done(struct work *w)
 	while (*pp != NULL) {
 		struct waiter *x = *pp;
 
-		if (w->kind == WORK_PLACE || w->attempts >= x->need_attempt) {
+		if (w->attempts >= x->need_attempt) {
 			*pp = x->next;
 			x->next = ready;
 			ready = x;
@@ -432,10 +432,16 @@ void work_add_waiter(struct work *w, struct waiter *waiter)
 
 void work_move_waiters(struct work *from, struct work *to)
 {
-	while (from->waiters != NULL) {
-		struct waiter *x = from->waiters;
+	struct waiter **pp = &from->waiters;
 
-		from->waiters = x->next;
+	while (*pp != NULL) {
+		struct waiter *x = *pp;
+
+		if (from->attempts < x->need_attempt) {
+			pp = &x->next; /* added while it ran: for the next look */
+			continue;
+		}
+		*pp = x->next;
 		work_add_waiter(to, x);
 	}
 }

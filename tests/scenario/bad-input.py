@@ -367,11 +367,7 @@ def replaced(bed):
             print(f"   replaced while it is read: {error.name}")
         client.close(half)
         refused(lambda: client.get("x/deleted"),
-                ["NT_STATUS_OBJECT_NAME_NOT_FOUND", "NT_STATUS_FILE_NOT_AVAILABLE",
-                 "NT_STATUS_UNEXPECTED_IO_ERROR", "NT_STATUS_IO_DEVICE_ERROR",
-                 "NT_STATUS_FILE_IS_OFFLINE", "NT_STATUS_NO_SUCH_FILE",
-                 "NT_STATUS_NETWORK_BUSY", "NT_STATUS_FILE_INVALID",
-                 "NT_STATUS_DATA_ERROR"], "a stub whose object is gone")
+                ["NT_STATUS_OBJECT_NAME_NOT_FOUND"], "a stub whose object is gone")
         bed.ctl("refresh", "x")
 
         def settled():
@@ -417,19 +413,14 @@ def copies(bed):
             client.write(file, 0, b"RESIDENT")
             client.close(file)
             refused(lambda t=tool: client.get(f"c/{t} of stub"),
-                    ["NT_STATUS_FILE_INVALID", "NT_STATUS_FILE_IS_OFFLINE",
-                     "NT_STATUS_FILE_CORRUPT_ERROR", "NT_STATUS_IO_DEVICE_ERROR",
-                     "NT_STATUS_ACCESS_DENIED", "NT_STATUS_UNEXPECTED_IO_ERROR",
-                     "NT_STATUS_FILE_NOT_AVAILABLE", "NT_STATUS_NOT_SUPPORTED",
-                     "NT_STATUS_INVALID_HANDLE", "NT_STATUS_INVALID_DEVICE_REQUEST",
-                     "NT_STATUS_NOT_SAME_DEVICE"],
+                    ["NT_STATUS_IO_DEVICE_ERROR"],
                     f"a stub's copy by {tool}")
     bed.flush()
     for tool in tools:
         check(get_object(bed, f"c/{tool} of resident") == b"RESIDENT" + b"resident" * 99,
               f"the copy by {tool} is not an object of its own")
         check(get_object(bed, f"c/{tool} of stub") is None, f"zeros were uploaded for {tool} of stub")
-    log_says(bed, "cached", "of stub", "copied stubs")
+    log_says(bed, "smbd", "of stub.*a copy of a stub", "copied stubs")
     check(get_object(bed, "c/resident") == b"resident" * 100, "the original's object was changed")
     check(get_object(bed, "c/stub") == b"stub" * 5000, "the stub's object was changed")
     with bed.client() as client:
@@ -478,11 +469,11 @@ def s3():
 
         for what, change, pattern in (
                 ("wrong secret key", (r"^\tsecret key = .*", "\tsecret key = wrong"),
-                 "signature|credentials|denied|refuse"),
+                 "secret key .* does not belong"),
                 ("unknown access key", (r"^\taccess key = .*", "\taccess key = NOBODY"),
-                 "access key|credentials|denied|InvalidAccessKeyId|refuse"),
+                 "does not know the access key"),
                 ("bucket missing", (r"^\tbucket = .*", "\tbucket = no-such-bucket"),
-                 "bucket")):
+                 "bucket .* does not exist")):
             step(what)
             rewrite(bed.conf, change)
             bed.restart("cached")
@@ -491,7 +482,7 @@ def s3():
         step("endpoint down at start")
         bed.stop("store")
         bed.restart("cached")
-        s3_fails(bed, "endpoint down", "reach|connect")
+        s3_fails(bed, "endpoint down", "cannot be reached")
         bed.start("store")
         wait_until(lambda: volume(bed)["state"] == "ready", 40, "it is tried again")
         with bed.client() as client:

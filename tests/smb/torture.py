@@ -5,11 +5,11 @@
 
 usage: torture.py [--all] [--fs FS] [--out FILE] [SUITE ...]       (PYTHONPATH=tests/lib)
 
-Without --all the gating part runs, two and a half minutes: suites.gate, all of each suite but what it
-leaves out for its time. With it, eight minutes.
-Fails on: a different result of a test of the suites in EXACT; a different result of another test that
-is not in differences.txt (the test, a tab, the cause); a line there whose test does not differ; a
-panic of smbd; a daemon that ended, or that cannot bring to the store what the tests left.
+Without --all the gating part runs, two and a half minutes: suites.gate, all of each suite but what
+it leaves out for its time. With it, eight minutes.
+Fails on: a different result of a test of the suites in EXACT; a different result of another test
+that is not in differences.txt (the test, a tab, the cause); a line there whose test does not
+differ; a panic of smbd; a daemon that ended, or that cannot bring to the store what the tests left.
 --out writes every test: suite, test, both results, both times, both details, tab-separated.
 """
 
@@ -277,7 +277,8 @@ def judge(rows):
                 complaints.append(f"{test}: in differences.txt, but {one.result} on both")
             continue
         different += 1
-        text = f"{test}: {one.result} ({one.detail[:300]}); plain: {two.result} ({two.detail[:300]})"
+        text = (f"{test}: {one.result} ({one.detail[:300]}); "
+                f"plain: {two.result} ({two.detail[:300]})")
         if suite not in EXACT and test in known:
             print(f"different: {text}: {known[test]}", flush=True)
         else:

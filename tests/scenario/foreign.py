@@ -1,0 +1,261 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# timeout: 180
+"""The bucket has other users. "Objects put by boto3 appear with right size and times; objects we wrote
+read back byte-identical with it. A change in the bucket shows when the listing's age ends, or at once
+after `objectfsctl refresh PATH`." "Object replaced between listing and reading, object deleted under a
+stub: clear message, right NT status, nothing lost." "Keys that are no legal path appear under a
+reversible escape, counted, never silently dropped."
+"""
+
+import os
+import sys
+
+from smb import Testbed, check, fail, nt_time, step, unix_time, wait_until
+from smb2 import ATTR_DIRECTORY, SmbError
+
+HOSTILE = ("a//b", "../x", "./y", "e/../f", "/lead", "long/" + "n" * 300, "both", "both/below", "x ",
+           "dot.", "co:lon", "st*ar", "back\\slash", "que?ry", "qu\"ote", "pi|pe", "<angle>",
+           "new\nline", "bell\x07", "CON", "aux.txt", "nul", "%41", "dir./in", "dir /in", "tail//",
+           "c:/windows", "..", "...", " ", "caf\u00e9", "per%2fcent", "\u202eevil")
+
+
+class Bucket:
+    """The store as another tool sees it."""
+
+    def __init__(self, bed):
+        self.bed = bed
+        self.s3 = bed.s3()
+
+    def put(self, key, data, **options):
+        self.s3.put_object(Bucket=self.bed.s3_bucket, Key=self.bed.s3_prefix + key, Body=data,
+                           **options)
+
+    def get(self, key):
+        return self.s3.get_object(Bucket=self.bed.s3_bucket,
+                                  Key=self.bed.s3_prefix + key)["Body"].read()
+
+    def delete(self, key):
+        self.s3.delete_object(Bucket=self.bed.s3_bucket, Key=self.bed.s3_prefix + key)
+
+    def modified(self, key):
+        return self.s3.head_object(Bucket=self.bed.s3_bucket, Key=self.bed.s3_prefix + key)[
+            "LastModified"].timestamp()
+
+
+def names(client, path):
+    return {entry[0]: entry for entry in client.list(path)}
+
+
+def refused(what, action, *expected):
+    """The NT status of something that must not succeed."""
+    try:
+        action()
+    except SmbError as error:
+        check(error.name in expected, f"{what}: {error.name}, not {' or '.join(expected)}")
+        return
+    fail(f"{what}: not refused")
+
+
+def sizes_and_times(bed, bucket, client):
+    bucket.put("they/plain", b"put by another tool")
+    bucket.put("they/zero", b"")
+    bucket.put("they/rclone", b"r" * 1000, Metadata={"mtime": "1500000000.25"})
+    bucket.put("they/rfc", b"r", Metadata={"mtime": "2017-07-14T02:40:00.5Z"})
+    bucket.put("they/large", os.urandom(3 << 20))
+    bucket.put("they/dir/", b"")
+    bucket.put("they/sub/deep/file", b"implied directories")
+    found = names(client, "they")
+    check(set(found) == {"plain", "zero", "rclone", "rfc", "large", "dir", "sub"},
+          f"listed: {sorted(found)}")
+    for name, size in (("plain", 19), ("zero", 0), ("rclone", 1000), ("large", 3 << 20)):
+        check(found[name][2] == size, f"{name}: {found[name][2]} bytes")
+    check(found["dir"][1] & found["sub"][1] & ATTR_DIRECTORY, "a directory is a file")
+    check(found["rclone"][5] == nt_time(1500000000) + 2500000,
+          f"rclone's time: {unix_time(found['rclone'][5])}")
+    check(found["rfc"][5] == nt_time(1500000000) + 5000000, f"RFC 3339: {unix_time(found['rfc'][5])}")
+    for name in ("plain", "zero", "large"):
+        differs = unix_time(found[name][5]) - bucket.modified(f"they/{name}")
+        check(abs(differs) < 1.5, f"{name}: write time is off by {differs} s")
+        check(found[name][3] <= found[name][5], f"{name}: created after it was written")
+    for name in ("plain", "zero", "large", "rclone", "sub/deep/file"):
+        check(client.get(f"they/{name}") == bucket.get(f"they/{name}"), f"{name}: other bytes")
+    check(names(client, "they")["large"][5] == found["large"][5], "reading it changed its time")
+
+    data = {"we/small": b"w" * 100, "we/empty": b"", "we/large": os.urandom((9 << 20) + 5)}
+    client.mkdir("we")
+    for path, content in data.items():
+        client.put(path, content)
+    bed.flush()
+    for path, content in data.items():
+        check(bucket.get(path) == content, f"{path}: boto3 reads other bytes")
+
+
+def changes(bucket, client, look):
+    """look(path) makes the share look at the bucket anew."""
+    before = names(client, "they")
+    check(set(names(client, "they/sub")) == {"deep"}, "they/sub holds something else")
+    bucket.put("they/plain", b"changed by another tool, and longer")
+    bucket.put("they/added", b"added")
+    bucket.delete("they/rfc")
+    bucket.put("they/sub/second", b"2")
+    look("they", lambda: names(client, "they").get("plain", before["plain"])[2] == 35)
+    found = names(client, "they")
+    check("added" in found and found["added"][2] == 5, f"a new object does not show: {sorted(found)}")
+    check("rfc" not in found, "a deleted object still shows")
+    check(client.get("they/plain") == b"changed by another tool, and longer", "old bytes")
+    refused("open of what was deleted", lambda: client.get("they/rfc"),
+            "NT_STATUS_OBJECT_NAME_NOT_FOUND")
+    look("they/sub", lambda: "second" in names(client, "they/sub"))
+    bucket.put("they/rfc", b"r")
+    bucket.delete("they/added")
+    bucket.delete("they/sub/second")
+    bucket.put("they/plain", b"put by another tool")
+    look("they", lambda: "added" not in names(client, "they"))
+    look("they/sub", lambda: "second" not in names(client, "they/sub"))
+
+
+def under_a_stub(bed, bucket, client):
+    for name in ("replaced", "same", "shrunk", "deleted", "deleted2"):
+        bucket.put(f"stub/{name}", name.encode() * 1000)
+    bed.ctl("refresh", bed.mirror)
+    check(len(names(client, "stub")) == 5, "stubs are missing")
+    bucket.put("stub/replaced", b"other" * 5000)
+    bucket.put("stub/same", b"emas" * 1000)
+    bucket.put("stub/shrunk", b"s")
+    bucket.delete("stub/deleted")
+    bucket.delete("stub/deleted2")
+    check(client.get("stub/same") == b"emas" * 1000, "replaced by one of its size: other bytes")
+    for name, content in (("replaced", b"other" * 5000), ("shrunk", b"s")):
+        # opened with the old size: an error once, never bytes of two versions
+        refused(f"{name}: read of an object of another size", lambda n=name: client.get(f"stub/{n}"),
+                "NT_STATUS_IO_DEVICE_ERROR")
+        check(client.get(f"stub/{name}") == content, f"{name}: other bytes at the next open")
+    refused("read of an object that is gone", lambda: client.get("stub/deleted"),
+            "NT_STATUS_OBJECT_NAME_NOT_FOUND", "NT_STATUS_FILE_DELETED", "NT_STATUS_NOT_FOUND")
+    bed.ctl("refresh", "stub")
+    found = names(client, "stub")
+    check(set(found) == {"replaced", "same", "shrunk"}, f"after the refresh: {sorted(found)}")
+    check(client.get("stub/replaced") == b"other" * 5000, "lost")
+
+
+def conflict(bed, bucket, client):
+    client.mkdir("conflict")
+    client.put("conflict/report.doc", b"first")
+    bed.flush()
+    client.put("conflict/report.doc", b"ours, changed here")
+    bucket.put("conflict/report.doc", b"theirs, changed there")
+    client.put("conflict/new", b"ours is new")
+    bucket.put("conflict/new", b"theirs is new")
+    bed.flush()
+    wait_until(lambda: len(names(client, "conflict")) == 4, 20, "four names after two conflicts")
+    found = sorted(names(client, "conflict"))
+    check("report.doc" in found and "new" in found and
+          sum(name.startswith("report (conflict ") and name.endswith(").doc") for name in found) == 1
+          and sum(name.startswith("new (conflict ") for name in found) == 1, f"names: {found}")
+    for stem, ours, theirs in (("report", b"ours, changed here", b"theirs, changed there"),
+                               ("new", b"ours is new", b"theirs is new")):
+        for name in found:
+            if name.startswith(stem):
+                expected = ours if "(conflict" in name else theirs
+                check(client.get(f"conflict/{name}") == expected, f"{name}: wrong side in the share")
+                check(bucket.get(f"conflict/{name}") == expected, f"{name}: wrong side in S3")
+    check(bed.ctl_json("status")["counters"]["conflicts"] == 2, "conflicts are not counted")
+
+
+def outside(bed):
+    """Everything in the cache directory that is not below the tree."""
+    top = os.path.dirname(bed.mirror)
+    found = set()
+    for room in (os.path.dirname(top), top):
+        found |= {os.path.join(room, name) for name in os.listdir(room)}
+    return {path for path in found if not os.path.basename(path).startswith(("index.db", "intent"))}
+
+
+def hostile(bed, bucket, client):
+    before = outside(bed)
+    for key in HOSTILE:
+        bucket.put(f"bad/{key}", key.encode())
+    # in the root of the volume as well
+    for key in ("../up", "a//b", "co:lon", ".objectfs2", "."):
+        bucket.put(key, key.encode())
+    bed.ctl("refresh", bed.mirror)
+    manifest = client.manifest("bad", content=False)
+    shown = {}
+    for path, entry in manifest.items():
+        if entry["type"] == "file":
+            try:
+                shown[client.get(f"bad/{path}").decode()] = path
+            except SmbError as error:
+                fail(f"{path!r} is listed but cannot be read: {error.name}")
+    for path in manifest:
+        for part in path.split("/"):
+            check(part not in (".", "..") and len(part.encode()) <= 255 and not set(part) & set(
+                '\\:*?"<>|') and not any(ord(char) < 32 for char in part) and
+                  (not part or part[-1] not in " ."), f"{path!r} cannot be named by Windows")
+    # of a file and a directory with one name the directory is shown, and that is said
+    hidden = set(HOSTILE) - set(shown)
+    log = bed.log()
+    for key in hidden:
+        check(f"bad/{key.split('/')[0]}" in log and "not shown" in log,
+              f"{key!r} is neither shown nor reported")
+    step(f"{len(shown)} of {len(HOSTILE)} hostile keys are shown, the others reported: "
+         f"{sorted(hidden)}")
+    check(len(shown) >= len(HOSTILE) - 6, f"not shown: {sorted(hidden)}")
+    check("both/below" in shown, "the directory of two with one name is not shown")
+    check(outside(bed) == before, f"made outside the tree: {outside(bed) - before}")
+    names(client, "")
+
+    # an escaped name is as good as any: read, changed, renamed, deleted
+    path = f"bad/{shown['co:lon']}"
+    client.put(path, b"changed through the share")
+    bed.flush()
+    check(bucket.get("bad/co:lon") == b"changed through the share", "the change has another key")
+    client.rename(path, "bad/harmless")
+    bed.flush()
+    check(bucket.get("bad/harmless") == b"changed through the share", "renamed: other bytes")
+    client.unlink(f"bad/{shown['x ']}")
+    bed.flush()
+    keys = bed.keys()
+    check("bad/co:lon" not in keys and "bad/x " not in keys, "old keys are still there")
+    check(set(f"bad/{key}" for key in HOSTILE) - set(keys) == {"bad/co:lon", "bad/x "},
+          "a key vanished")
+    client.put("bad/fine", b"the share still works")
+    bed.flush()
+    check(bucket.get("bad/fine") == b"the share still works", "the share does not work any more")
+
+
+def main():
+    step("listings age")
+    with Testbed(store="rgw", set=["settle time=500ms", "listing age=2s"]) as bed, \
+            bed.client() as client:
+        bucket = Bucket(bed)
+        sizes_and_times(bed, bucket, client)
+        changes(bucket, client, lambda path, seen: wait_until(seen, 20, f"{path}: the change shows"))
+
+    step("listings do not age; refresh")
+    with Testbed(store="rgw", set=["settle time=500ms", "listing age=1d"]) as bed, \
+            bed.client() as client:
+        bucket = Bucket(bed)
+        sizes_and_times(bed, bucket, client)
+
+        def refresh(path, seen):
+            check(not seen(), f"{path}: shows before the refresh")
+            bed.ctl("refresh", path)
+            check(seen(), f"{path}: does not show after the refresh")
+
+        changes(bucket, client, refresh)
+        step("objects replaced and deleted under stubs")
+        under_a_stub(bed, bucket, client)
+        step("conflicts")
+        conflict(bed, bucket, client)
+        step("hostile keys")
+        hostile(bed, bucket, client)
+        bed.wipe()
+        with bed.client() as again:
+            check(again.get("bad/fine") == b"the share still works", "after the loss of the disk")
+            again.manifest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
