@@ -19,6 +19,8 @@
 /* The stripe locks are held for microseconds; one that is not to be had is a bug or a dead disk. */
 #define OFS_LOCK_TIMEOUT_MS 5000
 #define OFS_RING_TIMEOUT_MS 5
+/* In the root of a volume: what the daemon keeps in the bucket. */
+#define OFS_RESERVED_NAME ".objectfs"
 
 struct ofs_conn { /* talloc child of the connection; handle->data */
 	struct vfs_handle_struct *handle;
@@ -191,6 +193,11 @@ struct ofs_at { /* dirfsp + name cut into an open directory and one component */
 int ofs_at_open(struct ofs_conn *c, const struct files_struct *dirfsp,
 		const struct smb_filename *smb_fname, struct ofs_at *at);
 void ofs_at_done(struct ofs_at *at);
+/*
+ * Bring in, one after the other, the directories of a path that unlisted ones may hide. 0; -ENOENT:
+ * one is absent, certain; other -errno.
+ */
+int ofs_materialize(struct ofs_conn *c, int dirfd, const char *path);
 /*
  * The name is not in the mirror: is it in S3? 0: in the mirror by now, try again; -ENOENT: absent,
  * certain; other -errno: unknown.

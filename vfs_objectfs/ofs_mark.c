@@ -559,6 +559,33 @@ void ofs_hint_closed(struct ofs_conn *c, const struct ofs_file *f, const struct 
 
 /* --- metadata --- */
 
+/* Before the change: should this process die right after it, the record says so already. */
+static int meta_announce(struct ofs_conn *c, const struct ofs_meta *m)
+{
+	enum ofs_record_state state;
+	struct ofs_record rec;
+	struct stat st;
+	uint32_t stripe;
+	int ret;
+
+	if (fstat(m->fd, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))) {
+		return 0;
+	}
+	stripe = ofs_shm_stripe_of(st.st_ino);
+	ret = ofs_shm_lock(c->shm, stripe, OFS_LOCK_TIMEOUT_MS);
+	if (ret != 0) {
+		return ret;
+	}
+	ret = ofs_record_look(c, m->fd, &st, &rec, &state);
+	if (ret == 0 && state == OFS_RECORD_VALID && (rec.flags & OFS_REC_META_DIRTY) == 0) {
+		rec.flags |= OFS_REC_META_DIRTY;
+		rec.meta_gen++;
+		ret = ofs_record_put(c, m->fd, &rec);
+	}
+	ofs_shm_unlock(c->shm, stripe);
+	return ret;
+}
+
 int ofs_meta_begin(struct ofs_conn *c, int fd, struct ofs_meta *m)
 {
 	int ret;
@@ -575,6 +602,12 @@ int ofs_meta_begin(struct ofs_conn *c, int fd, struct ofs_meta *m)
 	}
 	ret = ofs_change_begin(c, m->place.dirfd, &m->dir, &m->stripe);
 	if (ret != 0) {
+		ofs_place_done(&m->place);
+		return ret;
+	}
+	ret = meta_announce(c, m);
+	if (ret != 0) {
+		ofs_change_end(c, m->stripe);
 		ofs_place_done(&m->place);
 		return ret;
 	}
@@ -628,7 +661,7 @@ static void meta_dirty(struct ofs_conn *c, struct ofs_meta *m, const struct smb_
 		ofs_shm_unlock(c->shm, stripe);
 	}
 	if (ret != 0) {
-		/* the inode's ctime still differs from its record's: the daemon finds it */
+		/* META_DIRTY was set before the change */
 		DBG_ERR("volume %s: a metadata change is not noted: %s\n", c->volume,
 				strerror(-ret));
 		return;

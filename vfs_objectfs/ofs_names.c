@@ -26,8 +26,7 @@ static int open_path_dir(int dirfd, const char *path)
 	return fd >= 0 ? fd : -errno;
 }
 
-/* Bring in, one after the other, the directories of a path that unlisted ones may hide. */
-static int materialize(struct ofs_conn *c, int dirfd, const char *path)
+int ofs_materialize(struct ofs_conn *c, int dirfd, const char *path)
 {
 	char buf[PATH_MAX];
 	char *save = NULL;
@@ -60,6 +59,16 @@ static int materialize(struct ofs_conn *c, int dirfd, const char *path)
 	return 0;
 }
 
+/* The volume keeps one name at its root for itself; nobody else makes or touches it. */
+static int at_allowed(struct ofs_conn *c, struct ofs_at *at)
+{
+	if (strcmp(at->name, OFS_RESERVED_NAME) == 0 && ofs_fd_is_tree(c, at->dirfd)) {
+		ofs_at_done(at);
+		return -EACCES;
+	}
+	return 0;
+}
+
 int ofs_at_open(struct ofs_conn *c, const struct files_struct *dirfsp,
 		const struct smb_filename *smb_fname, struct ofs_at *at)
 {
@@ -78,7 +87,7 @@ int ofs_at_open(struct ofs_conn *c, const struct files_struct *dirfsp,
 	}
 	if (slash == NULL && dirfd != AT_FDCWD) {
 		at->dirfd = dirfd;
-		return 0;
+		return at_allowed(c, at);
 	}
 	len = slash == NULL ? 0 : (size_t)(slash - base);
 	if (len >= sizeof(parent)) {
@@ -92,7 +101,7 @@ int ofs_at_open(struct ofs_conn *c, const struct files_struct *dirfsp,
 	}
 	ret = open_path_dir(dirfd, parent);
 	if (ret == -ENOENT) {
-		ret = materialize(c, dirfd, parent);
+		ret = ofs_materialize(c, dirfd, parent);
 		if (ret == 0) {
 			ret = open_path_dir(dirfd, parent);
 		}
@@ -102,7 +111,7 @@ int ofs_at_open(struct ofs_conn *c, const struct files_struct *dirfsp,
 	}
 	at->dirfd = ret;
 	at->own = true;
-	return 0;
+	return at_allowed(c, at);
 }
 
 void ofs_at_done(struct ofs_at *at)
@@ -266,7 +275,7 @@ int ofs_chdir(struct vfs_handle_struct *handle, const struct smb_filename *smb_f
 	int ret = SMB_VFS_NEXT_CHDIR(handle, smb_fname);
 
 	if (ret == -1 && errno == ENOENT) {
-		ret = materialize(c, AT_FDCWD, smb_fname->base_name);
+		ret = ofs_materialize(c, AT_FDCWD, smb_fname->base_name);
 		if (ret != 0) {
 			errno = -ret;
 			return -1;
@@ -403,15 +412,51 @@ static int victim_keep(struct ofs_conn *c, struct victim *v)
 	return 0;
 }
 
-/* The name has not gone. */
+/* The name has not gone. A link that is the last one is not ours to take back: somebody else has
+ * unlinked the name and counts on it. */
 static void victim_give_back(struct ofs_conn *c, struct victim *v)
 {
+	struct stat st;
+
 	if (v->trash[0] != '\0') {
 		uid_t euid = ofs_root_enter();
 
-		(void)unlinkat(c->trash_fd, v->trash, 0);
+		if (v->is_dir || (fstat(v->fd, &st) == 0 && st.st_nlink > 1)) {
+			(void)unlinkat(c->trash_fd, v->trash, 0);
+		}
 		ofs_root_leave(euid);
 		v->trash[0] = '\0';
+	}
+}
+
+/* The name has gone. Its first upload may have begun after we looked: then S3 must be told. */
+static void victim_gone(struct ofs_conn *c, struct victim *v)
+{
+	char name[2 + OFS_OID_HEX_BYTES] = "f.";
+	struct ofs_record rec;
+	uint32_t stripe;
+	bool known;
+	uid_t euid;
+	int fd;
+
+	if (v->fd < 0 || !v->regular || v->known || ofs_oid_is_none(&v->oid)) {
+		return;
+	}
+	stripe = ofs_shm_stripe_of(v->ino);
+	if (ofs_shm_lock(c->shm, stripe, OFS_LOCK_TIMEOUT_MS) != 0) {
+		return;
+	}
+	known = ofs_record_get(&c->io, v->fd, &rec) == 0 && (rec.flags & OFS_REC_KNOWN) != 0;
+	ofs_shm_unlock(c->shm, stripe);
+	if (!known) {
+		return; /* whoever sets KNOWN from now on sees that no name is left */
+	}
+	ofs_oid_hex(&v->oid, name + 2);
+	euid = ofs_root_enter();
+	fd = openat(c->trash_fd, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
+	ofs_root_leave(euid);
+	if (fd >= 0) {
+		close(fd);
 	}
 }
 
@@ -474,6 +519,9 @@ static int unlink_at(struct vfs_handle_struct *handle, struct files_struct *dirf
 	if (ret == 0 && SMB_VFS_NEXT_UNLINKAT(handle, dirfsp, smb_fname, flags) != 0) {
 		ret = -errno;
 		victim_give_back(c, &v);
+	}
+	if (ret == 0) {
+		victim_gone(c, &v);
 	}
 	if (ret == 0 && (v.is_dir || v.regular)) {
 		hint.ino = v.ino;
@@ -653,6 +701,9 @@ static int rename_change(struct vfs_handle_struct *handle, struct files_struct *
 				smb_fname_dst) != 0) {
 		ret = -errno;
 		victim_give_back(c, &r->to);
+	}
+	if (ret == 0 && replaces) {
+		victim_gone(c, &r->to);
 	}
 	if (ret == 0 && (r->from.is_dir || r->from.regular)) {
 		r->hint.kind = OFS_HINT_RENAMED;

@@ -269,6 +269,22 @@ static int conn_first_contact(struct ofs_conn *c, const char *service)
 	return ret;
 }
 
+/*
+ * The share may begin below the mirror's root, at a directory that is only in S3 so far; smbd looks
+ * for it without asking us. If it is not there either, smbd says so, unless a root preexec makes it.
+ */
+static int conn_bring_path(struct ofs_conn *c, const char *service)
+{
+	const char *path = c->handle->conn->connectpath;
+	int ret = ofs_materialize(c, AT_FDCWD, path);
+
+	if (ret == 0 || ret == -ENOENT) {
+		return 0;
+	}
+	DBG_ERR("share %s: its directory %s cannot be had: %s\n", service, path, strerror(-ret));
+	return ret;
+}
+
 static int ofs_connect(struct vfs_handle_struct *handle, const char *service, const char *user)
 {
 	struct ofs_conn *c;
@@ -290,6 +306,9 @@ static int ofs_connect(struct vfs_handle_struct *handle, const char *service, co
 	ret = conf_read(c, SNUM(handle->conn));
 	if (ret == 0) {
 		ret = conn_first_contact(c, service);
+	}
+	if (ret == 0) {
+		ret = conn_bring_path(c, service);
 	}
 	if (ret != 0) {
 		data = c;

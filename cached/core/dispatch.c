@@ -42,6 +42,37 @@ struct hello_job { /* owner: as disk.h says */
 	int status;
 };
 
+/*
+ * A share's directory need not be here yet: a root preexec is going to make it, or it is only in S3
+ * so far. Then what is here of the path is resolved.
+ */
+static int hello_resolve_path(const char *path, char real[PATH_MAX])
+{
+	char begin[PATH_MAX], buf[PATH_MAX];
+	size_t len = strlen(path);
+	const char *rest;
+
+	memcpy(begin, path, len + 1);
+	while (realpath(begin, buf) == NULL) {
+		if (errno != ENOENT || len <= 1) {
+			return -errno;
+		}
+		while (begin[--len] != '/') {
+		}
+		begin[len > 0 ? len : 1] = '\0';
+	}
+	rest = path + len;
+	if (strstr(rest, "/./") != NULL || strstr(rest, "/../") != NULL) {
+		return -ENOENT;
+	}
+	len = strlen(rest);
+	if ((len >= 2 && strcmp(rest + len - 2, "/.") == 0) ||
+			(len >= 3 && strcmp(rest + len - 3, "/..") == 0)) {
+		return -ENOENT;
+	}
+	return snprintf(real, PATH_MAX, "%s%s", buf, rest) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
 static void hello_resolve(struct disk_job *job)
 {
 	struct hello_job *h = (struct hello_job *)job;
@@ -52,9 +83,7 @@ static void hello_resolve(struct disk_job *job)
 		return;
 	}
 	memcpy(h->tree, buf, sizeof(h->tree));
-	if (realpath(h->path, h->real) == NULL) {
-		h->status = -errno;
-	}
+	h->status = hello_resolve_path(h->path, h->real);
 }
 
 static bool path_is_below(const char *path, const char *dir)

@@ -278,6 +278,7 @@ static bool ring_is_dead(struct ring *r)
 
 static unsigned rings_reap(struct rings *rs)
 {
+	struct ofs_ring_head head;
 	struct ring *r, *next;
 	unsigned count = 0;
 
@@ -287,6 +288,12 @@ static unsigned rings_reap(struct rings *rs)
 			continue;
 		}
 		count += ring_drain(r, true);
+		if (ofs_ring_read_head(r->fd, &head) == 0 &&
+				(atomic_load(&head.inflight[0]) != 0 ||
+						atomic_load(&head.inflight[1]) != 0)) {
+			/* It died in the middle of a change: the hint for it never came. */
+			rs->rescan = true;
+		}
 		if (unlinkat(rs->dirfd, r->name, 0) != 0 && errno != ENOENT) {
 			log_warning("core", "ring %s of volume %s: %s", r->name, rs->v->name,
 					strerror(errno));
@@ -313,7 +320,7 @@ unsigned rings_drain(struct rings *rs)
 	}
 	if (rs->rescan) {
 		rs->rescan = false;
-		log_warning("core", "volume %s: hints were lost or damaged, marked directories are "
+		log_warning("core", "volume %s: hints were lost, marked directories are "
 				    "looked at again",
 				rs->v->name);
 		reconcile_rescan(rs->v->reconcile);
@@ -333,9 +340,8 @@ bool rings_inflight(struct rings *rs, uint32_t stripe)
 				atomic_load(&head.inflight[1]) != stripe + 1) {
 			continue;
 		}
-		if (!ofs_ring_writer_dead(r->fd)) {
-			return true;
-		}
+		/* Of a dead writer too: its change may have happened without its hint. */
+		return true;
 	}
 	return false;
 }

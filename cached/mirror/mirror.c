@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #endif
 #include "mirror_private.h"
+#include "../reconcile/reconcile.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -210,4 +211,14 @@ void mirror_refresh(struct mirror *m, uint64_t request_id, const char *path, mir
 	j->job.run = refresh_run;
 	j->job.done = refresh_done;
 	disk_submit(m->v->disk, DISK_ORDER, &j->job);
+}
+
+void mirror_when_still(struct mirror *m, TALLOC_CTX *ctx, const struct ofs_oid *dir,
+		void (*fn)(void *arg, int status), void *arg)
+{
+	if (m->v->reconcile == NULL) {
+		fn(arg, 0);
+		return;
+	}
+	reconcile_when_still(m->v->reconcile, ctx, dir, MIRROR_STILL_WAIT_NS, fn, arg);
 }

@@ -204,16 +204,15 @@ static void lookup_ask(struct lookup *k)
 	want_start(k->file);
 }
 
-static void lookup_ready(struct volume *v, void *arg, int status)
+static void lookup_still(void *arg, int status)
 {
 	struct lookup *k = arg;
+	struct volume *v = k->m->v;
 	struct row *row, *live;
 	const struct row *dir = index_get(v->index, &k->dir->oid);
 
 	if (status != 0) {
-		char *text = mirror_unready(k, v, status);
-
-		lookup_answer(k, status, text);
+		lookup_answer(k, status, MIRROR_MOVING_TEXT);
 		return;
 	}
 	if (dir == NULL || !dir->in_s3 || name_is_reserved(&k->dir->oid, k->name)) {
@@ -230,6 +229,19 @@ static void lookup_ready(struct volume *v, void *arg, int status)
 		index_set_live(v->index, live, ROW_NOT_HERE);
 	}
 	lookup_ask(k);
+}
+
+static void lookup_ready(struct volume *v, void *arg, int status)
+{
+	struct lookup *k = arg;
+
+	if (status != 0) {
+		char *text = mirror_unready(k, v, status);
+
+		lookup_answer(k, status, text);
+		return;
+	}
+	mirror_when_still(k->m, k, &k->dir->oid, lookup_still, k);
 }
 
 static void lookup_located(int status, const char *message, struct mirror_dir *dir, void *arg)
@@ -379,15 +391,14 @@ static void rmdir_page(struct rmdir_ask *k, const char *token)
 	objstore_submit(k->m->v->store, req);
 }
 
-static void rmdir_ready(struct volume *v, void *arg, int status)
+static void rmdir_still(void *arg, int status)
 {
 	struct rmdir_ask *k = arg;
+	struct volume *v = k->m->v;
 	bool too_long = false;
 
 	if (status != 0) {
-		char *text = mirror_unready(k, v, status);
-
-		rmdir_answer(k, status, text);
+		rmdir_answer(k, status, MIRROR_MOVING_TEXT);
 		return;
 	}
 	k->prefix = index_key(v->index, k, v->prefix, &k->dir->oid, "", false, &too_long);
@@ -397,6 +408,19 @@ static void rmdir_ready(struct volume *v, void *arg, int status)
 		return;
 	}
 	rmdir_page(k, NULL);
+}
+
+static void rmdir_ready(struct volume *v, void *arg, int status)
+{
+	struct rmdir_ask *k = arg;
+
+	if (status != 0) {
+		char *text = mirror_unready(k, v, status);
+
+		rmdir_answer(k, status, text);
+		return;
+	}
+	mirror_when_still(k->m, k, &k->dir->oid, rmdir_still, k);
 }
 
 static void rmdir_located(int status, const char *message, struct mirror_dir *dir, void *arg)

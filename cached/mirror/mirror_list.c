@@ -324,6 +324,26 @@ static void scan_run(struct disk_job *job)
 	}
 }
 
+static void listing_no_wait(void *arg, int status)
+{
+	*(int *)arg = status;
+}
+
+/* No rename in S3 of this directory, or of one above, has begun or ended since the first page. */
+static bool listing_has_stayed(struct listing *l)
+{
+	struct volume *v = l->m->v;
+	char *now = index_key(v->index, l, v->prefix, &l->dir->oid, "", false, NULL);
+	bool same = now != NULL && strcmp(now, l->prefix) == 0;
+	int moving = 0;
+
+	talloc_free(now);
+	if (v->reconcile != NULL) {
+		reconcile_when_still(v->reconcile, l, &l->dir->oid, 0, listing_no_wait, &moving);
+	}
+	return same && moving == 0;
+}
+
 static void listing_scanned(struct disk_job *job)
 {
 	struct scan_job *j = (struct scan_job *)job;
@@ -342,6 +362,9 @@ static void listing_scanned(struct disk_job *job)
 	free(j);
 	if (rings != NULL) {
 		rings_drain(rings);
+	}
+	if (l->status == 0 && !listing_has_stayed(l)) {
+		listing_fail(l, -EAGAIN, MIRROR_MOVING_TEXT);
 	}
 	if (l->status == 0 && !entries_hash(l)) {
 		listing_fail(l, -ENOMEM, "out of memory");
@@ -503,16 +526,15 @@ static bool listing_note_children(struct listing *l, const struct row *row)
 	return true;
 }
 
-static void listing_ready(struct volume *v, void *arg, int status)
+static void listing_still(void *arg, int status)
 {
 	struct listing *l = arg;
+	struct volume *v = l->m->v;
 	struct row *row = index_get(v->index, &l->dir->oid);
 	bool too_long = false;
 
 	if (status != 0) {
-		char *text = mirror_unready(l, v, status);
-
-		listing_fail(l, status, text);
+		listing_fail(l, status, MIRROR_MOVING_TEXT);
 		listing_end(l);
 		return;
 	}
@@ -531,6 +553,20 @@ static void listing_ready(struct volume *v, void *arg, int status)
 	}
 	stats_add(listings, 1);
 	listing_page(l, NULL);
+}
+
+static void listing_ready(struct volume *v, void *arg, int status)
+{
+	struct listing *l = arg;
+
+	if (status != 0) {
+		char *text = mirror_unready(l, v, status);
+
+		listing_fail(l, status, text);
+		listing_end(l);
+		return;
+	}
+	mirror_when_still(l->m, l, &l->dir->oid, listing_still, l);
 }
 
 static void list_nothing_done(int status, void *arg)

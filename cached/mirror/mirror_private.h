@@ -15,6 +15,8 @@
 #include "../base/stats.h"
 #include "../core/volume.h"
 
+#define MIRROR_STILL_WAIT_NS (25 * NS_PER_S) /* for a directory rename in S3 to be done */
+#define MIRROR_MOVING_TEXT "the directory is being renamed in S3: try again"
 #define MIRROR_READY_WAIT_NS (20 * NS_PER_S)
 #define MIRROR_HEADS_AT_ONCE 32u
 #define MIRROR_BATCH 64u
@@ -160,5 +162,9 @@ struct blob_cache *blob_cache_new(TALLOC_CTX *ctx);
 void mirror_hold(struct mirror *m, const struct ofs_oid *dir, uint64_t count);
 /* Talloc message for the status of volume_when_ready. */
 char *mirror_unready(TALLOC_CTX *ctx, const struct volume *v, int status);
+
+/* reconcile_when_still with the mirror's patience; at once where there is no reconcile. */
+void mirror_when_still(struct mirror *m, TALLOC_CTX *ctx, const struct ofs_oid *dir,
+		void (*fn)(void *arg, int status), void *arg);
 
 #endif

@@ -93,6 +93,10 @@ uint64_t mirror_row_print(const struct row *row)
 	h = print_add(h, &row->live, sizeof(row->live));
 	h = print_add(h, &row->s3_data_gen, sizeof(row->s3_data_gen));
 	h = print_add(h, &row->s3_meta_gen, sizeof(row->s3_meta_gen));
+	h = print_add(h, row->s3_parent.bytes, sizeof(row->s3_parent.bytes));
+	if (row->s3_name != NULL) {
+		h = print_add(h, row->s3_name, strlen(row->s3_name));
+	}
 	if (row->etag != NULL) {
 		h = print_add(h, row->etag, strlen(row->etag));
 	}
@@ -211,6 +215,22 @@ static void want_identity(struct want *w, const struct row *row, struct ofs_oid 
 	ofs_oid_new(oid);
 }
 
+/* A client deleted it and the index that knew its key was lost: the key is known now. */
+static bool want_is_deleted(struct want *w)
+{
+	struct volume *v = w->m->v;
+	struct row *gone = w->meta.ours ? index_get(v->index, &w->meta.oid) : NULL;
+
+	if (gone == NULL || gone->live != ROW_TRASHED || gone->in_s3 || gone->is_dir != w->is_dir ||
+			v->reconcile == NULL) {
+		return false;
+	}
+	index_set_s3(v->index, gone, &w->dir, w->raw);
+	index_set_object(v->index, gone, true);
+	reconcile_touch(v->reconcile, gone);
+	return true;
+}
+
 static void want_decide(struct want *w)
 {
 	struct volume *v = w->m->v;
@@ -222,6 +242,10 @@ static void want_decide(struct want *w)
 	}
 	if (row != NULL && row->live == ROW_HERE) {
 		want_answer(w, WANT_CHANGE, 0, NULL);
+		return;
+	}
+	if (row == NULL && want_is_deleted(w)) {
+		want_answer(w, WANT_LEAVE, 0, NULL);
 		return;
 	}
 	want_identity(w, row, &w->stub->oid); /* another want may have taken it since */

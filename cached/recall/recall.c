@@ -17,6 +17,7 @@
 #define _GNU_SOURCE
 #endif
 #include "recall_private.h"
+#include "../reconcile/reconcile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -538,6 +539,12 @@ static void discard_done(struct recall_file_job *j)
 	r->discarded = NULL;
 	recall_hold(r);
 	if (status == 0) {
+		struct row *row = index_get(r->rs->v->index, &r->oid);
+
+		/* Empty and dirty from now on, whether or not the client lives to say so. */
+		if (row != NULL && r->rs->v->reconcile != NULL) {
+			reconcile_touch(r->rs->v->reconcile, row);
+		}
 		/* Others who read it find the end of the file. */
 		recall_bits_set_all(r);
 		recall_became_plain(r);

@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #endif
 #include "recall_private.h"
+#include "../reconcile/reconcile.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -225,6 +226,36 @@ static void check_adopted(struct recall_file_job *j)
 	fetch_kill(r, -EIO, "the object changed in S3 while it was being read");
 }
 
+#define FETCH_MOVES_MAX 64
+
+static char *fetch_key(struct recall *r, const struct row *row)
+{
+	struct volume *v = r->rs->v;
+	char *moved = r->moved && v->reconcile != NULL ? reconcile_moving_key(v->reconcile, r, row)
+						       : NULL;
+
+	return moved != NULL ? moved
+			     : index_key(v->index, r, v->prefix, &row->s3_parent, row->s3_name, false,
+					       NULL);
+}
+
+/* A directory above is being renamed in S3: the object is at the old key, at the new one, or at
+ * both; the other one is tried. */
+static bool fetch_elsewhere(struct recall *r)
+{
+	const struct row *row = index_get(r->rs->v->index, &r->oid);
+	char *other = row != NULL && r->rs->v->reconcile != NULL
+			? reconcile_moving_key(r->rs->v->reconcile, r, row) : NULL;
+
+	if (other == NULL || r->moves >= FETCH_MOVES_MAX) {
+		return false;
+	}
+	talloc_free(other);
+	r->moved = !r->moved;
+	r->moves++;
+	return true;
+}
+
 static void check_head(struct recall *r, struct obj_result *res)
 {
 	struct volume *v = r->rs->v;
@@ -286,6 +317,10 @@ static void check_head_done(struct obj_req *req)
 	}
 	if (res->status == OBJ_OK) {
 		check_head(r, res);
+	} else if (res->status == OBJ_NOT_FOUND && fetch_elsewhere(r)) {
+		r->state = RECALL_FILLING;
+		fetch_rewind(r);
+		recall_go(r);
 	} else if (res->status == OBJ_NOT_FOUND) {
 		fetch_gone(r);
 	} else {
@@ -299,13 +334,6 @@ static void check_head_done(struct obj_req *req)
 		recall_unhold(r);
 	}
 	objstore_req_free(&req);
-}
-
-static char *fetch_key(struct recall *r, const struct row *row)
-{
-	struct volume *v = r->rs->v;
-
-	return index_key(v->index, r, v->prefix, &row->s3_parent, row->s3_name, false, NULL);
 }
 
 static void check_start(struct recall *r)
@@ -346,6 +374,7 @@ static void fetch_got(struct recall *r, struct recall_get *g, struct obj_result 
 			memory_order_release);
 	r->filled++;
 	r->checks = 0;
+	r->moves = 0;
 	stats_add(recall_bytes, res->size);
 }
 
@@ -375,7 +404,7 @@ static void fetch_failed(struct recall *r, struct recall_get *g, struct obj_req 
 		return;
 	}
 	if ((res->status == OBJ_PRECONDITION || res->status == OBJ_NOT_FOUND) &&
-			fetch_outdated(r, req)) {
+			(fetch_outdated(r, req) || fetch_elsewhere(r))) {
 		fetch_rewind(r);
 		return;
 	}

@@ -82,6 +82,8 @@ struct recall { /* talloc child of recalls; core only */
 	bool asking;       /* waiting for the volume, or for a row */
 	bool learned;      /* the row was made from the path */
 	unsigned held;     /* callbacks under way may not free it */
+	bool moved;        /* ask at the key a rename under way gives it */
+	unsigned moves;    /* changes of `moved` since the last GET that gave something */
 	unsigned checks;   /* HEADs since the last GET that gave something */
 	struct clock_timer *timer;
 	int dead_status;

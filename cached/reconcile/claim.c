@@ -3,7 +3,8 @@
  * Duty: remember, before it is written, every key that may come to hold a copy of ours.
  * Way: step.c, move.c, renames.c claim before they copy and redeem after it.
  * Thread: core.
- * Owns: the claim rows: oid derived from the row's, ROW_TRASHED, in S3 at the place claimed.
+ * Owns: the claim rows: oid derived from the row's, ROW_TRASHED, in S3 at the place claimed, CLAIM_TAG
+ *       in place of a version: deriving is its own inverse, so the ids do not say which is which.
  * Holds:
  *  1. a claim is committed before the first copy to its key;
  *  2. a row has one claim at most; a file whose target has changed deletes the claimed key first, a
@@ -14,7 +15,17 @@
  *                              \-------- item of the claim: key deleted --> (none)
  */
 #include "private.h"
+#include <errno.h>
 #include <string.h>
+
+#define CLAIM_LOOK_NS (100 * NS_PER_MS)
+
+#define CLAIM_TAG "claim"
+
+static bool claim_is(const struct row *row)
+{
+	return row != NULL && row->version_id != NULL && strcmp(row->version_id, CLAIM_TAG) == 0;
+}
 
 static void claim_oid(const struct ofs_oid *of, struct ofs_oid *oid)
 {
@@ -32,14 +43,17 @@ struct row *claim_get(struct index *ix, const struct row *row)
 
 	claim_oid(&row->oid, &oid);
 	c = index_get(ix, &oid);
-	return c != NULL && c->in_s3 && c->live == ROW_TRASHED ? c : NULL;
+	return claim_is(c) && c->in_s3 && c->live == ROW_TRASHED ? c : NULL;
 }
 
 struct row *claim_owner(struct index *ix, const struct row *claim)
 {
 	struct ofs_oid oid;
 
-	claim_oid(&claim->oid, &oid); /* its own inverse */
+	if (!claim_is(claim)) {
+		return NULL;
+	}
+	claim_oid(&claim->oid, &oid);
 	return index_get(ix, &oid);
 }
 
@@ -84,7 +98,7 @@ void claim_make(struct attempt *a, void (*go_on)(struct attempt *a))
 	}
 	index_set_live(ix, c, ROW_TRASHED);
 	index_set_s3(ix, c, &a->parent, a->raw);
-	index_set_fence(ix, c, a->row->etag, NULL, a->row->s3_size, a->row->s3_mtime_ns);
+	index_set_fence(ix, c, a->row->etag, CLAIM_TAG, a->row->s3_size, a->row->s3_mtime_ns);
 	index_set_object(ix, c, !a->row->is_dir);
 	a->replaced = c;
 	cc->a = a;
@@ -194,4 +208,79 @@ bool claim_is_busy_below(struct reconcile *rc, const struct row *dir)
 		}
 	}
 	return false;
+}
+
+/* ---- for those who read S3 while a directory moves ---- */
+
+struct still {
+	struct reconcile *rc;
+	struct ofs_oid dir;
+	int64_t deadline_ns;
+	void (*fn)(void *arg, int status);
+	void *arg;
+};
+
+static bool claim_covers(struct index *ix, const struct row *dir)
+{
+	return dir != NULL && (claim_get(ix, dir) != NULL || claim_above(ix, dir) != NULL);
+}
+
+static void still_look(void *arg)
+{
+	struct still *s = arg;
+	struct clock *clock = s->rc->v->clock;
+	int64_t now = clock_now_ns(clock);
+	bool moving = claim_covers(s->rc->v->index, index_get(s->rc->v->index, &s->dir));
+
+	if (moving && now < s->deadline_ns &&
+			clock_timer_add(clock, s, now + CLAIM_LOOK_NS, still_look, s) != NULL) {
+		return;
+	}
+	talloc_steal(s->rc, s); /* fn may free the ctx */
+	s->fn(s->arg, moving ? -EAGAIN : 0);
+	talloc_free(s);
+}
+
+void reconcile_when_still(struct reconcile *rc, TALLOC_CTX *ctx, const struct ofs_oid *dir,
+		int64_t wait_ns, void (*fn)(void *arg, int status), void *arg)
+{
+	struct still *s;
+
+	if (!claim_covers(rc->v->index, index_get(rc->v->index, dir))) {
+		fn(arg, 0);
+		return;
+	}
+	s = talloc_zero(ctx, struct still);
+	if (s == NULL) {
+		fn(arg, -ENOMEM);
+		return;
+	}
+	s->rc = rc;
+	s->dir = *dir;
+	s->deadline_ns = clock_now_ns(rc->v->clock) + wait_ns;
+	s->fn = fn;
+	s->arg = arg;
+	still_look(s);
+}
+
+char *reconcile_moving_key(struct reconcile *rc, TALLOC_CTX *ctx, const struct row *row)
+{
+	struct index *ix = rc->v->index;
+	struct row *top = row->in_s3 ? claim_above(ix, row) : NULL;
+	struct row *claim = top != NULL ? claim_get(ix, top) : NULL;
+	char *from, *to, *key, *moved = NULL;
+
+	if (claim == NULL) {
+		return NULL;
+	}
+	from = index_key(ix, ctx, rc->v->prefix, &top->s3_parent, top->s3_name, true, NULL);
+	to = index_key(ix, ctx, rc->v->prefix, &claim->s3_parent, claim->s3_name, true, NULL);
+	key = index_key(ix, ctx, rc->v->prefix, &row->s3_parent, row->s3_name, row->is_dir, NULL);
+	if (from != NULL && to != NULL && key != NULL && strncmp(key, from, strlen(from)) == 0) {
+		moved = talloc_asprintf(ctx, "%s%s", to, key + strlen(from));
+	}
+	talloc_free(from);
+	talloc_free(to);
+	talloc_free(key);
+	return moved;
 }

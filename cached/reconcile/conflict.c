@@ -66,7 +66,9 @@ static void conflict_done(struct disk_job *job)
 		stats_add(conflicts, 1);
 		log_warning("reconcile", "conflict: %s/%s was changed in S3 by someone else; this node's "
 				"version is now %s", c->dir, c->name, c->to);
-		index_clear_s3(v->index, a->row);
+		if (a->old_key == NULL) {
+			index_clear_s3(v->index, a->row);
+		} /* else its object is where it was, and moves to the conflict name */
 		a->item->rc->since_ns = a->item->first_ns;
 		work_place(a->item->rc, &c->parent, c->to, 0);
 		a->item->rc->since_ns = 0;

@@ -99,7 +99,7 @@ void index_close(struct index **ix);
 /*
  * Whole key of raw_name in the directory `parent`: by the S3 side of each ancestor, or its mirror
  * side if it is not in S3 yet. is_dir appends "/". Root with raw_name "" gives the prefix. NULL: an
- * ancestor is unknown, or longer than 1,024 bytes (*too_long, may be NULL). talloc child of ctx.
+ * ancestor is unknown, below .objectfs, or longer than 1,024 bytes (*too_long, may be NULL). talloc child of ctx.
  */
 char *index_key(struct index *ix, TALLOC_CTX *ctx, const char *prefix,
 		const struct ofs_oid *parent, const char *raw_name, bool is_dir, bool *too_long);

@@ -63,6 +63,9 @@ char *index_key(struct index *ix, TALLOC_CTX *ctx, const char *prefix,
 	if (raw_name[0] == '\0' && (ofs_oid_is_none(parent) || ofs_oid_equal(parent, &OFS_OID_ROOT))) {
 		return talloc_strdup(ctx, prefix);
 	}
+	if (name_is_reserved(parent, raw_name)) {
+		return NULL;
+	}
 	fits = (!is_dir || walk_put(&w, "/")) && walk_put(&w, raw_name);
 	while (fits && !ofs_oid_equal(&up, &OFS_OID_ROOT)) {
 		struct row *r;
@@ -75,6 +78,10 @@ char *index_key(struct index *ix, TALLOC_CTX *ctx, const char *prefix,
 		r = index_get(ix, &up);
 		if (r == NULL || !key_step(ctx, r, &up, &raw)) {
 			return NULL;
+		}
+		if (name_is_reserved(&up, raw)) {
+			talloc_free(raw);
+			return NULL; /* nothing of a client's goes below the volume's own name */
 		}
 		fits = walk_put(&w, "/") && walk_put(&w, raw);
 		talloc_free(raw);

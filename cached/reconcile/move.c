@@ -565,6 +565,11 @@ void delete_item(struct attempt *a)
 		}
 		claim_drop(a);
 	}
+	if (row->is_dir && (a->item->rc->place_count > 0 || a->item->rc->scans_running > 0)) {
+		/* A child that is said not to be here may just have been moved out. */
+		attempt_end_postponed(a, 300 * NS_PER_MS, "other names are looked at first");
+		return;
+	}
 	if (row->is_dir) {
 		struct row *child = delete_child_first(a);
 

@@ -176,8 +176,16 @@ static int prepare_file(struct prepare_job *p)
 			return rc;
 		}
 	}
+	/* S3 must never be ahead of what this disk would hold after a power cut: a record that says
+	 * clean vouches for the bytes, and a dirty file that lost them would replace good ones. */
+	if (!p->is_dir && (p->rec.flags & OFS_REC_DATA_DIRTY) && !p->copied && fdatasync(p->fd) != 0) {
+		return -errno;
+	}
 	if (fstat(p->fd, &st) != 0) {
 		return -errno;
+	}
+	if (st.st_nlink == 0 && !p->copied) {
+		return -ENOENT; /* unlinked since: KNOWN came too late for a trash link */
 	}
 	p->size = st.st_size;
 	p->ctime_ns = st.st_ctim.tv_sec * NS_PER_S + st.st_ctim.tv_nsec;
@@ -205,6 +213,11 @@ static void prepare_done(struct disk_job *job)
 	a->fd = p->fd;
 	a->leased = p->leased;
 	a->copied = p->copied;
+	if (a->leased && fcntl(a->fd, F_GETLEASE) != F_RDLCK) {
+		/* Broken before this attempt was known to reconcile_lease_broken. */
+		fcntl(a->fd, F_SETLEASE, F_UNLCK);
+		a->lease_broken = true;
+	}
 	a->rec = p->rec;
 	a->snapshot = p->snapshot;
 	a->size = p->size;

@@ -573,6 +573,11 @@ bool reconcile_is_pending(struct reconcile *rc, const struct row *row)
 	return row->work != NULL || row->live == ROW_TRASHED;
 }
 
+void reconcile_touch(struct reconcile *rc, struct row *row)
+{
+	work_item(rc, row, -1);
+}
+
 bool reconcile_place_is_pending(struct reconcile *rc, const struct ofs_oid *parent,
 		const char *name)
 {

@@ -42,6 +42,18 @@ json_t *reconcile_pending(struct reconcile *rc, unsigned most);
 bool reconcile_is_pending(struct reconcile *rc, const struct row *row);
 bool reconcile_place_is_pending(struct reconcile *rc, const struct ofs_oid *parent,
 		const char *name);
+/*
+ * Run fn(arg, 0) once no rename of the directory, or of one above it, is under way in S3, perhaps at
+ * once: until then its keys are at two places and some at one only, and nothing can be concluded from
+ * what a listing lacks. fn(arg, -EAGAIN) after wait_ns. ctx: freeing it cancels.
+ */
+void reconcile_when_still(struct reconcile *rc, TALLOC_CTX *ctx, const struct ofs_oid *dir,
+		int64_t wait_ns, void (*fn)(void *arg, int status), void *arg);
+/* The key a file will have when the rename of a directory above it is done; NULL: none is under
+ * way. talloc child of ctx. */
+char *reconcile_moving_key(struct reconcile *rc, TALLOC_CTX *ctx, const struct row *row);
+/* Something happened to the row that no hint tells. */
+void reconcile_touch(struct reconcile *rc, struct row *row);
 /* A lease of ours on this descriptor is being broken (signalfd, from core). */
 void reconcile_lease_broken(struct reconcile *rc, int fd);
 

@@ -96,6 +96,22 @@ static void scan_run(struct disk_job *job)
 }
 
 static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash);
+static void scan_intents(struct reconcile *rc);
+
+/* After the last scan every inode has its row: then intents can be told from rows. */
+static void scan_ended(struct reconcile *rc)
+{
+	if (--rc->scans_running > 0) {
+		return;
+	}
+	rc->fresh = false;
+	if (!rc->intents_read) {
+		rc->intents_read = true;
+		scan_intents(rc);
+	} else if (rc->work_count == 0) {
+		marks_sweep_soon(rc);
+	}
+}
 
 static void scan_take_trash(struct reconcile *rc, const struct scan_job *s)
 {
@@ -163,7 +179,6 @@ static void scan_done(struct disk_job *job)
 	struct reconcile *rc = s->rc;
 	unsigned i;
 
-	rc->scans_running--;
 	if (!s->trash) {
 		stats_add(dirs_scanned, 1);
 	}
@@ -177,12 +192,7 @@ static void scan_done(struct disk_job *job)
 	} else {
 		scan_take_dir(rc, s);
 	}
-	if (rc->scans_running == 0) {
-		rc->fresh = false;
-		if (rc->work_count == 0) {
-			marks_sweep_soon(rc);
-		}
-	}
+	scan_ended(rc);
 	for (i = 0; i < s->seen_count; i++) {
 		free(s->seen[i].name);
 	}
@@ -231,6 +241,7 @@ struct intent_job {
 	struct reconcile *rc; /* core only */
 	int path_fd;
 	bool other_boot;
+	char boot[64]; /* id of this boot, if it is another */
 	struct ofs_oid *oids;
 	unsigned count;
 };
@@ -281,13 +292,40 @@ static void intent_run(struct disk_job *job)
 		if (ifd >= 0) {
 			close(ifd);
 		}
-		if (fd >= 0 && pwrite(fd, now, strlen(now), 0) > 0) {
-			fdatasync(fd);
-		}
+		snprintf(in->boot, sizeof(in->boot), "%s", now);
 	}
 	if (fd >= 0) {
 		close(fd);
 	}
+}
+
+/* Last of all, behind every mark in the same lane: this boot's intents need no reading. */
+static void boot_run(struct disk_job *job)
+{
+	struct intent_job *in = (struct intent_job *)job;
+	int fd = openat(in->path_fd, "boot-id", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd >= 0) {
+		if (pwrite(fd, in->boot, strlen(in->boot), 0) > 0) {
+			fdatasync(fd);
+		}
+		close(fd);
+	}
+}
+
+static void boot_nothing(struct disk_job *job)
+{
+	(void)job;
+}
+
+static void boot_done(struct disk_job *job)
+{
+	struct intent_job *in = (struct intent_job *)job;
+	struct reconcile *rc = in->rc;
+
+	free(in->oids);
+	free(in);
+	scan_ended(rc);
 }
 
 static void intent_done(struct disk_job *job)
@@ -307,8 +345,10 @@ static void intent_done(struct disk_job *job)
 		log_notice("reconcile", "unclean stop of the machine: %u files that were being "
 				"overwritten are sent to S3 again", in->count);
 	}
-	free(in->oids);
-	free(in);
+	in->job.what = "note the boot";
+	in->job.run = in->boot[0] != '\0' ? boot_run : boot_nothing;
+	in->job.done = boot_done;
+	disk_submit(rc->v->disk, DISK_ORDER, &in->job);
 }
 
 static void scan_intents(struct reconcile *rc)
@@ -323,6 +363,7 @@ static void scan_intents(struct reconcile *rc)
 	in->job.done = intent_done;
 	in->rc = rc;
 	in->path_fd = rc->v->path_fd;
+	rc->scans_running++;
 	disk_submit(rc->v->disk, DISK_ORDER, &in->job);
 }
 
@@ -331,7 +372,6 @@ struct root_job {
 	struct reconcile *rc; /* core only */
 	struct ofs_record_io rio;
 	int tree_fd;
-	bool first;
 	struct ofs_record rec;
 	int status;
 };
@@ -348,19 +388,13 @@ static void root_done(struct disk_job *job)
 	struct root_job *r = (struct root_job *)job;
 	struct row *root = index_get(r->rc->v->index, &OFS_OID_ROOT);
 
-	r->rc->scans_running--;
 	if (root != NULL && (r->status != 0 || r->rc->fresh || (r->rec.flags & OFS_REC_MARKED))) {
 		scan_submit(r->rc, root, false);
 	}
 	if (root != NULL && r->status == 0 && (r->rec.flags & OFS_REC_META_DIRTY)) {
 		work_item(r->rc, root, -1);
 	}
-	if (r->first) {
-		scan_intents(r->rc);
-	}
-	if (r->rc->scans_running == 0 && r->rc->work_count == 0) {
-		marks_sweep_soon(r->rc);
-	}
+	scan_ended(r->rc);
 	free(r);
 }
 
@@ -377,7 +411,6 @@ static bool scan_resume_row(struct row *row, void *arg)
 void scan_start(struct reconcile *rc)
 {
 	struct root_job *r = calloc(1, sizeof(*r));
-	bool first = !rc->rescan_wanted;
 
 	rc->rescan_wanted = false;
 	if (r == NULL) {
@@ -392,7 +425,6 @@ void scan_start(struct reconcile *rc)
 	r->rc = rc;
 	r->rio = rc->v->rio;
 	r->tree_fd = rc->v->tree_fd;
-	r->first = first;
 	rc->scans_running++;
 	disk_submit(rc->v->disk, DISK_ORDER, &r->job);
 }

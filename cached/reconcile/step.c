@@ -441,9 +441,7 @@ static void step_uploaded(struct upload *u)
 	a->upload = NULL;
 	switch (u->status) {
 	case OBJ_OK:
-		if (u->has_sha256) {
-			index_set_sha256(a->v->index, a->row, u->sha256);
-		}
+		index_set_sha256(a->v->index, a->row, u->has_sha256 ? u->sha256 : NULL);
 		if (u->etag == NULL) {
 			step_ask_outcome(a); /* some stores do not say */
 			break;

@@ -15,7 +15,7 @@ from smb import Testbed, check, fail, step, wait_until
 from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, INFO_FILE, SmbError
 
 MANY = 300
-CRASHED = 700
+CRASHED = 500
 
 
 class Share:

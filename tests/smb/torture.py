@@ -3,10 +3,10 @@
 # timeout: 600
 """smbtorture on the share and on the plain share of one testbed, at the same time, test by test.
 
-usage: torture.py [--all] [--fs FS] [--out FILE] [SUITE ...]       (PYTHONPATH=tests/lib)
+usage: torture.py [--all] [--fs FS] [--out FILE] [NAME ...]       (PYTHONPATH=tests/lib)
 
 Without --all the gating part runs, two and a half minutes: suites.gate, all of each suite but what
-it leaves out for its time. With it, eight minutes.
+it leaves out for its time. With it, eight minutes. A NAME is a suite or a test.
 Fails on: a different result of a test of the suites in EXACT; a different result of another test
 that is not in differences.txt (the test, a tab, the cause); a line there whose test does not
 differ; a panic of smbd; a daemon that ended, or that cannot bring to the store what the tests left.
@@ -214,17 +214,18 @@ def known_differences():
 def plan(options):
     """[(suite, tests)] to run."""
     wanted = {f"smb2.{name}": set() for name in SUITES} if options.all else gate()
-    for name in options.suites:
-        if name not in wanted:
-            fail(f"no such suite here: {name}")
     work = []
     for suite, without in wanted.items():
-        if options.suites and suite not in options.suites:
+        names = [name for name in options.names if f"{name}.".startswith(f"{suite}.")]
+        if options.names and not names:
             continue
         tests = names_of(suite)
         if not tests or without - set(tests):
             fail(f"smbtorture does not know {without - set(tests) or suite}")
-        work.append((suite, [test for test in tests if test not in without]))
+        work.append((suite, [test for test in tests if test not in without
+                             and (not names or suite in names or test in names)]))
+    if not any(tests for _, tests in work):
+        fail(f"no such tests here: {options.names}")
     return work
 
 
@@ -305,7 +306,7 @@ def main():
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--fs", default="xfs")
     parser.add_argument("--out")
-    parser.add_argument("suites", nargs="*", metavar="SUITE")
+    parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     work = plan(options)
     begin = time.monotonic()

@@ -35,6 +35,10 @@ static void test_pairs(void **state)
 	expect(".", "%~%2E");
 	expect("..", "%~%2E%2E");
 	expect("a/b", "%~a%2Fb");
+	expect("12:30", "%~12%3A30"); /* a client could see it and not open it */
+	expect("\\*?\"<>|\x1f", "%~%5C%2A%3F%22%3C%3E%7C%1F");
+	expect("x ", "x ");
+	expect("x.", "x.");
 	expect("a\xff%", "%~a%FF%25");
 	expect("\xc0\xaf", "%~%C0%AF");         /* overlong slash */
 	expect("\xed\xa0\x80", "%~%ED%A0%80");  /* surrogate */

@@ -1,0 +1,43 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# timeout: 120
+"""A share that begins below the mirror's root: its directory made by a root preexec, behind the
+module's back; after the loss of the disk it comes from the store before the preexec looks for it."""
+
+import os
+import tempfile
+
+from smb import Testbed, check, check_same, step
+
+BELOW = "projects/one"
+
+
+def main():
+    parent = tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR"))
+    os.chmod(parent, 0o755)
+    path = f"{parent}/t"
+    with Testbed(store="rgw", path=path, set=["settle time=1s"], smb=[
+            f"path={path}/cache/test/tree/{BELOW}",
+            "root preexec=/bin/mkdir -p -m 0777 %P"]) as bed:
+        step("the preexec made the directory")
+        with bed.client() as client:
+            client.mkdir("deep")
+            client.put("deep/file", b"below", streams={"s": b"stream"})
+            client.put("file", b"at the top")
+            before = client.manifest()
+        bed.flush()
+        wanted = {f"{BELOW}/deep/", f"{BELOW}/deep/file", f"{BELOW}/file"}
+        check(wanted <= set(bed.keys()), f"in the bucket: {bed.keys()}")
+
+        step("the disk is lost")
+        bed.wipe()
+        with bed.client() as client:
+            check_same(before, client.manifest(), "after the loss of the disk")
+            client.put("new", b"new")
+        bed.flush()
+        check(f"{BELOW}/new" in bed.keys(), f"in the bucket: {bed.keys()}")
+        check(len([key for key in bed.keys() if key.endswith("one/")]) <= 1,
+              f"two directories: {bed.keys()}")
+
+
+main()
