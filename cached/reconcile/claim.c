@@ -19,7 +19,6 @@
 #include <string.h>
 
 #define CLAIM_LOOK_NS (100 * NS_PER_MS)
-
 #define CLAIM_TAG "claim"
 
 static bool claim_is(const struct row *row)

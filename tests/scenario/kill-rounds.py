@@ -22,6 +22,7 @@ import threading
 import time
 
 import smb2
+from procs import tail
 from smb import Testbed, check, fail, step
 from smb2 import SmbError
 
@@ -285,7 +286,11 @@ class Worker:
         if not everything:
             files &= model.touched | set(self.rng.sample(sorted(files), min(6, len(files))))
         for path in sorted(files):
-            data = self.client.get(path)
+            try:
+                data = self.client.get(path)
+            except SmbError as error:
+                fail(f"{when}: read of {path}: {error}\nlast operations:\n  "
+                     + "\n  ".join(self.trail))
             if path == torn:
                 _, old, new = model.torn
                 longest = max(len(old), len(new))
@@ -359,8 +364,11 @@ class Killer(threading.Thread):
     def run(self):
         try:
             self.work()
+        except ProcessLookupError:
+            self.error = "what was to be killed had ended by itself:\n" \
+                + tail(os.path.join(self.bed.dir, "log/cached.out")) + tail(self.bed.smbd_log)
         except (SystemExit, OSError) as error:
-            self.error = error
+            self.error = repr(error)
         self.over.set()
 
     def work(self):
@@ -412,7 +420,7 @@ def main():
                 pass
             killer.join()
             if killer.error is not None:
-                raise killer.error
+                fail(f"round {number} ({kind}), seed {seed}: {killer.error}")
             if kind in ("client", "both", "smbd"):
                 worker.drop()
                 worker.connect()

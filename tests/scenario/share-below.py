@@ -12,6 +12,13 @@ from smb import Testbed, check, check_same, step
 BELOW = "projects/one"
 
 
+def manifest(client):
+    """Without the top: SMB has not made it, so that it has no creation time of its own."""
+    found = client.manifest()
+    del found[""]
+    return found
+
+
 def main():
     parent = tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR"))
     os.chmod(parent, 0o755)
@@ -24,7 +31,7 @@ def main():
             client.mkdir("deep")
             client.put("deep/file", b"below", streams={"s": b"stream"})
             client.put("file", b"at the top")
-            before = client.manifest()
+            before = manifest(client)
         bed.flush()
         wanted = {f"{BELOW}/deep/", f"{BELOW}/deep/file", f"{BELOW}/file"}
         check(wanted <= set(bed.keys()), f"in the bucket: {bed.keys()}")
@@ -32,7 +39,7 @@ def main():
         step("the disk is lost")
         bed.wipe()
         with bed.client() as client:
-            check_same(before, client.manifest(), "after the loss of the disk")
+            check_same(before, manifest(client), "after the loss of the disk")
             client.put("new", b"new")
         bed.flush()
         check(f"{BELOW}/new" in bed.keys(), f"in the bucket: {bed.keys()}")

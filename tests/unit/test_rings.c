@@ -314,8 +314,14 @@ static void test_inflight(void **state)
 	atomic_store(&w.head->inflight[1], 8);
 	assert_true(rings_inflight(f->rs, 7));
 	assert_false(rings_inflight(f->rs, 8));
-	ofs_ring_writer_fini(&w); /* died in the middle: nobody changes anything any more */
+	ofs_ring_writer_fini(&w); /* died in the middle: its change may have happened, without a hint */
+	assert_true(rings_inflight(f->rs, 7));
+	assert_int_equal(told.rescans, 0);
+	now_ns += 60 * NS_PER_S;
+	rings_drain(f->rs);
+	assert_int_equal(told.rescans, 1);
 	assert_false(rings_inflight(f->rs, 7));
+	assert_int_equal(ring_files(f, NULL, 0), 0);
 }
 
 int main(void)
