@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include "../core/rings.h"
 #include "../recall/recall.h"
@@ -100,10 +101,41 @@ static void make_record(const struct stub *s, struct ofs_record *rec)
 	rec->atime_ns = s->snapshot != NULL ? s->snapshot->atime_ns : s->mtime_ns;
 }
 
+/*
+ * A foreign object has no rights of its own: those of its directory hold, whole. (What the directory
+ * would hand down to a new file may be less or more; only Samba could compute that, and too open is
+ * the worse mistake where the directory is closed.)
+ */
+static int make_parents_acl(const struct make_at *at, int fd)
+{
+	const char *name = snapshot_ntacl_name(at->place->rio.xattr);
+	char link[64];
+	char *value = NULL;
+	ssize_t len;
+	int ret = 0;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", at->dir_fd);
+	len = getxattr(link, name, NULL, 0);
+	if (len < 0) {
+		return errno == ENODATA || errno == ENOTSUP ? 0 : -errno;
+	}
+	value = malloc((size_t)len + 1);
+	if (value == NULL) {
+		return -ENOMEM;
+	}
+	len = getxattr(link, name, value, (size_t)len);
+	if (len < 0 || fsetxattr(fd, name, value, (size_t)len, 0) != 0) {
+		ret = -errno;
+	}
+	free(value);
+	return ret;
+}
+
 /* Rights and times of an inode without a name. Foreign objects belong to who owns the directory. */
 static int make_rights(const struct make_at *at, int fd, const struct stub *s)
 {
 	mode_t mode = s->is_dir ? 0777 : 0666;
+	int ret;
 
 	if (s->snapshot != NULL) {
 		return snapshot_apply(fd, at->place->rio.xattr, s->snapshot);
@@ -113,6 +145,10 @@ static int make_rights(const struct make_at *at, int fd, const struct stub *s)
 	}
 	if (fchmod(fd, mode) != 0) {
 		return -errno;
+	}
+	ret = make_parents_acl(at, fd);
+	if (ret != 0) {
+		return ret;
 	}
 	return s->mtime_ns != 0 ? snapshot_apply_times(fd, s->mtime_ns, s->mtime_ns) : 0;
 }

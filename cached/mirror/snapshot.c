@@ -72,6 +72,11 @@ static const char *name_of_host(const char *name, const char *skip)
 	return name;
 }
 
+const char *snapshot_ntacl_name(const char *record_xattr)
+{
+	return name_of_host(SNAPSHOT_NTACL, record_xattr);
+}
+
 static const char *name_of_snapshot(const char *name, const char *skip)
 {
 	if (skip != NULL && strcmp(skip, OFS_RECORD_XATTR_USER) == 0 &&

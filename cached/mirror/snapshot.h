@@ -54,4 +54,7 @@ int snapshot_unpack(const uint8_t *buf, size_t len, struct snapshot **out);
 bool snapshot_has_missing_blobs(const struct snapshot *s);
 void snapshot_free(struct snapshot **s);
 
+/* The xattr of the NT ACL on a mirror whose records are in `record_xattr`. Static. */
+const char *snapshot_ntacl_name(const char *record_xattr);
+
 #endif

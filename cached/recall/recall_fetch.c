@@ -186,8 +186,8 @@ static void unlist_done(struct disk_job *job)
 	free(j);
 }
 
-/* The next listing of its directory takes the name away. */
-static void fetch_gone(struct recall *r)
+/* The next listing of its directory takes the name away, or brings what it is now. */
+static void fetch_end(struct recall *r, int status, const char *message)
 {
 	struct volume *v = r->rs->v;
 	const struct row *row = index_get(v->index, &r->oid), *dir;
@@ -208,7 +208,12 @@ static void fetch_gone(struct recall *r)
 		free(j);
 	}
 	talloc_free(path);
-	fetch_kill(r, -ENOENT, "the object was deleted in S3");
+	fetch_kill(r, status, message);
+}
+
+static void fetch_gone(struct recall *r)
+{
+	fetch_end(r, -ENOENT, "the object was deleted in S3");
 }
 
 /* ---- is it still the same object? ---- */
@@ -275,9 +280,16 @@ static void check_head(struct recall *r, struct obj_result *res)
 		fetch_gone(r);
 		return;
 	}
-	objmeta_clear(&meta);
 	same_etag = row != NULL && row->etag != NULL && res->etag != NULL &&
 			strcmp(row->etag, res->etag) == 0;
+	if (!same_etag && meta.snapshot != NULL) {
+		/* It brings rights of its own: bytes must not be served under the old ones. The next
+		 * listing takes both. */
+		objmeta_clear(&meta);
+		fetch_end(r, -EIO, "the object changed in S3 while it was being read");
+		return;
+	}
+	objmeta_clear(&meta);
 	if (row != NULL && !same_etag) {
 		index_set_fence(v->index, row, res->etag, res->version_id, res->size,
 				res->mtime_ns);

@@ -21,6 +21,9 @@ struct copy {
 	struct volume *v;
 	char *from, *etag, *to, *expect;
 	bool dest_exists, dest_taken;
+	char *dest_etag;         /* of what is there, and who wrote it */
+	struct ofs_oid dest_wid;
+	int64_t dest_size;
 	void (*done)(enum obj_status st, const char *message, const char *etag, void *arg);
 	void *arg;
 };
@@ -75,14 +78,22 @@ static void copy_source_seen(struct obj_req *head)
 	struct obj_result *r = &head->result;
 	struct objmeta m = {0};
 	struct obj_req *req;
-	bool damaged, gone;
+	bool damaged, gone, copied;
 
 	objmeta_read(r, &m, &damaged);
 	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
+	/* A copy of an object that was sent in parts has another ETag than its source. */
+	copied = r->status == OBJ_OK && c->dest_taken && m.ours && !ofs_oid_is_none(&m.wid) &&
+			ofs_oid_equal(&m.wid, &c->dest_wid) && r->size == c->dest_size;
 	objmeta_clear(&m);
 	if (gone) {
 		/* A tombstone: somebody died between the two halves of its delete. */
 		copy_end(c, OBJ_NOT_FOUND, r->message, NULL);
+		objstore_req_free(&head);
+		return;
+	}
+	if (copied) {
+		copy_end(c, OBJ_OK, NULL, c->dest_etag);
 		objstore_req_free(&head);
 		return;
 	}
@@ -137,6 +148,8 @@ static void copy_dest_seen(struct obj_req *req)
 {
 	struct copy *c = req->arg;
 	struct obj_result *r = &req->result;
+	struct objmeta m = {0};
+	bool damaged;
 
 	if (r->status == OBJ_OK && r->etag != NULL) {
 		bool allowed = c->expect != NULL && strcmp(r->etag, c->expect) == 0;
@@ -147,6 +160,11 @@ static void copy_dest_seen(struct obj_req *req)
 			objstore_req_free(&req);
 			return;
 		}
+		objmeta_read(r, &m, &damaged);
+		c->dest_wid = m.wid;
+		objmeta_clear(&m);
+		c->dest_etag = talloc_strdup(c, r->etag);
+		c->dest_size = r->size;
 		c->dest_exists = true;
 		c->dest_taken = !allowed; /* unless there is nothing to copy */
 	} else if (r->status != OBJ_NOT_FOUND) {

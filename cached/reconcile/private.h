@@ -240,6 +240,35 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 		void (*done)(enum obj_status st, const char *message, const char *etag, void *arg),
 		void *arg);
 
+/* --- pmove.c: all keys below a prefix --- */
+struct pkey {
+	char *suffix; /* below the prefix */
+	char *etag;
+	bool stays; /* its new name holds something else */
+};
+
+struct pmove {
+	struct volume *v;
+	char *from, *to; /* prefixes, ending in "/"; or whole keys if `single` */
+	struct ofs_oid tombstone; /* in the tombstones of its deletes */
+	bool single;
+	struct pkey *keys;
+	unsigned count, cap, next, running, finished;
+	bool deleting;
+	bool leave_taken; /* a key whose new name is taken stays; else it stops the whole */
+	unsigned stay;
+	enum obj_status failed;
+	char *message;
+	/* A copy got another ETag than its source had (parts). */
+	void (*copied)(struct pmove *m, const char *suffix, const char *etag);
+	void (*done)(struct pmove *m, enum obj_status st, const char *message);
+	void *arg;
+};
+/* from, to: prefixes ending in "/", or both whole keys. talloc child of v; NULL: out of memory. */
+struct pmove *pmove_new(struct volume *v, const char *from, const char *to);
+/* m->done once, then m is freed. */
+void pmove_start(struct pmove *m);
+
 /* --- renames.c: directories --- */
 void rename_directory(struct attempt *a);
 /* The whole directory to .objectfs/stage/. */

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: before a volume is READY: finish the renames that a lost node or disk left half way, and give
+ * a new mirror's root its metadata back.
+ * Way: volume start -> reconcile_adopt -> pmove.c -> done.
+ * Thread: core; the root's rights are applied on a worker.
+ * Owns: struct adopt until its done.
+ * Holds:
+ *  1. an intent of a row that this index knows is left to that row's item;
+ *  2. nothing is moved into or out of .objectfs/ but what was parked in stage/;
+ *  3. where both names hold different things both stay;
+ *  4. rights that cannot be read are not made up: the volume waits.
+ */
+#include "private.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct adopt {
+	struct volume *v;
+	bool fresh;
+	struct snapshot *root; /* its metadata, blobs filled up to `blob` */
+	unsigned blob;
+	char **ids;
+	unsigned count, next;
+	void (*done)(int status, const char *message, void *arg);
+	void *arg;
+};
+
+static void adopt_end(struct adopt *ad, int status, const char *message)
+{
+	if (status == 0) {
+		index_kv_set(ad->v->index, "root_adopted", "yes");
+	}
+	ad->done(status, message, ad->arg);
+	snapshot_free(&ad->root);
+	talloc_free(ad);
+}
+
+struct root_apply {
+	struct disk_job job;
+	struct adopt *ad;
+	int tree_fd;
+	struct ofs_record_io rio;
+	struct snapshot *snapshot; /* ad->root */
+	int status;
+};
+
+static void adopt_root_run(struct disk_job *job)
+{
+	struct root_apply *ra = (struct root_apply *)job;
+
+	struct ofs_record rec;
+
+	/* What a client has set here since is newer, and on its way. */
+	if (ofs_record_get(&ra->rio, ra->tree_fd, &rec) == 0 && (rec.flags & OFS_REC_META_DIRTY)) {
+		return;
+	}
+	ra->status = snapshot_apply(ra->tree_fd, ra->rio.xattr, ra->snapshot);
+}
+
+static void adopt_root_done(struct disk_job *job)
+{
+	struct root_apply *ra = (struct root_apply *)job;
+	struct adopt *ad = ra->ad;
+	int status = ra->status;
+
+	free(ra);
+	adopt_end(ad, status, status ? "the root's rights cannot be set on the mirror" : NULL);
+}
+
+static void adopt_root_blobs(struct adopt *ad);
+
+static void adopt_root_blob(struct obj_req *req)
+{
+	struct adopt *ad = req->arg;
+	struct obj_result *r = &req->result;
+	struct snapshot_xattr *x = &ad->root->xattrs[ad->blob];
+
+	if (r->status == OBJ_OK && r->body != NULL && r->body_len == x->len &&
+			(x->value = malloc(r->body_len + 1)) != NULL) {
+		memcpy(x->value, r->body, r->body_len);
+		objstore_req_free(&req);
+		adopt_root_blobs(ad);
+		return;
+	}
+	adopt_end(ad, r->status == OBJ_OK ? -EIO : -EAGAIN,
+			r->message ? r->message : "a blob with the root's rights cannot be read");
+	objstore_req_free(&req);
+}
+
+/* Fetch what is not inline, one after the other; then apply (which checks what came). */
+static void adopt_root_blobs(struct adopt *ad)
+{
+	struct snapshot *s = ad->root;
+	struct root_apply *ra;
+	struct obj_req *req;
+	char *key;
+
+	while (ad->blob < s->xattr_count &&
+			(!s->xattrs[ad->blob].is_blob || s->xattrs[ad->blob].value != NULL)) {
+		ad->blob++;
+	}
+	if (ad->blob < s->xattr_count) {
+		key = objmeta_blob_key(ad->v->prefix, s->xattrs[ad->blob].sha256);
+		req = key ? objstore_req_new(OBJ_GET, key) : NULL;
+		free(key);
+		if (req == NULL) {
+			adopt_end(ad, -ENOMEM, "out of memory");
+			return;
+		}
+		req->length = -1;
+		req->done = adopt_root_blob;
+		req->arg = ad;
+		objstore_submit(ad->v->store, req);
+		return;
+	}
+	ra = calloc(1, sizeof(*ra));
+	if (ra == NULL) {
+		adopt_end(ad, -ENOMEM, "out of memory");
+		return;
+	}
+	ra->job.what = "restore the root's metadata";
+	ra->job.run = adopt_root_run;
+	ra->job.done = adopt_root_done;
+	ra->ad = ad;
+	ra->tree_fd = ad->v->tree_fd;
+	ra->rio = ad->v->rio;
+	ra->snapshot = s;
+	disk_submit(ad->v->disk, DISK_ANY, &ra->job);
+}
+
+static void adopt_root_seen(struct obj_req *req)
+{
+	struct adopt *ad = req->arg;
+	struct obj_result *r = &req->result;
+	struct objmeta m = {0};
+	bool damaged;
+
+	if (r->status == OBJ_NOT_FOUND) {
+		adopt_end(ad, 0, NULL);
+		objstore_req_free(&req);
+		return;
+	}
+	if (r->status != OBJ_OK) {
+		adopt_end(ad, -EAGAIN, r->message);
+		objstore_req_free(&req);
+		return;
+	}
+	objmeta_read(r, &m, &damaged);
+	ad->root = m.snapshot;
+	m.snapshot = NULL;
+	if (ad->root != NULL) {
+		adopt_root_blobs(ad);
+	} else {
+		/* Rights that cannot be read are not made up: the volume waits. */
+		adopt_end(ad, damaged ? -EIO : 0,
+				damaged ? "the root's metadata (.objectfs/root) is damaged" : NULL);
+	}
+	objmeta_clear(&m);
+	objstore_req_free(&req);
+}
+
+static void adopt_root(struct adopt *ad)
+{
+	char *key;
+	struct obj_req *req;
+
+	if (!ad->fresh && index_kv_get(ad->v->index, "root_adopted") != NULL) {
+		adopt_end(ad, 0, NULL);
+		return;
+	}
+	key = talloc_asprintf(ad, "%s.objectfs/root", ad->v->prefix);
+	req = key ? objstore_req_new(OBJ_HEAD, key) : NULL;
+	if (req == NULL) {
+		adopt_end(ad, -ENOMEM, "out of memory");
+		return;
+	}
+	req->done = adopt_root_seen;
+	req->arg = ad;
+	objstore_submit(ad->v->store, req);
+}
+
+static void adopt_next(struct adopt *ad);
+
+static void adopt_intent_gone(enum obj_status st, const char *message, void *arg)
+{
+	struct adopt *ad = arg;
+
+	if (st != OBJ_OK) {
+		adopt_end(ad, -EAGAIN, message);
+		return;
+	}
+	ad->next++;
+	adopt_next(ad);
+}
+
+/* A key that a client's file or directory may have. */
+static bool adopt_is_clients(const struct adopt *ad, const char *key)
+{
+	static const char own[] = ".objectfs";
+	size_t len = strlen(ad->v->prefix);
+
+	return strncmp(key, ad->v->prefix, len) == 0 && key[len] != '\0' &&
+			strncmp(key + len, own, strlen(own)) != 0;
+}
+
+static bool adopt_is_parked(const struct adopt *ad, const char *key)
+{
+	static const char stage[] = ".objectfs/stage/";
+
+	return strncmp(key, ad->v->prefix, strlen(ad->v->prefix)) == 0 &&
+			strncmp(key + strlen(ad->v->prefix), stage, strlen(stage)) == 0;
+}
+
+static void adopt_moved(struct pmove *m, enum obj_status st, const char *message)
+{
+	struct adopt *ad = m->arg;
+
+	if (st == OBJ_PRECONDITION && adopt_is_parked(ad, m->from) && strstr(m->to, "(renamed ") == NULL) {
+		/* Nobody sees what stays in stage/. */
+		struct pmove *aside;
+		char *to = talloc_asprintf(m, "%s (renamed %.8s)", m->to, ad->ids[ad->next]);
+
+		aside = to ? pmove_new(ad->v, m->from, to) : NULL;
+		if (aside == NULL) {
+			adopt_end(ad, -ENOMEM, "out of memory");
+			return;
+		}
+		aside->done = adopt_moved;
+		aside->arg = ad;
+		pmove_start(aside);
+		return;
+	}
+	if (st == OBJ_PRECONDITION) {
+		/* Both names hold different things by now: nothing is lost by leaving both. */
+		log_warning("reconcile", "the rename of %s to %s was not finished: %s; both stay",
+				m->from, m->to, message ? message : "");
+	} else if (st != OBJ_OK) {
+		adopt_end(ad, -EAGAIN, message);
+		return;
+	} else {
+		log_notice("reconcile", "finished the rename of %s to %s that was left half way, but for "
+				"%u objects whose new names are taken", m->from, m->to, m->stay);
+	}
+	rename_intent(ad->v, ad->ids[ad->next], NULL, NULL, adopt_intent_gone, ad);
+}
+
+static void adopt_intent_read(struct obj_req *req)
+{
+	struct adopt *ad = req->arg;
+	struct obj_result *r = &req->result;
+	const char *format = "", *from = NULL, *to = NULL;
+	json_t *doc = NULL;
+	struct pmove *m = NULL;
+
+	if (r->status == OBJ_NOT_FOUND) {
+		ad->next++;
+		adopt_next(ad);
+		goto out;
+	}
+	if (r->status != OBJ_OK) {
+		adopt_end(ad, -EAGAIN, r->message);
+		goto out;
+	}
+	doc = json_loadb((char *)r->body, r->body_len, JSON_REJECT_DUPLICATES, NULL);
+	if (doc == NULL || json_unpack(doc, "{s:s, s:s, s:s}", "format", &format, "from", &from, "to",
+					   &to) != 0 ||
+			strcmp(format, "objectfs rename 1") != 0 ||
+			(!adopt_is_clients(ad, from) && !adopt_is_parked(ad, from)) ||
+			!adopt_is_clients(ad, to)) {
+		log_warning("reconcile", "%s is no rename intent this version understands: left alone",
+				req->key);
+		ad->next++;
+		adopt_next(ad);
+		goto out;
+	}
+	m = pmove_new(ad->v, from, to);
+	if (m == NULL) {
+		adopt_end(ad, -ENOMEM, "out of memory");
+		goto out;
+	}
+	m->leave_taken = true;
+	m->done = adopt_moved;
+	m->arg = ad;
+	pmove_start(m);
+out:
+	json_decref(doc);
+	objstore_req_free(&req);
+}
+
+static void adopt_next(struct adopt *ad)
+{
+	char *key;
+	struct obj_req *req;
+	struct ofs_oid oid;
+	struct row *row;
+
+	while (ad->next < ad->count && ofs_oid_parse(ad->ids[ad->next], &oid)) {
+		row = index_get(ad->v->index, &oid);
+		if (row == NULL || !row->in_s3) {
+			break;
+		}
+		if (row->live == ROW_HERE && step_at_home(row)) {
+			/* Done and committed; only the intent was left. */
+			rename_intent(ad->v, ad->ids[ad->next], NULL, NULL, adopt_intent_gone, ad);
+			return;
+		}
+		ad->next++; /* ours, and known: its item does it again and removes the intent */
+	}
+	if (ad->next >= ad->count) {
+		adopt_root(ad);
+		return;
+	}
+	key = talloc_asprintf(ad, "%s.objectfs/rename/%s", ad->v->prefix, ad->ids[ad->next]);
+	req = key ? objstore_req_new(OBJ_GET, key) : NULL;
+	if (req == NULL) {
+		adopt_end(ad, -ENOMEM, "out of memory");
+		return;
+	}
+	req->length = -1;
+	req->done = adopt_intent_read;
+	req->arg = ad;
+	objstore_submit(ad->v->store, req);
+}
+
+static void adopt_list(struct adopt *ad, const char *token);
+
+static void adopt_listed(struct obj_req *req)
+{
+	struct adopt *ad = req->arg;
+	struct obj_result *r = &req->result;
+	unsigned i;
+
+	if (r->status != OBJ_OK) {
+		adopt_end(ad, -EAGAIN, r->message);
+		objstore_req_free(&req);
+		return;
+	}
+	ad->ids = talloc_realloc(ad, ad->ids, char *, ad->count + r->entry_count + 1);
+	for (i = 0; i < r->entry_count && ad->ids != NULL; i++) {
+		const char *slash = strrchr(r->entries[i].key, '/');
+
+		if (slash != NULL && slash[1] != '\0') {
+			ad->ids[ad->count++] = talloc_strdup(ad, slash + 1);
+		}
+	}
+	if (r->next_token != NULL) {
+		adopt_list(ad, r->next_token);
+	} else {
+		adopt_next(ad);
+	}
+	objstore_req_free(&req);
+}
+
+static void adopt_list(struct adopt *ad, const char *token)
+{
+	char *prefix = talloc_asprintf(ad, "%s.objectfs/rename/", ad->v->prefix);
+	struct obj_req *req = prefix ? objstore_req_new(OBJ_LIST, prefix) : NULL;
+
+	if (req == NULL || (token != NULL && (req->token = strdup(token)) == NULL)) {
+		objstore_req_free(&req);
+		adopt_end(ad, -ENOMEM, "out of memory");
+		return;
+	}
+	req->done = adopt_listed;
+	req->arg = ad;
+	objstore_submit(ad->v->store, req);
+}
+
+void reconcile_adopt(struct volume *v, bool fresh,
+		void (*done)(int status, const char *message, void *arg), void *arg)
+{
+	struct adopt *ad = talloc_zero(v, struct adopt);
+
+	if (ad == NULL) {
+		done(-ENOMEM, "out of memory", arg);
+		return;
+	}
+	ad->v = v;
+	ad->fresh = fresh;
+	ad->done = done;
+	ad->arg = arg;
+	adopt_list(ad, NULL);
+}
