@@ -319,6 +319,8 @@ static void del_seen(struct obj_req *req)
 		} else {
 			del_tombstone(d);
 		}
+	} else if (d->etag != NULL && strcmp(d->etag, r->etag) == 0) {
+		del_end(d, OBJ_AWAY, "what became of a delete is not known"); /* nothing did: again */
 	} else {
 		del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
 	}
