@@ -320,7 +320,7 @@ unsigned rings_drain(struct rings *rs)
 	}
 	if (rs->rescan) {
 		rs->rescan = false;
-		log_warning("core", "volume %s: hints were lost, marked directories are "
+		log_warning("core", "volume %s: hints were lost or damaged, marked directories are "
 				    "looked at again",
 				rs->v->name);
 		reconcile_rescan(rs->v->reconcile);
