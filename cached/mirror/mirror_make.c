@@ -384,6 +384,20 @@ static void make_done(struct disk_job *job)
 	free(j);
 }
 
+/* A stub that can be renamed must be known by its object: the rows first. Else a kill between the
+ * two, and a rename after it, would leave a stub whose object nobody can find. */
+static void make_committed(int status, void *arg)
+{
+	struct make_job *j = arg;
+
+	if (status != 0) {
+		j->status = status;
+		make_done(&j->job);
+		return;
+	}
+	disk_submit(j->m->v->disk, DISK_ANY, &j->job);
+}
+
 void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *list,
 		void (*done)(int status, unsigned omitted, void *arg), void *arg)
 {
@@ -415,7 +429,7 @@ void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, 
 	j->job.what = "mirror make";
 	j->job.run = make_run;
 	j->job.done = make_done;
-	disk_submit(m->v->disk, DISK_ANY, &j->job);
+	index_commit(m->v->index, make_committed, j);
 }
 
 /* ---- a file whose object changed ---- */
