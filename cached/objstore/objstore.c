@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #endif
 #include "impl.h"
+#include "../base/log.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -521,6 +522,12 @@ void obj_deliver(struct mailbox *mb, struct obj_req *req)
 		break;
 	default:
 		break;
+	}
+	if (log_get_level() >= LOG_LVL_DEBUG) {
+		log_line(LOG_LVL_DEBUG, "store", req->request_id, "%s %s%s%s: %s", obj_op_name(req->op),
+				req->key, req->source_key ? " from " : "",
+				req->source_key ? req->source_key : "",
+				objstore_status_name(req->result.status));
 	}
 	req->letter.next = NULL;
 	req->letter.open = letter_open;
