@@ -194,6 +194,53 @@ struct row *step_moving_ancestor(struct index *ix, const struct row *row, bool *
 	return NULL;
 }
 
+struct occupant {
+	struct attempt *a;
+	struct ofs_oid oid;
+};
+
+/* A row claims its key before its first PUT. If that never came about and the file went, nothing is
+ * there; an object that is there is not ours to replace. */
+static void step_occupant_seen(struct obj_req *req)
+{
+	struct occupant *o = req->arg;
+	struct attempt *a = o->a;
+	struct row *row = index_get(a->v->index, &o->oid);
+
+	if (req->result.status == OBJ_NOT_FOUND) {
+		if (row != NULL && row->live == ROW_NOT_HERE && row->work == NULL) {
+			index_clear_s3(a->v->index, row);
+		}
+		attempt_end_postponed(a, 0, "its name has become free");
+	} else if (req->result.status == OBJ_OK) {
+		step_conflict(a, "the name is taken in S3 by an object that is not in the mirror");
+	} else {
+		attempt_end_store(a, "asking who has its name", req->result.status,
+				req->result.message);
+	}
+	talloc_free(o);
+	objstore_req_free(&req);
+}
+
+static void step_ask_occupant(struct attempt *a, const struct row *occupant)
+{
+	struct obj_req *req = objstore_req_new(OBJ_HEAD, a->key);
+	struct occupant *o = talloc_zero(a->v, struct occupant);
+
+	if (req == NULL || o == NULL) {
+		objstore_req_free(&req);
+		talloc_free(o);
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	o->a = a;
+	o->oid = occupant->oid;
+	req->prio = OBJ_PRIO_UPLOAD;
+	req->done = step_occupant_seen;
+	req->arg = o;
+	objstore_submit(a->v->store, req);
+}
+
 /* Fill parent, raw, key, old_key, replaced; false: the attempt has ended. */
 static bool step_target(struct attempt *a)
 {
@@ -280,8 +327,7 @@ static bool step_target(struct attempt *a)
 			reconcile_rescan(rc);
 			return false;
 		}
-		/* Gone from the mirror without a client's delete: its object is not ours to replace. */
-		step_conflict(a, "the name is taken in S3 by an object that is not in the mirror");
+		step_ask_occupant(a, occupant);
 		return false;
 	}
 	attempt_end_blocked(a, occupant, "another file must leave its name in S3 first");
