@@ -105,13 +105,17 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 		const struct seen *s, int64_t delay_ns)
 {
 	struct index *ix = rc->v->index;
-	struct row *row = index_add(ix, &s->rec.oid, s->is_dir);
+	struct row *row = index_add(ix, &s->rec.oid, s->is_dir), *before;
 	bool dirty = (s->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0;
 	bool moved;
 
 	if (row == NULL) {
 		rc->rescan_wanted = true;
 		return NULL;
+	}
+	before = index_at_live(ix, parent, s->name);
+	if (before != NULL && before != row) {
+		look_trash(rc, &before->oid); /* it loses the place: moved, or deleted? */
 	}
 	index_set_here(ix, row, parent, s->name, s->ino);
 	if (!row->in_s3 && (s->rec.flags & OFS_REC_KNOWN) && index_at_s3(ix, parent, s->name) == NULL) {
@@ -174,8 +178,9 @@ struct work *look_deleted(struct reconcile *rc, const struct ofs_oid *oid, bool 
 		return NULL;
 	}
 	if (row->live == ROW_HERE) {
-		/* Perhaps the client's process died before it removed the name: the tree decides. */
-		return work_place(rc, &row->parent, row->name, 0);
+		/* Perhaps the client's process died before it removed the name: the tree decides. The id
+		 * goes along, for by then another may have taken the place in the index. */
+		return work_place_gone(rc, &row->parent, row->name, oid);
 	}
 	index_set_live(rc->v->index, row, ROW_TRASHED);
 	return work_item(rc, row, -1);

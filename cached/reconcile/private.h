@@ -90,7 +90,7 @@ struct work *work_item(struct reconcile *rc, struct row *row, int64_t delay_ns);
 struct work *work_place(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
 		int64_t delay_ns);
 /* An inode is said to have left the place: trash/ tells whether a client deleted it. */
-void work_place_gone(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
+struct work *work_place_gone(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
 		const struct ofs_oid *oid);
 /* Run it again at now + delay. */
 void work_postpone(struct work *w, int64_t delay_ns, const char *fmt, ...)

@@ -319,19 +319,26 @@ struct work *work_place(struct reconcile *rc, const struct ofs_oid *parent, cons
 	return w;
 }
 
-void work_place_gone(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
+struct work *work_place_gone(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
 		const struct ofs_oid *oid)
 {
 	struct work *w = work_place(rc, parent, name, 0);
+	unsigned i;
 
 	if (w == NULL || ofs_oid_is_none(oid)) {
-		return;
+		return w;
+	}
+	for (i = 0; i < w->gone_count; i++) {
+		if (ofs_oid_equal(&w->gone[i], oid)) {
+			return w;
+		}
 	}
 	if (w->gone_count < WORK_GONE_MAX) {
 		w->gone[w->gone_count++] = *oid;
 	} else {
 		look_trash(rc, oid);
 	}
+	return w;
 }
 
 static void work_reason(struct work *w, const char *fmt, va_list ap)
