@@ -192,7 +192,7 @@ static void flush_begin(void *arg)
 	int64_t now = clock_now_ns(rc->v->clock);
 
 	f->retry = NULL;
-	if (!rc->started || rc->scans_running > 0 || rc->rescan_wanted) {
+	if (!rc->started || rc->scans_running > 0 || rc->trash_running > 0 || rc->rescan_wanted) {
 		/* What is pending is not known yet. */
 		if (f->deadline_ns > 0 && now >= f->deadline_ns) {
 			flush_tell(f, -ETIMEDOUT);

@@ -417,8 +417,14 @@ static void trash_done(struct disk_job *job)
 {
 	struct trash_job *t = (struct trash_job *)job;
 
-	if (!t->purge && t->found) {
-		look_deleted(t->rc, &t->oid, t->is_dir);
+	if (!t->purge) {
+		t->rc->trash_running--;
+		if (t->found) {
+			look_deleted(t->rc, &t->oid, t->is_dir);
+		}
+		if (t->rc->work_count == 0) {
+			marks_sweep_soon(t->rc);
+		}
 	}
 	free(t);
 }
@@ -438,6 +444,7 @@ static void trash_submit(struct reconcile *rc, const struct ofs_oid *oid, bool p
 	t->trash_fd = rc->v->trash_fd;
 	t->oid = *oid;
 	t->purge = purge;
+	rc->trash_running += !purge;
 	disk_submit(rc->v->disk, DISK_ORDER, &t->job);
 }
 

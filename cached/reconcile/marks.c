@@ -199,7 +199,7 @@ static void marks_done(struct disk_job *job)
 			}
 		}
 		rings_drain(rc->v->rings);
-		if (rc->work_count == 0 && rc->scans_running == 0) {
+		if (rc->work_count == 0 && rc->scans_running == 0 && rc->trash_running == 0) {
 			m->clearing = true;
 			disk_submit(rc->v->disk, DISK_ORDER, &m->job);
 			return;
@@ -219,7 +219,8 @@ static void marks_sweep(void *arg)
 	struct marks_job *m;
 
 	rc->sweep_timer = NULL;
-	if (rc->work_count > 0 || rc->scans_running > 0 || rc->sweeping || rc->rescan_wanted) {
+	if (rc->work_count > 0 || rc->scans_running > 0 || rc->trash_running > 0 || rc->sweeping ||
+			rc->rescan_wanted) {
 		if (rc->rescan_wanted && rc->scans_running == 0) {
 			scan_start(rc);
 		}

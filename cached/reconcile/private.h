@@ -76,6 +76,7 @@ struct reconcile { /* core only */
 	int64_t timer_at_ns;
 	int64_t since_ns; /* works made now follow from one of this time; 0: they do not */
 	unsigned items_running, places_running, scans_running;
+	unsigned trash_running; /* looks into trash/ that are no place's */
 	bool rescan_wanted;
 	bool intents_read; /* the intent file, once after the first scan */
 	struct attempt *attempts; /* items in flight, for lease breaks */
