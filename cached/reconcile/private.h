@@ -78,6 +78,7 @@ struct reconcile { /* core only */
 	unsigned items_running, places_running, scans_running;
 	unsigned trash_running; /* looks into trash/ that are no place's */
 	bool rescan_wanted;
+	struct clock_timer *rescan_timer;
 	bool intents_read; /* the intent file, once after the first scan */
 	struct attempt *attempts; /* items in flight, for lease breaks */
 	/* marks.c */

@@ -22,6 +22,8 @@
 
 /* ---- directories and trash/ ---- */
 
+#define SCAN_AGAIN_NS (300 * NS_PER_MS)
+
 struct scan_job {
 	struct disk_job job;
 	struct reconcile *rc; /* core only */
@@ -98,10 +100,27 @@ static void scan_run(struct disk_job *job)
 static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash);
 static void scan_intents(struct reconcile *rc);
 
+static void scan_again(void *arg)
+{
+	struct reconcile *rc = arg;
+
+	rc->rescan_timer = NULL;
+	if (rc->scans_running == 0) {
+		scan_start(rc);
+	}
+}
+
 /* After the last scan every inode has its row: then intents can be told from rows. */
 static void scan_ended(struct reconcile *rc)
 {
 	if (--rc->scans_running > 0) {
+		return;
+	}
+	if (rc->rescan_wanted) {
+		if (rc->rescan_timer == NULL) {
+			rc->rescan_timer = clock_timer_add(rc->v->clock, rc,
+					clock_now_ns(rc->v->clock) + SCAN_AGAIN_NS, scan_again, rc);
+		}
 		return;
 	}
 	rc->fresh = false;
@@ -183,9 +202,11 @@ static void scan_done(struct disk_job *job)
 		stats_add(dirs_scanned, 1);
 	}
 	if (s->status != 0) {
-		log_warning("reconcile", "%s could not be scanned (%s); tried again later",
+		/* Also where the directory has only moved: what lies in it must be looked at. */
+		log_line(s->status == -ENOENT || s->status == -ESTALE ? LOG_LVL_INFO : LOG_LVL_WARNING,
+				"reconcile", 0, "%s could not be scanned (%s); tried again",
 				s->trash ? "trash/" : s->path, strerror(-s->status));
-		rc->rescan_wanted = s->status != -ESTALE && s->status != -ENOENT;
+		rc->rescan_wanted = true;
 	}
 	if (s->trash) {
 		scan_take_trash(rc, s);
@@ -207,7 +228,7 @@ static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash)
 	struct scan_job *s = calloc(1, sizeof(*s));
 
 	if (s == NULL || (!trash && path == NULL) || (!trash && (s->path = strdup(path)) == NULL)) {
-		rc->rescan_wanted = s == NULL;
+		rc->rescan_wanted |= s == NULL;
 		talloc_free(path);
 		free(s);
 		return;
