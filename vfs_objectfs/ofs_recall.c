@@ -12,9 +12,13 @@
  */
 #include "ofs.h"
 
+#include <poll.h>
 #include <sys/mman.h>
 
-#define RECALL_ATTEMPTS 4
+/* A daemon that is coming back may drop a connection several times: not faster than that, and not
+ * longer than the reconnect timeout. */
+#define RECALL_ATTEMPTS_AT_ONCE 2
+#define RECALL_PAUSE_MS 100
 #define EXTENT_SHIFT_MIN 12u
 #define EXTENT_SHIFT_MAX 40u
 
@@ -129,6 +133,11 @@ static bool recall_again(int ret)
 	return ret == -ESTALE || ret == -ECONNRESET || ret == -EBADF;
 }
 
+static unsigned recall_attempts_max(const struct ofs_conn *c)
+{
+	return RECALL_ATTEMPTS_AT_ONCE + c->reconnect_timeout_ms / RECALL_PAUSE_MS;
+}
+
 static void recall_fetch_req(const struct ofs_file *f, struct ofs_fetch_req *m, uint64_t offset,
 		uint64_t length, bool whole)
 {
@@ -156,13 +165,20 @@ static int recall_open(struct ofs_conn *c, struct ofs_file *f, bool for_write)
 static int recall_wait(struct ofs_conn *c, struct ofs_file *f, uint64_t offset, uint64_t length,
 		bool whole)
 {
+	unsigned attempts = recall_attempts_max(c);
 	int ret = 0;
 
-	for (int i = 0; i < RECALL_ATTEMPTS; i++) {
+	for (unsigned i = 0; i < attempts; i++) {
 		struct ofs_fetch_req m;
 
+		if (i >= RECALL_ATTEMPTS_AT_ONCE) {
+			(void)poll(NULL, 0, RECALL_PAUSE_MS);
+		}
 		if (f->marked && !recall_attached(c, f)) {
 			ret = recall_open(c, f, whole);
+			if (recall_again(ret)) {
+				continue;
+			}
 			if (ret != 0) {
 				return ret;
 			}
@@ -197,7 +213,10 @@ int ofs_recall_discard(struct ofs_conn *c, struct ofs_file *f)
 {
 	int ret = 0;
 
-	for (int i = 0; i < RECALL_ATTEMPTS && f->marked; i++) {
+	for (unsigned i = 0; i < recall_attempts_max(c) && f->marked; i++) {
+		if (i >= RECALL_ATTEMPTS_AT_ONCE) {
+			(void)poll(NULL, 0, RECALL_PAUSE_MS);
+		}
 		if (!recall_attached(c, f)) {
 			ret = recall_open(c, f, true);
 			if (ret != 0) {
@@ -227,10 +246,41 @@ struct recall_state {
 	struct ofs_file *file;
 	uint64_t offset, length;
 	bool whole;
-	int attempts;
+	struct tevent_context *ev;
+	unsigned attempts;
 };
 
 static void recall_step(struct tevent_req *req);
+
+static void recall_paused(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+
+	(void)tevent_wakeup_recv(subreq);
+	TALLOC_FREE(subreq);
+	recall_step(req);
+}
+
+/* The way was lost: once more, after a pause unless it is the first time. */
+static void recall_retry(struct tevent_req *req)
+{
+	struct recall_state *state = tevent_req_data(req, struct recall_state);
+	struct tevent_req *subreq;
+
+	if (++state->attempts < RECALL_ATTEMPTS_AT_ONCE) {
+		recall_step(req);
+		return;
+	}
+	if (state->attempts >= recall_attempts_max(state->conn)) {
+		tevent_req_error(req, ETIMEDOUT);
+		return;
+	}
+	subreq = tevent_wakeup_send(
+			state, state->ev, timeval_current_ofs_msec(RECALL_PAUSE_MS));
+	if (!tevent_req_nomem(subreq, req)) {
+		tevent_req_set_callback(subreq, recall_paused, req);
+	}
+}
 
 static void recall_open_done(struct tevent_req *subreq)
 {
@@ -244,11 +294,13 @@ static void recall_open_done(struct tevent_req *subreq)
 	if (ret == 0) {
 		ret = recall_attach(state->conn, state->file, &rep, map_fd);
 	}
-	if (ret != 0 && !recall_again(ret)) {
+	if (recall_again(ret)) {
+		recall_retry(req);
+	} else if (ret != 0) {
 		tevent_req_error(req, -ret);
-		return;
+	} else {
+		recall_step(req);
 	}
-	recall_step(req);
 }
 
 static void recall_fetch_done(struct tevent_req *subreq)
@@ -271,7 +323,7 @@ static void recall_fetch_done(struct tevent_req *subreq)
 		return;
 	}
 	recall_unmap(state->file);
-	recall_step(req);
+	recall_retry(req);
 }
 
 static void recall_step(struct tevent_req *req)
@@ -285,10 +337,6 @@ static void recall_step(struct tevent_req *req)
 	if (ofs_recall_here(f, ofs_link_generation(c->link), state->offset, state->length) &&
 			!(state->whole && f->marked)) {
 		tevent_req_done(req);
-		return;
-	}
-	if (state->attempts++ >= 2 * RECALL_ATTEMPTS) {
-		tevent_req_error(req, ETIMEDOUT);
 		return;
 	}
 	if (!recall_attached(c, f)) {
@@ -321,6 +369,7 @@ struct tevent_req *ofs_recall_send(TALLOC_CTX *ctx, struct tevent_context *ev, s
 	state->offset = offset;
 	state->length = length;
 	state->whole = whole;
+	state->ev = ev;
 	recall_step(req);
 	if (!tevent_req_is_in_progress(req)) {
 		return tevent_req_post(req, ev);
