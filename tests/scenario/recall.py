@@ -9,16 +9,15 @@ written to is made whole first; 0-byte and 5 GiB+ objects.
 """
 
 import array
-import json
 import os
 import random
 import shutil
 import signal
-import socket
 import threading
 
 import smb2
 from dirstore import get_object, put_object
+from proxy import Proxy
 from smb import SmbError, Testbed, check, fail, step, wait_until
 
 MIB = 1 << 20
@@ -178,62 +177,15 @@ def interrupted(bed):
 
 
 # --- a store that does not answer ---------------------------------------------------------------------
-class Proxy:
-    """Between the daemon and the store; holds back GETs of one key while `held` is set."""
-
-    def __init__(self, key):
-        self.key = key.encode()
-        self.held = threading.Event()
-        self.released = threading.Event()
-        self.stalled = threading.Event()
-        self.upstream = None
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            client, _ = self.socket.accept()
-            try:
-                server = socket.create_connection(("127.0.0.1", self.upstream()))
-            except OSError:
-                client.close()
-                continue
-            for one, two, watch in ((client, server, True), (server, client, False)):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=self.pump, args=(one, two, watch), daemon=True).start()
-
-    def pump(self, source, target, watch):
-        try:
-            while data := source.recv(1 << 18):
-                if watch and self.held.is_set() and data.startswith(b"GET ") \
-                        and self.key in data.split(b"\r\n", 1)[0]:
-                    self.stalled.set()
-                    self.released.wait()
-                target.sendall(data)
-        except OSError:
-            pass
-        for one in (source, target):
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-
 def hanging():
     step("one recall hangs: another file of the same client answers")
-    proxy = Proxy("/slow")
     parent = os.path.join(os.environ.get("TMPDIR", "/tmp"), "hanging")
     os.makedirs(parent, mode=0o755, exist_ok=True)
     path = os.path.join(parent, "t")
 
-    def port():
-        with open(os.path.join(path, "testbed.json"), encoding="utf-8") as file:
-            return json.load(file)["rgw"]["port"]
-
-    proxy.upstream = port
+    proxy = Proxy(path)
     slow, fast = os.urandom(6 * MIB), os.urandom(3 * MIB)
-    with Testbed(store="rgw", path=path, set=[f"endpoint=http://127.0.0.1:{proxy.port}",
+    with Testbed(store="rgw", path=path, set=[f"endpoint={proxy.url}",
                                               "settle time=0"]) as bed:
         with bed.client() as client:
             client.put("slow", slow)
@@ -243,7 +195,7 @@ def hanging():
         bed.wipe()
         with bed.client(timeout_s=25) as client:
             client.list("")
-            proxy.held.set()
+            proxy.hold("GET", "/slow")
             file = client.create("slow", smb2.READ_DATA)
             waiting = client.send_read(file, 0, 65536)
             check(proxy.stalled.wait(20), "the read of the stub asked the store for nothing")
@@ -255,8 +207,7 @@ def hanging():
             except TimeoutError:
                 fail("nothing is answered while another recall hangs")
             check(waiting not in client.answers, "the stalled read was answered")
-            proxy.held.clear()
-            proxy.released.set()
+            proxy.release()
             check(client.end_read(waiting) == slow[:65536], "slow: other bytes in the end")
             client.close(file)
             check(client.get("slow") == slow, "slow: other bytes")

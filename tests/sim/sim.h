@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The four doors, simulated: one seed decides every delay, order and fault, so one seed is one run.
+ * The four doors, simulated: one seed decides every delay, order and fault. Object ids still come from
+ * getrandom(2), so two runs of one seed may differ where ids are compared or hashed.
  *
  * Time stands still between events; sim_run_until moves it. Disk jobs do their real work on a scratch
  * directory, on this thread, in an order the seed chooses (lanes that promise order keep it). The
