@@ -452,7 +452,7 @@ static int do_flush(struct request *req, const uint8_t *frame, size_t len)
 		return -EBADMSG;
 	}
 	if (request_check(req, S_IFREG, NULL)) {
-		reconcile_flush_fd(req->v->reconcile, req->id, take_fd(req), on_simple, req);
+		reconcile_flush_fd(req->v->reconcile, take_fd(req), on_simple, req);
 	}
 	return 0;
 }

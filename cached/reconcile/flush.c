@@ -228,6 +228,10 @@ void reconcile_flush(struct reconcile *rc, const char *path, int64_t deadline_ns
 
 /* ---- one inode ---- */
 
+#define FLUSH_AGAIN_NS (100 * NS_PER_MS)
+#define FLUSH_MOVED_MAX 10
+#define FLUSH_FD_LIMIT_NS (600 * NS_PER_S)
+
 struct flush_fd {
 	struct disk_job job;
 	struct waiter waiter;
@@ -236,11 +240,11 @@ struct flush_fd {
 	int tree_fd, fd;
 	int status;
 	bool dirty;
+	unsigned moved;
 	struct ofs_record rec;
 	struct ofs_record parent;
 	char *name; /* malloc */
-	uint64_t ino;
-	uint64_t request_id;
+	int64_t deadline_ns;
 	void (*done)(int status, const char *message, void *arg);
 	void *arg;
 };
@@ -255,13 +259,12 @@ static void flush_fd_run(struct disk_job *job)
 
 	f->status = ofs_record_get(&f->rio, f->fd, &f->rec);
 	if (f->status != 0 || fstat(f->fd, &st) != 0) {
-		goto out;
+		return;
 	}
-	f->ino = st.st_ino;
 	f->dirty = (f->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0;
 	if (st.st_nlink == 0) {
 		f->dirty = false;
-		goto out;
+		return;
 	}
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", f->fd);
 	n = readlink(link, path, sizeof(path) - 1);
@@ -269,7 +272,7 @@ static void flush_fd_run(struct disk_job *job)
 	t = readlink(link, tree, sizeof(tree) - 1);
 	if (n <= 0 || t <= 0 || n <= t + 1 || strncmp(path, tree, t) != 0) {
 		f->status = -ESTALE;
-		goto out;
+		return;
 	}
 	path[n] = '\0';
 	slash = strrchr(path + t, '/');
@@ -279,21 +282,53 @@ static void flush_fd_run(struct disk_job *job)
 			O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (dfd < 0) {
 		f->status = dfd;
-		goto out;
+		return;
 	}
 	f->status = ofs_record_get(&f->rio, dfd, &f->parent);
 	close(dfd);
-out:
-	close(f->fd);
 }
 
+static void flush_fd_end(struct flush_fd *f, int status, const char *message)
+{
+	f->done(status, message, f->arg);
+	close(f->fd);
+	free(f->name);
+	free(f);
+}
+
+static void flush_fd_look(void *arg)
+{
+	struct flush_fd *f = arg;
+
+	free(f->name);
+	f->name = NULL;
+	disk_submit(f->rc->v->disk, DISK_ANY, &f->job);
+}
+
+static void flush_fd_again(struct flush_fd *f)
+{
+	struct volume *v = f->rc->v;
+	int64_t now = clock_now_ns(v->clock);
+
+	if (now >= f->deadline_ns) {
+		flush_fd_end(f, -ETIMEDOUT, "it is not in S3 yet");
+	} else if (clock_timer_add(v->clock, f->rc, now + FLUSH_AGAIN_NS, flush_fd_look, f) == NULL) {
+		flush_fd_end(f, -ENOMEM, "out of memory");
+	}
+}
+
+/* The work is done; it need not have sent this file, which may have moved on meanwhile. */
 static void flush_fd_waiter(struct waiter *w, int status, const char *message)
 {
 	struct flush_fd *f = (struct flush_fd *)((char *)w - offsetof(struct flush_fd, waiter));
+	struct row *row = index_get(f->rc->v->index, &f->rec.oid);
 
-	f->done(status, message, f->arg);
-	free(f->name);
-	free(f);
+	if (status != 0 || (row != NULL && row->in_s3 && row->s3_data_gen >= f->rec.data_gen &&
+			row->s3_meta_gen >= f->rec.meta_gen)) {
+		flush_fd_end(f, status, message);
+	} else {
+		flush_fd_again(f);
+	}
 }
 
 static void flush_fd_done(struct disk_job *job)
@@ -303,9 +338,12 @@ static void flush_fd_done(struct disk_job *job)
 	struct work *w = NULL;
 	struct row *row;
 
-	f->waiter.done = flush_fd_waiter;
+	if ((f->status == -ESTALE || f->status == -ENOENT) && f->moved++ < FLUSH_MOVED_MAX) {
+		flush_fd_again(f); /* a directory above it is being renamed */
+		return;
+	}
 	if (f->status != 0 || !f->dirty) {
-		flush_fd_waiter(&f->waiter, f->status, f->status ? "not a file of this volume" : NULL);
+		flush_fd_end(f, f->status, f->status ? "not a file of this volume" : NULL);
 		return;
 	}
 	row = index_get(rc->v->index, &f->rec.oid);
@@ -315,13 +353,13 @@ static void flush_fd_done(struct disk_job *job)
 		w = work_place(rc, &f->parent.oid, f->name, 0);
 	}
 	if (w == NULL) {
-		flush_fd_waiter(&f->waiter, -ENOMEM, "out of memory");
+		flush_fd_end(f, -ENOMEM, "out of memory");
 		return;
 	}
 	work_add_waiter(w, &f->waiter);
 }
 
-void reconcile_flush_fd(struct reconcile *rc, uint64_t request_id, int fd,
+void reconcile_flush_fd(struct reconcile *rc, int fd,
 		void (*done)(int status, const char *message, void *arg), void *arg)
 {
 	struct flush_fd *f = calloc(1, sizeof(*f));
@@ -338,7 +376,8 @@ void reconcile_flush_fd(struct reconcile *rc, uint64_t request_id, int fd,
 	f->rio = rc->v->rio;
 	f->tree_fd = rc->v->tree_fd;
 	f->fd = fd;
-	f->request_id = request_id;
+	f->waiter.done = flush_fd_waiter;
+	f->deadline_ns = clock_now_ns(rc->v->clock) + FLUSH_FD_LIMIT_NS;
 	f->done = done;
 	f->arg = arg;
 	disk_submit(rc->v->disk, DISK_ANY, &f->job);

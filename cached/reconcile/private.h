@@ -40,6 +40,7 @@ struct work { /* core only; talloc child of rc */
 	size_t heap_pos;           /* in rc->heap, or SIZE_MAX */
 	int64_t due_ns;
 	int64_t first_ns; /* of the change, or of the work that this one follows from */
+	bool soon;    /* due_ns was asked for: what settles does not put it off */
 	bool urgent;  /* a flush wants it: no settling, short retries */
 	bool running; /* a job or request of it is in flight */
 	bool again;   /* something changed while it was running */

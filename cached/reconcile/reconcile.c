@@ -256,11 +256,15 @@ static void work_schedule(struct work *w, int64_t delay_ns)
 		if (due > w->first_ns + v->conf->settle_limit_ns) {
 			due = w->first_ns + v->conf->settle_limit_ns;
 		}
+		if (w->soon && w->due_ns < due) {
+			due = w->due_ns;
+		}
 	} else {
 		due = now + delay_ns;
 		if (w->heap_pos != SIZE_MAX && w->failures == 0 && w->due_ns < due) {
 			due = w->due_ns; /* sooner was promised */
 		}
+		w->soon = true;
 	}
 	heap_set(w, due);
 	reconcile_kick(w->rc);
@@ -498,6 +502,7 @@ static void reconcile_run(void *arg)
 		}
 		heap_remove(w);
 		w->running = true;
+		w->soon = false;
 		w->attempts++;
 		if (w->kind == WORK_PLACE) {
 			look_start(w);

@@ -34,7 +34,7 @@ void reconcile_rescan(struct reconcile *rc);
 void reconcile_flush(struct reconcile *rc, const char *path, int64_t deadline_ns,
 		void (*done)(int status, json_t *left, void *arg), void *arg);
 /* The same for one inode (descriptor taken over), open or not, for SMB FLUSH and close. */
-void reconcile_flush_fd(struct reconcile *rc, uint64_t request_id, int fd,
+void reconcile_flush_fd(struct reconcile *rc, int fd,
 		void (*done)(int status, const char *message, void *arg), void *arg);
 /* [{path, kind, since_s, state, reason}], at most `most`; new reference. */
 json_t *reconcile_pending(struct reconcile *rc, unsigned most);
