@@ -7,6 +7,7 @@ Samba's gensec (python3-samba). One thread per Client.
 """
 
 import hashlib
+import os
 import socket
 import struct
 
@@ -169,7 +170,8 @@ class Client:
         return status, body
 
     def _negotiate(self):
-        body = struct.pack("<HHHHI16sQH", 36, 1, 1, 0, 0, bytes(16), 0, 0x0210)
+        # a GUID of its own: smbd serves connections of one GUID in one process
+        body = struct.pack("<HHHHI16sQH", 36, 1, 1, 0, 0, os.urandom(16), 0, 0x0210)
         status, _ = self.call(NEGOTIATE, body)
         if status != OK:
             raise SmbError(status, "negotiate")

@@ -115,8 +115,7 @@ def together(bed):
         except (SmbError, OSError, ClientError) as error:
             failed.append(f"client {number}: {error}")
 
-    # Clients of one process have one GUID; smbd wants their negotiations one after the other, and
-    # boto3 wants the same of the making of its clients.
+    # boto3 does not make clients in several threads at once
     clients = [(bed.client(), bed.s3()) for _ in range(4)]
     threads = [threading.Thread(target=work, args=(number, *pair))
                for number, pair in enumerate(clients)]
