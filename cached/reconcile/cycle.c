@@ -6,7 +6,8 @@
  * Holds:
  *  1. the graph is read from the index, not from what waits just now: an item that has not come to
  *     wait yet counts already;
- *  2. only an item whose name is waited for is parked: parking frees its name and nothing else;
+ *  2. only an item whose leaving is waited for (by who wants its name, or by the deletion of its
+ *     directory) is parked: parking frees its place in S3 and nothing else;
  *  3. a directory with a claim is never parked: it finishes what it began, and waits for nothing but
  *     other claims.
  */
@@ -15,8 +16,8 @@
 
 #define CYCLE_STEPS_MAX 1000
 
-/* What must happen before `r` can move; *name: it is the other's name that must be free. */
-static struct row *cycle_next(struct index *ix, const struct row *r, bool *name)
+/* What must happen before `r` can go on; *name: it is that one's leaving its place in S3. */
+static struct row *cycle_next(struct index *ix, struct row *r, bool *name)
 {
 	struct row *claim, *above, *at;
 	bool lost;
@@ -24,14 +25,24 @@ static struct row *cycle_next(struct index *ix, const struct row *r, bool *name)
 
 	*name = false;
 	above = r->in_s3 ? claim_above(ix, r) : NULL;
-	if (above != NULL || r->live != ROW_HERE || (r->in_s3 && step_at_home(r))) {
+	if (above != NULL) {
 		return above;
 	}
 	claim = claim_get(ix, r);
+	if (r->live == ROW_TRASHED && r->is_dir && claim == NULL) {
+		*name = true;
+		return delete_first_child(r);
+	}
+	if (r->live != ROW_HERE || (r->in_s3 && step_at_home(r))) {
+		return NULL;
+	}
 	if (claim != NULL && r->is_dir) {
 		return claim_above(ix, claim);
 	}
 	above = step_moving_ancestor(ix, r, &lost);
+	if (above == NULL && !lost) {
+		above = step_taken_directory(ix, &r->parent);
+	}
 	if (above != NULL || lost) {
 		return above;
 	}
@@ -46,7 +57,7 @@ static bool cycle_may_park(struct index *ix, const struct row *r)
 {
 	const struct work *w = r->work;
 
-	return r->live == ROW_HERE && r->in_s3 && (r->is_dir || r->etag != NULL) &&
+	return r->live == ROW_HERE && r->in_s3 &&
 	       !ofs_oid_equal(&r->s3_parent, &OFS_OID_STAGE) &&
 	       (!r->is_dir || claim_get(ix, r) == NULL) && (w == NULL || !w->running);
 }
@@ -80,20 +91,5 @@ void cycle_break(struct reconcile *rc, struct row *start)
 		log_debug("reconcile", "%s: parked, names were exchanged", park->name);
 		w->stage = true;
 		work_unblock(w);
-	}
-}
-
-void cycle_free_name(struct reconcile *rc, struct row *dir)
-{
-	struct work *w;
-
-	for (struct row *c = dir->s3_children; c != NULL; c = c->s3_next) {
-		w = c->work;
-		if (c->live == ROW_TRASHED && c->is_dir) {
-			cycle_free_name(rc, c);
-		} else if (w != NULL && w->blocked_on != NULL && cycle_may_park(rc->v->index, c)) {
-			w->stage = true;
-			work_unblock(w);
-		}
 	}
 }

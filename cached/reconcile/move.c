@@ -464,7 +464,7 @@ void stage_file(struct attempt *a)
 	a->old_key = index_key(ix, a, a->v->prefix, &row->s3_parent, row->s3_name, false, NULL);
 	a->key = index_key(ix, a, a->v->prefix, &OFS_OID_STAGE, hex, false, NULL);
 	to = raw ? index_key(ix, a, a->v->prefix, &row->parent, raw, false, NULL) : NULL;
-	if (a->old_key == NULL || a->key == NULL || to == NULL || row->etag == NULL ||
+	if (a->old_key == NULL || a->key == NULL || to == NULL ||
 			ofs_oid_equal(&row->s3_parent, &OFS_OID_STAGE)) {
 		a->item->stage = false;
 		attempt_end_postponed(a, NS_PER_S, "its name cannot be parked");
@@ -473,6 +473,10 @@ void stage_file(struct attempt *a)
 	if (claim != NULL && (!ofs_oid_equal(&claim->s3_parent, &OFS_OID_STAGE) ||
 					     claim_is_being_deleted(claim))) {
 		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
+		return;
+	}
+	if (row->etag == NULL) {
+		step_ask_fence(a);
 		return;
 	}
 	a->upload_if_match = to; /* until the copy is there: where it belongs */
@@ -534,22 +538,32 @@ static void delete_unparked(enum obj_status st, const char *message, void *arg)
 			owner != NULL ? &owner->oid : &a->oid, delete_done, a);
 }
 
-/* Children that S3 still has below a removed directory go first. */
-static struct row *delete_child_first(struct attempt *a)
+struct row *delete_first_child(struct row *dir)
+{
+	struct row *c, *below;
+
+	for (c = dir->s3_children; c != NULL; c = c->s3_next) {
+		if (c->live != ROW_NOT_HERE || c->work != NULL) {
+			return c;
+		}
+		below = delete_first_child(c);
+		if (below != NULL) {
+			return below;
+		}
+	}
+	return NULL;
+}
+
+/* What the client that removed the directory has never seen, or is gone: not ours to delete. */
+static void delete_forget_children(struct index *ix, struct row *dir)
 {
 	struct row *c, *next;
 
-	for (c = a->row->s3_children; c != NULL; c = next) {
+	for (c = dir->s3_children; c != NULL; c = next) {
 		next = c->s3_next;
-		if (c->live == ROW_NOT_HERE && c->work == NULL) {
-			/* Never seen by the client that removed the directory, or gone already: not ours
-			 * to delete. */
-			index_clear_s3(a->v->index, c);
-			continue;
-		}
-		return c;
+		delete_forget_children(ix, c);
+		index_clear_s3(ix, c);
 	}
-	return NULL;
 }
 
 void delete_item(struct attempt *a)
@@ -572,15 +586,8 @@ void delete_item(struct attempt *a)
 	} else if (claim != NULL && claim_is_being_deleted(claim)) {
 		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
 		return;
-	} else if (claim != NULL && row->in_s3) {
-		/* A directory deleted while its rename was under way: finish that first. */
-		a->parent = claim->s3_parent;
-		a->raw = talloc_strdup(a, claim->s3_name);
-		a->replaced = claim;
-		a->old_key = index_key(ix, a, a->v->prefix, &row->s3_parent, row->s3_name, true, NULL);
-		a->key = a->raw ? index_key(ix, a, a->v->prefix, &a->parent, a->raw, true, NULL) : NULL;
-		if (a->old_key != NULL && a->key != NULL) {
-			rename_directory(a);
+	} else if (claim != NULL) {
+		if (rename_finish(a)) {
 			return;
 		}
 		claim_drop(a);
@@ -591,20 +598,13 @@ void delete_item(struct attempt *a)
 		return;
 	}
 	if (row->is_dir) {
-		struct row *child = delete_child_first(a);
+		struct row *child = delete_first_child(row);
 
 		if (child != NULL) {
-			struct work *w = a->item, *o = child->work;
-
-			if (w->blocks != NULL) {
-				cycle_free_name(w->rc, row);
-			}
-			attempt_end_postponed(a, NS_PER_S, "its children go first");
-			if (o == NULL) {
-				o = work_item(w->rc, child, 0);
-			}
+			attempt_end_blocked(a, child, "its children go first");
 			return;
 		}
+		delete_forget_children(ix, row);
 	}
 	if (raw == NULL || (row->is_dir && !row->has_object)) {
 		delete_finished(a);

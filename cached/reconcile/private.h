@@ -110,6 +110,8 @@ void work_move_waiters(struct work *from, struct work *to);
 void work_block(struct work *w, struct work *on, const char *why);
 /* It waits no more, and runs now. */
 void work_unblock(struct work *w);
+/* Does `w` wait for itself? A wait may have outlived its reason (a rename since): all look again. */
+void work_open_circle(struct work *w);
 /* After any change of due times. */
 void reconcile_kick(struct reconcile *rc);
 
@@ -148,14 +150,20 @@ void scan_dir(struct reconcile *rc, const struct row *dir);
 /* Does S3 have the row (in_s3, HERE) at the place where the mirror has it? */
 bool step_at_home(const struct row *row);
 void step_start(struct work *item);
+/* The row's object has no fence: ask for it, then go on (or begin again, if it is to be parked). */
+void step_ask_fence(struct attempt *a);
 /* An ancestor in the mirror that must move in S3 first; NULL: none, or (*lost) not known. */
 struct row *step_moving_ancestor(struct index *ix, const struct row *row, bool *lost);
+
+/* The uppermost directory above `parent` (itself included) that must be made in S3 but whose name
+ * another has there; NULL: none. */
+struct row *step_taken_directory(struct index *ix, const struct ofs_oid *parent);
+/* What S3 still has below a deleted directory and must leave first; NULL: nothing. */
+struct row *delete_first_child(struct row *dir);
 
 /* --- cycle.c: items that wait for each other --- */
 /* `start` must wait: does that end at itself? Then one item of the circle is parked. */
 void cycle_break(struct reconcile *rc, struct row *start);
-/* The name of a deleted directory is waited for: what cannot leave it otherwise is parked. */
-void cycle_free_name(struct reconcile *rc, struct row *dir);
 
 /* One try of one item that reaches S3; in rc->attempts while a lease is held. */
 struct attempt {
@@ -274,6 +282,9 @@ void pmove_start(struct pmove *m);
 
 /* --- renames.c: directories --- */
 void rename_directory(struct attempt *a);
+/* One whose directory went or is not known while its rename was under way: finish that. false: none
+ * was, nothing has begun. */
+bool rename_finish(struct attempt *a);
 /* The whole directory to .objectfs/stage/. */
 void stage_directory(struct attempt *a);
 /* Write (to != NULL) or remove an intent object; done on the core thread. */

@@ -146,8 +146,6 @@ static void work_wake_blocked(struct work *w)
 	reconcile_kick(w->rc);
 }
 
-static void reconcile_all_wait(struct reconcile *rc);
-
 static void work_free(struct work *w)
 {
 	struct reconcile *rc = w->rc;
@@ -177,29 +175,7 @@ static void work_free(struct work *w)
 	talloc_free(w);
 	if (rc->work_count == 0) {
 		marks_sweep_soon(rc);
-	} else {
-		reconcile_all_wait(rc);
 	}
-}
-
-/*
- * Everybody waits for somebody and nothing runs: a circle that was not one when each of them looked
- * (a rename in between has closed it). All look again, and who looks then sees it.
- */
-static void reconcile_all_wait(struct reconcile *rc)
-{
-	struct work *w;
-
-	if (rc->heap_len > 0 || rc->items_running > 0 || rc->places_running > 0) {
-		return;
-	}
-	for (w = rc->works; w != NULL; w = w->next) {
-		if (w->blocked_on != NULL) {
-			work_unblock(w);
-			heap_set(w, clock_now_ns(rc->v->clock) + WORK_RETRY_MIN_NS);
-		}
-	}
-	reconcile_kick(rc);
 }
 
 void work_block(struct work *w, struct work *on, const char *why)
@@ -218,7 +194,6 @@ void work_block(struct work *w, struct work *on, const char *why)
 		}
 	}
 	reconcile_kick(w->rc);
-	reconcile_all_wait(w->rc);
 }
 
 void work_unblock(struct work *w)
@@ -235,6 +210,27 @@ void work_unblock(struct work *w)
 	w->blocked_next = NULL;
 	heap_set(w, clock_now_ns(w->rc->v->clock));
 	reconcile_kick(w->rc);
+}
+
+void work_open_circle(struct work *w)
+{
+	int64_t due = clock_now_ns(w->rc->v->clock) + WORK_RETRY_MIN_NS;
+	struct work *x = w->blocked_on;
+	size_t steps;
+
+	for (steps = 0; x != NULL && x != w && steps < w->rc->work_count; steps++) {
+		x = x->blocked_on;
+	}
+	if (x != w) {
+		return;
+	}
+	do {
+		struct work *next = x->blocked_on;
+
+		work_unblock(x);
+		heap_set(x, due);
+		x = next;
+	} while (x != w);
 }
 
 /* Settle: wait for quiet, but not longer than the limit after the first change. */

@@ -128,6 +128,11 @@ static char *stage_refuge(struct attempt *a, const char *old_key)
 
 void rename_directory(struct attempt *a)
 {
+	if (strncmp(a->key, a->old_key, strlen(a->old_key)) == 0) {
+		/* Never: what is listed would be what was copied. */
+		attempt_end_failed(a, "its new place in S3 would be inside itself");
+		return;
+	}
 	if (ofs_oid_equal(&a->parent, &OFS_OID_STAGE)) {
 		a->upload_if_match = stage_refuge(a, a->old_key);
 		if (a->upload_if_match == NULL) {
@@ -140,6 +145,26 @@ void rename_directory(struct attempt *a)
 	} else {
 		claim_make(a, rename_claimed);
 	}
+}
+
+bool rename_finish(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	struct row *row = a->row, *claim = row->in_s3 ? claim_get(ix, row) : NULL;
+
+	if (claim == NULL || claim_is_being_deleted(claim)) {
+		return false;
+	}
+	a->parent = claim->s3_parent;
+	a->raw = talloc_strdup(a, claim->s3_name);
+	a->replaced = claim;
+	a->old_key = index_key(ix, a, a->v->prefix, &row->s3_parent, row->s3_name, true, NULL);
+	a->key = a->raw ? index_key(ix, a, a->v->prefix, &a->parent, a->raw, true, NULL) : NULL;
+	if (a->old_key == NULL || a->key == NULL) {
+		return false;
+	}
+	rename_directory(a);
+	return true;
 }
 
 void stage_directory(struct attempt *a)

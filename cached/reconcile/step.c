@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define STEP_TRIES_MAX 4
+#define STEP_DEPTH_MAX 600 /* a key has 1,024 bytes: deeper no path goes */
 #define REDIRTY_NS (50 * NS_PER_MS) /* a record is written meanwhile */
 
 bool step_at_home(const struct row *row)
@@ -158,6 +159,7 @@ void attempt_end_blocked(struct attempt *a, struct row *on, const char *why)
 	}
 	work_block(w, o, why);
 	cycle_break(w->rc, w->row);
+	work_open_circle(w);
 }
 
 void attempt_end_store(struct attempt *a, const char *doing, enum obj_status st,
@@ -179,7 +181,7 @@ struct row *step_moving_ancestor(struct index *ix, const struct row *row, bool *
 	unsigned depth;
 
 	*lost = false;
-	for (depth = 0; depth < 600 && !ofs_oid_equal(&at, &OFS_OID_ROOT); depth++) {
+	for (depth = 0; depth < STEP_DEPTH_MAX && !ofs_oid_equal(&at, &OFS_OID_ROOT); depth++) {
 		struct row *dir = index_get(ix, &at);
 
 		if (dir == NULL || dir->live != ROW_HERE) {
@@ -334,30 +336,74 @@ static bool step_target(struct attempt *a)
 	return false;
 }
 
+/* The next directory above, and whether S3 does not have it yet; NULL: the top. */
+static struct row *step_above(struct index *ix, struct ofs_oid *at, bool *missing)
+{
+	struct row *dir = ofs_oid_equal(at, &OFS_OID_ROOT) ? NULL : index_get(ix, at);
+
+	if (dir == NULL || (!dir->in_s3 && dir->live != ROW_HERE)) {
+		return NULL; /* or .objectfs/stage */
+	}
+	*missing = !dir->in_s3;
+	*at = dir->in_s3 ? dir->s3_parent : dir->parent;
+	return dir;
+}
+
+struct row *step_taken_directory(struct index *ix, const struct ofs_oid *parent)
+{
+	struct ofs_oid at = *parent;
+	struct row *dir, *taken = NULL;
+	unsigned depth;
+	bool missing;
+
+	for (depth = 0; depth < STEP_DEPTH_MAX; depth++) {
+		char *raw;
+
+		dir = step_above(ix, &at, &missing);
+		if (dir == NULL) {
+			break;
+		}
+		raw = missing ? name_to_raw(NULL, dir->name) : NULL;
+		if (raw != NULL && index_at_s3(ix, &dir->parent, raw) != NULL) {
+			taken = dir;
+		}
+		talloc_free(raw);
+	}
+	return taken;
+}
+
 /* The directories above are in S3 from now on, implied by what will be in them: renamed before their
- * own markers are there, they take it along. false: the attempt has ended. */
+ * own markers are there, they take it along. All of them or none, and every name must be free: else
+ * two rows would stand for one key. false: the attempt has ended. */
 static bool step_directories(struct attempt *a)
 {
 	struct index *ix = a->v->index;
+	struct row *dir, *taken = step_taken_directory(ix, &a->parent);
 	struct ofs_oid at = a->parent;
-	struct row *dir;
+	unsigned depth;
+	bool missing;
 
-	while ((dir = index_get(ix, &at)) != NULL && !dir->in_s3 && dir->live == ROW_HERE) {
-		char *raw = name_to_raw(a, dir->name);
+	if (taken != NULL) {
+		work_item(a->item->rc, taken, 0);
+		attempt_end_blocked(a, taken, "its directory comes first");
+		return false;
+	}
+	for (depth = 0; depth < STEP_DEPTH_MAX; depth++) {
+		char *raw;
 
-		if (raw == NULL) {
+		dir = step_above(ix, &at, &missing);
+		if (dir == NULL) {
+			break;
+		}
+		raw = missing ? name_to_raw(a, dir->name) : NULL;
+		if (raw != NULL) {
+			index_set_s3(ix, dir, &dir->parent, raw);
+			index_set_object(ix, dir, false);
+		} else if (missing) {
 			attempt_end_failed(a, "out of memory");
 			return false;
 		}
-		if (index_at_s3(ix, &dir->parent, raw) != NULL) {
-			/* Something must leave its name first. */
-			work_item(a->item->rc, dir, 0);
-			attempt_end_blocked(a, dir, "its directory comes first");
-			return false;
-		}
-		index_set_s3(ix, dir, &dir->parent, raw);
-		index_set_object(ix, dir, false);
-		at = dir->parent;
+		talloc_free(raw);
 	}
 	return true;
 }
@@ -663,7 +709,11 @@ static void step_fence_known(struct obj_req *req)
 			a->row->is_dir) {
 		index_set_fence(a->v->index, a->row, r->etag, r->version_id, r->size, r->mtime_ns);
 		index_set_object(a->v->index, a->row, true);
-		step_prepared(a);
+		if (a->item->stage) {
+			attempt_end_again(a, 0);
+		} else {
+			step_prepared(a);
+		}
 	} else if (a->old_key != NULL) {
 		step_object_gone(a); /* somebody else's by now, and we leave that name anyway */
 	} else {
@@ -674,7 +724,7 @@ static void step_fence_known(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
-static void step_ask_fence(struct attempt *a)
+void step_ask_fence(struct attempt *a)
 {
 	struct obj_req *req = objstore_req_new(OBJ_HEAD, a->old_key ? a->old_key : a->key);
 
@@ -811,7 +861,9 @@ void step_start(struct work *item)
 		return;
 	}
 	if (row->live == ROW_NOT_HERE) {
-		attempt_end_done(a);
+		if (!row->is_dir || !rename_finish(a)) {
+			attempt_end_done(a);
+		}
 		return;
 	}
 	if (ofs_oid_equal(&row->oid, &OFS_OID_ROOT)) {

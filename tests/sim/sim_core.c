@@ -32,6 +32,8 @@
 #include "sim.h"
 
 #define FILES_MOST 64
+#define DIRS_MOST 14
+#define DEPTH_BYTES_MOST 60
 #define OPS_PER_SEED 150
 #define DRAIN_NS (4 * 3600 * NS_PER_S)
 
@@ -52,8 +54,9 @@ struct world {
 	struct ofs_ring_writer ring;
 	struct model_file files[FILES_MOST];
 	unsigned file_count;
-	char dirs[16][256];
+	char dirs[DIRS_MOST][256];
 	unsigned dir_count, serial;
+	bool dense; /* odd seeds: few names, many renames of directories, long backlogs */
 };
 
 static void die(struct world *w, const char *what, const char *detail)
@@ -314,6 +317,28 @@ static void module_mkdir(struct world *w, const char *path)
 	hint(w, OFS_HINT_MKDIR, path, &rec);
 }
 
+static void module_rmdir(struct world *w, const char *path)
+{
+	struct ofs_record rec;
+	char name[64] = "d.";
+	int fd;
+
+	trace("rmdir", path, "");
+	mark_dirs(w, path);
+	if (ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) != 0) {
+		die(w, path, "no record");
+	}
+	ofs_oid_hex(&rec.oid, name + 2);
+	fd = rec.flags & OFS_REC_KNOWN ? openat(w->trash_fd, name, O_CREAT | O_WRONLY, 0600) : -1;
+	if (fd >= 0) {
+		close(fd);
+	}
+	if (unlinkat(w->tree_fd, path, AT_REMOVEDIR) != 0) {
+		die(w, path, strerror(errno));
+	}
+	hint(w, OFS_HINT_RMDIR, path, &rec);
+}
+
 static void module_rename(struct world *w, const char *from, const char *to, bool replaces)
 {
 	struct ofs_record rec, target = {0};
@@ -353,11 +378,47 @@ static const char *pick_dir(struct world *w)
 	return i == w->dir_count ? "" : w->dirs[i];
 }
 
+static bool is_taken(struct world *w, const char *path)
+{
+	unsigned i;
+
+	for (i = 0; i < w->file_count; i++) {
+		if (strcmp(w->files[i].path, path) == 0) {
+			return true;
+		}
+	}
+	for (i = 0; i < w->dir_count; i++) {
+		if (strcmp(w->dirs[i], path) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A free path. In dense worlds names come back: a few only, the same for files and directories. */
 static void new_path(struct world *w, const char *stem, char out[256])
 {
-	const char *dir = pick_dir(w);
+	unsigned tries;
 
-	snprintf(out, 256, "%.200s%s%s%u", dir, *dir ? "/" : "", stem, w->serial++);
+	for (tries = 0; w->dense && tries < 20; tries++) {
+		const char *dir = pick_dir(w);
+
+		if (strlen(dir) > DEPTH_BYTES_MOST) {
+			continue;
+		}
+		snprintf(out, 256, "%.200s%s%c", dir, *dir ? "/" : "", 'a' + (int)sim_random(w->sim, 5));
+		if (!is_taken(w, out)) {
+			return;
+		}
+	}
+	do {
+		const char *dir = pick_dir(w);
+
+		if (strlen(dir) > DEPTH_BYTES_MOST) {
+			dir = "";
+		}
+		snprintf(out, 256, "%.200s%s%s%u", dir, *dir ? "/" : "", stem, w->serial++);
+	} while (is_taken(w, out));
 }
 
 static void rename_prefix(char *path, const char *from, const char *to)
@@ -371,13 +432,67 @@ static void rename_prefix(char *path, const char *from, const char *to)
 	}
 }
 
-static void one_operation(struct world *w)
+static bool is_below(const char *path, const char *dir)
 {
-	struct model_file *f = pick_file(w), *g = pick_file(w);
+	size_t n = strlen(dir);
+
+	return strncmp(path, dir, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+static void rename_dir(struct world *w)
+{
 	char path[256], old[256];
 	unsigned i;
 
-	switch (sim_random(w->sim, 10)) {
+	if (w->dir_count == 0) {
+		return;
+	}
+	snprintf(old, sizeof(old), "%s", w->dirs[sim_random(w->sim, w->dir_count)]);
+	if (w->dense) {
+		new_path(w, "m", path);
+	} else {
+		snprintf(path, sizeof(path), "m%u", w->serial++);
+	}
+	if (is_below(path, old)) {
+		return;
+	}
+	module_rename(w, old, path, false);
+	for (i = 0; i < w->file_count; i++) {
+		rename_prefix(w->files[i].path, old, path);
+	}
+	for (i = 0; i < w->dir_count; i++) {
+		rename_prefix(w->dirs[i], old, path);
+	}
+}
+
+static void remove_dir(struct world *w)
+{
+	unsigned i, n;
+
+	if (w->dir_count == 0) {
+		return;
+	}
+	n = sim_random(w->sim, w->dir_count);
+	for (i = 0; i < w->file_count; i++) {
+		if (is_below(w->files[i].path, w->dirs[n])) {
+			return;
+		}
+	}
+	for (i = 0; i < w->dir_count; i++) {
+		if (i != n && is_below(w->dirs[i], w->dirs[n])) {
+			return;
+		}
+	}
+	module_rmdir(w, w->dirs[n]);
+	memmove(w->dirs[n], w->dirs[--w->dir_count], sizeof(w->dirs[n]));
+}
+
+static void one_operation(struct world *w)
+{
+	struct model_file *f = pick_file(w), *g = pick_file(w);
+	char path[256];
+
+	switch (sim_random(w->sim, w->dense ? 14 : 10)) {
 	case 0:
 	case 1:
 	case 2:
@@ -417,11 +532,19 @@ static void one_operation(struct world *w)
 		}
 		return;
 	case 8:
-		if (w->dir_count < 8) {
+		if (w->dir_count < DIRS_MOST) {
 			new_path(w, "d", path);
 			module_mkdir(w, path);
 			snprintf(w->dirs[w->dir_count++], 256, "%s", path);
 		}
+		return;
+	case 10:
+	case 11:
+		rename_dir(w);
+		return;
+	case 12:
+	case 13:
+		remove_dir(w);
 		return;
 	default:
 		if (sim_random(w->sim, 2) == 0 && f != NULL && f != g) {
@@ -438,18 +561,7 @@ static void one_operation(struct world *w)
 			snprintf(g->path, sizeof(g->path), "%s", a);
 			return;
 		}
-		if (w->dir_count > 0) {
-			i = sim_random(w->sim, w->dir_count);
-			snprintf(old, sizeof(old), "%s", w->dirs[i]);
-			snprintf(path, sizeof(path), "m%u", w->serial++);
-			module_rename(w, old, path, false);
-			for (i = 0; i < w->file_count; i++) {
-				rename_prefix(w->files[i].path, old, path);
-			}
-			for (i = 0; i < w->dir_count; i++) {
-				rename_prefix(w->dirs[i], old, path);
-			}
-		}
+		rename_dir(w);
 		return;
 	}
 }
@@ -472,7 +584,7 @@ static bool drained(void *arg)
 static void verify(struct world *w)
 {
 	struct sim_object *o;
-	unsigned i, found = 0;
+	unsigned i, found = 0, dirs = 0;
 	char key[300];
 
 	for (o = sim_objects(w->sim); o != NULL; o = o->next) {
@@ -485,6 +597,13 @@ static void verify(struct world *w)
 			continue;
 		}
 		if (o->key[len - 1] == '/') {
+			snprintf(key, sizeof(key), "%.*s", (int)(len - 3), o->key + 2);
+			for (i = 0; i < w->dir_count && strcmp(key, w->dirs[i]) != 0; i++) {
+			}
+			if (i == w->dir_count) {
+				die(w, "marker of no directory", o->key);
+			}
+			dirs++;
 			continue;
 		}
 		for (i = 0; i < w->file_count; i++) {
@@ -510,6 +629,9 @@ static void verify(struct world *w)
 			die(w, "file without object", key);
 		}
 	}
+	if (dirs != w->dir_count) {
+		die(w, "directories without marker", "");
+	}
 }
 
 /* ---- one seed ---- */
@@ -530,6 +652,7 @@ static void world_open(struct world *w, uint64_t seed)
 
 	memset(w, 0, sizeof(*w));
 	w->seed = seed;
+	w->dense = seed % 2 == 1;
 	w->sim = sim_new(seed);
 	snprintf(w->root, sizeof(w->root), "%s/sim-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	if (mkdtemp(w->root) == NULL) {
@@ -590,7 +713,7 @@ static void run_seed(uint64_t seed)
 	sim_set_faults(w.sim, (struct sim_faults){.away = 20, .lost_answer = 20});
 	for (i = 0; i < OPS_PER_SEED; i++) {
 		one_operation(&w);
-		if (sim_random(w.sim, 3) == 0) {
+		if (sim_random(w.sim, w.dense ? 12 : 3) == 0) {
 			sim_run_until(w.sim, NULL, NULL, (int64_t)sim_random(w.sim, 10 * NS_PER_S));
 		}
 		if (sim_random(w.sim, 30) == 0) {
