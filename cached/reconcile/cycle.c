@@ -86,6 +86,10 @@ void cycle_break(struct reconcile *rc, struct row *start)
 	if (r != start || park == NULL) {
 		return;
 	}
+	w = park->work;
+	if (w != NULL && w->stage) {
+		return; /* asked for already: it waits for an unfinished copy of its own, perhaps */
+	}
 	w = work_item(rc, park, 0);
 	if (w != NULL) {
 		log_debug("reconcile", "%s: parked, names were exchanged", park->name);

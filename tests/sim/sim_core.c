@@ -499,8 +499,9 @@ static void one_operation(struct world *w)
 		if (w->file_count == FILES_MOST) {
 			return;
 		}
-		f = &w->files[w->file_count++];
+		f = &w->files[w->file_count];
 		new_path(w, "f", f->path);
+		w->file_count++;
 		snprintf(f->text, sizeof(f->text), "text %u", w->serial++);
 		module_write(w, f->path, f->text, true);
 		return;
