@@ -130,7 +130,8 @@ struct seen {
 	struct ofs_record rec;
 };
 /* Worker. */
-void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, int dirfd, struct seen *s);
+void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, struct clock *clock, int dirfd,
+		struct seen *s);
 int look_open_dir(int tree_fd, const struct ofs_record_io *rio, const char *path,
 		const struct ofs_oid *oid, int flags);
 /* Core: take in what was seen at parent/name; the item made for it, or NULL. */

@@ -29,6 +29,7 @@ struct scan_job {
 	struct reconcile *rc; /* core only */
 	struct ofs_record_io rio;
 	struct ofs_shm *shm;
+	struct clock *clock;
 	int tree_fd;
 	char *path;
 	struct ofs_oid oid;
@@ -88,7 +89,7 @@ static void scan_run(struct disk_job *job)
 			n->status = -EAGAIN; /* not unlinked from the tree (yet) */
 		}
 		if (!s->trash) {
-			look_at(&s->rio, s->shm, fd, n);
+			look_at(&s->rio, s->shm, s->clock, fd, n);
 		}
 	}
 	if (s->status == 0 && errno != 0) {
@@ -240,6 +241,7 @@ static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash)
 	s->rc = rc;
 	s->rio = rc->v->rio;
 	s->shm = rc->v->shm;
+	s->clock = rc->v->clock;
 	s->tree_fd = rc->v->tree_fd;
 	s->trash_fd = rc->v->trash_fd;
 	s->trash = trash;
