@@ -6,7 +6,7 @@
  * again. In the end, once everything has drained, the store must hold exactly the model. The first
  * seeds run twice: one seed is one run.
  *
- *   sim_core [SEEDS [FIRST]]     default: 12 seeds from 1; prints the seed that failed
+ *   sim_core [SEEDS [FIRST]]     default: 130 seeds from 1; prints the seed that failed
  *   SIM_TWICE=N                  so many of them twice, default 3
  */
 #include <signal.h>
@@ -144,7 +144,7 @@ static uint64_t run_seed(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-	unsigned long seeds = argc > 1 ? strtoul(argv[1], NULL, 10) : 12, i;
+	unsigned long seeds = argc > 1 ? strtoul(argv[1], NULL, 10) : 130, i;
 	unsigned long first = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
 	unsigned long twice = getenv("SIM_TWICE") ? strtoul(getenv("SIM_TWICE"), NULL, 10) : 3;
 
