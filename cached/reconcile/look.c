@@ -306,13 +306,15 @@ static void look_done(struct disk_job *job)
 	gone = look_gone(rc, l);
 	if (l->seen.status == 0) {
 		item = look_found(rc, &l->parent, &l->seen, w->urgent ? 0 : -1);
-		if (l->seen.adopted && l->seen.is_dir) {
+		if (l->seen.is_dir &&
+				(l->seen.adopted || (w->scan && (l->seen.rec.flags & OFS_REC_MARKED)))) {
 			struct row *dir = index_get(rc->v->index, &l->seen.rec.oid);
 
 			if (dir != NULL) {
 				scan_dir(rc, dir);
 			}
 		}
+		w->scan = false;
 	} else if (l->seen.status == -EXDEV) {
 		look_warn_copied_stub(l->path, l->seen.name);
 	} else if (l->seen.status != -EINVAL && l->seen.status != -ENOENT) {

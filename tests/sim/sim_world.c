@@ -172,6 +172,14 @@ void daemon_kill(struct world *w)
 
 /* ---- the simulated module ---- */
 
+static int rm_one(const char *path, const struct stat *st, int type, struct FTW *f)
+{
+	(void)st;
+	(void)type;
+	(void)f;
+	return remove(path);
+}
+
 void client_start(struct world *w)
 {
 	int fd = rings_add(w->v->rings);
@@ -186,6 +194,15 @@ void client_kill(struct world *w)
 {
 	trace(w, "client killed", "", "");
 	ofs_ring_writer_fini(&w->ring); /* as the kernel does: the lock goes, the file stays */
+}
+
+void client_lost(struct world *w)
+{
+	char path[128];
+
+	client_kill(w);
+	snprintf(path, sizeof(path), "%s/sim.rings", w->root);
+	nftw(path, rm_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 /* Before a change in the directory of `path`; inflight[slot] says so until the hint is out. */
@@ -442,9 +459,8 @@ struct model_file *world_file(struct world *w, const char *path)
 	return NULL;
 }
 
-static bool drained(void *arg)
+bool world_is_drained(struct world *w)
 {
-	struct world *w = arg;
 	json_t *left;
 	bool none;
 
@@ -500,9 +516,15 @@ void world_verify(struct world *w)
 	}
 }
 
+static bool drained(void *arg)
+{
+	return world_is_drained(arg);
+}
+
 void world_drain(struct world *w)
 {
-	rings_drain(w->v->rings);
+	sim_run_until(w->sim, NULL, NULL, 2 * NS_PER_S);
+	rings_drain(w->v->rings); /* and what dead clients left */
 	if (!sim_run_until(w->sim, drained, w, DRAIN_NS)) {
 		json_t *left = reconcile_pending(w->v->reconcile, 5);
 
@@ -517,14 +539,6 @@ void world_drain(struct world *w)
 }
 
 /* ---- the world ---- */
-
-static int rm_one(const char *path, const struct stat *st, int type, struct FTW *f)
-{
-	(void)st;
-	(void)type;
-	(void)f;
-	return remove(path);
-}
 
 void world_open(struct world *w, uint64_t seed)
 {

@@ -55,9 +55,14 @@ void daemon_start(struct world *w);
 /* kill -9: what was not committed is lost. */
 void daemon_kill(struct world *w);
 
+/* Has the store all that changed? */
+bool world_is_drained(struct world *w);
+
 /* The client's process: a ring, and the lock on it. */
 void client_start(struct world *w);
 void client_kill(struct world *w);
+/* The machine lost power: the client is gone, and what lay in memory, its hints, with it. */
+void client_lost(struct world *w);
 
 /* What the module does; the model follows. */
 void client_create(struct world *w, const char *path, const char *text);
