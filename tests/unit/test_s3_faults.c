@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <tevent.h>
-#include <time.h>
 #include <unistd.h>
 #include "tests/lib/scripted_s3.h"
 
