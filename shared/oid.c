@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Object ids: made, compared, written and read.
- * Way: from everywhere; to getrandom(2).
+ * Way: from everywhere; to getrandom(2). The daemon's core asks the clock door instead.
  * Thread: any; does not block once the system has booted.
  * Owns: nothing.
  * Holds: 1. A new id is never "none".

@@ -2,7 +2,7 @@
 /*
  * The real clock: CLOCK_BOOTTIME, one timerfd on the core's loop, getrandom.
  * Way: from the core's rooms; to the kernel.
- * Thread: core only.
+ * Thread: core only; clock_real_random any.
  * Owns: the timerfd and the heap of pending timers; a timer is its creator's talloc child.
  * Holds: 1. heap[0] is the earliest timer (then the one added first), and each timer knows its
  *           place, so cancelling costs O(log n).

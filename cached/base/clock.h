@@ -21,7 +21,7 @@ struct clock_ops {
 	int64_t (*wall_ns)(struct clock *); /* CLOCK_REALTIME */
 	struct clock_timer *(*timer_add)(struct clock *, TALLOC_CTX *ctx, int64_t at_ns,
 			void (*fn)(void *arg), void *arg); /* one shot, core thread */
-	void (*random)(struct clock *, void *buf, size_t len);
+	void (*random)(struct clock *, void *buf, size_t len); /* any thread */
 };
 struct clock {
 	const struct clock_ops *ops;
@@ -41,6 +41,7 @@ static inline struct clock_timer *clock_timer_add(
 {
 	return c->ops->timer_add(c, ctx, at_ns, fn, arg);
 }
+/* Also from disk jobs: what is new there gets its id of this door too. */
 static inline void clock_random(struct clock *c, void *buf, size_t len)
 {
 	c->ops->random(c, buf, len);

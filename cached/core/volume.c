@@ -489,7 +489,7 @@ static int index_open_file(struct volume_own *o, bool *fresh, char **error)
 	if (o->new_tree) {
 		index_set_aside(v, path);
 	}
-	v->index = index_open(v, v->disk, path, fresh, error);
+	v->index = index_open(v, v->disk, v->clock, path, fresh, error);
 	if (v->index != NULL) {
 		index_close_to_others(v, path);
 	}

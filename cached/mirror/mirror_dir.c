@@ -246,7 +246,7 @@ static int locate_record(const struct locate *l, int fd, bool root, struct locat
 		if (root) {
 			step->rec.oid = OFS_OID_ROOT;
 		} else {
-			ofs_oid_new(&step->rec.oid);
+			clock_random(l->place.clock, &step->rec.oid, sizeof(step->rec.oid));
 		}
 		ret = ofs_record_set(rio, fd, &step->rec);
 		step->made = ret == 0;

@@ -35,6 +35,7 @@ struct mirror_place mirror_place_of(const struct mirror *m)
 	p.rio = v->rio;
 	p.shm = v->shm;
 	p.tree_fd = v->tree_fd;
+	p.clock = v->clock;
 	p.limbo_fd = v->limbo_fd;
 	memcpy(p.token, m->token, sizeof(p.token));
 	return p;

@@ -185,7 +185,7 @@ static void make_temp_name(const struct mirror_place *p, char name[64])
 	struct ofs_oid id;
 	char hex[OFS_OID_HEX_BYTES];
 
-	ofs_oid_new(&id);
+	clock_random(p->clock, &id, sizeof(id));
 	ofs_oid_hex(&id, hex);
 	snprintf(name, 64, "new.%s.%.24s", p->token, hex);
 }

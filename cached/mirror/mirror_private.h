@@ -36,6 +36,7 @@ struct mirror { /* core only */
 struct mirror_place { /* plain copies of what a job may use of a volume; constant */
 	struct ofs_record_io rio;
 	struct ofs_shm *shm;
+	struct clock *clock; /* for ids */
 	int tree_fd, limbo_fd;
 	char token[17]; /* in the names of what is being made in limbo/, new with every start */
 };

@@ -212,7 +212,7 @@ static void want_identity(struct want *w, const struct row *row, struct ofs_oid 
 			return;
 		}
 	}
-	ofs_oid_new(oid);
+	clock_random(w->m->v->clock, oid, sizeof(*oid));
 }
 
 /* A client deleted it and the index that knew its key was lost: the key is known now. */

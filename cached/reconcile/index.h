@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <talloc.h>
 #include "shared/record.h"
+#include "../base/clock.h"
 #include "../base/disk.h"
 
 extern const struct ofs_oid OFS_OID_ROOT;  /* the volume's root directory, the same everywhere */
@@ -59,8 +60,8 @@ struct index;
 /* Open or make `path`, load all rows. A damaged or unknown file is set aside as
  * `<path>.damaged-<time>` with a log line and *fresh = true. NULL and *error otherwise.
  * Blocking: before the loop runs. *fresh: it did not exist. */
-struct index *index_open(TALLOC_CTX *ctx, struct disk *disk, const char *path, bool *fresh,
-		char **error);
+struct index *index_open(TALLOC_CTX *ctx, struct disk *disk, struct clock *clock, const char *path,
+		bool *fresh, char **error);
 struct row *index_get(struct index *ix, const struct ofs_oid *oid);
 struct row *index_at_s3(struct index *ix, const struct ofs_oid *parent, const char *raw_name);
 struct row *index_at_live(struct index *ix, const struct ofs_oid *parent, const char *name);

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "../base/log.h"
 
@@ -229,7 +228,8 @@ static int index_destroy(struct index *ix)
 }
 
 struct index *index_open(
-		TALLOC_CTX *ctx, struct disk *disk, const char *path, bool *fresh, char **error)
+		TALLOC_CTX *ctx, struct disk *disk, struct clock *clock, const char *path, bool *fresh,
+		char **error)
 {
 	struct index *ix = index_alloc(talloc_zero(ctx, struct index));
 	const struct index_db_loader loader = {
@@ -241,11 +241,7 @@ struct index *index_open(
 	ix->disk = disk;
 	ix->dirty_tail = &ix->dirty_head;
 	ix->waits_tail = &ix->waits;
-	if (getrandom(ix->seed, sizeof(ix->seed), 0) != (ssize_t)sizeof(ix->seed)) {
-		*error = talloc_asprintf(ctx, "no random numbers: %s", strerror(errno));
-		talloc_free(ix);
-		return NULL;
-	}
+	clock_random(clock, ix->seed, sizeof(ix->seed));
 	if (index_db_open(ctx, path, &loader, &db, fresh, error) != 0) {
 		rows_free(ix);
 		free(ix->loaded);

@@ -22,8 +22,8 @@
 #define LOOK_DIR_TRIES 30 /* 100 ms apart, until a directory is taken for gone */
 
 /* Worker. The record of an inode; new inodes get theirs. */
-static int look_record(const struct ofs_record_io *rio, struct ofs_shm *shm, int fd,
-		const struct stat *st, struct seen *s)
+static int look_record(const struct ofs_record_io *rio, struct ofs_shm *shm, struct clock *clock,
+		int fd, const struct stat *st, struct seen *s)
 {
 	uint32_t stripe = ofs_shm_stripe_of(st->st_ino);
 	int rc = ofs_record_get(rio, fd, &s->rec);
@@ -46,7 +46,7 @@ static int look_record(const struct ofs_record_io *rio, struct ofs_shm *shm, int
 	rc = ofs_record_get(rio, fd, &s->rec);
 	if (rc == -ENODATA || rc == -EXDEV || rc == -EBADMSG) {
 		memset(&s->rec, 0, sizeof(s->rec));
-		ofs_oid_new(&s->rec.oid);
+		clock_random(clock, &s->rec.oid, sizeof(s->rec.oid));
 		s->rec.flags = S_ISDIR(st->st_mode) ? OFS_REC_DIR | OFS_REC_META_DIRTY | OFS_REC_MARKED
 						    : OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY;
 		s->rec.data_gen = 1;
@@ -59,7 +59,7 @@ static int look_record(const struct ofs_record_io *rio, struct ofs_shm *shm, int
 }
 
 /* Worker. */
-void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, int dirfd,
+void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, struct clock *clock, int dirfd,
 		struct seen *s)
 {
 	struct stat st;
@@ -76,7 +76,7 @@ void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, int dirfd,
 	} else {
 		s->is_dir = S_ISDIR(st.st_mode);
 		s->ino = st.st_ino;
-		s->status = look_record(rio, shm, fd, &st, s);
+		s->status = look_record(rio, shm, clock, fd, &st, s);
 	}
 	close(fd);
 }
@@ -199,6 +199,7 @@ struct look_job {
 	struct work *place; /* core only; lives while running */
 	struct ofs_record_io rio;
 	struct ofs_shm *shm;
+	struct clock *clock;
 	int tree_fd;
 	char *path; /* of the parent */
 	struct ofs_oid parent;
@@ -222,7 +223,7 @@ static void look_run(struct disk_job *job)
 		l->dir_status = fd < 0 ? fd : 0;
 	}
 	if (fd >= 0) {
-		look_at(&l->rio, l->shm, fd, &l->seen);
+		look_at(&l->rio, l->shm, l->clock, fd, &l->seen);
 		close(fd);
 	} else {
 		l->seen.status = -ENOENT;
@@ -305,13 +306,15 @@ static void look_done(struct disk_job *job)
 	gone = look_gone(rc, l);
 	if (l->seen.status == 0) {
 		item = look_found(rc, &l->parent, &l->seen, w->urgent ? 0 : -1);
-		if (l->seen.adopted && l->seen.is_dir) {
+		if (l->seen.is_dir &&
+				(l->seen.adopted || (w->scan && (l->seen.rec.flags & OFS_REC_MARKED)))) {
 			struct row *dir = index_get(rc->v->index, &l->seen.rec.oid);
 
 			if (dir != NULL) {
 				scan_dir(rc, dir);
 			}
 		}
+		w->scan = false;
 	} else if (l->seen.status == -EXDEV) {
 		look_warn_copied_stub(l->path, l->seen.name);
 	} else if (l->seen.status != -EINVAL && l->seen.status != -ENOENT) {
@@ -370,6 +373,7 @@ void look_start(struct work *place)
 	l->place = place;
 	l->rio = rc->v->rio;
 	l->shm = rc->v->shm;
+	l->clock = rc->v->clock;
 	l->tree_fd = rc->v->tree_fd;
 	l->parent = place->parent;
 	l->lost = lost;

@@ -53,12 +53,14 @@ struct work { /* core only; talloc child of rc */
 	char *name;
 	struct ofs_oid gone[WORK_GONE_MAX]; /* oids said to have left this place */
 	unsigned gone_count;
+	bool scan; /* a directory moved here while others were scanned */
 	/* WORK_ITEM */
 	struct row *row;
 	struct work *blocked_on;   /* the item that must go first, or NULL */
 	struct work *blocked_next; /* siblings in blocked_on->blocks */
 	bool rescanned;            /* the marked directories were read to find who has its name */
 	bool times;                /* directory: its children changed, and with them its write time */
+	struct ofs_oid heir_of;    /* the deleted file whose key it has taken over */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
 	struct work *blocks;       /* items that wait for this one */
 };
@@ -78,6 +80,7 @@ struct reconcile { /* core only */
 	int64_t since_ns; /* works made now follow from one of this time; 0: they do not */
 	unsigned items_running, places_running, scans_running;
 	unsigned trash_running; /* looks into trash/ that are no place's */
+	int64_t scan_end_ns;    /* of the last one */
 	bool rescan_wanted;
 	struct clock_timer *rescan_timer;
 	bool intents_read; /* the intent file, once after the first scan */
@@ -132,7 +135,8 @@ struct seen {
 	struct ofs_record rec;
 };
 /* Worker. */
-void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, int dirfd, struct seen *s);
+void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, struct clock *clock, int dirfd,
+		struct seen *s);
 int look_open_dir(int tree_fd, const struct ofs_record_io *rio, const char *path,
 		const struct ofs_oid *oid, int flags);
 /* Core: take in what was seen at parent/name; the item made for it, or NULL. */
@@ -145,6 +149,8 @@ void look_warn_copied_stub(const char *dir, const char *name);
 /* --- scan.c: whole directories, trash/, the intent file --- */
 void scan_start(struct reconcile *rc);
 void scan_dir(struct reconcile *rc, const struct row *dir);
+/* Is one under way, or was when a hint that is read now was written? */
+bool scan_is_recent(const struct reconcile *rc);
 
 /* --- step.c: one item towards S3 --- */
 /* Does S3 have the row (in_s3, HERE) at the place where the mirror has it? */

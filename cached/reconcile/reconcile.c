@@ -566,13 +566,18 @@ static void hint_directory(struct reconcile *rc, const struct ofs_oid *oid)
 
 void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 {
+	struct work *w;
+
 	switch (h->kind) {
 	case OFS_HINT_OPENED:
 		break;
 	case OFS_HINT_RENAMED:
 		/* Looked at without settling: paths are found through what this learns. */
 		work_place_gone(rc, &h->old_parent, h->old_name, &h->oid);
-		work_place_gone(rc, &h->parent, h->name, &h->target);
+		w = work_place_gone(rc, &h->parent, h->name, &h->target);
+		if (w != NULL && h->is_dir && scan_is_recent(rc)) {
+			w->scan = true;
+		}
 		hint_directory(rc, &h->old_parent);
 		hint_directory(rc, &h->parent);
 		break;

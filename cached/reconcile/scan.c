@@ -8,7 +8,8 @@
  * Holds:
  *  1. only marked directories are read, unless the index is new: then all;
  *  2. reconcile_flush waits until no scan is under way;
- *  3. a scan that failed sets rescan_wanted.
+ *  3. a scan that failed sets rescan_wanted;
+ *  4. what moves from a directory not read yet into one that was is scanned where its hint says.
  */
 #include "private.h"
 #include "shared/intent.h"
@@ -23,12 +24,14 @@
 /* ---- directories and trash/ ---- */
 
 #define SCAN_AGAIN_NS (300 * NS_PER_MS)
+#define SCAN_RECENT_NS (10 * NS_PER_S) /* a client's process may be slow between rename and hint */
 
 struct scan_job {
 	struct disk_job job;
 	struct reconcile *rc; /* core only */
 	struct ofs_record_io rio;
 	struct ofs_shm *shm;
+	struct clock *clock;
 	int tree_fd;
 	char *path;
 	struct ofs_oid oid;
@@ -88,7 +91,7 @@ static void scan_run(struct disk_job *job)
 			n->status = -EAGAIN; /* not unlinked from the tree (yet) */
 		}
 		if (!s->trash) {
-			look_at(&s->rio, s->shm, fd, n);
+			look_at(&s->rio, s->shm, s->clock, fd, n);
 		}
 	}
 	if (s->status == 0 && errno != 0) {
@@ -116,6 +119,7 @@ static void scan_ended(struct reconcile *rc)
 	if (--rc->scans_running > 0) {
 		return;
 	}
+	rc->scan_end_ns = clock_now_ns(rc->v->clock);
 	if (rc->rescan_wanted) {
 		if (rc->rescan_timer == NULL) {
 			rc->rescan_timer = clock_timer_add(rc->v->clock, rc,
@@ -240,6 +244,7 @@ static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash)
 	s->rc = rc;
 	s->rio = rc->v->rio;
 	s->shm = rc->v->shm;
+	s->clock = rc->v->clock;
 	s->tree_fd = rc->v->tree_fd;
 	s->trash_fd = rc->v->trash_fd;
 	s->trash = trash;
@@ -248,6 +253,12 @@ static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash)
 	}
 	rc->scans_running++;
 	disk_submit(rc->v->disk, DISK_ORDER, &s->job);
+}
+
+bool scan_is_recent(const struct reconcile *rc)
+{
+	return rc->scans_running > 0 || (rc->scan_end_ns != 0 &&
+			clock_now_ns(rc->v->clock) - rc->scan_end_ns < SCAN_RECENT_NS);
 }
 
 void scan_dir(struct reconcile *rc, const struct row *dir)

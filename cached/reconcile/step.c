@@ -450,6 +450,7 @@ static void step_first_upload(struct attempt *a)
 		index_set_s3(ix, row, &a->parent, a->raw); /* takes the place from `gone` */
 		index_set_fence(ix, row, etag, NULL, gone->s3_size, gone->s3_mtime_ns);
 		index_set_object(ix, row, etag != NULL);
+		a->item->heir_of = gone->oid;
 		index_set_live(ix, gone, ROW_NOT_HERE); /* forgets its name: only trash is left to purge */
 		index_set_live(ix, gone, ROW_TRASHED);
 		work_item(a->item->rc, gone, 0);
@@ -459,6 +460,15 @@ static void step_first_upload(struct attempt *a)
 		index_set_object(ix, row, false);
 	}
 	index_commit(ix, step_place_committed, a);
+}
+
+/* Is it this node's own work? */
+static bool step_wrote(const struct volume *v, const struct objmeta *m)
+{
+	char node[OFS_OID_HEX_BYTES];
+
+	ofs_oid_hex(&m->node, node);
+	return m->ours && strcmp(node, v->node_id) == 0;
 }
 
 /* After 412 or an unknown outcome: what is there now? */
@@ -490,16 +500,15 @@ static void step_outcome(struct obj_req *req)
 		attempt_end_failed(a, "the store keeps refusing the condition");
 	} else if (m.ours && ofs_oid_equal(&m.oid, &a->oid)) {
 		/* An earlier attempt of this node, whose answer or row was lost. */
-		char node[OFS_OID_HEX_BYTES];
-
-		ofs_oid_hex(&m.node, node);
-		if (strcmp(node, a->v->node_id) == 0 || m.tombstone || a->row->etag == NULL) {
+		if (step_wrote(a->v, &m) || m.tombstone || a->row->etag == NULL) {
 			step_upload(a, r->etag);
 		} else {
 			step_conflict(a, "another node has written it");
 		}
 	} else if (m.ours && m.tombstone) {
 		step_upload(a, r->etag);
+	} else if (step_wrote(a->v, &m) && ofs_oid_equal(&m.oid, &a->item->heir_of)) {
+		step_upload(a, r->etag); /* the same, of the file that it replaces */
 	} else if (a->row->is_dir) {
 		step_upload(a, r->etag); /* markers of one directory: metadata is merged by overwriting */
 	} else if (a->upload_if_match != NULL && strcmp(a->upload_if_match, r->etag) == 0) {

@@ -172,8 +172,7 @@ int main(void)
 	if (env("S3_FENCE") != NULL) {
 		contract.least_fence_class = atoi(env("S3_FENCE"));
 	}
-	failed = _cmocka_run_group_tests("s3 store, contract", contract_tests, contract_test_count,
-			contract_setup, contract_teardown);
+	failed = contract_suite("s3 store, contract");
 	failed += cmocka_run_group_tests_name("s3 store", own, contract_setup, contract_teardown);
 	return failed != 0;
 }

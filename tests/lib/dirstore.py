@@ -64,3 +64,15 @@ def object_keys(bed):
                 key = os.path.relpath(os.path.join(directory, name), root)[:-2]
                 found.add(key[:-2] if key.endswith("/%e") else key)
     return {key for key in found if not key.startswith(".objectfs")}
+
+
+def object_etag(bed, key):
+    """ETag of an object, or None."""
+    try:
+        with open(object_path(bed, key), "rb") as file:
+            for line in file.read(HEAD_BYTES).split(b"\n"):
+                if line.startswith(b"etag "):
+                    return line[5:].decode()
+    except FileNotFoundError:
+        pass
+    return None

@@ -101,7 +101,7 @@ static void fixture_index_open(struct fixture *fx)
 	bool fresh;
 
 	snprintf(path, sizeof(path), "%s/index.db", fx->root);
-	fx->v->index = index_open(fx->ctx, fx->v->disk, path, &fresh, &error);
+	fx->v->index = index_open(fx->ctx, fx->v->disk, fx->v->clock, path, &fresh, &error);
 	assert_non_null(fx->v->index);
 }
 

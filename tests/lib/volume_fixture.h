@@ -211,7 +211,7 @@ static inline void fixture_index_new(struct fixture *f)
 	}
 	snprintf(path, sizeof(path), "%s/index.db", f->dir);
 	unlink(path);
-	f->v->index = index_open(f->ev, f->v->disk, path, &fresh, &error);
+	f->v->index = index_open(f->ev, f->v->disk, f->v->clock, path, &fresh, &error);
 	if (f->v->index == NULL) {
 		fail_msg("%s", error);
 	}

@@ -45,7 +45,7 @@ struct sim_store {
 };
 
 struct sim {
-	uint64_t state, order, events;
+	uint64_t state, order, events, trace;
 	int64_t now_ns, lane_free_ns[DISK_LANES];
 	struct event *queue; /* by at_ns, then order */
 	struct sim_clock clock;
@@ -80,6 +80,29 @@ static struct event *event_add(struct sim *s, int64_t at_ns, enum event_kind kin
 	e->next = *pp;
 	*pp = e;
 	return e;
+}
+
+/* ---- the trace: FNV-1a ---- */
+
+static void trace_bytes(struct sim *s, const void *data, size_t len)
+{
+	const uint8_t *b = data;
+
+	while (len-- > 0) {
+		s->trace = (s->trace ^ *b++) * 0x100000001b3u;
+	}
+}
+
+void sim_note(struct sim *s, const char *what, const char *detail)
+{
+	trace_bytes(s, &s->now_ns, sizeof(s->now_ns));
+	trace_bytes(s, what, strlen(what) + 1);
+	trace_bytes(s, detail, strlen(detail) + 1);
+}
+
+uint64_t sim_trace(struct sim *s)
+{
+	return s->trace;
 }
 
 /* ---- clock ---- */
@@ -393,7 +416,7 @@ static void do_get(struct sim *s, struct obj_req *q)
 	q->result.body_len = len;
 }
 
-static void request_run(struct sim *s, struct obj_req *q)
+static void request_serve(struct sim *s, struct obj_req *q)
 {
 	bool mutation = q->op == OBJ_PUT || q->op == OBJ_COPY || q->op == OBJ_DELETE;
 
@@ -436,6 +459,17 @@ static void request_run(struct sim *s, struct obj_req *q)
 	}
 }
 
+static void request_run(struct sim *s, struct obj_req *q)
+{
+	int what[2];
+
+	request_serve(s, q);
+	what[0] = (int)q->op;
+	what[1] = (int)q->result.status;
+	trace_bytes(s, what, sizeof(what));
+	sim_note(s, "request", q->key);
+}
+
 static void sim_submit(struct objstore *st, struct obj_req *req)
 {
 	struct sim *s = ((struct sim_store *)st)->sim;
@@ -453,6 +487,7 @@ struct sim *sim_new(uint64_t seed)
 	struct sim *s = calloc(1, sizeof(*s));
 
 	s->state = seed;
+	s->trace = 0xcbf29ce484222325u;
 	s->now_ns = NS_PER_S;
 	s->clock = (struct sim_clock){{&clock_ops}, s};
 	s->disk = (struct sim_disk){{&disk_ops}, s};
@@ -501,6 +536,13 @@ uint64_t sim_events(struct sim *s)
 	return s->events;
 }
 
+bool sim_next_is_job(struct sim *s, const char *what)
+{
+	struct event *e = s->queue;
+
+	return e != NULL && e->kind == EVENT_JOB && strcmp(e->job->what, what) == 0;
+}
+
 bool sim_step(struct sim *s)
 {
 	struct event *e = s->queue;
@@ -516,6 +558,7 @@ bool sim_step(struct sim *s)
 		switch (e->kind) {
 		case EVENT_TIMER:
 			t = e->timer;
+			sim_note(s, "timer", "");
 			{
 				void (*fn)(void *) = t->fn;
 				void *arg = t->arg;
@@ -526,6 +569,7 @@ bool sim_step(struct sim *s)
 			}
 			break;
 		case EVENT_JOB:
+			sim_note(s, "job", e->job->what);
 			e->job->run(e->job);
 			e->job->done(e->job);
 			break;

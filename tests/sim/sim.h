@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The four doors, simulated: one seed decides every delay, order and fault. Object ids still come from
- * getrandom(2), so two runs of one seed may differ where ids are compared or hashed.
+ * The four doors, simulated: one seed decides every delay, order, id and fault. One seed is one run: its
+ * trace, a hash of every event in order, is the same each time (on one kind of file system: the order in
+ * which a directory is read is the scratch directory's own).
  *
  * Time stands still between events; sim_run_until moves it. Disk jobs do their real work on a scratch
  * directory, on this thread, in an order the seed chooses (lanes that promise order keep it). The
@@ -50,5 +51,10 @@ bool sim_run_until(struct sim *s, bool (*done)(void *arg), void *arg, int64_t ns
 void sim_crash(struct sim *s);
 struct sim_object *sim_objects(struct sim *s);
 uint64_t sim_events(struct sim *s);
+/* What else happened, for the trace. */
+void sim_note(struct sim *s, const char *what, const char *detail);
+uint64_t sim_trace(struct sim *s);
+/* The next event is a disk job of this name: it has been submitted and has not run. */
+bool sim_next_is_job(struct sim *s, const char *what);
 
 #endif

@@ -19,6 +19,7 @@
 #include <tevent.h>
 #include <unistd.h>
 
+#include "cached/base/clock.h"
 #include "cached/base/disk.h"
 #include "cached/base/log.h"
 #include "cached/base/mailbox.h"
@@ -31,6 +32,7 @@ struct fix {
 	struct tevent_context *ev;
 	struct mailbox *mb;
 	struct disk *disk;
+	struct clock *clock;
 	struct index *ix;
 	bool fresh;
 	int committed, status;
@@ -40,7 +42,7 @@ static void fix_open(struct fix *f)
 {
 	char *error = NULL;
 
-	f->ix = index_open(f->ev, f->disk, f->path, &f->fresh, &error);
+	f->ix = index_open(f->ev, f->disk, f->clock, f->path, &f->fresh, &error);
 	if (f->ix == NULL) {
 		fail_msg("%s", error);
 	}
@@ -58,6 +60,7 @@ static int setup(void **state)
 	f->ev = tevent_context_init(f);
 	f->mb = mailbox_new(f->ev, f->ev);
 	f->disk = disk_real_new(f->ev, f->mb, 2);
+	f->clock = clock_real_new(f->ev, f->ev);
 	fix_open(f);
 	*state = f;
 	return f->fresh ? 0 : -1;
@@ -326,7 +329,7 @@ static void test_tick(void **state)
 	assert_int_equal(commit(f), 0);
 	assert_int_equal(commit(f), 0); /* nothing left to write: answered all the same */
 	/* what a kill -9 would leave: the rows are in the file, unclean */
-	other = index_open(f->ev, f->disk, f->path, &fresh, &error);
+	other = index_open(f->ev, f->disk, f->clock, f->path, &fresh, &error);
 	assert_non_null(other);
 	assert_false(fresh);
 	assert_int_equal(index_count(other), 3);
@@ -454,7 +457,7 @@ static void test_unusable(void **state)
 	char *error = NULL;
 
 	index_close(&f->ix);
-	assert_null(index_open(f->ev, f->disk, "/nonexistent/index.db", &fresh, &error));
+	assert_null(index_open(f->ev, f->disk, f->clock, "/nonexistent/index.db", &fresh, &error));
 	assert_non_null(strstr(error, "/nonexistent/index.db"));
 	fix_open(f);
 	assert_int_equal(aside_count(f), 0);

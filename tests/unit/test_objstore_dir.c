@@ -83,6 +83,7 @@ struct contract contract = {
 	.open_no_bucket = open_no_bucket,
 	.open_away = open_away,
 	.least_fence_class = 3,
+	.copy_joins = true,
 	.list_keys = 2500,
 };
 
@@ -326,8 +327,7 @@ int main(void)
 		return 1;
 	}
 	failed = cmocka_run_group_tests_name("dir store, processes", processes, NULL, NULL);
-	failed += _cmocka_run_group_tests("dir store, contract", contract_tests,
-			contract_test_count, contract_setup, contract_teardown);
+	failed += contract_suite("dir store, contract");
 	failed += cmocka_run_group_tests_name("dir store", own, contract_setup, contract_teardown);
 	snprintf(command, sizeof(command), "rm -rf '%s'", root_dir);
 	if (system(command) != 0) {

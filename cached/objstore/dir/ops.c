@@ -248,6 +248,38 @@ static void run_put(struct dir_job *job)
 	dir_stage_fini(job, &s);
 }
 
+/* The MD5 of content bytes as an ETag. 0 or -errno. */
+static int etag_of_bytes(int fd, int64_t from, int64_t length, char *etag)
+{
+	EVP_MD_CTX *md5 = EVP_MD_CTX_new();
+	uint8_t *buf = malloc(IO_BYTES), md[EVP_MAX_MD_SIZE];
+	int ret = -ENOMEM;
+
+	if (md5 == NULL || buf == NULL || EVP_DigestInit_ex(md5, EVP_md5(), NULL) != 1) {
+		goto out;
+	}
+	for (ret = 0; length > 0 && ret == 0;) {
+		ssize_t n = pread(fd, buf, length > IO_BYTES ? IO_BYTES : (size_t)length, from);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n <= 0) {
+			ret = n < 0 ? -errno : -EBADMSG;
+			break;
+		}
+		EVP_DigestUpdate(md5, buf, (size_t)n);
+		from += n;
+		length -= n;
+	}
+	EVP_DigestFinal_ex(md5, md, NULL);
+	obj_hex(md, 16, etag);
+out:
+	free(buf);
+	EVP_MD_CTX_free(md5);
+	return ret;
+}
+
 static void run_copy(struct dir_job *job)
 {
 	struct obj_req *req = job->req;
@@ -271,10 +303,14 @@ static void run_copy(struct dir_job *job)
 			    req->replace_meta ? req->meta : head.meta,
 			    req->replace_meta ? req->meta_count : head.meta_count)) {
 		ret = dir_stage_append(&s, fd, head.bytes, head.size);
+		memcpy(s.head.etag, head.etag, sizeof(s.head.etag));
+		if (ret == 0 && strchr(head.etag, '-') != NULL) {
+			/* As on AWS: the copy has no parts, and another ETag than its source. */
+			ret = etag_of_bytes(fd, head.bytes, head.size, s.head.etag);
+		}
 		if (ret != 0) {
 			dir_fail(job, -ret, "copy");
 		} else {
-			memcpy(s.head.etag, head.etag, sizeof(s.head.etag));
 			s.head.size = head.size;
 			dir_stage_commit(job, &s);
 		}

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The contract's tests of uploads in parts, listings, giving up, and stores that are broken.
+ *
+ * Way:    objstore_contract.c runs them.
+ * Thread: one.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "objstore_contract.h"
+
+#define MIB (1u << 20)
+
+/* --- multipart --- */
+
+static char *upload_begin(const char *key)
+{
+	struct obj_req *req = contract_req(OBJ_MPU_CREATE, key);
+	char *id;
+
+	assert_int_equal(objstore_req_meta(req, "kind", "multipart"), 0);
+	req->content_type = contract_dup("video/mp4");
+	contract_expect(req, OBJ_OK);
+	assert_non_null(req->result.upload_id);
+	id = contract_dup(req->result.upload_id);
+	objstore_req_free(&req);
+	return id;
+}
+
+static char *upload_part(const char *key, const char *id, int number, int fd, int64_t offset,
+		int64_t length)
+{
+	struct obj_req *req = contract_req(OBJ_MPU_PART, key);
+	char *etag;
+
+	req->upload_id = contract_dup(id);
+	req->part_number = number;
+	req->fd = fd;
+	req->offset = offset;
+	req->length = length;
+	contract_expect(req, OBJ_OK);
+	assert_non_null(req->result.etag);
+	etag = contract_dup(req->result.etag);
+	objstore_req_free(&req);
+	return etag;
+}
+
+static struct obj_req *complete_req(const char *key, const char *id, char **etags, unsigned count)
+{
+	struct obj_req *req = contract_req(OBJ_MPU_COMPLETE, key);
+
+	req->upload_id = contract_dup(id);
+	req->parts = calloc(count, sizeof(*req->parts));
+	assert_non_null(req->parts);
+	for (unsigned i = 0; i < count; i++) {
+		req->parts[i].number = (int)i + 1;
+		req->parts[i].etag = etags[i];
+	}
+	req->part_count = count;
+	return req;
+}
+
+static void test_multipart(void **state)
+{
+	size_t len = 13 * MIB + 5;
+	uint8_t *data = contract_noise(len);
+	int fd = contract_memory_file(data, len);
+	char *id = upload_begin("big file");
+	char *etags[3];
+	struct obj_req *req;
+
+	(void)state;
+	contract_delete("big file");
+	etags[1] = upload_part("big file", id, 2, fd, 5 * MIB, 5 * MIB);
+	etags[0] = upload_part("big file", id, 1, fd, 0, 5 * MIB);
+	etags[2] = upload_part("big file", id, 3, fd, 10 * MIB, (int64_t)len - 10 * MIB);
+	contract_expect_absent("big file"); /* nothing shows before Complete */
+	req = complete_req("big file", id, etags, 3);
+	contract_expect(req, OBJ_OK);
+	objstore_req_free(&req);
+	req = contract_req(OBJ_HEAD, "big file");
+	contract_expect(req, OBJ_OK);
+	assert_int_equal(req->result.size, len);
+	assert_string_equal(objstore_meta_get(&req->result, "kind"), "multipart");
+	assert_string_equal(req->result.content_type, "video/mp4");
+	assert_non_null(strstr(req->result.etag, "-3"));
+	objstore_req_free(&req);
+	contract_expect_content("big file", data, len);
+
+	/* an upload that is aborted leaves nothing, twice */
+	free(id);
+	id = upload_begin("big file");
+	free(etags[0]);
+	etags[0] = upload_part("big file", id, 1, fd, 0, 100);
+	for (int i = 0; i < 2; i++) {
+		req = contract_req(OBJ_MPU_ABORT, "big file");
+		req->upload_id = contract_dup(id);
+		contract_expect(req, OBJ_OK);
+		objstore_req_free(&req);
+	}
+	req = complete_req("big file", id, etags, 1);
+	contract_run(contract.store, req);
+	/* Ceph RGW 16 says "InternalError" here, which tells nothing */
+	assert_true(req->result.status == OBJ_INVALID || req->result.status == OBJ_UNKNOWN);
+	objstore_req_free(&req);
+	contract_expect_content("big file", data, len);
+	contract_delete("big file");
+	for (int i = 0; i < 3; i++) {
+		free(etags[i]);
+	}
+	free(id);
+	free(data);
+	close(fd);
+}
+
+/* A copy is one object of its own: its ETag is no longer that of the parts. */
+static void test_copy_of_parts(void **state)
+{
+	size_t len = 5 * MIB + 7;
+	uint8_t *data = contract_noise(len), md5[EVP_MAX_MD_SIZE];
+	int fd = contract_memory_file(data, len);
+	char *id = upload_begin("in parts"), *etags[2], *etag, hex[33];
+	struct obj_req *req;
+
+	(void)state;
+	etags[0] = upload_part("in parts", id, 1, fd, 0, 5 * MIB);
+	etags[1] = upload_part("in parts", id, 2, fd, 5 * MIB, 7);
+	req = complete_req("in parts", id, etags, 2);
+	contract_expect(req, OBJ_OK);
+	objstore_req_free(&req);
+	req = contract_req(OBJ_HEAD, "in parts");
+	contract_expect(req, OBJ_OK);
+	assert_non_null(strstr(req->result.etag, "-2"));
+	etag = contract_dup(req->result.etag);
+	objstore_req_free(&req);
+
+	req = contract_copy_req("in parts", "in one");
+	req->source_if_match = etag;
+	contract_expect(req, OBJ_OK);
+	assert_non_null(req->result.etag);
+	etag = contract_dup(req->result.etag);
+	objstore_req_free(&req);
+	req = contract_req(OBJ_HEAD, "in one");
+	contract_expect(req, OBJ_OK);
+	assert_string_equal(req->result.etag, etag);
+	assert_string_equal(objstore_meta_get(&req->result, "kind"), "multipart");
+	objstore_req_free(&req);
+	if (contract.copy_joins) {
+		assert_int_equal(EVP_Digest(data, len, md5, NULL, EVP_md5(), NULL), 1);
+		for (unsigned i = 0; i < 16; i++) {
+			snprintf(hex + 2 * i, 3, "%02x", md5[i]);
+		}
+		assert_string_equal(etag, hex);
+	}
+	contract_expect_content("in one", data, len);
+	contract_delete("in parts");
+	contract_delete("in one");
+	free(etags[0]);
+	free(etags[1]);
+	free(etag);
+	free(id);
+	free(data);
+	close(fd);
+}
+
+static void test_multipart_refused(void **state)
+{
+	int fd = contract_memory_file("0123456789", 10);
+	char *id = upload_begin("small parts");
+	char *etags[2];
+	struct obj_req *req;
+
+	(void)state;
+	etags[0] = upload_part("small parts", id, 1, fd, 0, 5);
+	etags[1] = upload_part("small parts", id, 2, fd, 5, 5);
+	req = complete_req("small parts", id, etags, 2);
+	contract_expect(req, OBJ_INVALID);
+	objstore_req_free(&req);
+	req = contract_req(OBJ_MPU_ABORT, "small parts");
+	req->upload_id = contract_dup(id);
+	contract_expect(req, OBJ_OK);
+	objstore_req_free(&req);
+	contract_expect_absent("small parts");
+	free(etags[0]);
+	free(etags[1]);
+	free(id);
+	close(fd);
+}
+
+static void test_multipart_conditions(void **state)
+{
+	int fd = contract_memory_file("part", 4);
+	char *id, *etag;
+	struct obj_req *req;
+
+	(void)state;
+	if (!contract.store->caps.complete_if_none_match) {
+		print_message("skipped: the store ignores conditions on CompleteMultipartUpload\n");
+		close(fd);
+		skip();
+	}
+	assert_int_equal(contract_put("mcond", "there", 5, NULL, false, NULL), OBJ_OK);
+	id = upload_begin("mcond");
+	etag = upload_part("mcond", id, 1, fd, 0, 4);
+	req = complete_req("mcond", id, &etag, 1);
+	req->if_none_match = true;
+	contract_expect(req, OBJ_PRECONDITION);
+	objstore_req_free(&req);
+	contract_expect_content("mcond", "there", 5);
+	contract_delete("mcond");
+	req = complete_req("mcond", id, &etag, 1);
+	req->if_none_match = true;
+	contract_expect(req, OBJ_OK);
+	objstore_req_free(&req);
+	contract_expect_content("mcond", "part", 4);
+	contract_delete("mcond");
+	free(etag);
+	free(id);
+	close(fd);
+}
+
+/* --- listing --- */
+
+static void keys_in_parallel(enum obj_op op, unsigned count)
+{
+	struct obj_req **req = calloc(count, sizeof(*req));
+	bool *done = calloc(count, sizeof(*done));
+
+	assert_true(req != NULL && done != NULL);
+	for (unsigned i = 0; i < count; i++) {
+		char key[64];
+
+		/* directories d0 to d9 between plain names, all sharing their beginnings */
+		snprintf(key, sizeof(key), i % 5 == 0 ? "list/d%u/f%05u" : "list/d%u-%05u", i % 10, i);
+		req[i] = contract_req(op, key);
+		if (op == OBJ_PUT) {
+			contract_body(req[i], key, strlen(key));
+		}
+		req[i]->done = contract_on_done;
+		req[i]->arg = &done[i];
+		objstore_submit(contract.store, req[i]);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		contract_loop(&done[i]);
+		assert_int_equal(req[i]->result.status, OBJ_OK);
+		objstore_req_free(&req[i]);
+	}
+	free(req);
+	free(done);
+}
+
+/* All pages; checks order over page borders. Rows and prefixes counted. */
+static void list_all(const char *prefix, char delimiter, int max_keys, unsigned *objects,
+		unsigned *prefixes, unsigned *pages)
+{
+	char *token = NULL, *last = NULL;
+
+	*objects = *prefixes = *pages = 0;
+	do {
+		struct obj_req *req = contract_req(OBJ_LIST, prefix);
+
+		req->delimiter = delimiter;
+		req->max_keys = max_keys;
+		req->token = token;
+		contract_expect(req, OBJ_OK);
+		*pages += 1;
+		for (unsigned i = 0; i < req->result.entry_count; i++) {
+			struct obj_entry *e = &req->result.entries[i];
+
+			assert_true(last == NULL || strcmp(last, e->key) < 0);
+			free(last);
+			last = contract_dup(e->key);
+			if (e->is_prefix) {
+				*prefixes += 1;
+				assert_int_equal(e->key[strlen(e->key) - 1], delimiter);
+			} else {
+				*objects += 1;
+				assert_int_equal(e->size, strlen(e->key) - strlen(contract.prefix));
+				assert_int_equal(strlen(e->etag), 32);
+				assert_true(e->mtime_ns / 1000000000 > time(NULL) - 600);
+			}
+		}
+		token = req->result.next_token == NULL ? NULL : contract_dup(req->result.next_token);
+		assert_true(token == NULL || req->result.entry_count > 0);
+		objstore_req_free(&req);
+	} while (token != NULL);
+	free(last);
+}
+
+static void test_list(void **state)
+{
+	unsigned n = contract.list_keys, objects, prefixes, pages;
+
+	(void)state;
+	keys_in_parallel(OBJ_PUT, n);
+	list_all("list/", 0, 0, &objects, &prefixes, &pages);
+	assert_int_equal(objects, n);
+	assert_int_equal(prefixes, 0);
+	assert_int_equal(pages, (n + 999) / 1000);
+	list_all("list/", '/', 0, &objects, &prefixes, &pages);
+	assert_int_equal(prefixes, 2);
+	assert_int_equal(objects, n - n / 5);
+	list_all("list/d5", '/', 7, &objects, &prefixes, &pages);
+	assert_int_equal(prefixes, 1);
+	assert_int_equal(objects, 0);
+	list_all("list/d0/", '/', 100, &objects, &prefixes, &pages);
+	assert_int_equal(objects, n / 10);
+	assert_int_equal(pages, (n / 10 + 99) / 100);
+	list_all("list/d1", '/', 100, &objects, &prefixes, &pages);
+	assert_int_equal(objects, n / 10);
+	list_all("list", '/', 0, &objects, &prefixes, &pages);
+	assert_int_equal(objects, 0);
+	assert_int_equal(prefixes, 1);
+	list_all("no such prefix/", '/', 0, &objects, &prefixes, &pages);
+	assert_int_equal(objects + prefixes, 0);
+	keys_in_parallel(OBJ_DELETE, n);
+	list_all("list/", '/', 0, &objects, &prefixes, &pages);
+	assert_int_equal(objects + prefixes, 0);
+}
+
+/* --- giving up --- */
+
+static bool never_valid(void *arg)
+{
+	*(bool *)arg = true;
+	return false;
+}
+
+static void test_still_valid(void **state)
+{
+	size_t len = 3 * MIB;
+	uint8_t *data = contract_noise(len);
+	int fd = contract_memory_file(data, len);
+	bool asked = false;
+	struct obj_req *req;
+
+	(void)state;
+	assert_int_equal(contract_put("valid", "old", 3, NULL, false, NULL), OBJ_OK);
+	for (int i = 0; i < 3; i++) { /* long, short, and empty bodies */
+		req = contract_req(OBJ_PUT, "valid");
+		req->fd = fd;
+		req->length = i == 0 ? (int64_t)len : i == 1 ? 10 : 0;
+		req->still_valid = never_valid;
+		req->still_valid_arg = &asked;
+		contract_expect(req, OBJ_CANCELLED);
+		objstore_req_free(&req);
+		assert_true(asked);
+		contract_expect_content("valid", "old", 3);
+	}
+	contract_delete("valid");
+	free(data);
+	close(fd);
+}
+
+static void test_cancelled(void **state)
+{
+	struct obj_req *req = contract_req(OBJ_PUT, "cancelled");
+
+	(void)state;
+	contract_body(req, "new", 3);
+	atomic_store(&req->cancelled, true);
+	contract_expect(req, OBJ_CANCELLED);
+	objstore_req_free(&req);
+	contract_expect_absent("cancelled");
+}
+
+/* Closing the store brings every request home. */
+static void test_close_with_requests(void **state)
+{
+	struct objstore *s = contract.open(contract.ctx, contract.mb);
+	struct obj_req *req[50];
+	bool done[50] = { false };
+
+	(void)state;
+	assert_non_null(s);
+	for (int i = 0; i < 50; i++) {
+		req[i] = contract_req(OBJ_HEAD, "nothing");
+		req[i]->done = contract_on_done;
+		req[i]->arg = &done[i];
+		objstore_submit(s, req[i]);
+	}
+	talloc_free(s);
+	for (int i = 0; i < 50; i++) {
+		contract_loop(&done[i]);
+		assert_true(req[i]->result.status == OBJ_CANCELLED ||
+				req[i]->result.status == OBJ_NOT_FOUND);
+		objstore_req_free(&req[i]);
+	}
+}
+
+/* --- stores that are not as they should be --- */
+
+static void expect_broken(struct objstore *(*open_broken)(TALLOC_CTX *, struct mailbox *),
+		enum obj_status want)
+{
+	static const enum obj_op ops[] = { OBJ_PUT, OBJ_HEAD, OBJ_GET, OBJ_LIST, OBJ_DELETE };
+	struct objstore *s;
+
+	if (open_broken == NULL) {
+		print_message("skipped: does not apply to this store\n");
+		skip();
+	}
+	s = open_broken(contract.ctx, contract.mb);
+	assert_non_null(s);
+	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		struct obj_req *req = contract_req(ops[i], "broken");
+
+		req->length = ops[i] == OBJ_GET ? -1 : 0;
+		contract_run(s, req);
+		print_message("%s\n", req->result.message == NULL ? "-" : req->result.message);
+		assert_int_equal(req->result.status, want);
+		assert_non_null(req->result.message);
+		assert_true(strlen(req->result.message) > 20);
+		objstore_req_free(&req);
+	}
+	assert_int_equal(contract_probe(s), want);
+	assert_int_equal(s->caps.fence_class, 0);
+	talloc_free(s);
+}
+
+void contract_test_denied(void **state)
+{
+	(void)state;
+	expect_broken(contract.open_denied, OBJ_DENIED);
+}
+
+static void test_no_bucket(void **state)
+{
+	(void)state;
+	expect_broken(contract.open_no_bucket, OBJ_NO_BUCKET);
+}
+
+static void test_away(void **state)
+{
+	(void)state;
+	expect_broken(contract.open_away, OBJ_AWAY);
+}
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(test_multipart),
+	cmocka_unit_test(test_copy_of_parts),
+	cmocka_unit_test(test_multipart_refused),
+	cmocka_unit_test(test_multipart_conditions),
+	cmocka_unit_test(test_list),
+	cmocka_unit_test(test_still_valid),
+	cmocka_unit_test(test_cancelled),
+	cmocka_unit_test(test_close_with_requests),
+	cmocka_unit_test(test_no_bucket),
+	cmocka_unit_test(test_away),
+};
+const struct CMUnitTest *const contract_part_tests = tests;
+const size_t contract_part_test_count = sizeof(tests) / sizeof(tests[0]);

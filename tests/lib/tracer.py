@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hold a process at a system call, or let the call fail: strace, for moments that no signal hits.
+
+    with Tracer(pid, "renameat", "delay_exit=5s") as tracer:
+        ...                     # in a thread: what makes the process come there
+        tracer.wait()           # it stands there now: the call is done, the process does not know it yet
+        os.kill(pid, signal.SIGKILL)
+"""
+
+import os
+import signal
+import subprocess
+import time
+
+from smb import fail, skip, wait_until
+
+# numbers of x86-64 and of the generic table, as /proc/PID/syscall shows them
+NUMBERS = {"renameat": (264, 38), "unlinkat": (263, 35), "fcntl": (72, 25),
+           "utimensat": (280, 88), "fdatasync": (75, 83)}
+
+
+class Tracer:
+    def __init__(self, pid, calls, action, path=None):
+        """calls: names with commas; action: of strace's inject; path: calls on this file alone."""
+        self.pid = pid
+        table = 0 if os.uname().machine == "x86_64" else 1
+        self.numbers = {str(NUMBERS[name][table]) for name in calls.split(",")}
+        argv = ["strace", "-f", "-q", "-o", "/dev/null", "-e", f"trace={calls}",
+                "-e", f"inject={calls}:{action}", "-p", str(pid)]
+        if path is not None:
+            argv += ["-P", path]
+        try:
+            self.strace = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                           text=True)
+        except FileNotFoundError:
+            skip("strace is not installed; run 'make deps'")
+        wait_until(lambda: self._attached() or self.strace.poll() is not None, 10, "strace attaches")
+        if self.strace.poll() is not None:
+            text = self.strace.stderr.read()
+            if "not permitted" in text:
+                skip(f"processes cannot be traced here: {text.strip()}")
+            fail(f"strace: {text.strip()}")
+
+    def _tasks(self):
+        try:
+            return [f"/proc/{self.pid}/task/{task}" for task in os.listdir(f"/proc/{self.pid}/task")]
+        except FileNotFoundError:
+            return []
+
+    def _attached(self):
+        for task in self._tasks():
+            with open(task + "/status", encoding="ascii", errors="replace") as file:
+                if f"TracerPid:\t{self.strace.pid}\n" not in file.read():
+                    return False
+        return True
+
+    def stands(self):
+        """Does a thread of it stand at one of the calls?"""
+        for task in self._tasks():
+            try:
+                with open(task + "/stat", encoding="ascii", errors="replace") as file:
+                    stopped = file.read().rsplit(")", 1)[1].split()[0] == "t"
+                with open(task + "/syscall", encoding="ascii") as file:
+                    if stopped and file.read().split()[0] in self.numbers:
+                        return True
+            except OSError:
+                continue
+        return False
+
+    def wait(self, deadline_s=20):
+        end = time.monotonic() + deadline_s
+        while not self.stands():
+            if time.monotonic() > end:
+                fail("the process did not come to the system call")
+            time.sleep(0.02)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.strace.send_signal(signal.SIGTERM)
+        self.strace.wait(20)
+        self.strace.stderr.close()
+
+
+def client_pid(bed):
+    """The smbd of the only client: it has a ring of the daemon's mapped."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/maps", encoding="utf-8", errors="replace") as file:
+                if name.isdigit() and any(bed.dir in line and ".ring" in line for line in file):
+                    found.append(int(name))
+        except OSError:
+            continue
+    if len(found) != 1:
+        fail(f"there are {len(found)} clients' processes, not one")
+    return found[0]

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What happens between two events: the same small story once for every moment of the daemon's work, with one
+ * thing put in at that moment. In the end the store must hold exactly the model.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "cached/base/log.h"
+#include "sim_world.h"
+
+/* Run so many events; false: everything was done before. */
+static bool run_events(struct world *w, unsigned count)
+{
+	while (count-- > 0) {
+		if (world_is_drained(w) || !sim_step(w->sim)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static void tree_open(struct world *w, unsigned seed)
+{
+	world_open(w, seed);
+	client_mkdir(w, "a");
+	client_mkdir(w, "a/b");
+	client_mkdir(w, "c");
+	client_create(w, "a/one", "1");
+	client_create(w, "a/b/two", "2");
+	client_create(w, "a/b/three", "3");
+	client_create(w, "c/four", "4");
+	world_drain(w);
+}
+
+struct story {
+	const char *name;
+	bool cut;   /* power is lost first, and every hint with it: the marked directories are scanned */
+	bool dying; /* the client's process is killed after its rename and before its hint */
+	const char *from, *to;
+};
+
+static const struct story stories[] = {
+	{"moved while scanned", true, false, "a", "c/a"},
+	{"moved while scanned", true, false, "a/b", "b"},
+	{"moved while scanned", true, false, "a/b", "c/b"},
+	{"moved while scanned", true, false, "a/new", "c/new"},
+	{"moved while scanned, client killed", true, true, "a/b", "b"},
+	{"moved while scanned, client killed", true, true, "a/new", "new"},
+	{"client killed", false, true, "a/one", "c/one"},
+	{"client killed", false, true, "a/one", "c/four"},
+	{"client killed", false, true, "a/b", "c/b"},
+	{"client killed", false, true, "a/new/six", "a/b/two"},
+};
+
+/* false: all was done before that moment. */
+static bool tell(const struct story *s, unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	if (s->cut) {
+		daemon_kill(&w);
+	}
+	client_write(&w, "a/one", "one");
+	client_write(&w, "a/b/two", "two");
+	client_create(&w, "a/b/five", "five");
+	client_mkdir(&w, "a/new");
+	client_create(&w, "a/new/six", "six");
+	client_unlink(&w, "a/b/three");
+	if (s->cut) {
+		client_lost(&w);
+		daemon_start(&w);
+		client_start(&w);
+		while (w.v->state != VOLUME_READY && sim_step(w.sim)) {
+		}
+	}
+	more = run_events(&w, moment);
+	w.dying = s->dying;
+	client_rename(&w, s->from, s->to);
+	world_drain(&w);
+	world_close(&w);
+	return more;
+}
+
+int main(void)
+{
+	size_t i;
+
+	talloc_disable_null_tracking();
+	signal(SIGRTMIN, SIG_IGN);
+	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
+	for (i = 0; i < sizeof(stories) / sizeof(stories[0]); i++) {
+		const struct story *s = &stories[i];
+		unsigned moment = 0;
+
+		while (tell(s, moment)) {
+			moment++;
+		}
+		printf("%s, %s to %s: %u moments\n", s->name, s->from, s->to, moment + 1);
+		fflush(stdout);
+	}
+	return 0;
+}

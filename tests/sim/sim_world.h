@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A whole small world on the simulated doors: the daemon's core, a client whose module leaves in a real
+ * scratch tree what smbd's would (records, marks, trash links, hints in a real ring), and a model that says
+ * which path holds which bytes.
+ */
+#ifndef OFS_TESTS_SIM_WORLD_H
+#define OFS_TESTS_SIM_WORLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "cached/base/conf.h"
+#include "cached/core/volume.h"
+#include "shared/record.h"
+#include "shared/ring.h"
+#include "sim.h"
+
+#define FILES_MOST 64
+#define DIRS_MOST 16
+
+struct model_file {
+	char path[256];
+	char text[64];
+};
+
+struct world {
+	struct sim *sim;
+	uint64_t seed;
+	char root[64];
+	struct volume *v; /* NULL: the daemon is dead */
+	struct conf_volume conf;
+	struct ofs_record_io rio;
+	struct ofs_shm *shm;
+	int path_fd, tree_fd, trash_fd, limbo_fd, shm_fd;
+	struct ofs_ring_writer ring;
+	bool dying; /* the client is killed before its next hint */
+	struct model_file files[FILES_MOST];
+	unsigned file_count;
+	char dirs[DIRS_MOST][256];
+	unsigned dir_count, serial;
+};
+
+/* The test has failed: say so and exit. */
+void die(struct world *w, const char *what, const char *detail) __attribute__((noreturn));
+
+/* An empty volume with its daemon running, and a client. */
+void world_open(struct world *w, uint64_t seed);
+void world_close(struct world *w);
+/* Run until nothing is pending; the store holds exactly the model, or the test has failed. */
+void world_drain(struct world *w);
+void world_verify(struct world *w);
+/* A file of the model; NULL: there is none of this path. */
+struct model_file *world_file(struct world *w, const char *path);
+
+void daemon_start(struct world *w);
+/* kill -9: what was not committed is lost. */
+void daemon_kill(struct world *w);
+
+/* Has the store all that changed? */
+bool world_is_drained(struct world *w);
+
+/* The client's process: a ring, and the lock on it. */
+void client_start(struct world *w);
+void client_kill(struct world *w);
+/* The machine lost power: the client is gone, and what lay in memory, its hints, with it. */
+void client_lost(struct world *w);
+
+/* What the module does; the model follows. */
+void client_create(struct world *w, const char *path, const char *text);
+void client_write(struct world *w, const char *path, const char *text);
+void client_unlink(struct world *w, const char *path);
+void client_mkdir(struct world *w, const char *path);
+void client_rmdir(struct world *w, const char *path);
+/* A file or a directory; a file that is at `to` is replaced. */
+void client_rename(struct world *w, const char *from, const char *to);
+
+#endif
