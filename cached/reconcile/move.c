@@ -606,7 +606,7 @@ void delete_item(struct attempt *a)
 		}
 		delete_forget_children(ix, row);
 	}
-	if (raw == NULL || (row->is_dir && !row->has_object)) {
+	if (raw == NULL || (row->is_dir && !row->in_s3)) {
 		delete_finished(a);
 		return;
 	}

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 #include <openssl/evp.h>
+#include "cached/base/log.h"
+#include "cached/objstore/impl.h"
 
 enum event_kind { EVENT_TIMER, EVENT_JOB, EVENT_REQUEST };
 
@@ -468,6 +470,9 @@ static void request_run(struct sim *s, struct obj_req *q)
 	what[1] = (int)q->result.status;
 	trace_bytes(s, what, sizeof(what));
 	sim_note(s, "request", q->key);
+	log_debug("store", "%s %s%s%s: %s", obj_op_name(q->op), q->key,
+			q->source_key ? " from " : "", q->source_key ? q->source_key : "",
+			objstore_status_name(q->result.status));
 }
 
 static void sim_submit(struct objstore *st, struct obj_req *req)
