@@ -28,6 +28,10 @@ static struct row *cycle_next(struct index *ix, struct row *r, bool *name)
 	if (above != NULL) {
 		return above;
 	}
+	claim = claim_owner(ix, r);
+	if (r->is_dir && claim != NULL && claim->in_s3) {
+		return claim; /* `r` is one: who made it finishes what it began */
+	}
 	claim = claim_get(ix, r);
 	if (r->live == ROW_TRASHED && r->is_dir && claim == NULL) {
 		*name = true;

@@ -201,7 +201,7 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 
 struct del {
 	struct volume *v;
-	char *key, *etag;
+	char *key, *etag, *note;
 	struct ofs_oid oid;
 	bool adopted; /* the fence was replaced by that of a later version of our own */
 	void (*done)(enum obj_status st, const char *message, void *arg);
@@ -308,7 +308,7 @@ static void del_seen(struct obj_req *req)
 	}
 	objmeta_read(r, &m, &damaged);
 	objmeta_foreign_oid(&d->v->uuid, d->key, &foreign);
-	if ((m.ours && ofs_oid_equal(&m.oid, &d->oid)) ||
+	if ((m.ours && ofs_oid_equal(&m.oid, &d->oid)) || heir_has(d->note, d->v, &m) ||
 			(!m.ours && ofs_oid_equal(&foreign, &d->oid))) {
 		d->etag = talloc_strdup(d, r->etag);
 		d->adopted = true;
@@ -343,12 +343,14 @@ static void del_ask(struct del *d)
 }
 
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
+		const char *note,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg)
 {
 	struct del *d = talloc_zero(v, struct del);
 
 	if (d == NULL || (d->key = talloc_strdup(d, key)) == NULL ||
-			(etag != NULL && (d->etag = talloc_strdup(d, etag)) == NULL)) {
+			(etag != NULL && (d->etag = talloc_strdup(d, etag)) == NULL) ||
+			(note != NULL && (d->note = talloc_strdup(d, note)) == NULL)) {
 		talloc_free(d);
 		done(OBJ_LOCAL, "out of memory", arg);
 		return;
@@ -475,7 +477,7 @@ void stage_file(struct attempt *a)
 		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
 		return;
 	}
-	if (row->etag == NULL) {
+	if (row->etag == NULL || heir_is(row)) {
 		step_ask_fence(a);
 		return;
 	}
@@ -535,7 +537,7 @@ static void delete_unparked(enum obj_status st, const char *message, void *arg)
 	 * have been answered to nobody; without a fence it is asked. */
 	owner = claim_owner(a->v->index, a->row);
 	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL,
-			owner != NULL ? &owner->oid : &a->oid, delete_done, a);
+			owner != NULL ? &owner->oid : &a->oid, a->row->version_id, delete_done, a);
 }
 
 struct row *delete_first_child(struct row *dir)
@@ -575,10 +577,7 @@ void delete_item(struct attempt *a)
 
 	if (row->is_dir && owner != NULL && owner->in_s3) {
 		/* Half of a directory may be copied here: its own item finishes that. */
-		struct reconcile *rc = a->item->rc;
-
-		attempt_end_done(a);
-		work_item(rc, owner, 0);
+		attempt_end_blocked(a, owner, "a rename that was begun is finished first");
 		return;
 	}
 	if (claim != NULL && !row->is_dir) {

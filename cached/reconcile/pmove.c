@@ -150,7 +150,7 @@ static void pmove_more(struct pmove *m)
 		s->i = m->next++;
 		m->running++;
 		if (m->deleting) {
-			delete_fenced(m->v, from, k->etag, &m->tombstone, pmove_deleted, s);
+			delete_fenced(m->v, from, k->etag, &m->tombstone, NULL, pmove_deleted, s);
 		} else {
 			copy_fenced(m->v, from, k->etag, to, NULL, pmove_copied, s);
 		}

@@ -60,7 +60,6 @@ struct work { /* core only; talloc child of rc */
 	struct work *blocked_next; /* siblings in blocked_on->blocks */
 	bool rescanned;            /* the marked directories were read to find who has its name */
 	bool times;                /* directory: its children changed, and with them its write time */
-	struct ofs_oid heir_of;    /* the deleted file whose key it has taken over */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
 	struct work *blocks;       /* items that wait for this one */
 };
@@ -245,8 +244,9 @@ bool claim_is_busy_below(struct reconcile *rc, const struct row *dir);
 void move_file(struct attempt *a);   /* S3 side -> a->key */
 void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */
 void delete_item(struct attempt *a); /* a trashed row */
-/* Conditional delete of one key in the store's best way; absent is OBJ_OK. */
+/* Conditional delete of one key in the store's best way; absent is OBJ_OK. `note`: heir.c, or NULL. */
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
+		const char *note,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg);
 /*
  * Copy one whole object as it is, pinned to etag; `expect` is what the target may hold (NULL: only
@@ -256,6 +256,16 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 		const char *expect,
 		void (*done)(enum obj_status st, const char *message, const char *etag, void *arg),
 		void *arg);
+
+/* --- heir.c: a file that has taken over the key of a deleted one, and has not been sent yet --- */
+bool heir_is(const struct row *row);
+/* The note for the row that takes over from `gone`, for index_set_fence's version; NULL: no memory. */
+char *heir_note(TALLOC_CTX *ctx, const struct row *gone);
+/* Does the note say that this object, written by this node, is one that was to be replaced? */
+bool heir_has(const char *note, const struct volume *v, const struct objmeta *m);
+/* `row` goes elsewhere and leaves the object of `of` where it is: that one is deleted. */
+void heir_leave(struct reconcile *rc, const struct row *row, const struct ofs_oid *of, const char *etag,
+		int64_t size, int64_t mtime_ns);
 
 /* --- pmove.c: all keys below a prefix --- */
 struct pkey {

@@ -433,6 +433,10 @@ static void step_place_committed(int status, void *arg)
 		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
 		return;
 	}
+	if (a->replaced != NULL) {
+		work_item(a->item->rc, a->replaced, 0); /* only now may its trash entry go */
+		a->replaced = NULL;
+	}
 	step_upload(a, a->row->has_object ? a->row->etag : NULL);
 }
 
@@ -443,17 +447,15 @@ static void step_first_upload(struct attempt *a)
 	struct index *ix = a->v->index;
 	struct row *row = a->row, *gone = a->replaced;
 
-	a->replaced = NULL;
 	if (gone != NULL) {
 		char *etag = gone->etag ? talloc_strdup(a, gone->etag) : NULL;
+		char *note = heir_note(a, gone);
 
 		index_set_s3(ix, row, &a->parent, a->raw); /* takes the place from `gone` */
-		index_set_fence(ix, row, etag, NULL, gone->s3_size, gone->s3_mtime_ns);
+		index_set_fence(ix, row, etag, note, gone->s3_size, gone->s3_mtime_ns);
 		index_set_object(ix, row, etag != NULL);
-		a->item->heir_of = gone->oid;
 		index_set_live(ix, gone, ROW_NOT_HERE); /* forgets its name: only trash is left to purge */
 		index_set_live(ix, gone, ROW_TRASHED);
-		work_item(a->item->rc, gone, 0);
 	} else {
 		index_set_s3(ix, row, &a->parent, a->raw);
 		index_set_fence(ix, row, NULL, NULL, 0, 0);
@@ -507,7 +509,7 @@ static void step_outcome(struct obj_req *req)
 		}
 	} else if (m.ours && m.tombstone) {
 		step_upload(a, r->etag);
-	} else if (step_wrote(a->v, &m) && ofs_oid_equal(&m.oid, &a->item->heir_of)) {
+	} else if (heir_has(a->row->version_id, a->v, &m)) {
 		step_upload(a, r->etag); /* the same, of the file that it replaces */
 	} else if (a->row->is_dir) {
 		step_upload(a, r->etag); /* markers of one directory: metadata is merged by overwriting */
@@ -723,8 +725,18 @@ static void step_fence_known(struct obj_req *req)
 		} else {
 			step_prepared(a);
 		}
+	} else if (heir_has(a->row->version_id, a->v, &m) && a->old_key == NULL) {
+		char *note = talloc_strdup(a, a->row->version_id);
+
+		index_set_fence(a->v->index, a->row, r->etag, note, r->size, r->mtime_ns);
+		index_set_object(a->v->index, a->row, true);
+		step_prepared(a);
 	} else if (a->old_key != NULL) {
-		step_object_gone(a); /* somebody else's by now, and we leave that name anyway */
+		/* Somebody else's by now, or not replaced yet; we leave that name anyway. */
+		if (heir_has(a->row->version_id, a->v, &m)) {
+			heir_leave(a->item->rc, a->row, &m.oid, r->etag, r->size, r->mtime_ns);
+		}
+		step_object_gone(a);
 	} else {
 		index_clear_s3(a->v->index, a->row);
 		step_conflict(a, "its name is taken in S3 by another object");
@@ -753,7 +765,8 @@ void step_prepared(struct attempt *a)
 	bool dirty_data = (a->rec.flags & OFS_REC_DATA_DIRTY) && !(a->rec.flags & OFS_REC_STUB);
 	bool dirty_meta = (a->rec.flags & OFS_REC_META_DIRTY) != 0;
 
-	if (row->in_s3 && !row->is_dir && row->etag == NULL) {
+	if (row->in_s3 && !row->is_dir &&
+			(row->etag == NULL || (a->old_key != NULL && heir_is(row)))) {
 		step_ask_fence(a);
 		return;
 	}

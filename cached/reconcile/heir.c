@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: remember whose object may still be at a key that another file has taken over.
+ * Way: step.c notes it in the row that takes over, before its first PUT; step.c and move.c ask when they
+ *      meet an object that is not the row's own.
+ * Thread: core.
+ * Owns: nothing: the note stands in place of the row's version, and goes with the first fence of its own.
+ * Holds:
+ *  1. the note is committed with the taking over: the daemon may be killed at any time after it;
+ *  2. only what this node wrote for a file that it was told to replace counts as replaced.
+ */
+#include "private.h"
+#include <string.h>
+
+#define HEIR_TAG "heir"
+#define HEIR_ENTRY_BYTES OFS_OID_HEX_BYTES /* a space and 32 digits */
+#define HEIR_MOST 64u                      /* older ones are forgotten: a conflict copy at worst */
+
+bool heir_is(const struct row *row)
+{
+	return row->version_id != NULL &&
+	       strncmp(row->version_id, HEIR_TAG " ", sizeof(HEIR_TAG)) == 0;
+}
+
+char *heir_note(TALLOC_CTX *ctx, const struct row *gone)
+{
+	const char *before = heir_is(gone) ? gone->version_id + sizeof(HEIR_TAG) - 1 : "";
+	size_t most = (size_t)(HEIR_MOST - 1) * HEIR_ENTRY_BYTES;
+	char hex[OFS_OID_HEX_BYTES];
+
+	ofs_oid_hex(&gone->oid, hex);
+	return talloc_asprintf(ctx, HEIR_TAG " %s%.*s", hex, (int)most, before);
+}
+
+bool heir_has(const char *note, const struct volume *v, const struct objmeta *m)
+{
+	char hex[OFS_OID_HEX_BYTES];
+
+	if (note == NULL || strncmp(note, HEIR_TAG " ", sizeof(HEIR_TAG)) != 0 || !m->ours) {
+		return false;
+	}
+	ofs_oid_hex(&m->node, hex);
+	if (strcmp(hex, v->node_id) != 0) {
+		return false;
+	}
+	ofs_oid_hex(&m->oid, hex);
+	return strstr(note + sizeof(HEIR_TAG), hex) != NULL;
+}
+
+void heir_leave(struct reconcile *rc, const struct row *row, const struct ofs_oid *of, const char *etag,
+		int64_t size, int64_t mtime_ns)
+{
+	struct index *ix = rc->v->index;
+	struct ofs_oid parent = row->s3_parent;
+	char *raw = talloc_strdup(rc, row->s3_name);
+	struct row *gone = raw != NULL ? index_add(ix, of, false) : NULL;
+
+	if (gone == NULL) {
+		rc->rescan_wanted = true;
+	} else if (gone->live != ROW_HERE) {
+		index_set_live(ix, gone, ROW_TRASHED);
+		index_set_s3(ix, gone, &parent, raw); /* takes the place from `row` */
+		index_set_fence(ix, gone, etag, NULL, size, mtime_ns);
+		index_set_object(ix, gone, true);
+		work_item(rc, gone, 0);
+	}
+	talloc_free(raw);
+}
