@@ -47,7 +47,7 @@ static void on_adopted(int status, const char *message, void *arg)
 
 	if (status != 0) {
 		/* The doors are faulty on purpose: again, as the daemon does. */
-		reconcile_adopt(w->v, false, on_adopted, w);
+		reconcile_adopt(w->v, on_adopted, w);
 		return;
 	}
 	(void)message;
@@ -66,7 +66,7 @@ static void on_log(int status, const char *message, void *arg)
 		metalog_load(w->v->metalog, on_log, w);
 		return;
 	}
-	reconcile_adopt(w->v, false, on_adopted, w);
+	reconcile_adopt(w->v, on_adopted, w);
 }
 
 static void on_record(int status, const char *message, void *arg)
