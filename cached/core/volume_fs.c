@@ -7,8 +7,8 @@
  * Owns: path_fd, tree_fd, trash_fd, limbo_fd of the volume.
  * Holds: (1) the record xattr, once a root record exists, never changes. (2) A root record bound to
  * another inode means the mirror was copied: refused, every record in it would be void. (3) Nothing
- * is refused without saying what to do about it. (4) A new root is KNOWN once it has its rights from S3
- * (reconcile/adopt.c), and until then no client is let in (dispatch.c).
+ * is refused without saying what to do about it. (4) A new root is KNOWN once it has its rights from
+ * S3 (reconcile/adopt.c), and until then no client is let in (dispatch.c).
  */
 #include <errno.h>
 #include <fcntl.h>

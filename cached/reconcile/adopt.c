@@ -76,11 +76,9 @@ static int adopt_root_known(const struct root_apply *ra)
 static void adopt_root_run(struct disk_job *job)
 {
 	struct root_apply *ra = (struct root_apply *)job;
-	struct ofs_record rec;
 
-	ra->status = ofs_record_get(&ra->rio, ra->tree_fd, &rec);
-	/* What was set here since is newer, and on its way. */
-	if (ra->status == 0 && ra->snapshot != NULL && (rec.flags & OFS_REC_META_DIRTY) == 0) {
+	/* Whatever was set here since, nobody had been let in to set it. */
+	if (ra->snapshot != NULL) {
 		ra->status = snapshot_apply(ra->tree_fd, ra->rio.xattr, ra->snapshot);
 	}
 	if (ra->status == 0 && ra->created_ns != 0) {
