@@ -31,7 +31,8 @@ enum ofs_record_flag {
 	OFS_REC_STUB = 1u << 1,       /* not all data is here; goes with the marker */
 	OFS_REC_DATA_DIRTY = 1u << 2, /* data newer than S3 */
 	OFS_REC_META_DIRTY = 1u << 3, /* times, mode or xattrs newer than S3 */
-	OFS_REC_KNOWN = 1u << 4,      /* S3 may hold it: an unlink must leave a trash link */
+	OFS_REC_KNOWN = 1u << 4,      /* S3 may hold it: an unlink must leave a trash link; of the
+	                               * root: it has the rights that S3 has for it */
 	OFS_REC_LISTED = 1u << 5,     /* directory: every child is in the mirror */
 	OFS_REC_MARKED = 1u << 6,     /* directory: something in or below it may differ from S3 */
 };

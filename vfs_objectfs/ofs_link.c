@@ -19,6 +19,7 @@
 
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 1000
+#define HELLO_MIN_MS 10000
 
 static uint64_t link_ids; /* unique per process, so that a log line names one request */
 
@@ -563,6 +564,9 @@ struct ofs_link *ofs_link_new(struct ofs_conn *c, struct tevent_context *ev)
 int ofs_link_start(struct ofs_link *link, int timeout_ms, bool *refused, const char **message)
 {
 	int64_t deadline_ms = ofs_link_now_ms() + timeout_ms;
+	/* a daemon that is there may have to ask S3 for the root first */
+	int64_t hello_deadline_ms = ofs_link_now_ms() + MAX(timeout_ms, HELLO_MIN_MS);
+	int64_t until_ms;
 
 	*refused = false;
 	*message = "";
@@ -572,10 +576,11 @@ int ofs_link_start(struct ofs_link *link, int timeout_ms, bool *refused, const c
 			*message = link->refused_message != NULL ? link->refused_message : "";
 			return link->refused_error;
 		}
-		if (ofs_link_now_ms() >= deadline_ms) {
+		until_ms = link->state == LINK_HELLO ? hello_deadline_ms : deadline_ms;
+		if (ofs_link_now_ms() >= until_ms) {
 			return -ETIMEDOUT;
 		}
-		ofs_link_pump(link, deadline_ms);
+		ofs_link_pump(link, until_ms);
 	}
 	return 0;
 }

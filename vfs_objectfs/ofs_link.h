@@ -29,8 +29,9 @@ struct ofs_reply { /* talloc; descriptors not taken are closed when it is freed 
 /* talloc child of c; freeing it completes every request in flight with EIO. NULL: no memory. */
 struct ofs_link *ofs_link_new(struct ofs_conn *c, struct tevent_context *ev);
 /*
- * First contact: connect and HELLO. 0; -ETIMEDOUT when no daemon answered in time; what
- * the daemon refused with otherwise, *refused set and *message the daemon's own words (link's).
+ * First contact: connect within timeout_ms and HELLO (to a daemon that is there 10 s are given). 0;
+ * -ETIMEDOUT when no daemon answered in time; what the daemon refused with otherwise, *refused set
+ * and *message the daemon's own words (link's).
  */
 int ofs_link_start(struct ofs_link *link, int timeout_ms, bool *refused, const char **message);
 /* Grows with every HELLO; what was opened under another generation is gone. */

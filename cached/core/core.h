@@ -58,8 +58,8 @@ void privs_raise_limits(void);
 
 /* --- volume_fs.c --- */
 /* Make and check the directories of a volume, choose the record xattr, check the root's record;
- * fills path, the descriptors and rio. Sync. *new_tree: the root had no record before. 0 or -errno
- * with *error (talloc child of v) that says what to do. */
+ * fills path, the descriptors, rio and root_known. Sync. *new_tree: the root had no record before.
+ * 0 or -errno with *error (talloc child of v) that says what to do. */
 int volume_fs_open(struct volume *v, const struct core *core, bool *new_tree, char **error);
 void volume_fs_close(struct volume *v);
 

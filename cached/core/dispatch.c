@@ -22,15 +22,17 @@
 #include "session.h"
 #include "../admin/admin.h"
 #include "../base/log.h"
+#include "../base/stats.h"
 #include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
 
 #define REPLY_BYTES 8192u
+#define HELLO_ROOT_WAIT_NS (8 * NS_PER_S) /* the module waits 10 s */
 
 /* ---- HELLO ---- */
 
-struct hello_job { /* owner: as disk.h says */
+struct hello_job { /* talloc, of the volume; with a worker: as disk.h says */
 	struct disk_job job;
 	struct request *req;
 	struct volume *v;
@@ -170,7 +172,30 @@ static void hello_resolved(struct disk_job *job)
 	} else {
 		hello_accept(req, h);
 	}
-	free(h);
+	talloc_free(h);
+}
+
+/* The rights of a new disk's root are in S3. Until they are here it is open to everyone, so nobody
+ * comes in. */
+static void hello_root(struct volume *v, void *arg, int status)
+{
+	struct hello_job *h = arg;
+	char *text;
+
+	(void)status;
+	if (v->root_known || h->req->session == NULL) {
+		disk_submit(v->disk, DISK_ANY, &h->job);
+		return;
+	}
+	text = talloc_asprintf(h,
+			"the disk is new and the rights of the root have not been read from S3 yet; nobody is "
+			"let in before (%s)",
+			v->state_why != NULL ? v->state_why : "connecting");
+	stats_add(hello_closed, 1);
+	log_warning("core", "volume %s: process %lu: %s", v->name, (unsigned long)h->pid,
+			text != NULL ? text : "refused");
+	request_reply(h->req, -EAGAIN, text);
+	talloc_free(h);
 }
 
 static int do_hello(struct request *req, const uint8_t *frame, size_t len)
@@ -197,7 +222,7 @@ static int do_hello(struct request *req, const uint8_t *frame, size_t len)
 		request_reply(req, -EINVAL, "the share's path is not absolute, or too long");
 		return 0;
 	}
-	h = calloc(1, sizeof(*h));
+	h = talloc_zero(v, struct hello_job);
 	if (h == NULL) {
 		request_reply(req, -ENOMEM, NULL);
 		return 0;
@@ -211,7 +236,11 @@ static int do_hello(struct request *req, const uint8_t *frame, size_t len)
 	snprintf(h->samba, sizeof(h->samba), "%s", m.samba);
 	snprintf(h->path, sizeof(h->path), "%s", m.path);
 	snprintf(h->tree, sizeof(h->tree), "%s/tree", v->path);
-	disk_submit(req->core->disk, DISK_ANY, &h->job);
+	if (v->root_known) {
+		disk_submit(v->disk, DISK_ANY, &h->job);
+	} else {
+		volume_when_ready(v, v->away ? 0 : HELLO_ROOT_WAIT_NS, hello_root, h);
+	}
 	return 0;
 }
 

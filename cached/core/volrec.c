@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "../base/log.h"
+#include "../mirror/objmeta.h"
 #include "../reconcile/index.h"
 #include "volume.h"
 
@@ -60,8 +61,10 @@ static const char *feature_unknown(const json_t *features, bool writers)
 }
 
 static int parse_json(
-		TALLOC_CTX *ctx, const json_t *root, struct ofs_oid *uuid, char **message)
+		TALLOC_CTX *ctx, const json_t *root, struct ofs_oid *uuid, int64_t *created_ns,
+		char **message)
 {
+	const char *created = json_string_value(json_object_get(root, "created"));
 	const char *format = json_string_value(json_object_get(root, "format"));
 	const char *hex = json_string_value(json_object_get(root, "uuid"));
 	const json_t *features = json_object_get(root, "features");
@@ -89,6 +92,9 @@ static int parse_json(
 				ctx, "the volume record " VOLREC_KEY " in the bucket has no valid uuid");
 		return -EBADMSG;
 	}
+	if (created == NULL || !objmeta_rfc3339(created, created_ns)) {
+		*created_ns = 0;
+	}
 	feature = feature_unknown(features, true);
 	if (writer > VOLREC_VERSION || feature != NULL) {
 		*message = talloc_asprintf(ctx,
@@ -102,7 +108,7 @@ static int parse_json(
 }
 
 int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *uuid,
-		char **message)
+		int64_t *created_ns, char **message)
 {
 	json_error_t error;
 	json_t *root = NULL;
@@ -110,6 +116,7 @@ int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *
 
 	*message = NULL;
 	memset(uuid, 0, sizeof(*uuid));
+	*created_ns = 0;
 	if (text != NULL && len <= VOLREC_BYTES_MAX) {
 		root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
 	}
@@ -118,7 +125,7 @@ int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *
 				ctx, "the volume record " VOLREC_KEY " in the bucket is damaged");
 		return -EBADMSG;
 	}
-	ret = parse_json(ctx, root, uuid, message);
+	ret = parse_json(ctx, root, uuid, created_ns, message);
 	json_decref(root);
 	return ret;
 }
@@ -299,6 +306,7 @@ static void on_read(struct obj_req *req)
 	struct volrec *vr = volrec_answered(req);
 	const struct obj_result *r = &req->result;
 	struct ofs_oid uuid;
+	int64_t created_ns;
 	char *message;
 	int status;
 
@@ -311,8 +319,10 @@ static void on_read(struct obj_req *req)
 	} else if (r->status != OBJ_OK) {
 		volrec_store_failed(vr, req);
 	} else {
-		status = volrec_parse(vr, (const char *)r->body, r->body_len, &uuid, &message);
+		status = volrec_parse(vr, (const char *)r->body, r->body_len, &uuid, &created_ns,
+				&message);
 		if (status == 0 || status == -EROFS) {
+			vr->v->created_ns = created_ns;
 			volrec_known(vr, &uuid, status, message);
 		} else {
 			volrec_end(vr, status, message);

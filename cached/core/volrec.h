@@ -16,8 +16,8 @@ struct volume;
 #define VOLREC_KV_UUID "uuid" /* index: the volume this mirror belongs to */
 
 /*
- * Read the record, or create it for a new volume; sets v->uuid and the index's "uuid". done comes
- * later, once; message (for people) lives during the call. status: 0; -ESTALE: another or an
+ * Read the record, or create it for a new volume; sets v->uuid, v->created_ns and the index's
+ * "uuid". done comes later, once; message (for people) lives during the call. status: 0; -ESTALE: another or an
  * emptied bucket; -EPROTONOSUPPORT: needs a newer version to read; -EROFS: to write (v->uuid is
  * set); -EBADMSG: the record is damaged; -EAGAIN: try again later; -EACCES; -ENOENT: no bucket;
  * other -errno.
@@ -26,9 +26,10 @@ void volrec_open(struct volume *v, void (*done)(int status, const char *message,
 		void *arg);
 
 /* --- for tests and the fuzz target --- */
-/* Check a record's text. 0, -EROFS: *uuid is set; else *message (child of ctx). */
+/* Check a record's text. 0, -EROFS: *uuid and *created_ns (0: not said) are set; else *message (child
+ * of ctx). */
 struct ofs_oid;
 int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *uuid,
-		char **message);
+		int64_t *created_ns, char **message);
 
 #endif

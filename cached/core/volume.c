@@ -54,7 +54,7 @@ struct volume_own { /* a volume and what only this file knows of it */
 	int64_t retry_ns;
 	int64_t used_next_ns;
 	bool probed;
-	bool new_tree; /* made at this start: its root has no metadata of its own yet */
+	bool new_tree; /* made at this start */
 };
 
 static void volume_connect(void *arg);
@@ -176,6 +176,7 @@ static void retry_at(struct volume_own *o, int64_t delay_ns)
 /* Not reached: try again. Somebody must act first: slowly. */
 static void volume_retry(struct volume_own *o, bool transient, const char *why)
 {
+	o->v.away = true;
 	if (o->v.state != VOLUME_HELD) {
 		state_set(&o->v, VOLUME_CONNECTING, why);
 	}
@@ -199,6 +200,7 @@ static void volume_ready(struct volume_own *o)
 
 	state_set(v, VOLUME_READY, NULL);
 	o->retry_ns = RETRY_FIRST_NS;
+	v->away = false;
 	reconcile_start(v->reconcile);
 	if (v->on_ready != NULL) {
 		v->on_ready(v);
@@ -227,7 +229,7 @@ static void on_metalog(int status, const char *message, void *arg)
 	struct volume_own *o = arg;
 
 	if (status == 0) {
-		reconcile_adopt(&o->v, o->new_tree, on_adopted, o);
+		reconcile_adopt(&o->v, on_adopted, o);
 	} else if (status == -EBADMSG) {
 		volume_hold(o, why_text(status, message));
 	} else {

@@ -50,7 +50,10 @@ struct volume {
 	/* core only */
 	enum volume_state state;
 	char *state_why;     /* for people; NULL when READY */
+	bool away;           /* the last attempt to reach S3 failed */
 	struct ofs_oid uuid; /* from the volume record, once READY */
+	int64_t created_ns;  /* the same; 0: the record does not say */
+	bool root_known; /* the root has the rights S3 has for it: clients may come in */
 	struct index *index;
 	struct mirror *mirror;
 	struct recalls *recalls;

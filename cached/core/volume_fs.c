@@ -7,7 +7,8 @@
  * Owns: path_fd, tree_fd, trash_fd, limbo_fd of the volume.
  * Holds: (1) the record xattr, once a root record exists, never changes. (2) A root record bound to
  * another inode means the mirror was copied: refused, every record in it would be void. (3) Nothing
- * is refused without saying what to do about it.
+ * is refused without saying what to do about it. (4) A new root is KNOWN once it has its rights from
+ * S3 (reconcile/adopt.c), and until then no client is let in (dispatch.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -224,13 +225,15 @@ static const char *xattr_wanted(const struct volume *v)
 
 static int root_record_make(struct volume *v, bool damaged, char **error)
 {
-	struct ofs_record rec = {.flags = OFS_REC_DIR | OFS_REC_KNOWN, .oid = OFS_OID_ROOT};
+	struct ofs_record rec = {.flags = OFS_REC_DIR, .oid = OFS_OID_ROOT};
 	const char *wanted = xattr_wanted(v);
 	int ret;
 
 	if (damaged) {
-		/* What it knew is gone: whatever lies directly in the root is looked at again. */
-		rec.flags |= OFS_REC_MARKED;
+		/* What it knew is gone: whatever lies directly in the root is looked at again. Its
+		 * rights are still there, perhaps newer than S3's. */
+		rec.flags |= OFS_REC_MARKED | OFS_REC_KNOWN;
+		v->root_known = true;
 		log_warning("core", "volume %s: the record of %s/tree was damaged and is made anew",
 				v->name, v->path);
 	} else {
@@ -291,6 +294,7 @@ static int root_record_check(struct volume *v, bool *new_tree, char **error)
 				v->path);
 		return -EINVAL;
 	}
+	v->root_known = (rec.flags & OFS_REC_KNOWN) != 0;
 	return 0;
 }
 

@@ -285,11 +285,12 @@ static void listing_record_done(struct obj_req *req)
 	struct listing *l = req->arg;
 	struct obj_result *r = &req->result;
 	struct ofs_oid uuid;
+	int64_t created_ns;
 	char *why = NULL;
 	int ret = -ENOENT;
 
 	if (r->status == OBJ_OK && r->body != NULL) {
-		ret = volrec_parse(l, (char *)r->body, r->body_len, &uuid, &why);
+		ret = volrec_parse(l, (char *)r->body, r->body_len, &uuid, &created_ns, &why);
 	}
 	if ((ret == 0 || ret == -EROFS) && ofs_oid_equal(&uuid, &l->m->v->uuid)) {
 		objstore_req_free(&req);

@@ -17,9 +17,11 @@
 #define _GNU_SOURCE
 #endif
 #include "mirror_private.h"
+#include "ntacl.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,10 +80,18 @@ void mirror_stub_row(struct mirror *m, const struct ofs_oid *dir, const struct s
 
 /* ---- worker: one inode ---- */
 
+struct make_acl {
+	bool computed;
+	int status;
+	uint8_t *value; /* NULL: none */
+	size_t len;
+};
+
 struct make_at { /* where a job works */
 	const struct mirror_place *place;
 	int dir_fd;
 	struct stat dir_st;
+	struct make_acl acl[2]; /* for foreign files; for foreign directories */
 };
 
 static void make_record(const struct stub *s, struct ofs_record *rec)
@@ -101,38 +111,60 @@ static void make_record(const struct stub *s, struct ofs_record *rec)
 	rec->atime_ns = s->snapshot != NULL ? s->snapshot->atime_ns : s->mtime_ns;
 }
 
-/*
- * A foreign object has no rights of its own: those of its directory hold, whole. (What the directory
- * would hand down to a new file may be less or more; only Samba could compute that, and too open is
- * the worse mistake where the directory is closed.)
- */
-static int make_parents_acl(const struct make_at *at, int fd)
+/* The directory's NT ACL, malloc; *value NULL: it has none. 0 or -errno. */
+static int make_dir_acl(const struct make_at *at, uint8_t **value, size_t *len)
 {
 	const char *name = snapshot_ntacl_name(at->place->rio.xattr);
-	char link[64];
-	char *value = NULL;
-	ssize_t len;
-	int ret = 0;
+	ssize_t n;
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", at->dir_fd);
-	len = getxattr(link, name, NULL, 0);
-	if (len < 0) {
+	*value = NULL;
+	*len = 0;
+	n = fgetxattr(at->dir_fd, name, NULL, 0);
+	if (n < 0) {
 		return errno == ENODATA || errno == ENOTSUP ? 0 : -errno;
 	}
-	value = malloc((size_t)len + 1);
-	if (value == NULL) {
+	*value = malloc(XATTR_SIZE_MAX); /* it may grow between the two calls */
+	if (*value == NULL) {
 		return -ENOMEM;
 	}
-	len = getxattr(link, name, value, (size_t)len);
-	if (len < 0 || fsetxattr(fd, name, value, (size_t)len, 0) != 0) {
-		ret = -errno;
+	n = fgetxattr(at->dir_fd, name, *value, XATTR_SIZE_MAX);
+	*len = n > 0 ? (size_t)n : 0;
+	return n >= 0 ? 0 : -errno;
+}
+
+/* What it hands down, computed once for all files of a batch, and once for all directories. */
+static const struct make_acl *make_handed_down(struct make_at *at, bool is_dir)
+{
+	struct make_acl *acl = &at->acl[is_dir];
+	uint8_t *value = NULL;
+	size_t len = 0;
+
+	if (!acl->computed) {
+		acl->computed = true;
+		acl->status = make_dir_acl(at, &value, &len);
+		if (acl->status == 0 && value != NULL) {
+			acl->status = ntacl_inherit(value, len, is_dir, &acl->value, &acl->len);
+		}
+		free(value);
 	}
-	free(value);
-	return ret;
+	return acl;
+}
+
+/* A foreign object has no rights of its own: it gets what a file made here by a client would get. */
+static int make_inherited_acl(struct make_at *at, int fd, struct stub *s)
+{
+	const struct make_acl *acl = make_handed_down(at, s->is_dir);
+
+	s->no_rights = acl->status != 0;
+	if (acl->status != 0 || acl->value == NULL) {
+		return acl->status;
+	}
+	return fsetxattr(fd, snapshot_ntacl_name(at->place->rio.xattr), acl->value, acl->len, 0) == 0
+			? 0 : -errno;
 }
 
 /* Rights and times of an inode without a name. Foreign objects belong to who owns the directory. */
-static int make_rights(const struct make_at *at, int fd, const struct stub *s)
+static int make_rights(struct make_at *at, int fd, struct stub *s)
 {
 	mode_t mode = s->is_dir ? 0777 : 0666;
 	int ret;
@@ -146,14 +178,14 @@ static int make_rights(const struct make_at *at, int fd, const struct stub *s)
 	if (fchmod(fd, mode) != 0) {
 		return -errno;
 	}
-	ret = make_parents_acl(at, fd);
+	ret = make_inherited_acl(at, fd, s);
 	if (ret != 0) {
 		return ret;
 	}
 	return s->mtime_ns != 0 ? snapshot_apply_times(fd, s->mtime_ns, s->mtime_ns) : 0;
 }
 
-static int make_fill(const struct make_at *at, int fd, struct stub *s)
+static int make_fill(struct make_at *at, int fd, struct stub *s)
 {
 	struct ofs_record rec;
 	struct stat st;
@@ -204,7 +236,7 @@ static int make_move_in(const struct make_at *at, const char *temp, const struct
 }
 
 /* File systems without O_TMPFILE, and every directory: made in limbo/. */
-static int make_in_limbo(const struct make_at *at, struct stub *s)
+static int make_in_limbo(struct make_at *at, struct stub *s)
 {
 	int limbo = at->place->limbo_fd, fd, ret;
 	char temp[64];
@@ -236,7 +268,7 @@ static int make_in_limbo(const struct make_at *at, struct stub *s)
 	return make_move_in(at, temp, s);
 }
 
-static int make_file(const struct make_at *at, struct stub *s)
+static int make_file(struct make_at *at, struct stub *s)
 {
 	char link[32];
 	int fd, ret;
@@ -260,7 +292,7 @@ static int make_file(const struct make_at *at, struct stub *s)
 	return ret;
 }
 
-static void make_one(const struct make_at *at, struct stub *s)
+static void make_one(struct make_at *at, struct stub *s)
 {
 	struct ofs_record rec;
 	struct stat st;
@@ -321,6 +353,8 @@ static void make_run(struct disk_job *job)
 	for (s = j->list; s != NULL; s = s->next) {
 		make_one(&at, s);
 	}
+	free(at.acl[0].value);
+	free(at.acl[1].value);
 	/* Batches run side by side: each puts back what was there before the first. */
 	if (j->keep_times && atomic_load(changes) == j->changes) {
 		ts[0].tv_nsec = UTIME_OMIT;
@@ -350,6 +384,17 @@ static void make_row_done(struct make_job *j, const struct stub *s)
 	}
 }
 
+static const char *make_hint(const struct stub *s)
+{
+	if (s->fatal) {
+		return "";
+	}
+	if (s->no_rights) {
+		return " (the NT ACL of its directory cannot be read: set it anew; not shown)";
+	}
+	return s->snapshot != NULL ? " (its rights or attributes do not fit here; not shown)" : "";
+}
+
 static void make_done(struct disk_job *job)
 {
 	struct make_job *j = (struct make_job *)job;
@@ -373,9 +418,7 @@ static void make_done(struct disk_job *job)
 			log_line(LOG_LVL_WARNING, "mirror", j->request_id,
 					"%s cannot be made in the mirror: %s%s", s->name,
 					strerror(-s->status),
-					s->snapshot != NULL && !s->fatal
-							? " (its rights or attributes do not fit here; not shown)"
-							: "");
+					make_hint(s));
 		}
 		stub_free(&s);
 	}

@@ -85,6 +85,7 @@ struct stub { /* malloc'ed; moves between threads */
 	/* out */
 	int status; /* 0: made; -EEXIST: something else has the name; -errno */
 	bool fatal; /* the failure is not this name's own */
+	bool no_rights; /* what its directory hands down cannot be told */
 	uint64_t ino;
 };
 struct stub *stub_new(const char *name, const char *raw, bool is_dir);

@@ -250,8 +250,7 @@ static int64_t days_from_civil(int year, int month, int day)
 	return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
 }
 
-/* RFC 3339, as rclone writes it. */
-static bool parse_rfc3339(const char *s, int64_t *ns)
+bool objmeta_rfc3339(const char *s, int64_t *ns)
 {
 	int year, month, day, hour, minute, second, off_hour = 0, off_minute = 0;
 	int64_t fraction = 0, seconds;
@@ -302,7 +301,8 @@ void objmeta_read(const struct obj_result *r, struct objmeta *m, bool *damaged)
 		objmeta_clear(m);
 		*damaged = true;
 	}
-	if (mtime != NULL && (parse_seconds(mtime, &m->mtime_ns) || parse_rfc3339(mtime, &m->mtime_ns))) {
+	if (mtime != NULL && (parse_seconds(mtime, &m->mtime_ns) ||
+				     objmeta_rfc3339(mtime, &m->mtime_ns))) {
 		m->has_mtime = true;
 	}
 }

@@ -31,6 +31,8 @@ int objmeta_put(struct obj_req *req, const struct objmeta *m);
  * `ours` = false and *damaged = true). */
 void objmeta_read(const struct obj_result *r, struct objmeta *m, bool *damaged);
 void objmeta_clear(struct objmeta *m);
+/* RFC 3339, as rclone writes it, in *ns since 1970. */
+bool objmeta_rfc3339(const char *s, int64_t *ns);
 /* Key of a blob: prefix + ".objectfs/blob/" + hex; malloc. */
 char *objmeta_blob_key(const char *prefix, const uint8_t sha256[32]);
 /* Object id of a foreign object: keyed hash (SHA-256 over uuid and key, first 16 bytes). */

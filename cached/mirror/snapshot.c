@@ -28,6 +28,8 @@
 
 #define SNAPSHOT_NTACL "security.NTACL"
 #define SNAPSHOT_NTACL_USER "user.NTACL"
+#define SNAPSHOT_DOSATTRIB "user.DOSATTRIB"
+#define NT_EPOCH_100NS 116444736000000000ULL /* 1601 to 1970 */
 #define NS_PER_SECOND 1000000000LL
 #define XATTR_TRIES 8 /* the inode may change while it is read */
 #define MODE_PERMISSIONS 0777u
@@ -335,6 +337,23 @@ int snapshot_apply_times(int fd, int64_t mtime_ns, int64_t atime_ns)
 	struct timespec ts[2] = { timespec_of(atime_ns), timespec_of(mtime_ns) };
 
 	return futimens(fd, ts) == 0 ? 0 : -errno;
+}
+
+/* Samba's user.DOSATTRIB, version 5 (xattr.idl, NDR): an empty string, version u16, again u16,
+ * valid fields u32, attributes u32, creation time u64 in 100 ns since 1601. */
+int snapshot_create_time_set(int fd, int64_t create_ns)
+{
+	uint64_t nt = (uint64_t)(create_ns / 100) + NT_EPOCH_100NS;
+	uint8_t value[24] = {0, 0, 5, 0, 5, 0, 0, 0, 0x11, 0, 0, 0, 0x10 /* a directory */};
+
+	for (int i = 0; i < 8; i++) {
+		value[16 + i] = (uint8_t)(nt >> (8 * i));
+	}
+	if (fsetxattr(fd, SNAPSHOT_DOSATTRIB, value, sizeof(value), XATTR_CREATE) != 0 &&
+			errno != EEXIST) {
+		return -errno;
+	}
+	return 0;
 }
 
 static int apply_plain(int fd, const char *skip, const struct snapshot *s)

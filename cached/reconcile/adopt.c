@@ -9,16 +9,17 @@
  *  1. an intent of a row that this index knows is left to that row's item;
  *  2. nothing is moved into or out of .objectfs/ but what was parked in stage/;
  *  3. where both names hold different things both stay;
- *  4. rights that cannot be read are not made up: the volume waits.
+ *  4. rights that cannot be read are not made up: the volume waits, and the root stays closed until
+ *     its record says KNOWN.
  */
 #include "private.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct adopt {
 	struct volume *v;
-	bool fresh;
 	struct snapshot *root; /* its metadata, blobs filled up to `blob` */
 	unsigned blob;
 	char **ids;
@@ -30,7 +31,7 @@ struct adopt {
 static void adopt_end(struct adopt *ad, int status, const char *message)
 {
 	if (status == 0) {
-		index_kv_set(ad->v->index, "root_adopted", "yes");
+		ad->v->root_known = true;
 	}
 	ad->done(status, message, ad->arg);
 	snapshot_free(&ad->root);
@@ -42,21 +43,50 @@ struct root_apply {
 	struct adopt *ad;
 	int tree_fd;
 	struct ofs_record_io rio;
-	struct snapshot *snapshot; /* ad->root */
+	struct ofs_shm *shm;
+	struct snapshot *snapshot; /* ad->root; NULL: S3 has none */
+	int64_t created_ns;
 	int status;
 };
+
+static int adopt_root_known(const struct root_apply *ra)
+{
+	struct ofs_record rec;
+	uint32_t stripe;
+	struct stat st;
+	int ret;
+
+	if (fstat(ra->tree_fd, &st) != 0) {
+		return -errno;
+	}
+	stripe = ofs_shm_stripe_of(st.st_ino);
+	ret = ofs_shm_lock(ra->shm, stripe, 2000);
+	if (ret != 0) {
+		return ret;
+	}
+	ret = ofs_record_get(&ra->rio, ra->tree_fd, &rec);
+	if (ret == 0) {
+		rec.flags |= OFS_REC_KNOWN;
+		ret = ofs_record_set(&ra->rio, ra->tree_fd, &rec);
+	}
+	ofs_shm_unlock(ra->shm, stripe);
+	return ret;
+}
 
 static void adopt_root_run(struct disk_job *job)
 {
 	struct root_apply *ra = (struct root_apply *)job;
 
-	struct ofs_record rec;
-
-	/* What a client has set here since is newer, and on its way. */
-	if (ofs_record_get(&ra->rio, ra->tree_fd, &rec) == 0 && (rec.flags & OFS_REC_META_DIRTY)) {
-		return;
+	/* Whatever was set here since, nobody had been let in to set it. */
+	if (ra->snapshot != NULL) {
+		ra->status = snapshot_apply(ra->tree_fd, ra->rio.xattr, ra->snapshot);
 	}
-	ra->status = snapshot_apply(ra->tree_fd, ra->rio.xattr, ra->snapshot);
+	if (ra->status == 0 && ra->created_ns != 0) {
+		ra->status = snapshot_create_time_set(ra->tree_fd, ra->created_ns);
+	}
+	if (ra->status == 0) {
+		ra->status = adopt_root_known(ra);
+	}
 }
 
 static void adopt_root_done(struct disk_job *job)
@@ -67,6 +97,27 @@ static void adopt_root_done(struct disk_job *job)
 
 	free(ra);
 	adopt_end(ad, status, status ? "the root's rights cannot be set on the mirror" : NULL);
+}
+
+/* snapshot NULL: there is none in S3. */
+static void adopt_root_apply(struct adopt *ad)
+{
+	struct root_apply *ra = calloc(1, sizeof(*ra));
+
+	if (ra == NULL) {
+		adopt_end(ad, -ENOMEM, "out of memory");
+		return;
+	}
+	ra->job.what = "restore the root's metadata";
+	ra->job.run = adopt_root_run;
+	ra->job.done = adopt_root_done;
+	ra->ad = ad;
+	ra->tree_fd = ad->v->tree_fd;
+	ra->rio = ad->v->rio;
+	ra->shm = ad->v->shm;
+	ra->snapshot = ad->root;
+	ra->created_ns = ad->v->created_ns;
+	disk_submit(ad->v->disk, DISK_ANY, &ra->job);
 }
 
 static void adopt_root_blobs(struct adopt *ad);
@@ -93,7 +144,6 @@ static void adopt_root_blob(struct obj_req *req)
 static void adopt_root_blobs(struct adopt *ad)
 {
 	struct snapshot *s = ad->root;
-	struct root_apply *ra;
 	struct obj_req *req;
 	char *key;
 
@@ -115,19 +165,7 @@ static void adopt_root_blobs(struct adopt *ad)
 		objstore_submit(ad->v->store, req);
 		return;
 	}
-	ra = calloc(1, sizeof(*ra));
-	if (ra == NULL) {
-		adopt_end(ad, -ENOMEM, "out of memory");
-		return;
-	}
-	ra->job.what = "restore the root's metadata";
-	ra->job.run = adopt_root_run;
-	ra->job.done = adopt_root_done;
-	ra->ad = ad;
-	ra->tree_fd = ad->v->tree_fd;
-	ra->rio = ad->v->rio;
-	ra->snapshot = s;
-	disk_submit(ad->v->disk, DISK_ANY, &ra->job);
+	adopt_root_apply(ad);
 }
 
 static void adopt_root_seen(struct obj_req *req)
@@ -138,7 +176,7 @@ static void adopt_root_seen(struct obj_req *req)
 	bool damaged;
 
 	if (r->status == OBJ_NOT_FOUND) {
-		adopt_end(ad, 0, NULL);
+		adopt_root_apply(ad);
 		objstore_req_free(&req);
 		return;
 	}
@@ -152,10 +190,10 @@ static void adopt_root_seen(struct obj_req *req)
 	m.snapshot = NULL;
 	if (ad->root != NULL) {
 		adopt_root_blobs(ad);
+	} else if (damaged) {
+		adopt_end(ad, -EIO, "the root's metadata (.objectfs/root) is damaged");
 	} else {
-		/* Rights that cannot be read are not made up: the volume waits. */
-		adopt_end(ad, damaged ? -EIO : 0,
-				damaged ? "the root's metadata (.objectfs/root) is damaged" : NULL);
+		adopt_root_apply(ad);
 	}
 	objmeta_clear(&m);
 	objstore_req_free(&req);
@@ -166,7 +204,7 @@ static void adopt_root(struct adopt *ad)
 	char *key;
 	struct obj_req *req;
 
-	if (!ad->fresh && index_kv_get(ad->v->index, "root_adopted") != NULL) {
+	if (ad->v->root_known) {
 		adopt_end(ad, 0, NULL);
 		return;
 	}
@@ -368,7 +406,7 @@ static void adopt_list(struct adopt *ad, const char *token)
 	objstore_submit(ad->v->store, req);
 }
 
-void reconcile_adopt(struct volume *v, bool fresh,
+void reconcile_adopt(struct volume *v,
 		void (*done)(int status, const char *message, void *arg), void *arg)
 {
 	struct adopt *ad = talloc_zero(v, struct adopt);
@@ -378,7 +416,6 @@ void reconcile_adopt(struct volume *v, bool fresh,
 		return;
 	}
 	ad->v = v;
-	ad->fresh = fresh;
 	ad->done = done;
 	ad->arg = arg;
 	adopt_list(ad, NULL);

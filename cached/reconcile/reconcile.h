@@ -17,9 +17,10 @@ struct reconcile;
 
 /* `fresh`: the index did not exist; the whole mirror is scanned. */
 struct reconcile *reconcile_new(TALLOC_CTX *ctx, struct volume *v, bool fresh);
-/* Before the volume is READY: finish directory renames that some node began and left, and, on a fresh
- * mirror, give the root its metadata back. done(0) or -errno with a message (the caller retries). */
-void reconcile_adopt(struct volume *v, bool fresh,
+/* Before the volume is READY: finish directory renames that some node began and left, and, on a new
+ * mirror (!v->root_known), give the root its metadata back. done(0) or -errno with a message (the
+ * caller retries). */
+void reconcile_adopt(struct volume *v,
 		void (*done)(int status, const char *message, void *arg), void *arg);
 /* The volume is READY: scan trash, intent file, marked directories; then work for ever. */
 void reconcile_start(struct reconcile *rc);

@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *message = NULL;
 	struct ofs_oid uuid;
-	int ret = volrec_parse(NULL, (const char *)data, size, &uuid, &message);
+	int64_t created_ns;
+	int ret = volrec_parse(NULL, (const char *)data, size, &uuid, &created_ns, &message);
 
 	if (ret == 0 ? ofs_oid_is_none(&uuid) || message != NULL : message == NULL) {
 		abort();

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 180
 """What must stay closed: the volume's own names for every client, a restricted folder for objects that
-another tool puts into it, and the names of a directory while its rename is on its way in S3.
+another tool puts into it, the names of a directory while its rename is on its way in S3, and the root
+of a new disk until S3 has said who may come in.
 """
 
 import os
@@ -81,11 +82,54 @@ def moving(bed):
         check({entry[0] for entry in client.list("new")} - {".", ".."} == names, "names are gone")
 
 
+def new_disk(bed):
+    step("a new disk while S3 is away: nobody is let in")
+    with bed.client() as client:
+        client.put("mine", b"mine")
+        found = client.manifest("", content=False)
+        me = found["mine"]["sd"].split("O:")[1].split("G:")[0]
+        created = found[""]["create"]
+    with bed.client(user="admin") as admin:
+        handle = admin.create("")
+        admin.set_sddl(handle, ADMIN_ONLY.format(me))
+        admin.close(handle)
+    bed.flush()
+    bed.stop("store")
+    bed.wipe()
+    for user in (1, 2, "admin"):
+        refused("a tree connect", lambda u=user: bed.client(user=u), "NT_STATUS_UNSUCCESSFUL")
+    check("the disk is new and the rights of the root" in bed.log("smbd"), "smbd's log does not say why")
+    check(bed.ctl_json("status")["counters"]["hello_closed"] >= 3, "not counted")
+    step("nor after a restart")
+    bed.restart("cached", kill=True)
+    refused("a tree connect", lambda: bed.client(user=2), "NT_STATUS_UNSUCCESSFUL")
+    step("S3 is back: who is meant to may come in, others may not")
+    bed.start("store")
+    wait_until(lambda: bed.ctl_json("status")["volumes"][0]["state"] == "ready", 60, "S3 is reached")
+    with bed.client(user=2) as other:
+        refused("a listing", lambda: other.list(""), "NT_STATUS_ACCESS_DENIED")
+        refused("a new file", lambda: other.put("theirs"), "NT_STATUS_ACCESS_DENIED")
+    with bed.client() as client:
+        check(client.get("mine") == b"mine", "other bytes")
+        found = client.manifest("", content=False)[""]["create"]
+        check(found == created, f"the root was created at {created}, now {found}")
+    step("a known disk while S3 is away: those may come in who might before")
+    bed.stop("store")
+    bed.restart("cached")
+    with bed.client() as client:
+        check(client.get("mine") == b"mine", "other bytes")
+    with bed.client(user=2) as other:
+        refused("a listing", lambda: other.list(""), "NT_STATUS_ACCESS_DENIED")
+    bed.start("store")
+
+
 def main():
     with Testbed(store="rgw", set=["settle time=100ms"]) as bed:
         foreign(bed)
         moving(bed)
         reserved(bed)
+    with Testbed(store="rgw", set=["settle time=100ms"]) as bed:
+        new_disk(bed)
 
 
 if __name__ == "__main__":

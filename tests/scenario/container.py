@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 
-from smb import Testbed, check, check_same, skip, step
+from dirstore import put_object
+from smb import SmbError, Testbed, check, check_same, fail, skip, step
 from smb2 import ATTR_HIDDEN, ATTR_READONLY
 
 KEPT = """chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot
@@ -48,7 +49,23 @@ def inside():
             before = client.manifest("d")
         names = os.listxattr(os.path.join(bed.MIRROR, "d", "f1"))
         check("user.objectfs" in names and "user.NTACL" in names, f"xattrs are {names}")
+        with bed.client() as client:
+            client.mkdir("closed")
+            handle = client.create("closed")
+            client.set_sddl(handle, "D:P(A;OICI;0x1f01ff;;;{})".format(
+                before[""]["sd"].split("O:")[1].split("G:")[0]))
+            client.close(handle)
         bed.flush()
+        step("what another program puts into a closed directory")
+        put_object(bed, "closed/put", b"secret")
+        bed.ctl("refresh", "closed")
+        with bed.client() as client, bed.client(user=2) as other:
+            check(client.get("closed/put") == b"secret", "its owner reads other bytes")
+            try:
+                other.get("closed/put")
+                fail("another user may read it")
+            except SmbError as error:
+                check(error.name == "NT_STATUS_ACCESS_DENIED", error.name)
         step("the disk is lost")
         bed.wipe()
         with bed.client() as client:

@@ -160,7 +160,6 @@ def look(bed):
     for entry in found.values():
         if entry["type"] == "dir":
             del entry["access"]
-    del found[""]["create"]  # the root is made anew on a new disk
     return found
 
 

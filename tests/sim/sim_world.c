@@ -47,7 +47,7 @@ static void on_adopted(int status, const char *message, void *arg)
 
 	if (status != 0) {
 		/* The doors are faulty on purpose: again, as the daemon does. */
-		reconcile_adopt(w->v, false, on_adopted, w);
+		reconcile_adopt(w->v, on_adopted, w);
 		return;
 	}
 	(void)message;
@@ -66,7 +66,7 @@ static void on_log(int status, const char *message, void *arg)
 		metalog_load(w->v->metalog, on_log, w);
 		return;
 	}
-	reconcile_adopt(w->v, false, on_adopted, w);
+	reconcile_adopt(w->v, on_adopted, w);
 }
 
 static void on_record(int status, const char *message, void *arg)
@@ -87,9 +87,12 @@ void daemon_start(struct world *w)
 {
 	struct volume *v = talloc_zero(NULL, struct volume);
 	char path[128], *error = NULL;
+	struct ofs_record root;
 	bool fresh;
 
 	w->v = v;
+	v->root_known = ofs_record_get(&w->rio, w->tree_fd, &root) == 0 &&
+			(root.flags & OFS_REC_KNOWN) != 0;
 	v->name = "sim";
 	v->conf = &w->conf;
 	v->clock = sim_clock(w->sim);
@@ -578,7 +581,7 @@ void world_drain(struct world *w)
 
 void world_open(struct world *w, uint64_t seed)
 {
-	struct ofs_record root = {.flags = OFS_REC_DIR | OFS_REC_KNOWN | OFS_REC_LISTED};
+	struct ofs_record root = {.flags = OFS_REC_DIR | OFS_REC_LISTED};
 
 	memset(w, 0, sizeof(*w));
 	w->seed = seed;

@@ -73,6 +73,8 @@ static void test_order(void **state)
 	char *error;
 	struct objstore_s3_conf all = { .access_key = "CONF", .secret_key = "s1", .session_token = "t1" };
 	struct objstore_s3_conf none = { 0 };
+	struct objstore_s3_conf profile = { .profile = "default" };
+	struct objstore_s3_conf file = { .credentials_file = path };
 
 	write_file("[default]\naws_access_key_id = FILE\naws_secret_access_key = s3\n");
 	setenv("AWS_ACCESS_KEY_ID", "ENV", 1);
@@ -85,6 +87,17 @@ static void test_order(void **state)
 	assert_string_equal(c.access_key, "ENV");
 	assert_string_equal(c.secret_key, "s2");
 	assert_string_equal(c.session_token, "t2");
+	/* what the configuration names comes before what happens to be in the environment */
+	assert_int_equal(find(state, profile, &c, &error), 0);
+	assert_string_equal(c.access_key, "FILE");
+	assert_null(c.session_token);
+	assert_int_equal(find(state, file, &c, &error), 0);
+	assert_string_equal(c.access_key, "FILE");
+	profile.profile = "missing";
+	assert_int_equal(find(state, profile, &c, &error), -ENOENT);
+	setenv("AWS_PROFILE", "default", 1); /* not named by the configuration */
+	assert_int_equal(find(state, none, &c, &error), 0);
+	assert_string_equal(c.access_key, "ENV");
 	unsetenv("AWS_ACCESS_KEY_ID");
 	unsetenv("AWS_SECRET_ACCESS_KEY");
 	assert_int_equal(find(state, none, &c, &error), 0);

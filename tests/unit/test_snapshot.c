@@ -373,6 +373,24 @@ static void test_split(void **state)
 	snapshot_free(&s);
 }
 
+static void test_create_time(void **state)
+{
+	/* as smbd 4.17 writes it for a directory made at 2024-01-01T00:00:00.5Z */
+	static const uint8_t smbd[24] = {0, 0, 5, 0, 5, 0, 0, 0, 0x11, 0, 0, 0, 0x10, 0, 0, 0, 0x40,
+		0x0b, 0xd6, 0x76, 0x45, 0x3c, 0xda, 0x01};
+	uint8_t value[64];
+	int fd = tmp_file();
+
+	(void)state;
+	assert_int_equal(snapshot_create_time_set(fd, 1704067200500000000LL), 0);
+	assert_int_equal(fgetxattr(fd, "user.DOSATTRIB", value, sizeof(value)), sizeof(smbd));
+	assert_memory_equal(value, smbd, sizeof(smbd));
+	assert_int_equal(snapshot_create_time_set(fd, 1), 0); /* what is there stays */
+	assert_int_equal(fgetxattr(fd, "user.DOSATTRIB", value, sizeof(value)), sizeof(smbd));
+	assert_memory_equal(value, smbd, sizeof(smbd));
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +402,7 @@ int main(void)
 		cmocka_unit_test(test_names_refused),
 		cmocka_unit_test(test_order_and_twice),
 		cmocka_unit_test(test_split),
+		cmocka_unit_test(test_create_time),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

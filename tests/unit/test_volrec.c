@@ -53,6 +53,7 @@ static void test_create(void **state)
 	assert_false(ofs_oid_is_none(&uuid));
 	ofs_oid_hex(&uuid, hex);
 	assert_string_equal(index_kv_get(f->v->index, "uuid"), hex);
+	assert_int_equal(f->v->created_ns, 1000 * NS_PER_S);
 	text = fixture_get(f, KEY);
 	assert_non_null(strstr(text, "\"format\": \"objectfs volume\""));
 	assert_non_null(strstr(text, hex));
@@ -64,8 +65,11 @@ static void test_create(void **state)
 	assert_true(ofs_oid_equal(&uuid, &f->v->uuid));
 	fixture_index_new(f);
 	memset(&f->v->uuid, 0, sizeof(f->v->uuid));
+	f->v->created_ns = 0;
+	f->clock.now_ns += NS_PER_S;
 	assert_int_equal(open_volume(f), 0);
 	assert_true(ofs_oid_equal(&uuid, &f->v->uuid));
+	assert_int_equal(f->v->created_ns, 1000 * NS_PER_S);
 	assert_string_equal(index_kv_get(f->v->index, "uuid"), hex);
 }
 

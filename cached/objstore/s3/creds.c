@@ -2,6 +2,7 @@
 /*
  * Finds the credentials of one volume: in objectfs.conf, in the environment as every AWS tool, or
  * in a profile file ("Configuration and credential file settings" in the AWS CLI's user guide).
+ * What objectfs.conf names comes first, keys or a profile; the environment fills what it leaves open.
  *
  * Way:    s3.c at start.
  * Thread: core, before the store's thread exists; reads one small file.
@@ -191,8 +192,10 @@ int s3_creds_find(TALLOC_CTX *ctx, const struct objstore_s3_conf *conf, struct s
 		return take(ctx, access, secret, set(conf->session_token), "the configuration", out,
 				error);
 	}
-	access = set(getenv("AWS_ACCESS_KEY_ID"));
-	secret = set(getenv("AWS_SECRET_ACCESS_KEY"));
+	if (name == NULL && path == NULL) {
+		access = set(getenv("AWS_ACCESS_KEY_ID"));
+		secret = set(getenv("AWS_SECRET_ACCESS_KEY"));
+	}
 	if (access != NULL || secret != NULL) {
 		return take(ctx, access, secret, set(getenv("AWS_SESSION_TOKEN")), "the environment",
 				out, error);

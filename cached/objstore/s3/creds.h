@@ -13,7 +13,8 @@ struct s3_creds {
 };
 
 /*
- * First found: the configuration, the environment, the profile file. 0 (strings are talloc
+ * First found: keys in the configuration, the profile or credentials file it names, keys in the
+ * environment, the usual profile file. 0 (strings are talloc
  * children of ctx); -ENOENT or another -errno and *error, a sentence that says what to do.
  */
 int s3_creds_find(TALLOC_CTX *ctx, const struct objstore_s3_conf *conf, struct s3_creds *out,
