@@ -43,11 +43,8 @@ struct story {
 static const struct story stories[] = {
 	{"moved while scanned", true, false, "a", "c/a"},
 	{"moved while scanned", true, false, "a/b", "b"},
-	{"moved while scanned", true, false, "a/b", "c/b"},
 	{"moved while scanned", true, false, "a/new", "c/new"},
-	{"moved while scanned, client killed", true, true, "a/b", "b"},
 	{"moved while scanned, client killed", true, true, "a/new", "new"},
-	{"client killed", false, true, "a/one", "c/one"},
 	{"client killed", false, true, "a/one", "c/four"},
 	{"client killed", false, true, "a/b", "c/b"},
 	{"client killed", false, true, "a/new/six", "a/b/two"},
