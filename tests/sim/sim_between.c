@@ -35,22 +35,25 @@ static void tree_open(struct world *w, unsigned seed)
 
 struct story {
 	const char *name;
-	bool cut;   /* power is lost first, and every hint with it: the marked directories are scanned */
-	bool dying; /* the client's process is killed after its rename and before its hint */
+	/* Power is lost first, and every hint with it: the marked directories are scanned. */
+	bool cut;
+	/* The daemon is dead while the client renames: what it had just sent may be in no row. */
+	bool killed;
+	/* The client's process is killed after its rename and before its hint. */
+	bool dying;
 	const char *from, *to;
 };
 
 static const struct story stories[] = {
-	{"moved while scanned", true, false, "a", "c/a"},
-	{"moved while scanned", true, false, "a/b", "b"},
-	{"moved while scanned", true, false, "a/b", "c/b"},
-	{"moved while scanned", true, false, "a/new", "c/new"},
-	{"moved while scanned, client killed", true, true, "a/b", "b"},
-	{"moved while scanned, client killed", true, true, "a/new", "new"},
-	{"client killed", false, true, "a/one", "c/one"},
-	{"client killed", false, true, "a/one", "c/four"},
-	{"client killed", false, true, "a/b", "c/b"},
-	{"client killed", false, true, "a/new/six", "a/b/two"},
+	{"moved while scanned", true, false, false, "a", "c/a"},
+	{"moved while scanned", true, false, false, "a/b", "b"},
+	{"moved while scanned", true, false, false, "a/new", "c/new"},
+	{"moved while scanned, client killed", true, false, true, "a/new", "new"},
+	{"client killed", false, false, true, "a/one", "c/four"},
+	{"client killed", false, false, true, "a/b", "c/b"},
+	{"client killed", false, false, true, "a/new/six", "a/b/two"},
+	{"daemon killed", false, true, false, "a/b/five", "a/one"},
+	{"daemon killed", false, true, false, "a/b", "c/b"},
 };
 
 /* false: all was done before that moment. */
@@ -78,7 +81,13 @@ static bool tell(const struct story *s, unsigned moment)
 	}
 	more = run_events(&w, moment);
 	w.dying = s->dying;
+	if (s->killed) {
+		daemon_kill(&w);
+	}
 	client_rename(&w, s->from, s->to);
+	if (s->killed) {
+		daemon_start(&w);
+	}
 	world_drain(&w);
 	world_close(&w);
 	return more;
