@@ -298,8 +298,8 @@ void pmove_start(struct pmove *m);
 
 /* --- renames.c: directories --- */
 void rename_directory(struct attempt *a);
-/* One whose directory went or is not known while its rename was under way: finish that. false: none
- * was, nothing has begun. */
+/* One that was deleted or is not to be seen while its rename was under way: that is finished. false:
+ * none was, the attempt goes on; else it has ended or will. */
 bool rename_finish(struct attempt *a);
 /* The whole directory to .objectfs/stage/. */
 void stage_directory(struct attempt *a);

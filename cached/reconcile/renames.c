@@ -150,10 +150,15 @@ void rename_directory(struct attempt *a)
 bool rename_finish(struct attempt *a)
 {
 	struct index *ix = a->v->index;
-	struct row *row = a->row, *claim = row->in_s3 ? claim_get(ix, row) : NULL;
+	struct row *row = a->row, *claim = row->in_s3 ? claim_get(ix, row) : NULL, *above;
 
 	if (claim == NULL || claim_is_being_deleted(claim)) {
 		return false;
+	}
+	above = claim_above(ix, claim);
+	if (above != NULL) {
+		attempt_end_blocked(a, above, "its directory is being renamed in S3");
+		return true;
 	}
 	a->parent = claim->s3_parent;
 	a->raw = talloc_strdup(a, claim->s3_name);
