@@ -295,6 +295,12 @@ static bool step_target(struct attempt *a)
 	if (row->in_s3 && (!step_at_home(row) || (claim != NULL && row->is_dir))) {
 		a->old_key = index_key(ix, a, a->v->prefix, &row->s3_parent, row->s3_name,
 				row->is_dir, NULL);
+		if (a->old_key == NULL) {
+			/* A place of which nobody knows where it is. */
+			index_clear_s3(ix, row);
+			attempt_end_again(a, 0);
+			return false;
+		}
 	}
 	occupant = index_at_s3(ix, &a->parent, a->raw);
 	if (claim != NULL && claim == occupant && !claim_is_being_deleted(claim)) {
