@@ -293,12 +293,34 @@ static int make_file(struct make_at *at, struct stub *s)
 	return ret;
 }
 
+/* A file whose row was lost may be here under the other of its two names (mirror_name_of). 0: it has
+ * the right one now; -ENOENT: it is not here. */
+static int make_of_other_name(const struct make_at *at, struct stub *s)
+{
+	char *plain = name_from_raw(NULL, s->raw), *other;
+	int ret = -ENOMEM;
+
+	other = plain != NULL && strcmp(plain, s->name) == 0 ? name_from_raw_beside_dir(NULL, s->raw)
+							     : talloc_strdup(NULL, plain);
+	if (other != NULL) {
+		ret = mirror_rename_one(at->place, at->dir_fd, other, s->name, &s->oid, &s->ino);
+	}
+	talloc_free(other);
+	talloc_free(plain);
+	return ret;
+}
+
 static void make_one(struct make_at *at, struct stub *s)
 {
 	struct ofs_record rec;
 	struct stat st;
 
-	s->status = s->is_dir ? make_in_limbo(at, s) : make_file(at, s);
+	if (s->is_dir) {
+		s->status = make_in_limbo(at, s);
+	} else {
+		s->status = make_of_other_name(at, s);
+		s->status = s->status == -ENOENT ? make_file(at, s) : s->status;
+	}
 	if (s->status == -ENOENT || s->status == -EIO || s->status == -EROFS ||
 			s->status == -EDQUOT || s->status == -EMFILE || s->status == -ENFILE) {
 		s->fatal = true;

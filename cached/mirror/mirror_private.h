@@ -134,6 +134,9 @@ struct renaming { /* malloc'ed */
 	int status; /* 0; -EAGAIN: in use; -EEXIST; -errno: it stays as it is */
 };
 void renaming_free(struct renaming **r);
+/* On a worker. 0; -ENOENT: nothing of that id is called `from`; -EAGAIN: in use; -errno. */
+int mirror_rename_one(const struct mirror_place *p, int dir_fd, const char *from, const char *to,
+		const struct ofs_oid *oid, uint64_t *ino);
 /* The list comes back with every status; rows follow before. */
 void mirror_rename(struct mirror *m, struct mirror_dir *dir, struct renaming *list,
 		void (*done)(struct renaming *list, void *arg), void *arg);

@@ -3,6 +3,7 @@
  * Duty: files get another name in the mirror because a directory came to their name in the bucket, or
  * went: mirror_name_of says which.
  * Way: from mirror_agree.c before new names are made; a job works on the tree; the rows follow.
+ *      mirror_make.c's jobs for files whose rows were lost.
  * Thread: core; rename_run on a worker (DISK_ORDER: later looks find the new name).
  * Owns: the list of renamings while the job runs.
  * Holds: 1. a file that anybody has open keeps its name: smbd goes by names at close, delete, reconnect;
@@ -48,7 +49,7 @@ void renaming_free(struct renaming **r)
 	}
 }
 
-/* Renamed before a crash that the row has not outlived? */
+/* Is it called so already? Renamed before a crash that its row has not outlived. */
 static bool rename_was_done(const struct rename_job *j, struct renaming *r)
 {
 	struct ofs_record rec;
@@ -63,31 +64,28 @@ static bool rename_was_done(const struct rename_job *j, struct renaming *r)
 	return true;
 }
 
-static int rename_one(const struct rename_job *j, struct renaming *r)
+int mirror_rename_one(const struct mirror_place *p, int dir_fd, const char *from, const char *to,
+		const struct ofs_oid *oid, uint64_t *ino)
 {
 	struct ofs_record rec;
 	struct stat st;
 	int fd, ret;
 
-	if (rename_was_done(j, r)) {
-		return 0;
+	if (ofs_record_get_at(&p->rio, dir_fd, from, &rec) != 0 || !ofs_oid_equal(&rec.oid, oid)) {
+		return -ENOENT;
 	}
-	fd = mirror_open_alone(j->dir_fd, r->from);
+	fd = mirror_open_alone(dir_fd, from);
 	if (fd < 0) {
 		return fd;
 	}
-	ret = ofs_record_get(&j->place.rio, fd, &rec);
-	if (ret == 0 && !ofs_oid_equal(&rec.oid, &r->oid)) {
-		ret = -ESTALE;
-	}
-	if (ret == 0 && fstat(fd, &st) != 0) {
-		ret = -errno;
-	}
-	if (ret == 0 && renameat2(j->dir_fd, r->from, j->dir_fd, r->to, RENAME_NOREPLACE) != 0) {
+	/* Again, of what is open now. */
+	ret = ofs_record_get(&p->rio, fd, &rec) == 0 && ofs_oid_equal(&rec.oid, oid) ? 0 : -ENOENT;
+	if (ret == 0 && (fstat(fd, &st) != 0 ||
+					renameat2(dir_fd, from, dir_fd, to, RENAME_NOREPLACE) != 0)) {
 		ret = -errno;
 	}
 	if (ret == 0) {
-		r->ino = st.st_ino;
+		*ino = st.st_ino;
 	}
 	mirror_lease_drop(fd);
 	close(fd);
@@ -105,7 +103,10 @@ static void rename_run(struct disk_job *job)
 		ret = -ESTALE;
 	}
 	for (r = j->list; r != NULL; r = r->next) {
-		r->status = ret != 0 ? ret : rename_one(j, r);
+		r->status = ret;
+		if (ret == 0 && !rename_was_done(j, r)) {
+			r->status = mirror_rename_one(&j->place, j->dir_fd, r->from, r->to, &r->oid, &r->ino);
+		}
 	}
 	if (ret == 0 && j->keep_times) {
 		mirror_keep_times(&j->place, j->dir_fd, j->changes, &j->mtime);

@@ -603,6 +603,34 @@ static void test_beside(void **state)
 	assert_true(is_dir(fx, "early") && has_oid(fx, "%~early%file", &early));
 }
 
+/* The rows are gone, the files are there under the names they had. */
+static void test_beside_index_lost(void **state)
+{
+	struct fixture *fx = *state;
+	struct ofs_oid came, went;
+	int fd;
+
+	put(fx, "came", "file");
+	put(fx, "went", "file");
+	put(fx, "went/x", "1");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	came = fixture_record(fx, "came").oid;
+	went = fixture_record(fx, "%~went%file").oid;
+	put(fx, "came/x", "1");
+	fixture_delete(fx, "went/x");
+	assert_int_equal(unlinkat(fx->v->tree_fd, "went", AT_REMOVEDIR), 0);
+	fixture_index_again(fx, true);
+	fd = fixture_open(fx, "came", O_RDONLY);
+	fixture_lookup(fx, "", "%~came%file");
+	assert_false(fixture_exists(fx, "%~came%file")); /* in use: not twice in the tree */
+	close(fd);
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true(has_oid(fx, "%~came%file", &came) && is_dir(fx, "came"));
+	assert_true(has_oid(fx, "went", &went));
+	assert_int_equal(count_names(fx, ""), 3);
+}
+
 /* What the client deleted or moved under that name is not there again for the other's sake. */
 static void test_beside_pending(void **state)
 {
@@ -768,6 +796,7 @@ int main(void)
 		T(pending_places),
 		T(name_lost),
 		T(beside),
+		T(beside_index_lost),
 		T(beside_pending),
 		T(index_lost),
 		T(name_taken),
