@@ -7,11 +7,14 @@ again after the loss of the index and of the disk; a file that is open keeps its
 """
 
 import glob
+import json
 import os
 import sys
 
 from smb import SmbError, Testbed, check, check_same, fail, step, wait_until
 from smb2 import ATTR_DIRECTORY, DELETE, DIRECTORY_FILE, INFO_FILE, MAXIMUM_ALLOWED
+
+READ_ATTRIBUTES, WRITE_ATTRIBUTES, ATTR_HIDDEN = 0x80, 0x100, 2
 
 
 # objects of other tools have no times but those of their last copy
@@ -134,6 +137,22 @@ def while_open(bed, room):
     room.expect_both("open", b"FILE open", "after the close")
 
 
+def attributes(bed, room):
+    step("attributes set through a handle that does not keep the file open")
+    client = room.client
+    client.put("room/attr", b"file attr")
+    bed.flush()
+    file = client.create("room/attr", READ_ATTRIBUTES | WRITE_ATTRIBUTES)
+    room.put("attr/x", b"below attr")
+    room.refresh()
+    room.expect_both("attr", b"file attr", "a handle for attributes")
+    client.set_basic(file, attributes=ATTR_HIDDEN)
+    client.close(file)
+    bed.flush()
+    state = bed.ctl_json("stat", f"test:room/{escape('attr')}")
+    check("dirty" not in json.dumps(state["record"]["flags"]), f"not sent: {state}")
+
+
 def moves(bed, room):
     step("the file is renamed, the directory is renamed")
     client = room.client
@@ -223,6 +242,7 @@ def main():
             orders(bed, room)
             changes(bed, room)
             while_open(bed, room)
+            attributes(bed, room)
             moves(bed, room)
             deletes(bed, room)
             invented(bed, room)
@@ -267,6 +287,7 @@ def main():
             again = {path.replace("%~%25~dir%25file", escape("dir")): entry
                      for path, entry in client.manifest("room").items()}
             check_same(before, again, "after the loss of the disk", SAME)
+            check(again[escape("attr")]["attributes"] & ATTR_HIDDEN, "an attribute is lost")
             check(room.files() == objects, f"{room.files() ^ objects}")
 
 
