@@ -562,8 +562,10 @@ static void test_beside(void **state)
 	early = fixture_record(fx, "early").oid;
 	put(fx, "early/x", "1");
 	put(fx, "late", "file");
-	fd = fixture_open(fx, "early", O_RDWR); /* somebody has it open */
+	fd = fixture_open(fx, "early", O_RDWR); /* somebody has it open: asked again soon */
+	fx->conf.listing_age_ns = 900 * NS_PER_S;
 	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true(fixture_record(fx, "").listed_ns < mirror_wall_ns() - 860 * NS_PER_S);
 	assert_false(is_dir(fx, "early"));
 	assert_false(fixture_exists(fx, "%~early%file"));
 	assert_int_equal(read(fd, buf, sizeof(buf)), 4);
@@ -573,6 +575,7 @@ static void test_beside(void **state)
 	assert_true(is_dir(fx, "early") && is_dir(fx, "late"));
 	assert_true(has_oid(fx, "%~early%file", &early));
 	assert_true(fixture_exists(fx, "%~late%file"));
+	assert_true(fixture_record(fx, "").listed_ns > mirror_wall_ns() - 60 * NS_PER_S);
 	assert_int_equal(stats_get(files_beside), counted + 3);
 	assert_int_equal(fixture_list(fx, "early", false), 0);
 	assert_true(fixture_exists(fx, "early/x"));
