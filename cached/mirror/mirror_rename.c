@@ -105,7 +105,8 @@ static void rename_run(struct disk_job *job)
 	for (r = j->list; r != NULL; r = r->next) {
 		r->status = ret;
 		if (ret == 0 && !rename_was_done(j, r)) {
-			r->status = mirror_rename_one(&j->place, j->dir_fd, r->from, r->to, &r->oid, &r->ino);
+			r->status = mirror_rename_one(&j->place, j->dir_fd, r->from, r->to, &r->oid,
+					&r->ino);
 		}
 	}
 	if (ret == 0 && j->keep_times) {

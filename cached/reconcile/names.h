@@ -11,9 +11,9 @@
 #include <talloc.h>
 #include "shared/record.h"
 
-/* Local name for a raw component. talloc string. A file beside a directory of its name: below. A component longer than 255 bytes gets a name
- * ending in a hash; only the index knows its raw form. The escape is "%~" and the component with
- * bytes as %XX; "%~%" is the empty component. */
+/* Local name for a raw component, talloc; that of a file beside a directory of its name: below. A
+ * component longer than 255 bytes gets a name ending in a hash; only the index knows its raw form. The
+ * escape is "%~" and the component with bytes as %XX; "%~%" is the empty component. */
 char *name_from_raw(TALLOC_CTX *ctx, const char *raw);
 /* For the file where a directory has the name name_from_raw gives ("a" beside "a/"): the escape
  * ending in "%file". name_to_raw undoes it like the others. */
