@@ -14,6 +14,7 @@
 	S(lookups, COUNTER, count, "names asked for in unlisted directories")                      \
 	S(listings, COUNTER, count, "directories listed from S3")                                  \
 	S(stubs_made, COUNTER, count, "stubs made in the mirror")                                  \
+	S(files_beside, COUNTER, count, "files that got an escape because a directory has their name") \
 	S(recalls, COUNTER, count, "files opened for recall")                                      \
 	S(recall_bytes, COUNTER, bytes, "bytes fetched from S3 into files")                        \
 	S(recall_failures, COUNTER, count, "extents that could not be fetched")                    \

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: the tree is brought to what a whole listing says: names that are gone, new, or other.
- * Way: from mirror_list.c with all pages and the names in the tree; mirror_remove.c, mirror_want.c and
- *      mirror_make.c do the work; back to listing_mark.
+ * Way: from mirror_list.c with all pages and the names in the tree; mirror_remove.c, mirror_rename.c,
+ *      mirror_want.c and mirror_make.c do the work; back to listing_mark.
  * Thread: core.
  * Owns: the batch of stubs that is being filled.
  * Holds: 1. absence is concluded only for rows that were in S3 when the first page was asked for and
  *           have not changed since, in a bucket that still has our volume record;
  *        2. a place where S3 is behind the mirror is left alone;
- *        3. of a file and a directory with one name the directory is shown; the file is counted and
- *           logged (the index has one row a place).
+ *        3. of a file and a directory with one name the directory has it, the file its escape,
+ *           whichever came first: so files move aside before directories are made, and back after
+ *           directories have gone.
  *
- *   listing_check_record -> listing_remove -> listing_more* -> listing_mark
+ *   listing_check_record -> listing_remove -> listing_names -> listing_more* -> listing_mark
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -22,10 +23,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include "../core/volrec.h"
-#include "../reconcile/names.h"
+#include "../recall/recall.h"
+#include "../reconcile/reconcile.h"
 
 #define BRAKE_COUNT 1000u
 #define BRAKE_PERCENT 20u
+
+static void listing_more(struct listing *l);
 
 /* ---- what is new or other ---- */
 
@@ -103,24 +107,22 @@ static bool listing_has_local(const struct listing *l, const char *name)
 						listing_name_compare) != NULL;
 }
 
+/* What the entry is called here. */
+static char *listing_name(struct listing *l, const struct list_entry *e)
+{
+	return mirror_name_of(l->m, l, &l->dir->oid, e->raw, e->is_dir,
+			!e->is_dir && listing_find(l, e->raw, true) != NULL);
+}
+
 /* Does this entry need a question? Then it is on its way. */
 static void listing_entry(struct listing *l, struct list_entry *e)
 {
 	struct volume *v = l->m->v;
-	struct row *row = index_at_s3(v->index, &l->dir->oid, e->raw);
+	struct row *row = index_at_s3(v->index, &l->dir->oid, e->raw, e->is_dir);
 	char *name, *key = NULL;
 	struct want *w;
 
-	if (!e->is_dir && listing_find(l, e->raw, true) != NULL) {
-		l->omitted++;
-		log_line(LOG_LVL_WARNING, "mirror", l->request_id,
-				"%s is not shown: a directory has the same name", e->key);
-		return;
-	}
-	if (row != NULL && row->is_dir != e->is_dir) {
-		return; /* the other one has not gone yet */
-	}
-	name = name_from_raw(l, e->raw);
+	name = listing_name(l, e);
 	if (name == NULL) {
 		listing_fail(l, -ENOMEM, "out of memory");
 		return;
@@ -159,7 +161,7 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 	want_start(w);
 }
 
-void listing_more(struct listing *l)
+static void listing_more(struct listing *l)
 {
 	if (l->dispatching) {
 		return; /* further up the stack */
@@ -177,6 +179,108 @@ void listing_more(struct listing *l)
 	}
 }
 
+/* ---- what is called otherwise ---- */
+
+/* The name that the tree has is another one now. */
+static void listing_renamed_local(struct listing *l, const struct renaming *r)
+{
+	char **at = l->local_count > 0 ? bsearch(&r->from, l->local, l->local_count,
+							 sizeof(*l->local), listing_name_compare)
+				       : NULL;
+	char *to = at != NULL ? strdup(r->to) : NULL;
+
+	if (to != NULL) {
+		free(*at);
+		*at = to;
+		qsort(l->local, l->local_count, sizeof(*l->local), listing_name_compare);
+	}
+}
+
+static void listing_stays(struct listing *l, const char *from, const char *to, const char *why)
+{
+	l->soon = true;
+	log_line(LOG_LVL_NOTICE, "mirror", l->request_id, "%s%s is not called %s yet: %s", l->prefix,
+			from, to, why);
+}
+
+static void listing_renamed(struct renaming *list, void *arg)
+{
+	struct listing *l = arg;
+
+	while (list != NULL) {
+		struct renaming *r = list;
+
+		list = r->next;
+		if (r->status == 0) {
+			listing_renamed_local(l, r);
+			log_line(LOG_LVL_INFO, "mirror", l->request_id, "%s%s is called %s now", l->prefix,
+					r->from, r->to);
+		} else {
+			listing_stays(l, r->from, r->to,
+					r->status == -EAGAIN ? "in use" : strerror(-r->status));
+		}
+		renaming_free(&r);
+	}
+	listing_more(l);
+}
+
+/* What must become of the name of a file that is here: NULL if nothing can be done now. */
+static struct renaming *listing_renaming(struct listing *l, const struct list_entry *e)
+{
+	struct mirror *m = l->m;
+	struct row *row = index_at_s3(m->v->index, &l->dir->oid, e->raw, false);
+	struct renaming *r = NULL;
+	char *name;
+
+	if (row == NULL || row->live != ROW_HERE || !step_at_home(row) ||
+			(strcmp(row->name, e->raw) == 0 && listing_find(l, e->raw, true) == NULL)) {
+		return NULL;
+	}
+	name = listing_name(l, e);
+	if (name == NULL || strcmp(name, row->name) == 0) {
+		talloc_free(name);
+		return NULL;
+	}
+	if (!listing_has_local(l, row->name) && !listing_has_local(l, name)) {
+		if (!l->unsure && !mirror_place_busy(m, &l->dir->oid, row->name, row)) {
+			index_set_live(m->v->index, row, ROW_NOT_HERE); /* lost in a power cut */
+		}
+	} else if (mirror_place_busy(m, &l->dir->oid, row->name, row) ||
+			mirror_place_busy(m, &l->dir->oid, name, NULL) ||
+			(m->v->recalls != NULL && recall_busy(m->v->recalls, row->ino))) {
+		listing_stays(l, row->name, name, "in use, or changed here");
+	} else if ((r = calloc(1, sizeof(*r))) != NULL) {
+		r->from = strdup(row->name);
+		r->to = strdup(name);
+		r->oid = row->oid;
+		if (r->from == NULL || r->to == NULL) {
+			renaming_free(&r);
+		}
+	}
+	talloc_free(name);
+	return r;
+}
+
+void listing_names(struct listing *l)
+{
+	struct renaming *list = NULL;
+	size_t i;
+
+	for (i = 0; i < l->count; i++) {
+		struct renaming *r = l->entries[i].is_dir ? NULL : listing_renaming(l, &l->entries[i]);
+
+		if (r != NULL) {
+			r->next = list;
+			list = r;
+		}
+	}
+	if (list != NULL) {
+		mirror_rename(l->m, l->dir, list, listing_renamed, l);
+	} else {
+		listing_more(l);
+	}
+}
+
 /* ---- what is gone ---- */
 
 static void listing_removed(unsigned removed, unsigned left, void *arg)
@@ -186,7 +290,7 @@ static void listing_removed(unsigned removed, unsigned left, void *arg)
 	(void)removed;
 	(void)left;
 	if (--l->running == 0) {
-		listing_more(l);
+		listing_names(l);
 	}
 }
 

@@ -6,7 +6,8 @@
  * Owns: struct lookup, struct rmdir until answered.
  * Holds: 1. what is in the tree is present, without a question;
  *        2. where S3 is behind the mirror (pending, moved, trashed) the mirror is the truth;
- *        3. -ENOENT only if both the file and the directory of that name are certainly absent.
+ *        3. -ENOENT only if both the file and the directory of that name are certainly absent, or the
+ *           file has another name here (mirror_name_of).
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -28,12 +29,14 @@ struct lookup { /* talloc child of the mirror */
 	uint64_t request_id;
 	struct mirror_dir *dir;
 	char *name, *raw;
+	bool beside; /* it can only be the name of a file beside a directory */
 	mirror_done done;
 	void *arg;
 	unsigned rounds;
 	/* the two questions */
 	unsigned waiting;
-	struct want *file;
+	char *key;         /* of the file */
+	struct want *file; /* NULL: its place is busy, so the answer is not its object */
 	bool is_dir;
 	int status;
 	char *message;
@@ -119,18 +122,25 @@ static void lookup_dir_done(struct want *w)
 static void lookup_both(struct lookup *k)
 {
 	struct want *w;
-	char *key;
+	char *key, *name;
 
 	if (k->status != 0) {
-		/* Even if there is a file: a directory of its name would have to be shown instead. */
+		/* Even if there is a file: a directory would have its name. */
 		lookup_answer(k, k->status, k->message);
 		return;
 	}
-	if (!k->is_dir) {
-		lookup_want_done(k, k->file);
+	if (!k->is_dir || k->beside) {
+		name = mirror_name_of(k->m, k, &k->dir->oid, k->raw, false, k->is_dir);
+		if (name == NULL) {
+			lookup_answer(k, -ENOMEM, "out of memory");
+		} else if (k->file == NULL || strcmp(name, k->name) != 0) {
+			lookup_answer(k, -ENOENT, NULL);
+		} else {
+			lookup_want_done(k, k->file);
+		}
 		return;
 	}
-	key = talloc_asprintf(k, "%s/", k->file->key);
+	key = talloc_asprintf(k, "%s/", k->key);
 	w = key ? want_new(k, k->m, &k->dir->oid, k->raw, k->name, key, true) : NULL;
 	if (w == NULL) {
 		lookup_answer(k, -ENOMEM, "out of memory");
@@ -168,7 +178,7 @@ static void lookup_list_done(struct obj_req *req)
 	}
 }
 
-static void lookup_ask(struct lookup *k)
+static void lookup_ask(struct lookup *k, bool file_busy)
 {
 	struct volume *v = k->m->v;
 	bool too_long = false;
@@ -183,33 +193,38 @@ static void lookup_ask(struct lookup *k)
 	}
 	req = objstore_req_new(OBJ_LIST, key);
 	key[strlen(key) - 1] = '\0';
-	k->file = want_new(k, k->m, &k->dir->oid, k->raw, k->name, key, false);
-	if (req == NULL || k->file == NULL) {
+	k->key = key;
+	k->file = file_busy ? NULL
+			    : want_new(k, k->m, &k->dir->oid, k->raw, k->name, key, false);
+	if (req == NULL || (k->file == NULL && !file_busy)) {
 		objstore_req_free(&req);
 		lookup_answer(k, -ENOMEM, "out of memory");
 		return;
 	}
 	k->is_dir = false;
 	k->status = 0;
-	k->waiting = 2;
+	k->waiting = file_busy ? 1 : 2;
 	req->prio = OBJ_PRIO_READER;
 	req->request_id = k->request_id;
 	req->max_keys = 1;
 	req->done = lookup_list_done;
 	req->arg = k;
-	k->file->request_id = k->request_id;
-	k->file->done = lookup_file_done;
-	k->file->arg = k;
+	if (k->file != NULL) {
+		k->file->request_id = k->request_id;
+		k->file->done = lookup_file_done;
+		k->file->arg = k;
+		want_start(k->file);
+	}
 	objstore_submit(v->store, req);
-	want_start(k->file);
 }
 
 static void lookup_still(void *arg, int status)
 {
 	struct lookup *k = arg;
 	struct volume *v = k->m->v;
-	struct row *row, *live;
+	struct row *file, *sub, *live;
 	const struct row *dir = index_get(v->index, &k->dir->oid);
+	bool file_busy;
 
 	if (status != 0) {
 		lookup_answer(k, status, MIRROR_MOVING_TEXT);
@@ -219,16 +234,24 @@ static void lookup_still(void *arg, int status)
 		lookup_answer(k, dir == NULL ? -EIO : -ENOENT, NULL);
 		return;
 	}
-	row = index_at_s3(v->index, &k->dir->oid, k->raw);
-	if (mirror_place_busy(k->m, &k->dir->oid, k->name, row)) {
-		lookup_answer(k, -ENOENT, NULL); /* not in the tree, and the tree is newer */
-		return;
-	}
+	file = index_at_s3(v->index, &k->dir->oid, k->raw, false);
+	sub = k->beside ? NULL : index_at_s3(v->index, &k->dir->oid, k->raw, true);
 	live = index_at_live(v->index, &k->dir->oid, k->name);
-	if (live != NULL) { /* its row says here, the tree does not: lost by a power cut */
+	if (live != NULL && (live == file || live == sub) &&
+			!mirror_place_busy(k->m, &k->dir->oid, k->name, live)) {
+		/* its row says here, the tree does not: lost by a power cut */
 		index_set_live(v->index, live, ROW_NOT_HERE);
 	}
-	lookup_ask(k);
+	file_busy = mirror_place_busy(k->m, &k->dir->oid, k->name, file);
+	/* Not in the tree, and the tree is newer. Of a file that a client deleted or moved away from this
+	 * name: it would have met a directory here. */
+	if (mirror_place_busy(k->m, &k->dir->oid, k->name, sub) ||
+			(file_busy && (k->beside || file->name == NULL ||
+						      !name_is_beside_dir(file->name, k->raw)))) {
+		lookup_answer(k, -ENOENT, NULL);
+		return;
+	}
+	lookup_ask(k, file_busy);
 }
 
 static void lookup_ready(struct volume *v, void *arg, int status)
@@ -266,11 +289,12 @@ static void lookup_located(int status, const char *message, struct mirror_dir *d
 	row = index_at_live(k->m->v->index, &dir->oid, k->name);
 	k->raw = row != NULL && row->in_s3 && ofs_oid_equal(&row->s3_parent, &dir->oid)
 			? talloc_strdup(k, row->s3_name)
-			: name_to_raw(k, k->name);
+			: name_to_raw(k, k->name, false);
 	if (k->raw == NULL) {
 		lookup_answer(k, -ENOMEM, "out of memory");
 		return;
 	}
+	k->beside = name_is_beside_dir(k->name, k->raw);
 	volume_when_ready(k->m->v, MIRROR_READY_WAIT_NS, lookup_ready, k);
 }
 
@@ -317,16 +341,15 @@ static bool rmdir_ignores(struct rmdir_ask *k, const char *key)
 {
 	struct index *ix = k->m->v->index;
 	struct ofs_oid at = k->dir->oid;
-	char *path, *name, *save = NULL;
+	char *path, *rest;
 	bool ignored = false;
 
 	if (strncmp(key, k->prefix, strlen(k->prefix)) != 0) {
 		return true;
 	}
-	path = talloc_strdup(k, key + strlen(k->prefix));
-	for (name = path ? strtok_r(path, "/", &save) : NULL; name != NULL && !ignored;
-			name = strtok_r(NULL, "/", &save)) {
-		const struct row *row = index_at_s3(ix, &at, name);
+	path = rest = talloc_strdup(k, key + strlen(k->prefix));
+	while (rest != NULL && !ignored) {
+		const struct row *row = index_below(ix, &at, &rest);
 
 		if (row == NULL) {
 			break;

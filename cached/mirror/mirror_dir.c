@@ -318,14 +318,14 @@ static void locate_learn(struct mirror *m, const struct ofs_oid *parent, struct 
 	if (row == NULL) {
 		row = index_add(ix, &s->rec.oid, true);
 	}
-	raw = name_to_raw(m, s->name);
+	raw = name_to_raw(m, s->name, true);
 	if (row == NULL || raw == NULL) {
 		talloc_free(raw);
 		return;
 	}
 	index_set_here(ix, row, parent, s->name, s->ino);
-	at = index_at_s3(ix, parent, raw);
-	if (!row->in_s3 && !s->made && (at == NULL || (at->is_dir && at->live == ROW_NOT_HERE)) &&
+	at = index_at_s3(ix, parent, raw, true);
+	if (!row->in_s3 && !s->made && (at == NULL || at->live == ROW_NOT_HERE) &&
 			((s->rec.flags & OFS_REC_KNOWN) != 0 ||
 					(s->rec.flags & OFS_REC_LISTED) == 0)) {
 		const struct row *up = index_get(ix, parent);

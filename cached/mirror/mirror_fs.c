@@ -178,6 +178,37 @@ void mirror_lease_drop(int fd)
 	fcntl(fd, F_SETLEASE, F_UNLCK);
 }
 
+int mirror_open_alone(int dir_fd, const char *name)
+{
+	const int flags = O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC;
+	int fd = openat(dir_fd, name, flags | O_NOATIME), ret;
+
+	if (fd < 0 && errno == EPERM) {
+		fd = openat(dir_fd, name, flags);
+	}
+	if (fd < 0) {
+		return -errno;
+	}
+	ret = mirror_lease_take(fd, F_WRLCK);
+	if (ret != 0) {
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+void mirror_keep_times(const struct mirror_place *p, int dir_fd, uint64_t changes,
+		const struct timespec *mtime)
+{
+	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, *mtime};
+	struct stat st;
+
+	if (fstat(dir_fd, &st) == 0 &&
+			atomic_load(&p->shm->stripe[ofs_shm_stripe_of(st.st_ino)].changes) == changes) {
+		futimens(dir_fd, ts);
+	}
+}
+
 int64_t mirror_wall_ns(void)
 {
 	struct timespec ts;

@@ -97,6 +97,15 @@ static void listing_extended(int status, void *arg)
 static void mark_listed(struct mirror *m, struct mirror_dir *dir, int64_t listed_ns,
 		void (*done)(int status, void *arg), void *arg);
 
+/* The time of a listing that serves a little while longer. */
+static int64_t listing_soon_ns(const struct listing *l)
+{
+	int64_t age = l->m->v->conf->listing_age_ns;
+
+	return clock_wall_ns(l->m->v->clock) - age +
+			(age < LISTING_EXTEND_NS ? age / 2 : LISTING_EXTEND_NS);
+}
+
 void listing_end(struct listing *l)
 {
 	int64_t age = l->m->v->conf->listing_age_ns;
@@ -116,10 +125,7 @@ void listing_end(struct listing *l)
 	}
 	/* Every name was here once, and local changes since then are here too. An S3 that is away must
 	 * not take the share with it: the old listing serves a while longer, then S3 is asked again. */
-	mark_listed(l->m, l->dir,
-			clock_wall_ns(l->m->v->clock) - age +
-					(age < LISTING_EXTEND_NS ? age / 2 : LISTING_EXTEND_NS),
-			listing_extended, l);
+	mark_listed(l->m, l->dir, listing_soon_ns(l), listing_extended, l);
 }
 
 void listing_fail(struct listing *l, int status, const char *message)
@@ -257,6 +263,8 @@ static void listing_marked(int status, void *arg)
 
 void listing_mark(struct listing *l)
 {
+	int64_t at = l->started_wall_ns;
+
 	if (l->status != 0) {
 		listing_end(l);
 		return;
@@ -265,7 +273,10 @@ void listing_mark(struct listing *l)
 		log_line(LOG_LVL_WARNING, "mirror", l->request_id,
 				"%u name(s) below %s are not shown", l->omitted, l->prefix);
 	}
-	mark_listed(l->m, l->dir, l->started_wall_ns, listing_marked, l);
+	if (l->soon && l->m->v->conf->listing_age_ns > 0 && listing_soon_ns(l) < at) {
+		at = listing_soon_ns(l);
+	}
+	mark_listed(l->m, l->dir, at, listing_marked, l);
 }
 
 /* ---- the tree as it is ---- */
@@ -375,7 +386,7 @@ static void listing_scanned(struct disk_job *job)
 		listing_check_record(l);
 	} else {
 		mirror_hold(l->m, &l->dir->oid, 0);
-		listing_more(l);
+		listing_names(l);
 	}
 }
 

@@ -5,7 +5,7 @@
 
 #include "mirror_private.h"
 
-/* How long an expired listing serves when it cannot be had anew. */
+/* How long an expired listing serves when it cannot be had anew, and one that could not be followed. */
 #define LISTING_EXTEND_NS (30 * NS_PER_S)
 
 struct list_caller;
@@ -46,6 +46,7 @@ struct listing { /* talloc child of the mirror */
 	struct stub *batch;
 	unsigned batch_count;
 	unsigned omitted;
+	bool soon; /* something stays as it was only because it is in use: S3 is asked again soon */
 	bool extended; /* S3 could not be asked: the old listing was given more time */
 	int status;
 	char *message;
@@ -64,9 +65,9 @@ struct list_entry *listing_find(struct listing *l, const char *raw, bool is_dir)
 int listing_name_compare(const void *a, const void *b);
 /* Is a row that was in S3 not among the entries? */
 bool listing_lacks_any(struct listing *l);
-/* The volume record, then removals, then listing_more. */
+/* The volume record, then removals, then listing_names. */
 void listing_check_record(struct listing *l);
-/* Go on with the entries; at the end listing_mark. */
-void listing_more(struct listing *l);
+/* Files that have another name now, then the entries; at the end listing_mark. */
+void listing_names(struct listing *l);
 
 #endif

@@ -30,6 +30,7 @@
 #include <unistd.h>
 #include "../core/rings.h"
 #include "../recall/recall.h"
+#include "../reconcile/names.h"
 #include "../reconcile/reconcile.h"
 
 struct stub *stub_new(const char *name, const char *raw, bool is_dir)
@@ -292,12 +293,34 @@ static int make_file(struct make_at *at, struct stub *s)
 	return ret;
 }
 
+/* A file whose row was lost may be here under the other of its two names (mirror_name_of). 0: it has
+ * the right one now; -ENOENT: it is not here. */
+static int make_of_other_name(const struct make_at *at, struct stub *s)
+{
+	char *plain = name_from_raw(NULL, s->raw), *other;
+	int ret = -ENOMEM;
+
+	other = plain != NULL && strcmp(plain, s->name) == 0 ? name_from_raw_beside_dir(NULL, s->raw)
+							     : talloc_strdup(NULL, plain);
+	if (other != NULL) {
+		ret = mirror_rename_one(at->place, at->dir_fd, other, s->name, &s->oid, &s->ino);
+	}
+	talloc_free(other);
+	talloc_free(plain);
+	return ret;
+}
+
 static void make_one(struct make_at *at, struct stub *s)
 {
 	struct ofs_record rec;
 	struct stat st;
 
-	s->status = s->is_dir ? make_in_limbo(at, s) : make_file(at, s);
+	if (s->is_dir) {
+		s->status = make_in_limbo(at, s);
+	} else {
+		s->status = make_of_other_name(at, s);
+		s->status = s->status == -ENOENT ? make_file(at, s) : s->status;
+	}
 	if (s->status == -ENOENT || s->status == -EIO || s->status == -EROFS ||
 			s->status == -EDQUOT || s->status == -EMFILE || s->status == -ENFILE) {
 		s->fatal = true;
@@ -334,9 +357,7 @@ static void make_run(struct disk_job *job)
 {
 	struct make_job *j = (struct make_job *)job;
 	struct make_at at = {.place = &j->place, .dir_fd = j->dir_fd};
-	_Atomic uint64_t *changes;
 	struct ofs_record rec;
-	struct timespec ts[2];
 	struct stub *s;
 
 	j->status = ofs_record_get(&j->place.rio, j->dir_fd, &rec);
@@ -349,18 +370,14 @@ static void make_run(struct disk_job *job)
 	if (j->status != 0) {
 		return;
 	}
-	changes = &j->place.shm->stripe[ofs_shm_stripe_of(at.dir_st.st_ino)].changes;
 	for (s = j->list; s != NULL; s = s->next) {
 		make_one(&at, s);
 	}
 	free(at.acl[0].value);
 	free(at.acl[1].value);
 	/* Batches run side by side: each puts back what was there before the first. */
-	if (j->keep_times && atomic_load(changes) == j->changes) {
-		ts[0].tv_nsec = UTIME_OMIT;
-		ts[0].tv_sec = 0;
-		ts[1] = j->mtime;
-		futimens(j->dir_fd, ts);
+	if (j->keep_times) {
+		mirror_keep_times(&j->place, j->dir_fd, j->changes, &j->mtime);
 	}
 }
 
@@ -410,6 +427,8 @@ static void make_done(struct disk_job *job)
 		make_row_done(j, s);
 		if (s->status == 0) {
 			stats_add(stubs_made, s->is_dir ? 0 : 1);
+			stats_add(files_beside, !s->is_dir && strcmp(s->name, s->raw) != 0 &&
+							name_is_beside_dir(s->name, s->raw));
 		} else if (s->status != -EEXIST) {
 			omitted++;
 			if (s->fatal) {
@@ -576,31 +595,17 @@ static int change_make_plain(struct change_job *j, int fd)
 static void change_run(struct disk_job *job)
 {
 	struct change_job *j = (struct change_job *)job;
-	const int flags = O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC;
-	struct stat st;
-	int fd;
+	int fd = mirror_open_alone(j->dir_fd, j->s->name);
 
-	fd = openat(j->dir_fd, j->s->name, flags | O_NOATIME);
-	if (fd < 0 && errno == EPERM) {
-		fd = openat(j->dir_fd, j->s->name, flags);
-	}
 	if (fd < 0) {
-		j->status = -errno;
+		j->status = fd;
 		return;
 	}
-	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-		j->status = -EINVAL;
-		close(fd);
-		return;
+	j->status = change_apply(j, fd);
+	if (j->status == 0 && j->s->size == 0) {
+		j->status = change_make_plain(j, fd);
 	}
-	j->status = mirror_lease_take(fd, F_WRLCK);
-	if (j->status == 0) {
-		j->status = change_apply(j, fd);
-		if (j->status == 0 && j->s->size == 0) {
-			j->status = change_make_plain(j, fd);
-		}
-		mirror_lease_drop(fd);
-	}
+	mirror_lease_drop(fd);
 	close(fd);
 }
 

@@ -47,6 +47,12 @@ int mirror_reopen(int fd, int flags);
  * has the file open. */
 int mirror_lease_take(int fd, int type);
 void mirror_lease_drop(int fd);
+/* A file, readable and writable, under F_WRLCK: nobody else has it open. A descriptor or -errno;
+ * -EAGAIN: in use. */
+int mirror_open_alone(int dir_fd, const char *name);
+/* A directory's write time is what it was before our own work, unless a client may have changed it. */
+void mirror_keep_times(const struct mirror_place *p, int dir_fd, uint64_t changes,
+		const struct timespec *mtime);
 int64_t mirror_wall_ns(void);
 /* Lock the stripe of the inode; its number in *stripe. 0 or -errno. */
 int mirror_lock(struct ofs_shm *shm, int fd, uint32_t *stripe);
@@ -119,6 +125,22 @@ void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 void mirror_forget(struct mirror *m, struct row *row);
 uint64_t mirror_rows_below(const struct row *row);
 
+/* --- mirror_rename.c: files whose name here is another now --- */
+struct renaming { /* malloc'ed */
+	struct renaming *next;
+	char *from, *to; /* local */
+	struct ofs_oid oid;
+	uint64_t ino;
+	int status; /* 0; -EAGAIN: in use; -EEXIST; -errno: it stays as it is */
+};
+void renaming_free(struct renaming **r);
+/* On a worker. 0; -ENOENT: nothing of that id is called `from`; -EAGAIN: in use; -errno. */
+int mirror_rename_one(const struct mirror_place *p, int dir_fd, const char *from, const char *to,
+		const struct ofs_oid *oid, uint64_t *ino);
+/* The list comes back with every status; rows follow before. */
+void mirror_rename(struct mirror *m, struct mirror_dir *dir, struct renaming *list,
+		void (*done)(struct renaming *list, void *arg), void *arg);
+
 /* --- mirror_want.c: what S3 has at one place --- */
 enum want_verdict {
 	WANT_ABSENT, /* certain */
@@ -150,6 +172,11 @@ struct want { /* talloc */
 struct want *want_new(TALLOC_CTX *ctx, struct mirror *m, const struct ofs_oid *dir,
 		const char *raw, const char *name, const char *key, bool is_dir);
 void want_start(struct want *w);
+/* The local name of what S3 has at `raw`, talloc. Of a file and a directory of one name the directory
+ * has it, whichever came first: `beside` (S3 has a directory there) or a directory here gives the file
+ * its escape. */
+char *mirror_name_of(struct mirror *m, TALLOC_CTX *ctx, const struct ofs_oid *dir, const char *raw,
+		bool is_dir, bool beside);
 /* Number that changes when the row does; NULL: 0. */
 uint64_t mirror_row_print(const struct row *row);
 /* Is this place none of the listing's business now? row: of the S3 place, or NULL. */

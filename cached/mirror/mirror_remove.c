@@ -86,25 +86,6 @@ static int remove_check(struct remove_job *j, int fd, bool is_dir, struct ofs_re
 	return 0;
 }
 
-static int remove_open_file(int dir_fd, const char *name)
-{
-	const int flags = O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC;
-	int fd = openat(dir_fd, name, flags | O_NOATIME), ret;
-
-	if (fd < 0 && errno == EPERM) {
-		fd = openat(dir_fd, name, flags);
-	}
-	if (fd < 0) {
-		return -errno;
-	}
-	ret = mirror_lease_take(fd, F_WRLCK);
-	if (ret != 0) {
-		close(fd);
-		return ret;
-	}
-	return fd;
-}
-
 /* dir_fd/name, whose inode is behind fd, to limbo/. 0 or -errno with the name where it was. */
 static int remove_to_limbo(struct remove_job *j, int dir_fd, const char *name, int fd,
 		const struct ofs_oid *oid, char limbo[64])
@@ -149,7 +130,7 @@ static int remove_file(struct remove_job *j, struct removal *r)
 	struct stat st;
 	char limbo[64];
 	uint32_t stripe;
-	int fd = remove_open_file(j->dir_fd, r->name), ret;
+	int fd = mirror_open_alone(j->dir_fd, r->name), ret;
 
 	if (fd < 0) {
 		return fd;
@@ -198,7 +179,7 @@ static int remove_entry(struct remove_job *j, int dir_fd, const char *name, bool
 			ret = remove_tree(j, fd, really, depth + 1);
 		}
 	} else if (S_ISREG(st.st_mode)) {
-		fd = remove_open_file(dir_fd, name);
+		fd = mirror_open_alone(dir_fd, name);
 		if (fd < 0) {
 			return fd;
 		}

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "../reconcile/metalog.h"
+#include "../reconcile/names.h"
 #include "../reconcile/reconcile.h"
 
 /* ---- blobs that were read lately: many files share one ACL ---- */
@@ -121,6 +122,24 @@ bool mirror_place_busy(struct mirror *m, const struct ofs_oid *dir, const char *
 		return true;
 	}
 	return live != NULL && live != row;
+}
+
+char *mirror_name_of(struct mirror *m, TALLOC_CTX *ctx, const struct ofs_oid *dir, const char *raw,
+		bool is_dir, bool beside)
+{
+	char *name = name_from_raw(ctx, raw), *other;
+	const struct row *live;
+
+	if (is_dir || name == NULL) {
+		return name;
+	}
+	live = index_at_live(m->v->index, dir, name);
+	if (!beside && (live == NULL || !live->is_dir)) {
+		return name;
+	}
+	other = name_from_raw_beside_dir(ctx, raw);
+	talloc_free(name);
+	return other;
 }
 
 int mirror_store_error(enum obj_status st)
@@ -234,7 +253,7 @@ static bool want_is_deleted(struct want *w)
 static void want_decide(struct want *w)
 {
 	struct volume *v = w->m->v;
-	struct row *row = index_at_s3(v->index, &w->dir, w->raw);
+	struct row *row = index_at_s3(v->index, &w->dir, w->raw, w->is_dir);
 
 	if (mirror_row_print(row) != w->print || mirror_place_busy(w->m, &w->dir, w->name, row)) {
 		want_answer(w, WANT_LEAVE, 0, NULL);
@@ -444,7 +463,7 @@ static void want_head_done(struct obj_req *req)
 {
 	struct want *w = req->arg;
 	struct obj_result *r = &req->result;
-	struct row *row = index_at_s3(w->m->v->index, &w->dir, w->raw);
+	struct row *row = index_at_s3(w->m->v->index, &w->dir, w->raw, w->is_dir);
 	bool damaged = false, implied = w->is_dir && r->status == OBJ_NOT_FOUND;
 	char *text;
 
@@ -503,7 +522,7 @@ void want_start(struct want *w)
 		want_answer(w, WANT_UNKNOWN, -ENOMEM, "out of memory");
 		return;
 	}
-	w->print = mirror_row_print(index_at_s3(w->m->v->index, &w->dir, w->raw));
+	w->print = mirror_row_print(index_at_s3(w->m->v->index, &w->dir, w->raw, w->is_dir));
 	req->prio = OBJ_PRIO_READER;
 	req->request_id = w->request_id;
 	req->done = want_head_done;

@@ -657,12 +657,12 @@ static void ask_located(int status, const char *message, struct mirror_dir *dir,
 		ask_failed(r, -EIO, message);
 		return;
 	}
-	raw = name_to_raw(p, p->name);
+	raw = name_to_raw(p, p->name, false);
 	row = index_get(ix, &r->oid);
 	if (row == NULL) {
 		row = index_add(ix, &r->oid, false);
 	}
-	if (row == NULL || raw == NULL || index_at_s3(ix, &dir->oid, raw) != NULL) {
+	if (row == NULL || raw == NULL || index_at_s3(ix, &dir->oid, raw, false) != NULL) {
 		ask_failed(r, -EIO, "the object of this stub is not known; refresh its directory");
 		return;
 	}

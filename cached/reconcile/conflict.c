@@ -24,6 +24,7 @@ struct conflict_job {
 	int tree_fd;
 	char *dir;
 	char *name, *to; /* components */
+	const char *why; /* constant */
 	int status;
 };
 
@@ -64,8 +65,8 @@ static void conflict_done(struct disk_job *job)
 
 	if (c->status == 0) {
 		stats_add(conflicts, 1);
-		log_warning("reconcile", "conflict: %s/%s was changed in S3 by someone else; this node's "
-				"version is now %s", c->dir, c->name, c->to);
+		log_warning("reconcile", "conflict: %s/%s: %s; this node's version is now %s", c->dir,
+				c->name, c->why, c->to);
 		if (a->old_key == NULL) {
 			index_clear_s3(v->index, a->row);
 		} /* else its object is where it was, and moves to the conflict name */
@@ -89,7 +90,7 @@ static void conflict_done(struct disk_job *job)
 }
 
 /* "name (conflict NODE DATE).ext", cut to 255 bytes. malloc. */
-static char *conflict_name(const char *name, const char *node, int64_t wall_ns)
+static char *conflict_name_of(const char *name, const char *node, int64_t wall_ns)
 {
 	const char *dot = strrchr(name, '.');
 	size_t stem = dot != NULL && dot != name ? (size_t)(dot - name) : strlen(name);
@@ -120,6 +121,19 @@ static char *conflict_name(const char *name, const char *node, int64_t wall_ns)
 	return out;
 }
 
+/* An escape is one of the new name: where the old one was a file beside a directory, the new is not. */
+static char *conflict_name(const struct row *row, const char *node, int64_t wall_ns)
+{
+	char *raw = name_to_raw(NULL, row->name, row->is_dir);
+	char *to = raw != NULL ? conflict_name_of(raw, node, wall_ns) : NULL;
+	char *local = to != NULL ? name_from_raw(raw, to) : NULL;
+
+	free(to);
+	to = local != NULL ? strdup(local) : NULL;
+	talloc_free(raw);
+	return to;
+}
+
 void step_conflict(struct attempt *a, const char *why)
 {
 	struct index *ix = a->v->index;
@@ -136,7 +150,8 @@ void step_conflict(struct attempt *a, const char *why)
 	if (c != NULL && path != NULL) {
 		c->dir = strdup(path);
 		c->name = strdup(a->row->name);
-		c->to = conflict_name(a->row->name, a->v->node_id, clock_wall_ns(a->v->clock));
+		c->to = conflict_name(a->row, a->v->node_id, clock_wall_ns(a->v->clock));
+		c->why = why;
 	}
 	if (c == NULL || c->dir == NULL || c->name == NULL || c->to == NULL) {
 		if (c != NULL) {

@@ -50,8 +50,8 @@ static struct row *cycle_next(struct index *ix, struct row *r, bool *name)
 	if (above != NULL || lost) {
 		return above;
 	}
-	raw = name_to_raw(NULL, r->name);
-	at = raw != NULL ? index_at_s3(ix, &r->parent, raw) : NULL;
+	raw = name_to_raw(NULL, r->name, r->is_dir);
+	at = raw != NULL ? index_at_s3(ix, &r->parent, raw, r->is_dir) : NULL;
 	talloc_free(raw);
 	*name = true;
 	return at == r ? NULL : at;

@@ -7,7 +7,7 @@
  * Owns: the rows (malloc; Exception to talloc: a million rows, 100 bytes of head each).
  * Holds: 1. A row is in by_oid always, in by_s3 iff in_s3, in by_live iff live == ROW_HERE, and in
  *           its parent's list of children (or among the orphans) exactly then.
- *        2. One row a place: the one set last has it.
+ *        2. One row a place: the one set last has it. A place in S3 is a key: parent, name and kind.
  *        3. name and s3_name are one string when equal; freed once.
  *        4. Ids and names come from the bucket too: the hash is keyed (SipHash-1-3).
  */
@@ -168,9 +168,10 @@ struct row *index_get(struct index *ix, const struct ofs_oid *oid)
 	return r;
 }
 
-static bool is_at_s3(const struct row *r, const struct ofs_oid *parent, const char *raw_name)
+static bool is_at_s3(const struct row *r, const struct ofs_oid *parent, const char *raw_name,
+		bool is_dir)
 {
-	return memcmp(&r->s3_parent, parent, sizeof(*parent)) == 0 &&
+	return r->is_dir == is_dir && memcmp(&r->s3_parent, parent, sizeof(*parent)) == 0 &&
 			strcmp(r->s3_name, raw_name) == 0;
 }
 
@@ -179,11 +180,12 @@ static bool is_at_live(const struct row *r, const struct ofs_oid *parent, const 
 	return memcmp(&r->parent, parent, sizeof(*parent)) == 0 && strcmp(r->name, name) == 0;
 }
 
-struct row *index_at_s3(struct index *ix, const struct ofs_oid *parent, const char *raw_name)
+struct row *index_at_s3(struct index *ix, const struct ofs_oid *parent, const char *raw_name,
+		bool is_dir)
 {
 	struct row *r = *slot_s3(ix, parent, raw_name);
 
-	while (r != NULL && !is_at_s3(r, parent, raw_name)) {
+	while (r != NULL && !is_at_s3(r, parent, raw_name, is_dir)) {
 		r = r->hash_s3;
 	}
 	return r;
@@ -301,7 +303,7 @@ void index_place_loaded(struct index *ix, struct row *r, struct row **s3_taken,
 		hash = index_hash(ix, &r->s3_parent, r->s3_name) & ix->mask;
 		parent = index_get(ix, &r->s3_parent);
 		other = ix->by_s3[hash];
-		while (other != NULL && !is_at_s3(other, &r->s3_parent, r->s3_name)) {
+		while (other != NULL && !is_at_s3(other, &r->s3_parent, r->s3_name, r->is_dir)) {
 			other = other->hash_s3;
 		}
 		*s3_taken = other;
@@ -520,7 +522,7 @@ void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 		const char *raw_name)
 {
 	const struct ofs_oid to = *parent;
-	struct row *other = index_at_s3(ix, parent, raw_name);
+	struct row *other = index_at_s3(ix, parent, raw_name, r->is_dir);
 	char *copy;
 
 	if (r == ix->root || other == r || other == ix->root) {

@@ -63,7 +63,9 @@ struct index;
 struct index *index_open(TALLOC_CTX *ctx, struct disk *disk, struct clock *clock, const char *path,
 		bool *fresh, char **error);
 struct row *index_get(struct index *ix, const struct ofs_oid *oid);
-struct row *index_at_s3(struct index *ix, const struct ofs_oid *parent, const char *raw_name);
+/* A place in S3 is a key: a file `a` and a directory `a/` are two. */
+struct row *index_at_s3(struct index *ix, const struct ofs_oid *parent, const char *raw_name,
+		bool is_dir);
 struct row *index_at_live(struct index *ix, const struct ofs_oid *parent, const char *name);
 /* New row, neither in S3 nor here. The existing row if the oid is known. */
 struct row *index_add(struct index *ix, const struct ofs_oid *oid, bool is_dir);
@@ -71,7 +73,7 @@ struct row *index_add(struct index *ix, const struct ofs_oid *oid, bool is_dir);
 void index_set_here(struct index *ix, struct row *r, const struct ofs_oid *parent,
 		const char *name, uint64_t ino);
 void index_set_live(struct index *ix, struct row *r, enum row_live live); /* not ROW_HERE */
-/* Where S3 has it; another row at the same place loses its S3 side. */
+/* Where S3 has it; another row of its kind at the same place loses its S3 side. */
 void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 		const char *raw_name);
 void index_set_fence(struct index *ix, struct row *r, const char *etag, const char *version_id,
@@ -104,6 +106,9 @@ void index_close(struct index **ix);
  */
 char *index_key(struct index *ix, TALLOC_CTX *ctx, const char *prefix,
 		const struct ofs_oid *parent, const char *raw_name, bool is_dir, bool *too_long);
+/* One step down the key below a directory: the row of the first component of *rest, which is cut off.
+ * NULL: nothing is left, or no row is there. *rest is changed. */
+struct row *index_below(struct index *ix, const struct ofs_oid *dir, char **rest);
 /* "a/b/c" below tree/ of a row that is HERE ("." for the root); NULL: an ancestor is not here. */
 char *index_path(struct index *ix, TALLOC_CTX *ctx, const struct row *r);
 

@@ -23,7 +23,7 @@
 
 #include "../base/log.h"
 
-#define DB_VERSION 1
+#define DB_VERSION 2 /* 1: a file and a directory of one name had one place in S3 */
 #define DB_BUSY_MS 5000
 #define DB_KEY_CLEAN "#clean"
 
@@ -36,7 +36,7 @@ static const char db_schema[] =
 		" s3_size INTEGER, s3_mtime_ns INTEGER, s3_data_gen INTEGER, s3_meta_gen INTEGER,"
 		" sha256 BLOB, parent BLOB, name TEXT, ino INTEGER);"
 		"CREATE TABLE kv (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-		"PRAGMA user_version = 1;";
+		"PRAGMA user_version = 2;";
 
 enum db_stmt {
 	DB_BEGIN,

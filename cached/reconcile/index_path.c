@@ -41,7 +41,7 @@ static bool key_step(TALLOC_CTX *ctx, const struct row *r, struct ofs_oid *paren
 		*raw = talloc_strdup(ctx, r->s3_name);
 	} else if (r->live != ROW_NOT_HERE && r->name != NULL) {
 		*parent = r->parent;
-		*raw = name_to_raw(ctx, r->name);
+		*raw = name_to_raw(ctx, r->name, true);
 	} else {
 		return false;
 	}
@@ -93,6 +93,20 @@ char *index_key(struct index *ix, TALLOC_CTX *ctx, const char *prefix,
 		return NULL;
 	}
 	return talloc_strdup(ctx, buf + w.at);
+}
+
+struct row *index_below(struct index *ix, const struct ofs_oid *dir, char **rest)
+{
+	char *name = *rest, *slash = strchr(name, '/');
+
+	if (*name == '\0') {
+		return NULL;
+	}
+	*rest = slash != NULL ? slash + 1 : name + strlen(name);
+	if (slash != NULL) {
+		*slash = '\0';
+	}
+	return index_at_s3(ix, dir, name, slash != NULL);
 }
 
 char *index_path(struct index *ix, TALLOC_CTX *ctx, const struct row *r)

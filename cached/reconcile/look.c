@@ -119,12 +119,11 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 	}
 	index_set_here(ix, row, parent, s->name, s->ino);
 	dir = index_get(ix, parent);
-	if (!row->in_s3 && (s->rec.flags & OFS_REC_KNOWN) && dir != NULL && dir->in_s3 &&
-			index_at_s3(ix, parent, s->name) == NULL) {
+	if (!row->in_s3 && (s->rec.flags & OFS_REC_KNOWN) && dir != NULL && dir->in_s3) {
 		/* The index lost it: assume the same place; the fence is asked for before use. */
-		char *raw = name_to_raw(rc, s->name);
+		char *raw = name_to_raw(rc, s->name, s->is_dir);
 
-		if (raw != NULL) {
+		if (raw != NULL && index_at_s3(ix, parent, raw, s->is_dir) == NULL) {
 			index_set_s3(ix, row, parent, raw);
 			index_set_gens(ix, row, s->rec.data_gen, s->rec.meta_gen);
 		}

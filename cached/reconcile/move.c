@@ -460,7 +460,7 @@ void stage_file(struct attempt *a)
 	char hex[OFS_OID_HEX_BYTES], *to, *raw;
 
 	ofs_oid_hex(&a->oid, hex);
-	raw = name_to_raw(a, row->name);
+	raw = name_to_raw(a, row->name, false);
 	a->parent = OFS_OID_STAGE;
 	a->raw = talloc_strdup(a, hex);
 	a->old_key = index_key(ix, a, a->v->prefix, &row->s3_parent, row->s3_name, false, NULL);

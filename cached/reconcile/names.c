@@ -5,9 +5,9 @@
  * Thread: any; pure functions.
  * Owns: nothing.
  * Holds: 1. name_to_raw(name_from_raw(x)) == x for every x but those that end in a hash.
- *        2. name_from_raw(name_to_raw(y)) == y for every name y a client can give that is no file
- *           beside a directory: only what name_from_raw would have written is taken for an escape,
- *           so a user's own "%~x" stays what it is.
+ *        2. name_from_raw(name_to_raw(y)) == y for every name y a client can give that does not end
+ *           as a file beside a directory does: only what name_from_raw would have written is taken
+ *           for an escape, so a user's own "%~x" stays what it is.
  *        3. A local name has no character that SMB refuses: a client could see it and not open it.
  */
 #include "names.h"
@@ -183,13 +183,13 @@ static char *beside_strip(TALLOC_CTX *ctx, const char *name)
 }
 
 /* Raw form if `name` is one of our escapes, else NULL. */
-static char *escape_meaning(TALLOC_CTX *ctx, const char *name)
+static char *escape_meaning(TALLOC_CTX *ctx, const char *name, bool is_dir)
 {
 	char *raw = unescape(ctx, name);
 	char *inner;
 
 	if (raw == NULL) {
-		inner = beside_strip(ctx, name);
+		inner = is_dir ? NULL : beside_strip(ctx, name);
 		if (inner != NULL) {
 			raw = unescape(ctx, inner);
 			talloc_free(inner);
@@ -199,7 +199,7 @@ static char *escape_meaning(TALLOC_CTX *ctx, const char *name)
 	/* "%~x" alone is nobody's escape: x would have stood as it is, unless it looks like one. Ends:
 	 * each level is shorter. */
 	if (is_legal(raw)) {
-		inner = escape_meaning(ctx, raw);
+		inner = escape_meaning(ctx, raw, false);
 		if (inner == NULL) {
 			talloc_free(raw);
 			return NULL;
@@ -252,7 +252,7 @@ static char *escape_fitting(TALLOC_CTX *ctx, const char *raw, const char *tail)
 char *name_from_raw(TALLOC_CTX *ctx, const char *raw)
 {
 	if (is_legal(raw)) {
-		char *meaning = escape_meaning(ctx, raw);
+		char *meaning = escape_meaning(ctx, raw, false);
 
 		if (meaning == NULL) {
 			return talloc_strdup(ctx, raw);
@@ -267,9 +267,18 @@ char *name_from_raw_beside_dir(TALLOC_CTX *ctx, const char *raw)
 	return escape_fitting(ctx, raw, ESCAPE_BESIDE);
 }
 
-char *name_to_raw(TALLOC_CTX *ctx, const char *name)
+bool name_is_beside_dir(const char *name, const char *raw)
 {
-	char *raw = escape_meaning(ctx, name);
+	char *beside = name_from_raw_beside_dir(NULL, raw);
+	bool same = beside != NULL && strcmp(beside, name) == 0;
+
+	talloc_free(beside);
+	return same;
+}
+
+char *name_to_raw(TALLOC_CTX *ctx, const char *name, bool is_dir)
+{
+	char *raw = escape_meaning(ctx, name, is_dir);
 
 	return raw != NULL ? raw : talloc_strdup(ctx, name);
 }

@@ -152,8 +152,6 @@ void scan_dir(struct reconcile *rc, const struct row *dir);
 bool scan_is_recent(const struct reconcile *rc);
 
 /* --- step.c: one item towards S3 --- */
-/* Does S3 have the row (in_s3, HERE) at the place where the mirror has it? */
-bool step_at_home(const struct row *row);
 void step_start(struct work *item);
 /* The row's object has no fence: ask for it, then go on (or begin again, if it is to be parked). */
 void step_ask_fence(struct attempt *a);

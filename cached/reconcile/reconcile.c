@@ -564,6 +564,18 @@ static void hint_directory(struct reconcile *rc, const struct ofs_oid *oid)
 	}
 }
 
+/* The daemon may give a file another name (a conflict, a directory of its name) between the moment the
+ * module reads the old one and its hint. */
+static void hint_renamed_below(struct reconcile *rc, const struct ofs_hint *h)
+{
+	const struct row *row = index_get(rc->v->index, &h->oid);
+
+	if (row != NULL && row->live == ROW_HERE && row->name != NULL &&
+			(!ofs_oid_equal(&row->parent, &h->parent) || strcmp(row->name, h->name) != 0)) {
+		work_place(rc, &row->parent, row->name, -1);
+	}
+}
+
 void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 {
 	struct work *w;
@@ -601,6 +613,7 @@ void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 			break;
 		}
 		work_place(rc, &h->parent, h->name, -1);
+		hint_renamed_below(rc, h);
 		break;
 	}
 }

@@ -37,6 +37,8 @@ void reconcile_flush(struct reconcile *rc, const char *path, int64_t deadline_ns
 /* The same for one inode (descriptor taken over), open or not, for SMB FLUSH and close. */
 void reconcile_flush_fd(struct reconcile *rc, int fd,
 		void (*done)(int status, const char *message, void *arg), void *arg);
+/* Does S3 have the row (in_s3, HERE) at the place where the mirror has it? */
+bool step_at_home(const struct row *row);
 /* [{path, kind, since_s, state, reason}], at most `most`; new reference. */
 json_t *reconcile_pending(struct reconcile *rc, unsigned most);
 /* Is S3 behind the mirror for this row or this place? Listings must then not touch it. */

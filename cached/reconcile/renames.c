@@ -65,12 +65,11 @@ static void rename_copied(struct pmove *m, const char *suffix, const char *etag)
 {
 	struct attempt *a = m->arg;
 	struct index *ix = a->v->index;
-	char *path = talloc_strdup(m, suffix), *part, *save = NULL;
+	char *path = talloc_strdup(m, suffix), *rest = path;
 	struct row *row = a->row;
 
-	for (part = path ? strtok_r(path, "/", &save) : NULL; part != NULL && row != NULL;
-			part = strtok_r(NULL, "/", &save)) {
-		row = index_at_s3(ix, &row->oid, part);
+	while (row != NULL && rest != NULL && *rest != '\0') {
+		row = index_below(ix, &row->oid, &rest);
 	}
 	if (row != NULL && row != a->row && !row->is_dir) {
 		index_set_fence(ix, row, etag, NULL, row->s3_size, row->s3_mtime_ns);

@@ -38,7 +38,7 @@ bool step_at_home(const struct row *row)
 	local = name_from_raw(NULL, row->s3_name);
 	same = local != NULL && strcmp(local, row->name) == 0;
 	talloc_free(local);
-	return same;
+	return same || (!row->is_dir && name_is_beside_dir(row->name, row->s3_name));
 }
 
 /* ---- attempts ---- */
@@ -279,7 +279,7 @@ static bool step_target(struct attempt *a)
 		a->raw = talloc_strdup(a, claim->s3_name);
 	} else {
 		a->raw = row->in_s3 && step_at_home(row) ? talloc_strdup(a, row->s3_name)
-							 : name_to_raw(a, row->name);
+							 : name_to_raw(a, row->name, row->is_dir);
 	}
 	if (a->raw == NULL) {
 		attempt_end_failed(a, "out of memory");
@@ -302,7 +302,7 @@ static bool step_target(struct attempt *a)
 			return false;
 		}
 	}
-	occupant = index_at_s3(ix, &a->parent, a->raw);
+	occupant = index_at_s3(ix, &a->parent, a->raw, row->is_dir);
 	if (claim != NULL && claim == occupant && !claim_is_being_deleted(claim)) {
 		a->replaced = claim;
 		return true;
@@ -315,7 +315,7 @@ static bool step_target(struct attempt *a)
 	if (occupant == NULL || occupant == row) {
 		return true;
 	}
-	if (occupant->live == ROW_TRASHED && !occupant->is_dir && !row->is_dir &&
+	if (occupant->live == ROW_TRASHED && !row->is_dir &&
 			a->old_key == NULL &&
 			(occupant->work == NULL || !((struct work *)occupant->work)->running)) {
 		a->replaced = occupant;
@@ -336,6 +336,16 @@ static bool step_target(struct attempt *a)
 			return false;
 		}
 		step_ask_occupant(a, occupant);
+		return false;
+	}
+	if (occupant->live == ROW_HERE && occupant->work == NULL && step_at_home(occupant)) {
+		/* Two names of one key: that of a file, and its escape beside a directory. Unless the other
+		 * has just been renamed. */
+		if (a->item->rc->place_count > 0 || a->item->rc->scans_running > 0) {
+			attempt_end_postponed(a, 300 * NS_PER_MS, "other names are looked at first");
+		} else {
+			step_conflict(a, "its key in S3 is that of another file here");
+		}
 		return false;
 	}
 	attempt_end_blocked(a, occupant, "another file must leave its name in S3 first");
@@ -369,8 +379,8 @@ struct row *step_taken_directory(struct index *ix, const struct ofs_oid *parent)
 		if (dir == NULL) {
 			break;
 		}
-		raw = missing ? name_to_raw(NULL, dir->name) : NULL;
-		if (raw != NULL && index_at_s3(ix, &dir->parent, raw) != NULL) {
+		raw = missing ? name_to_raw(NULL, dir->name, true) : NULL;
+		if (raw != NULL && index_at_s3(ix, &dir->parent, raw, true) != NULL) {
 			taken = dir;
 		}
 		talloc_free(raw);
@@ -401,7 +411,7 @@ static bool step_directories(struct attempt *a)
 		if (dir == NULL) {
 			break;
 		}
-		raw = missing ? name_to_raw(a, dir->name) : NULL;
+		raw = missing ? name_to_raw(a, dir->name, true) : NULL;
 		if (raw != NULL) {
 			index_set_s3(ix, dir, &dir->parent, raw);
 			index_set_object(ix, dir, false);

@@ -4,8 +4,8 @@
  *
  * Clients change files and directories at random; at random moments the daemon is killed and started
  * again. In the end, once everything has drained, the store must hold exactly the model. Worlds of odd
- * seeds are dense: few names, which come back, directories moved into each other, long backlogs. The
- * first seeds run twice: one seed is one run.
+ * seeds are dense: few names, which come back, directories moved into each other, long backlogs. Some
+ * files are called like directories. The first seeds run twice: one seed is one run.
  *
  *   sim_core [SEEDS [FIRST]]     default: 12 seeds from 1, and those that have failed once; prints the
  *                                seed that failed
@@ -41,16 +41,25 @@ static bool is_dense(const struct world *w)
 	return w->seed % 2 == 1;
 }
 
+/* Of files by the key. */
 static bool is_taken(struct world *w, const char *path)
 {
+	char key[300], other[300];
 	unsigned i;
 
+	world_key(path, key);
+	for (i = 0; i < w->file_count; i++) {
+		world_key(w->files[i].path, other);
+		if (strcmp(other, key) == 0) {
+			return true;
+		}
+	}
 	for (i = 0; i < w->dir_count; i++) {
 		if (strcmp(w->dirs[i], path) == 0) {
 			return true;
 		}
 	}
-	return world_file(w, path) != NULL;
+	return false;
 }
 
 /* A free path. Dense worlds have a few names only, the same for files and directories. */
@@ -71,6 +80,26 @@ static void new_path(struct world *w, const char *stem, char out[256])
 		dir = "";
 	}
 	snprintf(out, 256, "%.200s%s%s%u", dir, *dir ? "/" : "", stem, w->serial++);
+}
+
+/* Every fifth file is called like a directory. */
+static void new_file_path(struct world *w, const char *stem, char out[256])
+{
+	const char *dir, *slash;
+	char path[256];
+	size_t up;
+
+	new_path(w, stem, out);
+	if (w->dir_count == 0 || w->serial % 5 != 0) {
+		return;
+	}
+	dir = w->dirs[w->serial % w->dir_count];
+	slash = strrchr(dir, '/');
+	up = slash ? (size_t)(slash + 1 - dir) : 0;
+	snprintf(path, sizeof(path), "%.*s%%~%.200s%%file", (int)up, dir, dir + up);
+	if (!is_taken(w, path)) {
+		strcpy(out, path);
+	}
 }
 
 static bool is_below(const char *path, const char *dir)
@@ -128,7 +157,7 @@ static void one_operation(struct world *w)
 	case 1:
 	case 2:
 		if (w->file_count < FILES_MOST) {
-			new_path(w, "f", path);
+			new_file_path(w, "f", path);
 			snprintf(text, sizeof(text), "text %u", w->serial++);
 			client_create(w, path, text);
 		}
@@ -142,7 +171,7 @@ static void one_operation(struct world *w)
 		return;
 	case 5:
 		if (f != NULL) {
-			new_path(w, "r", path);
+			new_file_path(w, "r", path);
 			client_rename(w, strcpy(a, f->path), path);
 		}
 		return;

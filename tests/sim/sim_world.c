@@ -286,9 +286,16 @@ static void hint(struct world *w, int kind, const char *path, const struct ofs_r
 
 static void module_write(struct world *w, const char *path, const char *text, bool create)
 {
+	const char *slash = strrchr(path, '/');
 	struct ofs_record rec = {0};
+	char said[300];
 	int fd;
 
+	/* Now and then the hints have a name that the file does not have any more. */
+	snprintf(said, sizeof(said), "%s", path);
+	if (!create && w->serial % 4 == 1) {
+		snprintf(said, sizeof(said), "%.*sold name", slash ? (int)(slash + 1 - path) : 0, path);
+	}
 	trace(w, create ? "create" : "write", path, text);
 	change_begin(w, path, 0);
 	do {
@@ -317,12 +324,12 @@ static void module_write(struct world *w, const char *path, const char *text, bo
 	rec.flags |= OFS_REC_DATA_DIRTY;
 	rec.data_gen++;
 	ofs_record_set(&w->rio, fd, &rec);
-	hint(w, create ? OFS_HINT_CREATED : OFS_HINT_DIRTY, path, &rec);
+	hint(w, create ? OFS_HINT_CREATED : OFS_HINT_DIRTY, said, &rec);
 	if (ftruncate(fd, 0) != 0 || pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text)) {
 		die(w, path, "write");
 	}
 	close(fd);
-	hint(w, OFS_HINT_CLOSED, path, &rec);
+	hint(w, OFS_HINT_CLOSED, said, &rec);
 }
 
 static void module_trash(struct world *w, const char *path, struct ofs_record *rec)
@@ -476,6 +483,18 @@ void client_rename(struct world *w, const char *from, const char *to)
 
 /* ---- the model ---- */
 
+void world_key(const char *path, char key[300])
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+
+	if (strncmp(name, "%~", 2) == 0) {
+		snprintf(key, 300, "p/%.*s%.*s", (int)(name - path), path, (int)strlen(name) - 7, name + 2);
+	} else {
+		snprintf(key, 300, "p/%s", path);
+	}
+}
+
 struct model_file *world_file(struct world *w, const char *path)
 {
 	unsigned i;
@@ -528,7 +547,7 @@ void world_verify(struct world *w)
 			continue;
 		}
 		for (i = 0; i < w->file_count; i++) {
-			snprintf(key, sizeof(key), "p/%s", w->files[i].path);
+			world_key(w->files[i].path, key);
 			if (strcmp(key, o->key) == 0) {
 				break;
 			}
@@ -543,7 +562,7 @@ void world_verify(struct world *w)
 		found++;
 	}
 	for (i = 0; i < w->file_count && found != w->file_count; i++) {
-		snprintf(key, sizeof(key), "p/%s", w->files[i].path);
+		world_key(w->files[i].path, key);
 		for (o = sim_objects(w->sim); o != NULL && strcmp(o->key, key) != 0; o = o->next) {
 		}
 		if (o == NULL) {

@@ -49,6 +49,8 @@ void world_close(struct world *w);
 /* Run until nothing is pending; the store holds exactly the model, or the test has failed. */
 void world_drain(struct world *w);
 void world_verify(struct world *w);
+/* The key of a file: one that is called like a directory has an escape in the tree, "%~NAME%file". */
+void world_key(const char *path, char key[300]);
 /* A file of the model; NULL: there is none of this path. */
 struct model_file *world_file(struct world *w, const char *path);
 

@@ -170,7 +170,7 @@ static void test_places(void **state)
 	assert_ptr_equal(d->live_children, a);
 	/* its own strings and ids as arguments */
 	index_set_s3(f->ix, a, &a->parent, a->name);
-	assert_ptr_equal(index_at_s3(f->ix, &d->oid, "x"), a);
+	assert_ptr_equal(index_at_s3(f->ix, &d->oid, "x", false), a);
 	assert_ptr_equal(d->s3_children, a);
 	index_set_fence(f->ix, a, "etag", NULL, 5, 6);
 	/* another takes both places, named by the loser's own strings */
@@ -180,7 +180,7 @@ static void test_places(void **state)
 	index_set_s3(f->ix, b, &a->s3_parent, a->s3_name);
 	assert_false(a->in_s3);
 	assert_null(a->etag);
-	assert_ptr_equal(index_at_s3(f->ix, &d->oid, "x"), b);
+	assert_ptr_equal(index_at_s3(f->ix, &d->oid, "x", false), b);
 	assert_ptr_equal(d->s3_children, b);
 	assert_null(b->s3_next);
 	/* trashed: keeps the name, not the place */
@@ -195,6 +195,50 @@ static void test_places(void **state)
 	index_remove(f->ix, a);
 	assert_int_equal(index_count(f->ix), 3);
 	assert_null(index_get(f->ix, &(struct ofs_oid){ { 7, 2 } }));
+}
+
+/* "a" and "a/" are two keys: neither row takes the other's place, nor loses it by a restart. */
+static void test_kinds(void **state)
+{
+	struct fix *f = *state;
+	struct row *d = add(f, 1, true), *a = add(f, 2, false), *b = add(f, 3, false), *x = add(f, 4, false);
+	char path[] = "a/x", twice[] = "a//x", both[] = "a", *rest = path;
+
+	for (int round = 0; round < 2; round++) { /* either one first */
+		index_set_s3(f->ix, round == 0 ? d : a, &OFS_OID_ROOT, "a");
+		index_set_s3(f->ix, round == 0 ? a : d, &OFS_OID_ROOT, "a");
+		assert_true(d->in_s3 && a->in_s3);
+		assert_ptr_equal(index_at_s3(f->ix, &OFS_OID_ROOT, "a", true), d);
+		assert_ptr_equal(index_at_s3(f->ix, &OFS_OID_ROOT, "a", false), a);
+		index_clear_s3(f->ix, round == 0 ? d : a);
+		assert_true(round == 0 ? a->in_s3 : d->in_s3);
+		index_clear_s3(f->ix, round == 0 ? a : d);
+	}
+	index_set_s3(f->ix, d, &OFS_OID_ROOT, "a");
+	index_set_s3(f->ix, a, &OFS_OID_ROOT, "a");
+	index_set_s3(f->ix, b, &OFS_OID_ROOT, "a"); /* from the file alone */
+	assert_true(d->in_s3 && b->in_s3 && !a->in_s3);
+	index_set_s3(f->ix, x, &d->oid, "x");
+	index_set_fence(f->ix, d, "marker", NULL, 0, 1);
+	index_set_fence(f->ix, b, "file", NULL, 5, 1);
+	index_set_here(f->ix, d, &OFS_OID_ROOT, "a", 1);
+	index_set_here(f->ix, b, &OFS_OID_ROOT, "%~a%file", 2);
+	assert_ptr_equal(index_below(f->ix, &OFS_OID_ROOT, &rest), d);
+	assert_ptr_equal(index_below(f->ix, &d->oid, &rest), x);
+	assert_null(index_below(f->ix, &x->oid, &rest));
+	rest = both;
+	assert_ptr_equal(index_below(f->ix, &OFS_OID_ROOT, &rest), b);
+	rest = twice;
+	assert_ptr_equal(index_below(f->ix, &OFS_OID_ROOT, &rest), d);
+	assert_null(index_below(f->ix, &d->oid, &rest)); /* a component without a name */
+	assert_string_equal(rest, "x");
+	reopen(f);
+	d = index_at_s3(f->ix, &OFS_OID_ROOT, "a", true);
+	b = index_at_s3(f->ix, &OFS_OID_ROOT, "a", false);
+	assert_true(d != NULL && d->is_dir && b != NULL && !b->is_dir);
+	assert_string_equal(d->etag, "marker");
+	assert_string_equal(b->etag, "file");
+	assert_ptr_equal(index_at_live(f->ix, &OFS_OID_ROOT, "%~a%file"), b);
 }
 
 static void test_orphans(void **state)
@@ -297,7 +341,7 @@ static void test_restart(void **state)
 	assert_ptr_equal(r->live_children, index_get(f->ix, &ids[1]));
 	r = index_at_live(f->ix, &ids[0], "local");
 	assert_non_null(r);
-	assert_ptr_equal(r, index_at_s3(f->ix, &ids[0], "\xc3\xa4 raw"));
+	assert_ptr_equal(r, index_at_s3(f->ix, &ids[0], "\xc3\xa4 raw", false));
 	assert_string_equal(r->etag, "e1");
 	assert_string_equal(r->version_id, "v1");
 	assert_true(r->s3_size == 1LL << 40 && r->s3_mtime_ns == -5 && r->ino == 78);
@@ -593,6 +637,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_root, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_places, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_orphans, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),

@@ -152,12 +152,13 @@ static void test_pages(void **state)
 	assert_int_equal(utimensat(fx->v->tree_fd, "d", old, 0), 0);
 	assert_int_equal(fixture_list(fx, "d", false), 0);
 	assert_int_equal(stat_of(fx, "d").st_mtim.tv_sec, 1000); /* batches side by side */
-	/* the file n0500 gives way to the directory of that name */
-	assert_int_equal(count_names(fx, "d"), 1005);
+	/* of the two with one name the directory has it */
+	assert_int_equal(count_names(fx, "d"), 1006);
 	assert_true(S_ISDIR(stat_of(fx, "d/n0500").st_mode));
+	assert_int_equal(stat_of(fx, "d/%~n0500%file").st_size, 1);
 	assert_int_equal(fx->sent[OBJ_LIST] >= 2, 1);
 	assert_int_equal(fixture_list(fx, "d", true), 0);
-	assert_int_equal(count_names(fx, "d"), 1005);
+	assert_int_equal(count_names(fx, "d"), 1006);
 }
 
 static void test_lookup(void **state)
@@ -527,6 +528,140 @@ static void test_name_lost(void **state)
 	assert_true(has_oid(fx, "a", &oid));
 }
 
+static bool is_dir(struct fixture *fx, const char *path)
+{
+	return S_ISDIR(stat_of(fx, path).st_mode);
+}
+
+/* Of "a" and "a/b" the directory is a and the file %~a%file, in whatever order they came. */
+static void test_beside(void **state)
+{
+	struct fixture *fx = *state;
+	int64_t counted = stats_get(files_beside);
+	struct timespec old[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000}};
+	struct ofs_oid file, early;
+	char buf[8];
+	int fd;
+
+	/* both at once; each by its name, before any listing */
+	put(fx, "both", "file");
+	put(fx, "both/x", "1");
+	put(fx, "alone", "1");
+	assert_int_equal(fixture_lookup(fx, "", "%~alone%file"), -ENOENT);
+	assert_int_equal(fixture_lookup(fx, "", "%~both%file"), 0);
+	assert_int_equal(fixture_lookup(fx, "", "both"), 0);
+	assert_true(is_dir(fx, "both") && !is_dir(fx, "%~both%file"));
+	assert_int_equal(stats_get(files_beside), counted + 1);
+	file = fixture_record(fx, "%~both%file").oid;
+
+	/* the file first, then the directory */
+	put(fx, "early", "file");
+	put(fx, "late/x", "1");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_false(is_dir(fx, "early"));
+	early = fixture_record(fx, "early").oid;
+	put(fx, "early/x", "1");
+	put(fx, "late", "file");
+	fd = fixture_open(fx, "early", O_RDWR); /* somebody has it open: asked again soon */
+	fx->conf.listing_age_ns = 900 * NS_PER_S;
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true(fixture_record(fx, "").listed_ns < mirror_wall_ns() - 860 * NS_PER_S);
+	assert_false(is_dir(fx, "early"));
+	assert_false(fixture_exists(fx, "%~early%file"));
+	assert_int_equal(read(fd, buf, sizeof(buf)), 4);
+	close(fd);
+	assert_int_equal(futimens(fx->v->tree_fd, old), 0);
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true(is_dir(fx, "early") && is_dir(fx, "late"));
+	assert_true(has_oid(fx, "%~early%file", &early));
+	assert_true(fixture_exists(fx, "%~late%file"));
+	assert_true(fixture_record(fx, "").listed_ns > mirror_wall_ns() - 60 * NS_PER_S);
+	assert_int_equal(stats_get(files_beside), counted + 3);
+	assert_int_equal(fixture_list(fx, "early", false), 0);
+	assert_true(fixture_exists(fx, "early/x"));
+	assert_int_equal(stat_of(fx, ".").st_mtim.tv_sec, 1000); /* no client changed it */
+
+	/* a change of the one is none of the other; the key of the file is no child of the directory */
+	put(fx, "both", "longer than before");
+	fixture_delete(fx, "late");
+	fixture_delete(fx, "early/x");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_int_equal(stat_of(fx, "%~both%file").st_size, 18);
+	assert_true(has_oid(fx, "%~both%file", &file));
+	assert_true(is_dir(fx, "late") && !fixture_exists(fx, "%~late%file"));
+	assert_int_equal(fixture_list(fx, "late", true), 0);
+	assert_true(fixture_exists(fx, "late/x"));
+
+	/* the directory went: the file has its name again */
+	assert_true(has_oid(fx, "early", &early));
+	assert_false(fixture_exists(fx, "%~early%file"));
+
+	/* the row says otherwise than the tree: killed, or the power went, in between */
+	assert_int_equal(renameat(fx->v->tree_fd, "early", fx->v->tree_fd, "%~early%file"), 0);
+	put(fx, "early/x", "1");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true(is_dir(fx, "early") && has_oid(fx, "%~early%file", &early));
+	assert_int_equal(unlinkat(fx->v->tree_fd, "%~early%file", 0), 0);
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true(is_dir(fx, "early") && has_oid(fx, "%~early%file", &early));
+}
+
+/* The rows are gone, the files are there under the names they had. */
+static void test_beside_index_lost(void **state)
+{
+	struct fixture *fx = *state;
+	struct ofs_oid came, went;
+	int fd;
+
+	put(fx, "came", "file");
+	put(fx, "went", "file");
+	put(fx, "went/x", "1");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	came = fixture_record(fx, "came").oid;
+	went = fixture_record(fx, "%~went%file").oid;
+	put(fx, "came/x", "1");
+	fixture_delete(fx, "went/x");
+	assert_int_equal(unlinkat(fx->v->tree_fd, "went", AT_REMOVEDIR), 0);
+	fixture_index_again(fx, true);
+	fd = fixture_open(fx, "came", O_RDONLY);
+	fixture_lookup(fx, "", "%~came%file");
+	assert_false(fixture_exists(fx, "%~came%file")); /* in use: not twice in the tree */
+	close(fd);
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true(has_oid(fx, "%~came%file", &came) && is_dir(fx, "came"));
+	assert_true(has_oid(fx, "went", &went));
+	assert_int_equal(count_names(fx, ""), 3);
+}
+
+/* What the client deleted or moved under that name is not there again for the other's sake. */
+static void test_beside_pending(void **state)
+{
+	struct fixture *fx = *state;
+	struct row *row;
+
+	put(fx, "a", "file");
+	put(fx, "a/x", "1");
+	assert_int_equal(fixture_lookup(fx, "", "%~a%file"), 0);
+	row = row_of(fx, "%~a%file");
+	index_set_live(fx->v->index, row, ROW_TRASHED);
+	assert_int_equal(unlinkat(fx->v->tree_fd, "%~a%file", 0), 0);
+	assert_int_equal(fixture_lookup(fx, "", "%~a%file"), -ENOENT);
+	assert_int_equal(fixture_lookup(fx, "", "a"), 0); /* the directory is asked for all the same */
+	assert_true(is_dir(fx, "a"));
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_false(fixture_exists(fx, "%~a%file"));
+	/* the directory goes here first: the file keeps its name while S3 has keys below */
+	put(fx, "b", "file");
+	put(fx, "b/x", "1");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	index_set_live(fx->v->index, row_of(fx, "b"), ROW_TRASHED);
+	assert_int_equal(unlinkat(fx->v->tree_fd, "b", AT_REMOVEDIR), 0);
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true(fixture_exists(fx, "%~b%file") && !fixture_exists(fx, "b"));
+	assert_int_equal(fixture_lookup(fx, "", "b"), -ENOENT);
+}
+
 static void test_index_lost(void **state)
 {
 	struct fixture *fx = *state;
@@ -559,7 +694,7 @@ static void test_name_taken(void **state)
 	put(fx, "a", "theirs, longer");
 	assert_int_equal(fixture_list(fx, "", false), 0);
 	assert_int_equal(stat_of(fx, "a").st_size, 4);
-	assert_null(index_at_s3(fx->v->index, &OFS_OID_ROOT, "a"));
+	assert_null(index_at_s3(fx->v->index, &OFS_OID_ROOT, "a", false));
 	assert_int_equal(fixture_lookup(fx, "", "a"), 0);
 }
 
@@ -663,6 +798,9 @@ int main(void)
 		T(rmdir),
 		T(pending_places),
 		T(name_lost),
+		T(beside),
+		T(beside_index_lost),
+		T(beside_pending),
 		T(index_lost),
 		T(name_taken),
 		T(joined),

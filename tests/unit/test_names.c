@@ -15,7 +15,7 @@
 static void expect(const char *raw, const char *name)
 {
 	char *got = name_from_raw(NULL, raw);
-	char *back = name_to_raw(NULL, got);
+	char *back = name_to_raw(NULL, got, false);
 
 	assert_string_equal(got, name);
 	assert_string_equal(back, raw);
@@ -57,7 +57,7 @@ static void test_users_names(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		char *raw = name_to_raw(NULL, names[i]);
+		char *raw = name_to_raw(NULL, names[i], false);
 		char *back = name_from_raw(NULL, raw);
 
 		assert_string_equal(raw, names[i]);
@@ -75,9 +75,17 @@ static void test_beside(void **state)
 	for (size_t i = 0; i < sizeof(raws) / sizeof(raws[0]); i++) {
 		char *name = name_from_raw_beside_dir(NULL, raws[i]);
 		char *plain = name_from_raw(NULL, raws[i]);
-		char *back = name_to_raw(NULL, name);
+		char *back = name_to_raw(NULL, name, false);
 
 		assert_string_not_equal(name, plain);
+		assert_string_equal(back, raws[i]);
+		assert_true(name_is_beside_dir(name, raws[i]));
+		assert_false(name_is_beside_dir(plain, raws[i]));
+		talloc_free(back);
+		back = name_to_raw(NULL, name, true); /* of a directory it is a name like any */
+		assert_string_equal(back, name);
+		talloc_free(back);
+		back = name_to_raw(NULL, plain, true);
 		assert_string_equal(back, raws[i]);
 		talloc_free(name);
 		talloc_free(plain);
@@ -136,7 +144,7 @@ static void test_random(void **state)
 		}
 		raw[len] = '\0';
 		name = name_from_raw(NULL, raw);
-		back = name_to_raw(NULL, name);
+		back = name_to_raw(NULL, name, false);
 		if (strcmp(back, raw) != 0 || name[0] == '\0' || strchr(name, '/') != NULL ||
 				strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
 			fail_msg("\"%s\" became \"%s\", then \"%s\"", raw, name, back);
