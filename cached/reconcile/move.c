@@ -24,7 +24,8 @@ struct copy {
 	char *dest_etag;         /* of what is there, and who wrote it */
 	struct ofs_oid dest_wid;
 	int64_t dest_size;
-	void (*done)(enum obj_status st, const char *message, const char *etag, void *arg);
+	bool dest_is_copy;       /* what is there says that it is a copy of the source */
+	copy_done_fn done;
 	void *arg;
 };
 
@@ -72,6 +73,11 @@ static void copy_done(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
+static void copy_passed(enum obj_status st, const char *message, const char *etag, void *arg)
+{
+	copy_end(arg, st, message, etag);
+}
+
 static void copy_source_seen(struct obj_req *head)
 {
 	struct copy *c = head->arg;
@@ -83,8 +89,11 @@ static void copy_source_seen(struct obj_req *head)
 	objmeta_read(r, &m, &damaged);
 	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
 	/* A copy of an object that was sent in parts has another ETag than its source. */
-	copied = r->status == OBJ_OK && c->dest_taken && m.ours && !ofs_oid_is_none(&m.wid) &&
-			ofs_oid_equal(&m.wid, &c->dest_wid) && r->size == c->dest_size;
+	copied = r->status == OBJ_OK && c->dest_taken && r->size == c->dest_size &&
+			((m.ours && !ofs_oid_is_none(&m.wid) &&
+					 ofs_oid_equal(&m.wid, &c->dest_wid)) ||
+					(c->dest_is_copy && r->etag != NULL &&
+							strcmp(r->etag, c->etag) == 0));
 	objmeta_clear(&m);
 	if (gone) {
 		/* A tombstone: somebody died between the two halves of its delete. */
@@ -108,9 +117,8 @@ static void copy_source_seen(struct obj_req *head)
 		objstore_req_free(&head);
 		return;
 	}
-	if (r->size > OBJ_COPY_MAX_BYTES) {
-		objstore_req_free(&head);
-		copy_end(c, OBJ_INVALID, "larger than the 5 GiB that a store copies at once", NULL);
+	if (r->size > c->v->conf->copy_limit_bytes) {
+		pass_object(c->v, head, c->to, c->dest_exists ? c->expect : NULL, copy_passed, c);
 		return;
 	}
 	objstore_req_free(&head);
@@ -149,6 +157,7 @@ static void copy_dest_seen(struct obj_req *req)
 	struct copy *c = req->arg;
 	struct obj_result *r = &req->result;
 	struct objmeta m = {0};
+	const char *copy_of;
 	bool damaged;
 
 	if (r->status == OBJ_OK && r->etag != NULL) {
@@ -163,6 +172,8 @@ static void copy_dest_seen(struct obj_req *req)
 		objmeta_read(r, &m, &damaged);
 		c->dest_wid = m.wid;
 		objmeta_clear(&m);
+		copy_of = objstore_meta_get(r, COPY_OF_META);
+		c->dest_is_copy = copy_of != NULL && strcmp(copy_of, c->etag) == 0;
 		c->dest_etag = talloc_strdup(c, r->etag);
 		c->dest_size = r->size;
 		c->dest_exists = true;
@@ -177,9 +188,7 @@ static void copy_dest_seen(struct obj_req *req)
 }
 
 void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
-		const char *expect,
-		void (*done)(enum obj_status st, const char *message, const char *etag, void *arg),
-		void *arg)
+		const char *expect, copy_done_fn done, void *arg)
 {
 	struct copy *c = talloc_zero(v, struct copy);
 

@@ -252,10 +252,16 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
  * Copy one whole object as it is, pinned to etag; `expect` is what the target may hold (NULL: only
  * nothing). A target that is the same object already is a success. done's etag is of the copy.
  */
+typedef void (*copy_done_fn)(enum obj_status st, const char *message, const char *etag, void *arg);
 void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
-		const char *expect,
-		void (*done)(enum obj_status st, const char *message, const char *etag, void *arg),
-		void *arg);
+		const char *expect, copy_done_fn done, void *arg);
+
+/* --- pass.c: copies larger than `copy limit` --- */
+/* The ETag of what an object is a copy of, in its user metadata. */
+#define COPY_OF_META "objectfs-copy-of"
+/* head: of the source (taken over), with its ETag; `to` holds `expect`, or nothing if that is NULL. */
+void pass_object(struct volume *v, struct obj_req *head, const char *to, const char *expect,
+		copy_done_fn done, void *arg);
 
 /* --- heir.c: a file that has taken over the key of a deleted one, and has not been sent yet --- */
 bool heir_is(const struct row *row);
