@@ -20,6 +20,7 @@
 struct copy {
 	struct volume *v;
 	char *from, *etag, *to, *expect;
+	const struct objmeta *meta; /* of the copy; NULL: the source's */
 	bool dest_exists, dest_taken;
 	char *dest_etag;         /* of what is there, and who wrote it */
 	struct ofs_oid dest_wid;
@@ -48,6 +49,7 @@ static void copy_done(struct obj_req *req)
 	struct copy *c = req->arg;
 	struct obj_result *r = &req->result;
 	struct obj_req *undo;
+	bool told;
 
 	if (r->status != OBJ_OK) {
 		copy_end(c, r->status, r->message, NULL);
@@ -55,7 +57,9 @@ static void copy_done(struct obj_req *req)
 		return;
 	}
 	stats_add(copies, 1);
-	if (r->etag != NULL && strchr(c->etag, '-') == NULL && strcmp(r->etag, c->etag) != 0 &&
+	/* Sent in parts, an object has an ETag that its copy need not have. */
+	told = c->meta != NULL || (r->etag != NULL && strchr(c->etag, '-') == NULL);
+	if (told && (r->etag == NULL || strcmp(r->etag, c->etag) != 0) &&
 			!c->v->store->caps.copy_if_match_source) {
 		/* Not what was asked for: the store ignored the condition. */
 		undo = objstore_req_new(OBJ_DELETE, c->to);
@@ -117,12 +121,24 @@ static void copy_source_seen(struct obj_req *head)
 		objstore_req_free(&head);
 		return;
 	}
+	if (r->size > c->v->conf->copy_limit_bytes && c->meta != NULL) {
+		objstore_req_free(&head);
+		copy_end(c, OBJ_INVALID, "larger than the store copies by itself", NULL);
+		return;
+	}
 	if (r->size > c->v->conf->copy_limit_bytes) {
 		pass_object(c->v, head, c->to, c->dest_exists ? c->expect : NULL, copy_passed, c);
 		return;
 	}
-	objstore_req_free(&head);
 	req = objstore_req_new(OBJ_COPY, c->to);
+	if (req != NULL && c->meta != NULL) {
+		req->replace_meta = true;
+		req->content_type = r->content_type ? strdup(r->content_type) : NULL;
+		if (objmeta_put(req, c->meta) != 0) {
+			objstore_req_free(&req);
+		}
+	}
+	objstore_req_free(&head);
 	if (req == NULL || (req->source_key = strdup(c->from)) == NULL ||
 			(req->source_if_match = strdup(c->etag)) == NULL) {
 		objstore_req_free(&req);
@@ -163,7 +179,7 @@ static void copy_dest_seen(struct obj_req *req)
 	if (r->status == OBJ_OK && r->etag != NULL) {
 		bool allowed = c->expect != NULL && strcmp(r->etag, c->expect) == 0;
 
-		if (strcmp(r->etag, c->etag) == 0 && !allowed) {
+		if (strcmp(r->etag, c->etag) == 0 && !allowed && c->meta == NULL) {
 			/* The same bytes: an earlier try whose answer was lost, or nothing to lose. */
 			copy_end(c, OBJ_OK, NULL, r->etag);
 			objstore_req_free(&req);
@@ -172,6 +188,11 @@ static void copy_dest_seen(struct obj_req *req)
 		objmeta_read(r, &m, &damaged);
 		c->dest_wid = m.wid;
 		objmeta_clear(&m);
+		if (!allowed && c->meta != NULL) {
+			copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", NULL);
+			objstore_req_free(&req);
+			return;
+		}
 		copy_of = objstore_meta_get(r, COPY_OF_META);
 		c->dest_is_copy = copy_of != NULL && strcmp(copy_of, c->etag) == 0;
 		c->dest_etag = talloc_strdup(c, r->etag);
@@ -188,7 +209,7 @@ static void copy_dest_seen(struct obj_req *req)
 }
 
 void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
-		const char *expect, copy_done_fn done, void *arg)
+		const char *expect, const struct objmeta *meta, copy_done_fn done, void *arg)
 {
 	struct copy *c = talloc_zero(v, struct copy);
 
@@ -201,6 +222,7 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 		return;
 	}
 	c->v = v;
+	c->meta = meta;
 	c->done = done;
 	c->arg = arg;
 	copy_head(c, to, copy_dest_seen);
@@ -434,7 +456,8 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 
 static void move_claimed(struct attempt *a)
 {
-	copy_fenced(a->v, a->old_key, a->row->etag, a->key, a->replaced->etag, move_copied, a);
+	copy_fenced(a->v, a->old_key, a->row->etag, a->key, a->replaced->etag, NULL,
+			move_copied, a);
 }
 
 void move_file(struct attempt *a)
