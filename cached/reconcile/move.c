@@ -415,13 +415,21 @@ static void move_redeemed(int status, void *arg)
 static void move_unparked(enum obj_status st, const char *message, void *arg)
 {
 	struct attempt *a = arg;
+	const char *etag;
 
 	if (st != OBJ_OK) {
 		attempt_end_store(a, "removing the note of a swap", st, message);
 		return;
 	}
 	a->item->stage = false;
-	claim_redeem(a, a->upload_if_match, true);
+	etag = a->upload_if_match;
+	claim_redeem(a, etag, true);
+	if (a->sent_mtime_ns != 0) {
+		a->item->resend = false;
+		TALLOC_FREE(a->old_key);
+		step_uploaded_ok(a, etag, NULL, a->sent_mtime_ns, a->rec.data_gen, a->rec.meta_gen);
+		return;
+	}
 	index_commit(a->v->index, move_redeemed, a);
 }
 
@@ -456,12 +464,29 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 
 static void move_claimed(struct attempt *a)
 {
+	if (a->item->resend && (a->leased || a->copied)) {
+		step_upload(a, NULL);
+		return;
+	}
 	copy_fenced(a->v, a->old_key, a->row->etag, a->key, a->replaced->etag, NULL,
 			move_copied, a);
 }
 
+void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns)
+{
+	a->sent_mtime_ns = mtime_ns != 0 ? mtime_ns : 1;
+	move_copied(OBJ_OK, NULL, etag, a);
+}
+
 void move_file(struct attempt *a)
 {
+	bool here = !(a->rec.flags & OFS_REC_STUB);
+
+	if (here && a->row->s3_size > a->v->conf->copy_limit_bytes && !a->item->resend) {
+		a->item->resend = true; /* once more, with a lease */
+		attempt_end_again(a, 0);
+		return;
+	}
 	claim_make(a, move_claimed); /* again, if there is one: its fence is the row's */
 }
 

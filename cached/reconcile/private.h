@@ -60,6 +60,7 @@ struct work { /* core only; talloc child of rc */
 	struct work *blocked_next; /* siblings in blocked_on->blocks */
 	bool rescanned;            /* the marked directories were read to find who has its name */
 	bool times;                /* directory: its children changed, and with them its write time */
+	bool resend;               /* its data are wanted although they are clean: move.c */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
 	struct work *blocks;       /* items that wait for this one */
 	struct copying *copy;      /* a client wants another's object copied to its key: copy.c */
@@ -199,6 +200,7 @@ struct attempt {
 	char *upload_if_match;  /* condition of the last write, NULL: only if absent */
 	bool times;             /* directory: send the marker for its write time alone */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
+	int64_t sent_mtime_ns;  /* moved by an upload: Last-Modified of that; else 0 */
 	unsigned tries;         /* of the conditional write, within this attempt */
 };
 struct attempt *attempt_new(struct work *item);
@@ -271,6 +273,8 @@ bool claim_is_busy_below(struct reconcile *rc, const struct row *dir);
 
 /* --- move.c: copies and deletes --- */
 void move_file(struct attempt *a);   /* S3 side -> a->key */
+/* What the store cannot copy by itself and is here was uploaded to a->key instead. */
+void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns);
 void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */
 void delete_item(struct attempt *a); /* a trashed row */
 /* Conditional delete of one key in the store's best way; absent is OBJ_OK. `note`: heir.c, or NULL. */

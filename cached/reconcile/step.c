@@ -418,6 +418,10 @@ void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_i
 	struct index *ix = a->v->index;
 	struct row *row = a->row;
 
+	if (a->old_key != NULL) {
+		move_sent(a, etag, mtime_ns);
+		return;
+	}
 	index_set_fence(ix, row, etag, version_id, row->is_dir ? 0 : a->size, mtime_ns);
 	index_set_gens(ix, row, data_gen, meta_gen);
 	index_set_object(ix, row, true);
@@ -473,6 +477,15 @@ static bool step_wrote(const struct volume *v, const struct objmeta *m)
 	return m->ours && strcmp(node, v->node_id) == 0;
 }
 
+/* Its key holds something foreign. */
+static void step_taken(struct attempt *a, const char *why)
+{
+	if (a->old_key != NULL) {
+		claim_drop(a); /* nothing of ours was copied there */
+	}
+	step_conflict(a, why);
+}
+
 /* After 412 or an unknown outcome: what is there now? */
 static void step_outcome(struct obj_req *req)
 {
@@ -505,7 +518,7 @@ static void step_outcome(struct obj_req *req)
 		if (step_wrote(a->v, &m) || m.tombstone || a->row->etag == NULL) {
 			step_upload(a, r->etag);
 		} else {
-			step_conflict(a, "another node has written it");
+			step_taken(a, "another node has written it");
 		}
 	} else if (m.ours && m.tombstone) {
 		step_upload(a, r->etag);
@@ -516,7 +529,7 @@ static void step_outcome(struct obj_req *req)
 	} else if (a->upload_if_match != NULL && strcmp(a->upload_if_match, r->etag) == 0) {
 		step_upload(a, r->etag); /* nothing had happened */
 	} else {
-		step_conflict(a, "somebody else has written it");
+		step_taken(a, "somebody else has written it");
 	}
 	objmeta_clear(&m);
 	objstore_req_free(&req);

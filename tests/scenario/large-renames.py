@@ -11,6 +11,7 @@ import sys
 
 import dirstore
 from smb import Testbed, check, step, wait_until
+from smb2 import WRITE_DATA
 
 BYTES = 20 << 20
 COPIED = "copies_passed"
@@ -96,6 +97,39 @@ def run(bed):
     verify(bed, expected, "a large and a small file renamed")
     after = counters(bed)
     check(after["copies"] - before["copies"] == 1, "the small one is copied by the store")
+    check(after["upload_bytes"] - before["upload_bytes"] == BYTES and
+          after["s3_bytes_in"] - before["s3_bytes_in"] < BYTES,
+          "a resident large one is sent from here")
+    with bed.client() as client:
+        file = client.create("two", WRITE_DATA)
+        client.write(file, 1000, b"changed")
+        client.close(file)
+        client.rename("two", "dos")
+        client.rename("dos", "two 2")
+        file = client.create("uno", WRITE_DATA)
+        client.rename("uno", "eins")
+        client.rename("eins", "uno 2")
+        bed.ctl("flush")
+        client.write(file, 2000, b"while it is open")
+        client.close(file)
+    data = expected.pop("two")
+    expected["two"] = data[:1000] + b"changed" + data[1007:]
+    data = expected.pop("uno")
+    expected["uno"] = data[:2000] + b"while it is open" + data[2016:]
+    expected = moved(moved(expected, "two", "two 2"), "uno", "uno 2")
+    verify(bed, expected, "large files changed and renamed")
+    check(counters(bed)[COPIED] == 0, "resident files passed through this machine")
+    for path in ("two", "uno"):
+        expected = rename(bed, expected, path + " 2", path)
+    with bed.client() as client:
+        client.put("in the way", b"a small one")
+        client.rename("piccolo", "small")
+        client.unlink("in the way")
+        client.rename("two", "in the way")
+    expected = moved(moved(expected, "piccolo", "small"), "two", "in the way")
+    verify(bed, expected, "renamed to the name of a deleted file")
+    expected = rename(bed, expected, "in the way", "two")
+    verify(bed, expected, "and back")
 
     step("everything is a stub")
     bed.wipe()
