@@ -12,8 +12,11 @@ import random
 import signal
 import struct
 import sys
+import tempfile
+import threading
 
 import dirstore
+from proxy import Proxy
 from smb import Testbed, check, fail, step, wait_until
 from smb2 import (FILE_CREATE, FILE_OVERWRITE_IF, INFO_FILE, IOCTL, MAXIMUM_ALLOWED, OK, READ_ATTRIBUTES,
                   READ_DATA, WRITE_DATA, SmbError)
@@ -303,6 +306,31 @@ def refused(bed):
     verify(bed, "larger", data_of("large", SIZE + 2 * MIB), "larger than the store copies")
 
 
+def raced():
+    """The object is replaced between the look at it and the copy: the copy is not believed."""
+    step("the source is replaced while S3 copies it")
+    path = os.path.join(tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR")), "t")
+    os.chmod(os.path.dirname(path), 0o755)
+    proxy = Proxy(path)
+    with Testbed(store="rgw", path=path, set=[f"endpoint={proxy.url}", "settle time=1s"]) as bed:
+        fresh(bed, "race")
+        proxy.hold("PUT", "/raced")
+        output = []
+        client = threading.Thread(target=lambda: output.append(bed.smbclient("scopy race raced")))
+        client.start()
+        check(proxy.stalled.wait(20), "the store was not asked for a copy")
+        bed.s3().put_object(Bucket=bed.s3_bucket, Key=bed.s3_prefix + "race", Body=data_of("other"))
+        proxy.release()
+        client.join(100)
+        check(output, "the client waits for ever")
+        check(counters(bed)["copies_whole"] == 0, "another version was taken for the copy")
+        bed.flush()
+        found = get_object(bed, "raced")
+        check("NT_STATUS" in output[0][1] or found == data_of("other"),
+              f"scopy: {output[0]}, {None if found is None else len(found)} bytes")
+        check(found in (None, b"", data_of("other")), "a copy of an unknown version stays")
+
+
 def stopped(bed):
     """kill -9 of the daemon, or of the client's smbd, after some chunks."""
     data = data_of("stop")
@@ -348,6 +376,7 @@ def main():
             if store == "dir":
                 parts(bed)
                 stopped(bed)
+    raced()
 
 
 if __name__ == "__main__":
