@@ -247,7 +247,6 @@ struct take_job {
 	int64_t size, mtime_ns;
 	uint64_t data_gen;
 	int status; /* out; -EOPNOTSUPP: it is what it was */
-	bool meta_dirty;
 	void (*done)(int status, const char *message, void *arg);
 	void *arg;
 };
@@ -278,7 +277,6 @@ static int take_record(struct take_job *t, const struct stat *st)
 		rec.flags |= OFS_REC_META_DIRTY;
 		rec.meta_gen++;
 	}
-	t->meta_dirty = (rec.flags & OFS_REC_META_DIRTY) != 0;
 	rec.size = (uint64_t)t->size;
 	rec.mtime_ns = mtime_ns;
 	rec.atime_ns = st->st_atim.tv_sec * NS_PER_S + st->st_atim.tv_nsec;
@@ -329,7 +327,7 @@ static void take_done(struct disk_job *job)
 	int status = t->status;
 
 	w->copied = false;
-	w->again = w->again || status != 0 || t->meta_dirty;
+	w->again = true; /* it may have been renamed meanwhile, its metadata changed, or nothing */
 	attempt_end_done(t->a);
 	t->done(status, status == -EOPNOTSUPP ? "the file is open elsewhere, or has data" : NULL,
 			t->arg);

@@ -176,11 +176,13 @@ def wholes(bed):
             copy = Copy(client, "source", "over", FILE_OVERWRITE_IF)
             copy.whole()
             copy.close()
-        step("a copy of the copy, renamed while it is open")
+        step("a copy of the copy, renamed while it is open, before and within")
         with Same(bed, "a copy of a copy"):
-            copy = Copy(client, "sized", "again")
-            copy.whole()
+            copy = Copy(client, "sized", "a")
+            client.rename("a", "again")
+            copy.chunks((0, 0, MIB))
             client.rename("again", "renamed")
+            copy.whole()
             copy.close()
     copies.update({"sized": data, "together": data, "new/small": data_of("small", 1000),
                    "over": data, "renamed": data})
