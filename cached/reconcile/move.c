@@ -480,7 +480,7 @@ void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns)
 
 void move_file(struct attempt *a)
 {
-	bool here = !(a->rec.flags & OFS_REC_STUB);
+	bool here = a->fd >= 0 && !(a->rec.flags & OFS_REC_STUB);
 
 	if (here && a->row->s3_size > a->v->conf->copy_limit_bytes && !a->item->resend) {
 		a->item->resend = true; /* once more, with a lease */

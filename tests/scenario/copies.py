@@ -121,8 +121,7 @@ class Same:
 
 def verify(bed, path, data, what):
     bed.flush()
-    pending = bed.ctl_json("pending")["pending"]
-    check(not pending, f"{what}: pending after the drain: {pending}")
+    wait_until(lambda: not bed.ctl_json("pending")["pending"], 20, f"{what}: nothing is pending")
     found = get_object(bed, path)
     check(found == data, f"{what}: other bytes in the store: "
           f"{None if found is None else len(found)} of {len(data)}")

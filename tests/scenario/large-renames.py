@@ -46,8 +46,7 @@ def counters(bed):
 
 def verify(bed, expected, what):
     bed.flush()
-    pending = bed.ctl_json("pending")["pending"]
-    check(not pending, f"{what}: pending after the drain: {pending[:5]}")
+    wait_until(lambda: not bed.ctl_json("pending")["pending"], 20, f"{what}: nothing is pending")
     found = contents(bed)
     wanted = {key: hashlib.sha256(data).hexdigest() for key, data in expected.items()}
     check(found == wanted, f"{what}: " + "; ".join(
