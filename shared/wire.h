@@ -26,6 +26,7 @@
 #define OFS_WIRE_OPEN_WRITE 1u    /* OPEN flags */
 #define OFS_WIRE_FETCH_WHOLE 1u   /* FETCH flags */
 #define OFS_WIRE_LIST_REFRESH 1u  /* LIST flags */
+#define OFS_WIRE_COPY_TAKE 1u     /* COPY flags */
 
 struct ofs_wire_head {
 	uint32_t length;

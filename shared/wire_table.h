@@ -23,6 +23,7 @@
 	M(FLUSH, flush, 7, 1, 0, MODULE)                                                           \
 	M(RMDIR, rmdir, 8, 1, 0, MODULE)                                                           \
 	M(DISCARD, discard, 9, 0, 0, MODULE)                                                       \
+	M(COPY, copy, 10, 1, 0, MODULE)                                                            \
 	M(CTL, ctl, 32, 0, 0, ADMIN)
 
 /* Reply descriptors: ring, shm, intent file (O_APPEND), doorbell eventfd, trash directory. */
@@ -82,6 +83,19 @@
 /* The client truncates to nothing: make the file plain, empty and dirty without a recall. */
 #define OFS_WIRE_DISCARD_REQ(F) F(u64, open_id)
 #define OFS_WIRE_DISCARD_REP(F)
+
+/*
+ * The file (descriptor), new and without data, is to become a copy of the whole stub `source`. First
+ * its object is copied in S3, which changes nothing here; then, flags bit 0, the file becomes a stub of
+ * the copy: the descriptor must be the client's own open file, and -EOPNOTSUPP says that it is not one
+ * and will not be.
+ */
+#define OFS_WIRE_COPY_REQ(F)                                                                       \
+	F(u32, flags)                                                                              \
+	F(id, source)                                                                              \
+	F(id, target) /* of the descriptor's file */                                               \
+	F(u64, size)
+#define OFS_WIRE_COPY_REP(F)
 
 /* objectfsctl: argv joined by NUL; the answer is one JSON document. */
 #define OFS_WIRE_CTL_REQ(F) F(blob, argv)

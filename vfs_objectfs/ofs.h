@@ -66,6 +66,11 @@ struct ofs_file { /* fsp extension; there only where there is something to remem
 	bool marked;  /* not all data is here; cleared for good once the file is plain */
 	bool fresh;   /* created by this open: S3 never saw it, dirty from the start */
 	bool wrote;   /* the file is marked dirty for this handle */
+	unsigned writing; /* writes under way */
+	/* ofs_whole.c */
+	bool copying;   /* its source is being copied to its key in S3 */
+	bool no_whole;  /* that was refused */
+	struct ofs_whole *whole; /* a stub of its source's copy, and the client has not asked for all */
 	ino_t ino;
 	uint32_t stripe;
 	struct ofs_oid oid;
@@ -270,6 +275,27 @@ struct tevent_req *ofs_offload_write_send(struct vfs_handle_struct *handle, TALL
 		struct files_struct *dest_fsp, off_t dest_off, off_t to_copy);
 NTSTATUS ofs_offload_write_recv(struct vfs_handle_struct *handle, struct tevent_req *req,
 		off_t *copied);
+
+/* --- ofs_whole.c: a stub that is copied whole is copied in S3 --- */
+struct ofs_chunk { /* one part of a client's copy; fsps are no streams */
+	struct vfs_handle_struct *src_handle, *handle;
+	struct files_struct *src_fsp, *fsp;
+	off_t src_off, off, length;
+};
+enum ofs_whole_verdict {
+	OFS_WHOLE_NO,    /* copy the bytes */
+	OFS_WHOLE_DONE,  /* they are there already */
+	OFS_WHOLE_ASK,   /* ofs_whole_send, then look again */
+	OFS_WHOLE_LATER, /* another chunk has asked: look again in a moment */
+};
+enum ofs_whole_verdict ofs_whole_look(const struct ofs_chunk *chunk);
+struct tevent_req *ofs_whole_send(TALLOC_CTX *ctx, const struct ofs_chunk *chunk);
+void ofs_whole_recv(struct tevent_req *req, const struct ofs_chunk *chunk);
+/* Something else than the rest of the copy happens to the file: it gets the size and the bytes that
+ * were asked for, and no more. 0 or -errno. */
+int ofs_whole_settle(struct ofs_file *f);
+/* The same at the close, unless the file is deleted. */
+int ofs_whole_close(struct ofs_file *f);
 
 /* --- ofs_attrs.c --- */
 int ofs_stat(struct vfs_handle_struct *handle, struct smb_filename *smb_fname);

@@ -85,6 +85,7 @@ static int call_status(struct ofs_link *link, uint16_t op, const struct ofs_repl
 	CALL_STATUS(FLUSH, flush)
 	CALL_STATUS(RMDIR, rmdir)
 	CALL_STATUS(DISCARD, discard)
+	CALL_STATUS(COPY, copy)
 	default:
 		break;
 	}
@@ -92,7 +93,8 @@ static int call_status(struct ofs_link *link, uint16_t op, const struct ofs_repl
 		ofs_link_break(link, "a reply that cannot be decoded");
 		return -EIO;
 	}
-	if (status != 0 && status != -ENOENT && status != -ENOTEMPTY && status != -ESTALE) {
+	if (status != 0 && status != -ENOENT && status != -ENOTEMPTY && status != -ESTALE &&
+			status != -EOPNOTSUPP) {
 		DBG_WARNING("objectfs-cached answers %s: %s\n", strerror(-status), message);
 	}
 	return call_border(status);
@@ -231,6 +233,24 @@ int ofs_call_discard(struct ofs_link *link, uint64_t generation, uint64_t open_i
 	return call_simple(link, &f);
 }
 
+static void copy_frame(struct ofs_link *link, struct ofs_frame *f, int fd, uint64_t generation,
+		const struct ofs_copy_req *m)
+{
+	call_frame(link, f, OFS_WIRE_OP_COPY, fd, generation, m->size);
+	f->len = ofs_wire_encode_copy_req(f->bytes, sizeof(f->bytes), f->id, m);
+}
+
+int ofs_call_copy_take(struct ofs_link *link, uint64_t generation, int fd,
+		const struct ofs_oid *target, uint64_t size)
+{
+	struct ofs_copy_req m = {.flags = OFS_WIRE_COPY_TAKE, .target = *target, .size = size};
+	struct ofs_frame f;
+
+	copy_frame(link, &f, fd, generation, &m);
+	f.timeout_ms = (int)ofs_link_timeout_ms(link);
+	return call_simple(link, &f);
+}
+
 void ofs_call_release(struct ofs_link *link, uint64_t generation, uint64_t open_id)
 {
 	struct ofs_release_req m = {.open_id = open_id};
@@ -282,6 +302,16 @@ struct tevent_req *ofs_call_flush_send(TALLOC_CTX *ctx, struct ofs_link *link, i
 	return ofs_link_call_send(ctx, link, &f);
 }
 
+struct tevent_req *ofs_call_copy_send(TALLOC_CTX *ctx, struct ofs_link *link, int fd,
+		const struct ofs_oid *source, uint64_t size)
+{
+	struct ofs_copy_req m = {.source = *source, .size = size};
+	struct ofs_frame f;
+
+	copy_frame(link, &f, fd, 0, &m);
+	return ofs_link_call_send(ctx, link, &f);
+}
+
 static int call_simple_recv(struct ofs_link *link, struct tevent_req *req, uint16_t op)
 {
 	struct ofs_reply *reply = NULL;
@@ -297,6 +327,11 @@ static int call_simple_recv(struct ofs_link *link, struct tevent_req *req, uint1
 int ofs_call_fetch_recv(struct ofs_link *link, struct tevent_req *req)
 {
 	return call_simple_recv(link, req, OFS_WIRE_OP_FETCH);
+}
+
+int ofs_call_copy_recv(struct ofs_link *link, struct tevent_req *req)
+{
+	return call_simple_recv(link, req, OFS_WIRE_OP_COPY);
 }
 
 int ofs_call_flush_recv(struct ofs_link *link, struct tevent_req *req)

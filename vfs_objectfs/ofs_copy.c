@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Copies within the server (FSCTL_SRV_COPYCHUNK and its like): both files are made ready, NEXT copies.
- * Way: from smbd's ioctl code; recall of the source's range, all of a marked destination, then NEXT.
+ * Copies within the server (FSCTL_SRV_COPYCHUNK and its like): a stub that is copied whole is copied in
+ * S3; else both files are made ready, and NEXT copies.
+ * Way: from smbd's ioctl code; ofs_whole.c, or recall of the source's range, all of a marked
+ *      destination, then NEXT.
  * Thread: the client's smbd; asynchronous.
  * Owns: the map from tokens to handles, beside the one below us; entries go with their handles.
  * Holds: 1. NEXT copies between raw descriptors (copy_file_range): a source that is a stub would
@@ -227,6 +229,88 @@ static void offload_src(struct tevent_req *req)
 	}
 }
 
+/* --- in S3, perhaps --- */
+
+#define OFFLOAD_LATER_MS 20
+
+static void offload_begin(struct tevent_req *req);
+
+static void offload_chunk(const struct ofs_offload_write_state *state, struct ofs_chunk *chunk)
+{
+	*chunk = (struct ofs_chunk){
+		.src_handle = state->src_handle,
+		.handle = state->handle,
+		.src_fsp = state->src_fsp,
+		.fsp = state->dest_fsp,
+		.src_off = state->transfer_offset,
+		.off = state->dest_off,
+		.length = state->to_copy,
+	};
+}
+
+static void offload_asked(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+	struct ofs_offload_write_state *state =
+			tevent_req_data(req, struct ofs_offload_write_state);
+	struct ofs_chunk chunk;
+
+	offload_chunk(state, &chunk);
+	ofs_whole_recv(subreq, &chunk);
+	TALLOC_FREE(subreq);
+	offload_begin(req);
+}
+
+static void offload_waited(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+
+	(void)tevent_wakeup_recv(subreq);
+	TALLOC_FREE(subreq);
+	offload_begin(req);
+}
+
+static void offload_begin(struct tevent_req *req)
+{
+	struct ofs_offload_write_state *state =
+			tevent_req_data(req, struct ofs_offload_write_state);
+	bool chunks = state->fsctl == FSCTL_SRV_COPYCHUNK ||
+			state->fsctl == FSCTL_SRV_COPYCHUNK_WRITE;
+	struct tevent_req *subreq;
+	struct ofs_chunk chunk;
+
+	if (!chunks || state->src_handle == NULL || fsp_is_alternate_stream(state->src_fsp) ||
+			fsp_is_alternate_stream(state->dest_fsp) ||
+			!NT_STATUS_IS_OK(vfs_offload_token_check_handles(state->fsctl,
+					state->src_fsp, state->dest_fsp))) {
+		offload_src(req); /* NEXT says what is wrong with it */
+		return;
+	}
+	offload_chunk(state, &chunk);
+	switch (ofs_whole_look(&chunk)) {
+	case OFS_WHOLE_DONE:
+		state->copied = state->to_copy;
+		tevent_req_done(req);
+		return;
+	case OFS_WHOLE_ASK:
+		subreq = ofs_whole_send(state, &chunk);
+		if (!tevent_req_nomem(subreq, req)) {
+			tevent_req_set_callback(subreq, offload_asked, req);
+		}
+		return;
+	case OFS_WHOLE_LATER:
+		subreq = tevent_wakeup_send(
+				state, state->ev, timeval_current_ofs_msec(OFFLOAD_LATER_MS));
+		if (!tevent_req_nomem(subreq, req)) {
+			tevent_req_set_callback(subreq, offload_waited, req);
+		}
+		return;
+	case OFS_WHOLE_NO:
+		break;
+	}
+	offload_src(req);
+}
+
 /* This module's handle on the share an fsp belongs to; NULL: not one of ours. */
 static struct vfs_handle_struct *handle_of(const struct files_struct *fsp,
 		const struct vfs_fn_pointers *fns)
@@ -268,7 +352,11 @@ struct tevent_req *ofs_offload_write_send(struct vfs_handle_struct *handle, TALL
 	if (state->src_fsp != NULL) {
 		state->src_handle = handle_of(state->src_fsp, handle->fns);
 	}
-	offload_src(req);
+	if (ev == ofs_link_ev(ofs_conn_get(handle)->link)) {
+		offload_begin(req);
+	} else {
+		offload_src(req);
+	}
 	return tevent_req_is_in_progress(req) ? req : tevent_req_post(req, ev);
 }
 

@@ -160,7 +160,12 @@ int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, 
 	if (f == NULL) {
 		return -errno;
 	}
-	if (f->marked) {
+	if (empties) {
+		TALLOC_FREE(f->whole);
+	} else if (f->whole != NULL) {
+		ret = ofs_whole_settle(f);
+	}
+	if (ret == 0 && f->marked) {
 		ret = empties ? ofs_recall_discard(f->conn, f) : ofs_recall_whole(f->conn, f);
 	}
 	if (ret == 0 && !f->wrote) {
@@ -170,6 +175,7 @@ int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, 
 		return ret;
 	}
 	ofs_writes_begin(f->conn, f);
+	f->writing++;
 	*file = f;
 	return 0;
 }
@@ -178,6 +184,7 @@ void ofs_write_end(struct ofs_file *f)
 {
 	int err = errno;
 
+	f->writing--;
 	ofs_writes_end(f->conn, f);
 	errno = err;
 }

@@ -56,6 +56,9 @@ int ofs_call_open(struct ofs_link *link, int fd, uint32_t flags, struct ofs_open
 int ofs_call_fetch(struct ofs_link *link, uint64_t generation, const struct ofs_fetch_req *m,
 		uint64_t bytes);
 int ofs_call_discard(struct ofs_link *link, uint64_t generation, uint64_t open_id);
+/* The second half of COPY: only on the connection of `generation`, never made again. */
+int ofs_call_copy_take(struct ofs_link *link, uint64_t generation, int fd,
+		const struct ofs_oid *target, uint64_t size);
 /* No answer; dropped if the daemon is away. */
 void ofs_call_release(struct ofs_link *link, uint64_t generation, uint64_t open_id);
 
@@ -68,6 +71,9 @@ struct tevent_req *ofs_call_fetch_send(TALLOC_CTX *ctx, struct ofs_link *link, u
 int ofs_call_fetch_recv(struct ofs_link *link, struct tevent_req *req);
 struct tevent_req *ofs_call_flush_send(TALLOC_CTX *ctx, struct ofs_link *link, int fd,
 		uint64_t bytes);
+struct tevent_req *ofs_call_copy_send(TALLOC_CTX *ctx, struct ofs_link *link, int fd,
+		const struct ofs_oid *source, uint64_t size);
+int ofs_call_copy_recv(struct ofs_link *link, struct tevent_req *req);
 int ofs_call_flush_recv(struct ofs_link *link, struct tevent_req *req);
 
 /* --- between ofs_wait.c and ofs_call.c --- */

@@ -36,6 +36,7 @@ static void file_destroy(void *p)
 		munmap(discard_const_p(uint8_t, f->map), f->map_len);
 		f->map = NULL;
 	}
+	TALLOC_FREE(f->whole);
 }
 
 struct ofs_file *ofs_file_get(struct vfs_handle_struct *handle, const struct files_struct *fsp)
@@ -347,11 +348,12 @@ int ofs_close(struct vfs_handle_struct *handle, struct files_struct *fsp)
 	struct ofs_file last;
 	struct stat st = {.st_size = 0};
 	int flush_fd = -1;
-	int ret, err;
+	int ret, err, settled;
 
 	if (f == NULL) {
 		return SMB_VFS_NEXT_CLOSE(handle, fsp);
 	}
+	settled = ofs_whole_close(f);
 	ofs_recall_release(f);
 	last = *f;
 	if (f->wrote) {
@@ -368,6 +370,10 @@ int ofs_close(struct vfs_handle_struct *handle, struct files_struct *fsp)
 	ret = SMB_VFS_NEXT_CLOSE(handle, fsp);
 	err = errno;
 	VFS_REMOVE_FSP_EXTENSION(handle, fsp);
+	if (ret == 0 && settled != 0) {
+		ret = -1;
+		err = -settled;
+	}
 	if (last.wrote) {
 		ofs_hint_closed(c, &last, &place);
 	}

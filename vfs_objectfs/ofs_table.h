@@ -77,8 +77,8 @@
 	T(fs_file_id_fn, NULL, NEXT, "")                                                           \
 	T(offload_read_send_fn, ofs_offload_read_send, ours, "tests/scenario/module-data.py")      \
 	T(offload_read_recv_fn, ofs_offload_read_recv, ours, "tests/scenario/module-data.py")      \
-	T(offload_write_send_fn, ofs_offload_write_send, ours, "tests/scenario/module-data.py")    \
-	T(offload_write_recv_fn, ofs_offload_write_recv, ours, "tests/scenario/module-data.py")    \
+	T(offload_write_send_fn, ofs_offload_write_send, ours, "tests/scenario/copies.py")         \
+	T(offload_write_recv_fn, ofs_offload_write_recv, ours, "tests/scenario/copies.py")         \
 	T(fget_compression_fn, NULL, NEXT, "")                                                     \
 	T(set_compression_fn, NULL, NEXT, "")                                                      \
 	T(snap_check_path_fn, NULL, NEXT, "")                                                      \

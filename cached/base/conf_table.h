@@ -67,6 +67,9 @@
 		"age at which a directory is listed anew; 0: never")                               \
 	O(SIZE, part_size_bytes, "part size", "8M", 5 * CONF_MIB, 5 * CONF_GIB, 0,                 \
 		"size of the parts of a large upload; grows for files beyond 10,000 parts")        \
+	O(SIZE, copy_limit_bytes, "copy limit", "5G", CONF_MIB, 5 * CONF_GIB, 0,                   \
+		"largest object that the store is asked to copy by itself; larger ones that are "  \
+		"renamed pass through this machine in parts")                                      \
 	O(COUNT, parallel_uploads, "parallel uploads", "8", 1, 256, 0,                             \
 		"objects and parts sent at the same time")                                         \
 	O(COUNT, parallel_fetches, "parallel fetches", "16", 1, 256, 0,                            \

@@ -24,6 +24,8 @@
 	S(upload_broken, COUNTER, count, "uploads given up because the file was opened for writing") \
 	S(upload_failures, COUNTER, count, "uploads that failed and will be retried")              \
 	S(copies, COUNTER, count, "server-side copies")                                            \
+	S(copies_whole, COUNTER, count, "stubs copied in S3 for a client, without their bytes")    \
+	S(copies_passed, COUNTER, count, "copies too large for the store, sent through this machine") \
 	S(deletes, COUNTER, count, "objects deleted")                                              \
 	S(log_entries, COUNTER, count, "metadata changes written to the node's log")               \
 	S(log_segments, COUNTER, count, "log segments written")                                    \

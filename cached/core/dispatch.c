@@ -486,6 +486,25 @@ static int do_flush(struct request *req, const uint8_t *frame, size_t len)
 	return 0;
 }
 
+static int do_copy(struct request *req, const uint8_t *frame, size_t len)
+{
+	struct ofs_copy_req m;
+
+	if (ofs_wire_decode_copy_req(frame, len, &m) != 0) {
+		return -EBADMSG;
+	}
+	if (!request_check(req, S_IFREG, NULL)) {
+		return 0;
+	}
+	if ((m.flags & OFS_WIRE_COPY_TAKE) != 0) {
+		reconcile_copy_take(req->v->reconcile, take_fd(req), &m.target, m.size, on_simple,
+				req);
+	} else {
+		reconcile_copy(req->v->reconcile, take_fd(req), &m.source, m.size, on_simple, req);
+	}
+	return 0;
+}
+
 /* ---- objectfsctl ---- */
 
 static void on_ctl(int status, const char *message, json_t *answer, void *arg)

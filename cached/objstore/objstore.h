@@ -21,7 +21,6 @@
 #define OBJ_KEY_MAX_BYTES 1024u
 #define OBJ_META_MAX_BYTES 2048u /* user metadata, names and values */
 #define OBJ_PUT_MAX_BYTES (5LL << 30)
-#define OBJ_COPY_MAX_BYTES (5LL << 30)
 #define OBJ_PART_MIN_BYTES (5LL << 20)
 #define OBJ_PARTS_MAX 10000
 

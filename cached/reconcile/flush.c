@@ -249,43 +249,53 @@ struct flush_fd {
 	void *arg;
 };
 
-static void flush_fd_run(struct disk_job *job)
+int inode_locate(const struct ofs_record_io *rio, int tree_fd, int fd, struct ofs_record *rec,
+		struct ofs_record *parent, char **name)
 {
-	struct flush_fd *f = (struct flush_fd *)job;
 	char link[64], path[PATH_MAX], tree[PATH_MAX], *slash;
 	struct stat st;
 	ssize_t n, t;
-	int dfd;
+	int dfd, rc;
 
-	f->status = ofs_record_get(&f->rio, f->fd, &f->rec);
-	if (f->status != 0 || fstat(f->fd, &st) != 0) {
-		return;
+	*name = NULL;
+	rc = ofs_record_get(rio, fd, rec);
+	if (rc != 0) {
+		return rc;
 	}
-	f->dirty = (f->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0;
+	if (fstat(fd, &st) != 0) {
+		return -errno;
+	}
 	if (st.st_nlink == 0) {
-		f->dirty = false;
-		return;
+		return 0;
 	}
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", f->fd);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, path, sizeof(path) - 1);
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", f->tree_fd);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", tree_fd);
 	t = readlink(link, tree, sizeof(tree) - 1);
 	if (n <= 0 || t <= 0 || n <= t + 1 || strncmp(path, tree, t) != 0) {
-		f->status = -ESTALE;
-		return;
+		return -ESTALE;
 	}
 	path[n] = '\0';
 	slash = strrchr(path + t, '/');
-	f->name = strdup(slash + 1);
 	*slash = '\0';
-	dfd = mirror_open_beneath(f->tree_fd, slash == path + t ? "." : path + t + 1,
+	dfd = mirror_open_beneath(tree_fd, slash == path + t ? "." : path + t + 1,
 			O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (dfd < 0) {
-		f->status = dfd;
-		return;
+		return dfd;
 	}
-	f->status = ofs_record_get(&f->rio, dfd, &f->parent);
+	rc = ofs_record_get(rio, dfd, parent);
 	close(dfd);
+	*name = rc == 0 ? strdup(slash + 1) : NULL;
+	return rc == 0 && *name == NULL ? -ENOMEM : rc;
+}
+
+static void flush_fd_run(struct disk_job *job)
+{
+	struct flush_fd *f = (struct flush_fd *)job;
+
+	f->status = inode_locate(&f->rio, f->tree_fd, f->fd, &f->rec, &f->parent, &f->name);
+	f->dirty = f->name != NULL &&
+			(f->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0;
 }
 
 static void flush_fd_end(struct flush_fd *f, int status, const char *message)

@@ -20,11 +20,13 @@
 struct copy {
 	struct volume *v;
 	char *from, *etag, *to, *expect;
+	const struct objmeta *meta; /* of the copy; NULL: the source's */
 	bool dest_exists, dest_taken;
 	char *dest_etag;         /* of what is there, and who wrote it */
 	struct ofs_oid dest_wid;
 	int64_t dest_size;
-	void (*done)(enum obj_status st, const char *message, const char *etag, void *arg);
+	bool dest_is_copy;       /* what is there says that it is a copy of the source */
+	copy_done_fn done;
 	void *arg;
 };
 
@@ -47,6 +49,7 @@ static void copy_done(struct obj_req *req)
 	struct copy *c = req->arg;
 	struct obj_result *r = &req->result;
 	struct obj_req *undo;
+	bool told;
 
 	if (r->status != OBJ_OK) {
 		copy_end(c, r->status, r->message, NULL);
@@ -54,7 +57,9 @@ static void copy_done(struct obj_req *req)
 		return;
 	}
 	stats_add(copies, 1);
-	if (r->etag != NULL && strchr(c->etag, '-') == NULL && strcmp(r->etag, c->etag) != 0 &&
+	/* Sent in parts, an object has an ETag that its copy need not have. */
+	told = c->meta != NULL || (r->etag != NULL && strchr(c->etag, '-') == NULL);
+	if (told && (r->etag == NULL || strcmp(r->etag, c->etag) != 0) &&
 			!c->v->store->caps.copy_if_match_source) {
 		/* Not what was asked for: the store ignored the condition. */
 		undo = objstore_req_new(OBJ_DELETE, c->to);
@@ -72,6 +77,11 @@ static void copy_done(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
+static void copy_passed(enum obj_status st, const char *message, const char *etag, void *arg)
+{
+	copy_end(arg, st, message, etag);
+}
+
 static void copy_source_seen(struct obj_req *head)
 {
 	struct copy *c = head->arg;
@@ -83,8 +93,11 @@ static void copy_source_seen(struct obj_req *head)
 	objmeta_read(r, &m, &damaged);
 	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
 	/* A copy of an object that was sent in parts has another ETag than its source. */
-	copied = r->status == OBJ_OK && c->dest_taken && m.ours && !ofs_oid_is_none(&m.wid) &&
-			ofs_oid_equal(&m.wid, &c->dest_wid) && r->size == c->dest_size;
+	copied = r->status == OBJ_OK && c->dest_taken && r->size == c->dest_size &&
+			((m.ours && !ofs_oid_is_none(&m.wid) &&
+					 ofs_oid_equal(&m.wid, &c->dest_wid)) ||
+					(c->dest_is_copy && r->etag != NULL &&
+							strcmp(r->etag, c->etag) == 0));
 	objmeta_clear(&m);
 	if (gone) {
 		/* A tombstone: somebody died between the two halves of its delete. */
@@ -108,13 +121,24 @@ static void copy_source_seen(struct obj_req *head)
 		objstore_req_free(&head);
 		return;
 	}
-	if (r->size > OBJ_COPY_MAX_BYTES) {
+	if (r->size > c->v->conf->copy_limit_bytes && c->meta != NULL) {
 		objstore_req_free(&head);
-		copy_end(c, OBJ_INVALID, "larger than the 5 GiB that a store copies at once", NULL);
+		copy_end(c, OBJ_INVALID, "larger than the store copies by itself", NULL);
 		return;
 	}
-	objstore_req_free(&head);
+	if (r->size > c->v->conf->copy_limit_bytes) {
+		pass_object(c->v, head, c->to, c->dest_exists ? c->expect : NULL, copy_passed, c);
+		return;
+	}
 	req = objstore_req_new(OBJ_COPY, c->to);
+	if (req != NULL && c->meta != NULL) {
+		req->replace_meta = true;
+		req->content_type = r->content_type ? strdup(r->content_type) : NULL;
+		if (objmeta_put(req, c->meta) != 0) {
+			objstore_req_free(&req);
+		}
+	}
+	objstore_req_free(&head);
 	if (req == NULL || (req->source_key = strdup(c->from)) == NULL ||
 			(req->source_if_match = strdup(c->etag)) == NULL) {
 		objstore_req_free(&req);
@@ -149,12 +173,13 @@ static void copy_dest_seen(struct obj_req *req)
 	struct copy *c = req->arg;
 	struct obj_result *r = &req->result;
 	struct objmeta m = {0};
+	const char *copy_of;
 	bool damaged;
 
 	if (r->status == OBJ_OK && r->etag != NULL) {
 		bool allowed = c->expect != NULL && strcmp(r->etag, c->expect) == 0;
 
-		if (strcmp(r->etag, c->etag) == 0 && !allowed) {
+		if (strcmp(r->etag, c->etag) == 0 && !allowed && c->meta == NULL) {
 			/* The same bytes: an earlier try whose answer was lost, or nothing to lose. */
 			copy_end(c, OBJ_OK, NULL, r->etag);
 			objstore_req_free(&req);
@@ -163,6 +188,13 @@ static void copy_dest_seen(struct obj_req *req)
 		objmeta_read(r, &m, &damaged);
 		c->dest_wid = m.wid;
 		objmeta_clear(&m);
+		if (!allowed && c->meta != NULL) {
+			copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", NULL);
+			objstore_req_free(&req);
+			return;
+		}
+		copy_of = objstore_meta_get(r, COPY_OF_META);
+		c->dest_is_copy = copy_of != NULL && strcmp(copy_of, c->etag) == 0;
 		c->dest_etag = talloc_strdup(c, r->etag);
 		c->dest_size = r->size;
 		c->dest_exists = true;
@@ -177,9 +209,7 @@ static void copy_dest_seen(struct obj_req *req)
 }
 
 void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
-		const char *expect,
-		void (*done)(enum obj_status st, const char *message, const char *etag, void *arg),
-		void *arg)
+		const char *expect, const struct objmeta *meta, copy_done_fn done, void *arg)
 {
 	struct copy *c = talloc_zero(v, struct copy);
 
@@ -192,6 +222,7 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 		return;
 	}
 	c->v = v;
+	c->meta = meta;
 	c->done = done;
 	c->arg = arg;
 	copy_head(c, to, copy_dest_seen);
@@ -384,13 +415,21 @@ static void move_redeemed(int status, void *arg)
 static void move_unparked(enum obj_status st, const char *message, void *arg)
 {
 	struct attempt *a = arg;
+	const char *etag;
 
 	if (st != OBJ_OK) {
 		attempt_end_store(a, "removing the note of a swap", st, message);
 		return;
 	}
 	a->item->stage = false;
-	claim_redeem(a, a->upload_if_match, true);
+	etag = a->upload_if_match;
+	claim_redeem(a, etag, true);
+	if (a->sent_mtime_ns != 0) {
+		a->item->resend = false;
+		TALLOC_FREE(a->old_key);
+		step_uploaded_ok(a, etag, NULL, a->sent_mtime_ns, a->rec.data_gen, a->rec.meta_gen);
+		return;
+	}
 	index_commit(a->v->index, move_redeemed, a);
 }
 
@@ -425,11 +464,29 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 
 static void move_claimed(struct attempt *a)
 {
-	copy_fenced(a->v, a->old_key, a->row->etag, a->key, a->replaced->etag, move_copied, a);
+	if (a->item->resend && (a->leased || a->copied)) {
+		step_upload(a, NULL);
+		return;
+	}
+	copy_fenced(a->v, a->old_key, a->row->etag, a->key, a->replaced->etag, NULL,
+			move_copied, a);
+}
+
+void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns)
+{
+	a->sent_mtime_ns = mtime_ns != 0 ? mtime_ns : 1;
+	move_copied(OBJ_OK, NULL, etag, a);
 }
 
 void move_file(struct attempt *a)
 {
+	bool here = a->fd >= 0 && !(a->rec.flags & OFS_REC_STUB);
+
+	if (here && a->row->s3_size > a->v->conf->copy_limit_bytes && !a->item->resend) {
+		a->item->resend = true; /* once more, with a lease */
+		attempt_end_again(a, 0);
+		return;
+	}
 	claim_make(a, move_claimed); /* again, if there is one: its fence is the row's */
 }
 

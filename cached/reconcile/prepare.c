@@ -41,6 +41,7 @@ struct prepare_job {
 	char *path;
 	struct ofs_oid oid;
 	bool is_dir, may_copy;
+	bool data, resend; /* its bytes are wanted too, if they are dirty; in any case */
 	/* out */
 	int status; /* 0; -ENOENT: not there; -EBUSY: open for writing; -errno */
 	int fd;
@@ -50,8 +51,8 @@ struct prepare_job {
 	int64_t size, ctime_ns;
 };
 
-/* Worker. A lease needs CAP_LEASE or the owner's fsuid. */
-static int prepare_lease(int fd, uid_t owner, int kind)
+/* A lease needs CAP_LEASE or the owner's fsuid. */
+int prepare_lease(int fd, uid_t owner, int kind)
 {
 	int rc = fcntl(fd, F_SETLEASE, kind) == 0 ? 0 : -errno;
 
@@ -112,6 +113,12 @@ static int prepare_copy(struct prepare_job *p, const struct stat *st)
 	return -EBUSY;
 }
 
+static bool prepare_wants_data(const struct prepare_job *p)
+{
+	return p->data && (p->resend || (p->rec.flags & OFS_REC_DATA_DIRTY)) &&
+			!(p->rec.flags & OFS_REC_STUB);
+}
+
 static int prepare_file(struct prepare_job *p)
 {
 	uint32_t stripe;
@@ -134,7 +141,7 @@ static int prepare_file(struct prepare_job *p)
 	if (rc != 0 || !ofs_oid_equal(&p->rec.oid, &p->oid)) {
 		return -ENOENT;
 	}
-	if (!p->is_dir && (p->rec.flags & OFS_REC_DATA_DIRTY) && !(p->rec.flags & OFS_REC_STUB)) {
+	if (prepare_wants_data(p)) {
 		fcntl(p->fd, F_SETSIG, PREPARE_LEASE_SIGNAL);
 		fcntl(p->fd, F_SETOWN, getpid());
 		rc = prepare_lease(p->fd, st.st_uid, F_RDLCK);
@@ -170,7 +177,7 @@ static int prepare_file(struct prepare_job *p)
 		p->snapshot->mtime_ns = p->rec.mtime_ns;
 		p->snapshot->atime_ns = p->rec.atime_ns;
 	}
-	if (!p->is_dir && (p->rec.flags & OFS_REC_DATA_DIRTY) && !p->leased) {
+	if (prepare_wants_data(p) && !p->leased) {
 		rc = prepare_copy(p, &st);
 		if (rc != 0) {
 			return rc;
@@ -178,7 +185,7 @@ static int prepare_file(struct prepare_job *p)
 	}
 	/* S3 must never be ahead of what this disk would hold after a power cut: a record that says
 	 * clean vouches for the bytes, and a dirty file that lost them would replace good ones. */
-	if (!p->is_dir && (p->rec.flags & OFS_REC_DATA_DIRTY) && !p->copied && fdatasync(p->fd) != 0) {
+	if (prepare_wants_data(p) && !p->copied && fdatasync(p->fd) != 0) {
 		return -errno;
 	}
 	if (fstat(p->fd, &st) != 0) {
@@ -265,6 +272,8 @@ void step_prepare(struct attempt *a)
 	p->path_fd = a->v->path_fd;
 	p->oid = a->oid;
 	p->is_dir = a->row->is_dir;
+	p->data = !p->is_dir && a->item->copy == NULL;
+	p->resend = a->item->resend;
 	p->may_copy = a->item->urgent || a->item->failures > 0 ||
 			clock_now_ns(a->v->clock) - a->item->first_ns > a->v->conf->settle_limit_ns;
 	disk_submit(a->v->disk, DISK_ANY, &p->job);

@@ -60,8 +60,13 @@ struct work { /* core only; talloc child of rc */
 	struct work *blocked_next; /* siblings in blocked_on->blocks */
 	bool rescanned;            /* the marked directories were read to find who has its name */
 	bool times;                /* directory: its children changed, and with them its write time */
+	bool resend;               /* its data are wanted although they are clean: move.c */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
 	struct work *blocks;       /* items that wait for this one */
+	struct copying *copy;      /* a client wants another's object copied to its key: copy.c */
+	bool copied;               /* it is there, and the file's own content is not */
+	uint64_t copied_gen;       /* data_gen, and write time, of the file at that moment */
+	int64_t copied_mtime_ns;
 };
 
 #define RECONCILE_PLACE_BUCKETS 16384u
@@ -106,6 +111,8 @@ void work_done(struct work *w);
 void work_go_on(struct work *w, int64_t delay_ns);
 /* A step failed: retried with backoff. */
 void work_failed(struct work *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Not waited for, not running: the caller runs it now. */
+void work_take(struct work *w);
 void work_add_waiter(struct work *w, struct waiter *waiter);
 void work_move_waiters(struct work *from, struct work *to);
 /* `w` (running) waits until `on` is done; `on` is made as urgent. */
@@ -191,6 +198,7 @@ struct attempt {
 	char *upload_if_match;  /* condition of the last write, NULL: only if absent */
 	bool times;             /* directory: send the marker for its write time alone */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
+	int64_t sent_mtime_ns;  /* moved by an upload: Last-Modified of that; else 0 */
 	unsigned tries;         /* of the conditional write, within this attempt */
 };
 struct attempt *attempt_new(struct work *item);
@@ -208,13 +216,36 @@ void attempt_end_blocked(struct attempt *a, struct row *on, const char *why);
 void attempt_end_store(struct attempt *a, const char *doing, enum obj_status st,
 		const char *message);
 
+/* A lease on fd, as root or as the file's owner. Worker. 0 or -errno. */
+int prepare_lease(int fd, uid_t owner, int kind);
 /* Look at the inode, take its lease; goes on with step_prepared or ends the attempt. */
 void step_prepare(struct attempt *a);
 void step_prepared(struct attempt *a);
 /* The row was changed; commit it, let the record follow, end the attempt. */
 void step_finish(struct attempt *a);
+/* A deep copy; NULL: out of memory. */
+struct snapshot *step_snapshot_copy(const struct snapshot *s);
+/* The key holds what `rec` says, or is about to. */
+void step_first_upload(struct attempt *a);
+void step_upload(struct attempt *a, const char *if_match);
+void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id, int64_t mtime_ns,
+		uint64_t data_gen, uint64_t meta_gen);
 /* Foreign and ours both stay: this one goes on under a conflict name. Ends the attempt. */
 void step_conflict(struct attempt *a, const char *why);
+
+/* --- copy.c: a client's copy of a whole stub --- */
+/* In the place of step_prepared's decision. */
+void copy_step(struct attempt *a);
+/* In the place of the upload. */
+void copy_send(struct attempt *a);
+/* The attempt ends: tell who waits. */
+void copy_answer(struct attempt *a, bool there);
+
+/* --- flush.c --- */
+/* Worker. What a descriptor of the tree is: its record, its directory's, its name there (malloc;
+ * NULL: unlinked). 0 or -errno; -ESTALE, -ENOENT: it is being moved. */
+int inode_locate(const struct ofs_record_io *rio, int tree_fd, int fd, struct ofs_record *rec,
+		struct ofs_record *parent, char **name);
 
 /* --- claim.c: keys that may hold a copy of ours --- */
 /*
@@ -240,6 +271,8 @@ bool claim_is_busy_below(struct reconcile *rc, const struct row *dir);
 
 /* --- move.c: copies and deletes --- */
 void move_file(struct attempt *a);   /* S3 side -> a->key */
+/* What the store cannot copy by itself and is here was uploaded to a->key instead. */
+void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns);
 void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */
 void delete_item(struct attempt *a); /* a trashed row */
 /* Conditional delete of one key in the store's best way; absent is OBJ_OK. `note`: heir.c, or NULL. */
@@ -247,13 +280,21 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 		const char *note,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg);
 /*
- * Copy one whole object as it is, pinned to etag; `expect` is what the target may hold (NULL: only
- * nothing). A target that is the same object already is a success. done's etag is of the copy.
+ * Copy one whole object, pinned to etag; `expect` is what the target may hold (NULL: only nothing).
+ * meta NULL: as it is; a target that is the same object already is a success. Else (borrowed until
+ * done) the copy is an object of its own, and never passes through this machine. done's etag is of
+ * the copy.
  */
+typedef void (*copy_done_fn)(enum obj_status st, const char *message, const char *etag, void *arg);
 void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
-		const char *expect,
-		void (*done)(enum obj_status st, const char *message, const char *etag, void *arg),
-		void *arg);
+		const char *expect, const struct objmeta *meta, copy_done_fn done, void *arg);
+
+/* --- pass.c: copies larger than `copy limit` --- */
+/* The ETag of what an object is a copy of, in its user metadata. */
+#define COPY_OF_META "objectfs-copy-of"
+/* head: of the source (taken over), with its ETag; `to` holds `expect`, or nothing if that is NULL. */
+void pass_object(struct volume *v, struct obj_req *head, const char *to, const char *expect,
+		copy_done_fn done, void *arg);
 
 /* --- heir.c: a file that has taken over the key of a deleted one, and has not been sent yet --- */
 bool heir_is(const struct row *row);

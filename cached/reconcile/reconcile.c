@@ -448,6 +448,14 @@ void work_done(struct work *w)
 	waiter_answer_list(ready, 0, NULL);
 }
 
+void work_take(struct work *w)
+{
+	heap_remove(w);
+	w->running = true;
+	w->soon = false;
+	w->attempts++;
+}
+
 void work_add_waiter(struct work *w, struct waiter *waiter)
 {
 	waiter->need_attempt = w->attempts + 1;
@@ -496,10 +504,7 @@ static void reconcile_run(void *arg)
 			heap_set(w, now + 20 * NS_PER_MS);
 			continue;
 		}
-		heap_remove(w);
-		w->running = true;
-		w->soon = false;
-		w->attempts++;
+		work_take(w);
 		if (w->kind == WORK_PLACE) {
 			look_start(w);
 		} else {

@@ -39,6 +39,17 @@ void reconcile_flush_fd(struct reconcile *rc, int fd,
 		void (*done)(int status, const char *message, void *arg), void *arg);
 /* Does S3 have the row (in_s3, HERE) at the place where the mirror has it? */
 bool step_at_home(const struct row *row);
+/*
+ * A client copies a whole file, the stub `source` of `size` bytes, into the one behind the descriptor
+ * (taken over), which has no data yet: S3 copies the object to its key. 0: the copy is there, until
+ * something is written or a settle time passes; else nothing has changed for the client.
+ */
+void reconcile_copy(struct reconcile *rc, int fd, const struct ofs_oid *source, uint64_t size,
+		void (*done)(int status, const char *message, void *arg), void *arg);
+/* Then, with the client's own open file: it becomes a stub of the copy. -EOPNOTSUPP: it does not;
+ * another error: it may have. */
+void reconcile_copy_take(struct reconcile *rc, int fd, const struct ofs_oid *target, uint64_t size,
+		void (*done)(int status, const char *message, void *arg), void *arg);
 /* [{path, kind, since_s, state, reason}], at most `most`; new reference. */
 json_t *reconcile_pending(struct reconcile *rc, unsigned most);
 /* Is S3 behind the mirror for this row or this place? Listings must then not touch it. */

@@ -88,6 +88,7 @@ static struct work *attempt_close(struct attempt *a)
 {
 	struct work *w = a->item;
 
+	copy_answer(a, false);
 	w->rc->items_running--;
 	talloc_free(a);
 	return w;
@@ -97,6 +98,7 @@ void attempt_end_done(struct attempt *a)
 {
 	log_debug("reconcile", "%s: done%s", a->row->name ? a->row->name : "?",
 			a->item->again ? ", again" : "");
+	copy_answer(a, a->upload_done);
 	work_done(attempt_close(a));
 }
 
@@ -426,14 +428,16 @@ static bool step_directories(struct attempt *a)
 
 /* ---- upload ---- */
 
-static void step_upload(struct attempt *a, const char *if_match);
-
-static void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id,
+void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id,
 		int64_t mtime_ns, uint64_t data_gen, uint64_t meta_gen)
 {
 	struct index *ix = a->v->index;
 	struct row *row = a->row;
 
+	if (a->old_key != NULL) {
+		move_sent(a, etag, mtime_ns);
+		return;
+	}
 	index_set_fence(ix, row, etag, version_id, row->is_dir ? 0 : a->size, mtime_ns);
 	index_set_gens(ix, row, data_gen, meta_gen);
 	index_set_object(ix, row, true);
@@ -458,7 +462,7 @@ static void step_place_committed(int status, void *arg)
 
 /* The row claims its key before the first PUT: whatever becomes of the answer, and wherever the
  * file is renamed to meanwhile, the key is not forgotten. Its fence is that of what it replaces. */
-static void step_first_upload(struct attempt *a)
+void step_first_upload(struct attempt *a)
 {
 	struct index *ix = a->v->index;
 	struct row *row = a->row, *gone = a->replaced;
@@ -487,6 +491,15 @@ static bool step_wrote(const struct volume *v, const struct objmeta *m)
 
 	ofs_oid_hex(&m->node, node);
 	return m->ours && strcmp(node, v->node_id) == 0;
+}
+
+/* Its key holds something foreign. */
+static void step_taken(struct attempt *a, const char *why)
+{
+	if (a->old_key != NULL) {
+		claim_drop(a); /* nothing of ours was copied there */
+	}
+	step_conflict(a, why);
 }
 
 /* After 412 or an unknown outcome: what is there now? */
@@ -521,7 +534,7 @@ static void step_outcome(struct obj_req *req)
 		if (step_wrote(a->v, &m) || m.tombstone || a->row->etag == NULL) {
 			step_upload(a, r->etag);
 		} else {
-			step_conflict(a, "another node has written it");
+			step_taken(a, "another node has written it");
 		}
 	} else if (m.ours && m.tombstone) {
 		step_upload(a, r->etag);
@@ -532,7 +545,7 @@ static void step_outcome(struct obj_req *req)
 	} else if (a->upload_if_match != NULL && strcmp(a->upload_if_match, r->etag) == 0) {
 		step_upload(a, r->etag); /* nothing had happened */
 	} else {
-		step_conflict(a, "somebody else has written it");
+		step_taken(a, "somebody else has written it");
 	}
 	objmeta_clear(&m);
 	objstore_req_free(&req);
@@ -582,7 +595,7 @@ static void step_uploaded(struct upload *u)
 }
 
 /* A deep copy, since the attempt may need it for another try. */
-static struct snapshot *step_snapshot_copy(const struct snapshot *s)
+struct snapshot *step_snapshot_copy(const struct snapshot *s)
 {
 	struct snapshot *c = calloc(1, sizeof(*c));
 	unsigned i;
@@ -614,9 +627,17 @@ static struct snapshot *step_snapshot_copy(const struct snapshot *s)
 	return c;
 }
 
-static void step_upload(struct attempt *a, const char *if_match)
+void step_upload(struct attempt *a, const char *if_match)
 {
 	struct upload *u;
+
+	talloc_free(a->upload_if_match);
+	a->upload_if_match = if_match ? talloc_strdup(a, if_match) : NULL;
+	if (a->item->copy != NULL) {
+		copy_send(a);
+		return;
+	}
+	a->item->copied = false;
 
 	if (a->leased && a->lease_broken) {
 		attempt_end_postponed(a, 500 * NS_PER_MS, "opened for writing while it was sent");
@@ -628,13 +649,11 @@ static void step_upload(struct attempt *a, const char *if_match)
 		attempt_end_failed(a, "out of memory");
 		return;
 	}
-	talloc_free(a->upload_if_match);
-	a->upload_if_match = if_match ? talloc_strdup(a, if_match) : NULL;
 	u->fd = a->row->is_dir ? -1 : a->fd;
 	u->leased = a->leased;
 	u->urgent = a->item->urgent;
 	u->size = a->row->is_dir ? 0 : a->size;
-	u->if_match = if_match ? talloc_strdup(u, if_match) : NULL;
+	u->if_match = a->upload_if_match ? talloc_strdup(u, a->upload_if_match) : NULL;
 	u->meta.ours = true;
 	u->meta.oid = a->oid;
 	u->meta.wid = a->wid;
@@ -784,6 +803,10 @@ void step_prepared(struct attempt *a)
 	if (row->in_s3 && !row->is_dir &&
 			(row->etag == NULL || (a->old_key != NULL && heir_is(row)))) {
 		step_ask_fence(a);
+		return;
+	}
+	if (a->item->copy != NULL) {
+		copy_step(a);
 		return;
 	}
 	if (a->old_key != NULL) {

@@ -427,6 +427,13 @@ static void upload_parts_more(struct upload *u)
 	}
 }
 
+int64_t upload_part_bytes(const struct conf_volume *conf, int64_t size)
+{
+	int64_t least = (size / 9000 + 0xfffff) & ~0xfffffLL;
+
+	return conf->part_size_bytes < least ? least : conf->part_size_bytes;
+}
+
 static void upload_create_done(struct obj_req *req)
 {
 	struct upload *u = req->arg;
@@ -443,10 +450,7 @@ static void upload_create_done(struct obj_req *req)
 	}
 	s->upload_id = talloc_strdup(u, req->result.upload_id);
 	objstore_req_free(&req);
-	s->part_bytes = u->v->conf->part_size_bytes;
-	if (s->part_bytes < u->size / 9000) {
-		s->part_bytes = (u->size / 9000 + 0xfffff) & ~0xfffffLL;
-	}
+	s->part_bytes = upload_part_bytes(u->v->conf, u->size);
 	s->part_count = (int)((u->size + s->part_bytes - 1) / s->part_bytes);
 	s->etags = talloc_zero_array(u, char *, s->part_count);
 	s->running = talloc_zero_array(u, struct obj_req *, s->part_count);

@@ -15,6 +15,7 @@
 #include "../mirror/objmeta.h"
 #include "../objstore/objstore.h"
 
+struct conf_volume;
 struct volume;
 
 struct upload {
@@ -46,6 +47,8 @@ void upload_start(struct upload *u);
 /* The lease is being broken: stop as soon as possible; done comes with OBJ_CANCELLED, or with OBJ_OK
  * if the object was complete. */
 void upload_cancel(struct upload *u);
+/* Size of the parts of an object so large: as configured, unless that made too many. */
+int64_t upload_part_bytes(const struct conf_volume *conf, int64_t size);
 /* Put the blobs a snapshot names (those with a value); done(status, message, arg). Values are copied. */
 void upload_blobs(struct volume *v, const struct snapshot *s,
 		void (*done)(enum obj_status status, const char *message, void *arg), void *arg);

@@ -628,6 +628,7 @@ void world_open(struct world *w, uint64_t seed)
 	w->conf.settle_limit_ns = 60 * NS_PER_S;
 	w->conf.listing_age_ns = 900 * NS_PER_S;
 	w->conf.part_size_bytes = 8 << 20;
+	w->conf.copy_limit_bytes = 5LL << 30;
 	w->conf.parallel_uploads = 8;
 	w->conf.parallel_fetches = 16;
 	w->conf.log_flush_ns = 60 * NS_PER_S;

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: an object too large for the store's own copy comes to its new key through this machine.
+ * Way: move.c (copy_fenced) -> here -> GET and PART of each range -> Complete -> move.c.
+ * Thread: core; bytes are moved by the store's thread. One short open of a scratch file is ours.
+ * Owns: struct pass, the scratch file (PASS_AT_ONCE parts long), the multipart upload until its end.
+ * Holds:
+ *  1. every range is read under the source's ETag: the parts are of one state;
+ *  2. nothing is visible under the new key before the Complete, which carries the condition (F3) or
+ *     follows a look (F2); a pass that ends otherwise leaves nothing but an upload that is aborted;
+ *  3. the copy says in COPY_OF_META what it is a copy of: its own ETag cannot.
+ *
+ *   create -> (get -> part) * n, PASS_AT_ONCE at a time -> [head] -> complete -> [head] -> done
+ *                     \-----------------------------\----------\--> abort -> done
+ */
+#include "private.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PASS_AT_ONCE 3u
+
+struct pass_slot {
+	struct pass *p;
+	int64_t at;  /* in the scratch file */
+	int number;  /* of the part; 0: free */
+};
+
+struct pass { /* talloc child of the volume */
+	struct volume *v;
+	struct obj_req *head; /* of the source */
+	char *from, *to, *expect;
+	int fd;
+	char *upload_id;
+	int64_t part_bytes;
+	int count, next;
+	unsigned running;
+	char **etags;
+	struct pass_slot slots[PASS_AT_ONCE];
+	enum obj_status failed;
+	char *message;
+	copy_done_fn done;
+	void *arg;
+};
+
+static int pass_destructor(struct pass *p)
+{
+	objstore_req_free(&p->head);
+	if (p->fd >= 0) {
+		close(p->fd);
+	}
+	return 0;
+}
+
+static void pass_end(struct pass *p, enum obj_status st, const char *message, const char *etag)
+{
+	if (st == OBJ_OK) {
+		stats_add(copies_passed, 1);
+	}
+	p->done(st, message, etag, p->arg);
+	talloc_free(p);
+}
+
+static struct obj_req *pass_req(struct pass *p, enum obj_op op, const char *key,
+		void (*done)(struct obj_req *), void *arg)
+{
+	struct obj_req *req = objstore_req_new(op, key);
+
+	if (req != NULL && p->upload_id != NULL && op != OBJ_GET && op != OBJ_HEAD &&
+			(req->upload_id = strdup(p->upload_id)) == NULL) {
+		objstore_req_free(&req);
+	}
+	if (req != NULL) {
+		req->prio = OBJ_PRIO_UPLOAD;
+		req->done = done;
+		req->arg = arg;
+	}
+	return req;
+}
+
+static void pass_aborted(struct obj_req *req)
+{
+	struct pass *p = req->arg;
+
+	objstore_req_free(&req);
+	pass_end(p, p->failed, p->message, NULL);
+}
+
+/* The first failure counts; the upload goes when nothing of it is in flight. */
+static void pass_fail(struct pass *p, enum obj_status st, const char *message)
+{
+	struct obj_req *req;
+
+	if (p->failed == OBJ_OK) {
+		p->failed = st;
+		p->message = talloc_strdup(p, message ? message : "");
+	}
+	if (p->running > 0) {
+		return;
+	}
+	req = pass_req(p, OBJ_MPU_ABORT, p->to, pass_aborted, p);
+	if (req == NULL) {
+		pass_end(p, p->failed, p->message, NULL);
+		return;
+	}
+	objstore_submit(p->v->store, req);
+}
+
+/* ---- the end ---- */
+
+static void pass_etag_seen(struct obj_req *req)
+{
+	struct pass *p = req->arg;
+	struct obj_result *r = &req->result;
+
+	if (r->status == OBJ_OK && r->etag != NULL) {
+		pass_end(p, OBJ_OK, NULL, r->etag);
+	} else {
+		pass_end(p, OBJ_UNKNOWN, r->message, NULL);
+	}
+	objstore_req_free(&req);
+}
+
+static void pass_completed(struct obj_req *req)
+{
+	struct pass *p = req->arg;
+	struct obj_result *r = &req->result;
+	struct obj_req *head;
+
+	if (r->status == OBJ_OK && r->etag != NULL && r->etag[0] != '\0') {
+		pass_end(p, OBJ_OK, NULL, r->etag);
+	} else if (r->status == OBJ_OK) {
+		head = pass_req(p, OBJ_HEAD, p->to, pass_etag_seen, p);
+		if (head != NULL) {
+			objstore_submit(p->v->store, head);
+		} else {
+			pass_end(p, OBJ_UNKNOWN, "out of memory", NULL);
+		}
+	} else if (r->status == OBJ_UNKNOWN) {
+		pass_end(p, OBJ_UNKNOWN, r->message, NULL); /* the next try looks */
+	} else {
+		pass_fail(p, r->status, r->message);
+	}
+	objstore_req_free(&req);
+}
+
+static void pass_complete(struct pass *p)
+{
+	struct obj_req *req = pass_req(p, OBJ_MPU_COMPLETE, p->to, pass_completed, p);
+	bool fenced = p->v->store->caps.complete_if_match;
+	int i;
+
+	if (req == NULL || (req->parts = calloc(p->count, sizeof(*req->parts))) == NULL ||
+			(fenced && p->expect != NULL &&
+					(req->if_match = strdup(p->expect)) == NULL)) {
+		objstore_req_free(&req);
+		pass_fail(p, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->if_none_match = fenced && p->expect == NULL;
+	for (i = 0; i < p->count; i++) {
+		req->parts[i].number = i + 1;
+		req->parts[i].etag = p->etags[i];
+	}
+	req->part_count = p->count;
+	objstore_submit(p->v->store, req);
+}
+
+/* Class F2: Complete takes no condition; a narrow window stays. */
+static void pass_dest_seen(struct obj_req *req)
+{
+	struct pass *p = req->arg;
+	struct obj_result *r = &req->result;
+
+	if (r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && p->expect != NULL &&
+			r->etag != NULL && strcmp(r->etag, p->expect) == 0)) {
+		pass_complete(p);
+	} else if (r->status == OBJ_OK) {
+		pass_fail(p, OBJ_PRECONDITION, "the new name was taken in S3 meanwhile");
+	} else {
+		pass_fail(p, r->status, r->message);
+	}
+	objstore_req_free(&req);
+}
+
+static void pass_parts_done(struct pass *p)
+{
+	struct obj_req *req;
+
+	if (p->v->store->caps.complete_if_match) {
+		pass_complete(p);
+		return;
+	}
+	req = pass_req(p, OBJ_HEAD, p->to, pass_dest_seen, p);
+	if (req == NULL) {
+		pass_fail(p, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	objstore_submit(p->v->store, req);
+}
+
+/* ---- the parts ---- */
+
+static void pass_more(struct pass *p);
+
+static void pass_slot_end(struct pass_slot *s, enum obj_status st, const char *message)
+{
+	struct pass *p = s->p;
+
+	s->number = 0;
+	p->running--;
+	if (st != OBJ_OK || p->failed != OBJ_OK) {
+		pass_fail(p, st, message);
+	} else {
+		pass_more(p);
+	}
+}
+
+static void pass_part_done(struct obj_req *req)
+{
+	struct pass_slot *s = req->arg;
+	struct pass *p = s->p;
+	struct obj_result *r = &req->result;
+	enum obj_status st = r->status;
+
+	if (st == OBJ_OK) {
+		p->etags[s->number - 1] = r->etag ? talloc_strdup(p, r->etag) : NULL;
+		st = p->etags[s->number - 1] != NULL ? OBJ_OK : OBJ_AWAY;
+	} else if (st == OBJ_UNKNOWN) {
+		st = OBJ_AWAY; /* a part alone is nothing */
+	}
+	pass_slot_end(s, st, r->message);
+	objstore_req_free(&req);
+}
+
+static int64_t pass_part_length(const struct pass *p, int number)
+{
+	int64_t rest = p->head->result.size - (number - 1) * p->part_bytes;
+
+	return rest < p->part_bytes ? rest : p->part_bytes;
+}
+
+static void pass_got(struct obj_req *req)
+{
+	struct pass_slot *s = req->arg;
+	struct pass *p = s->p;
+	struct obj_result *r = &req->result;
+	int64_t length = pass_part_length(p, s->number);
+	struct obj_req *part;
+
+	if (r->status != OBJ_OK || r->size != length || p->failed != OBJ_OK) {
+		pass_slot_end(s, r->status == OBJ_PRECONDITION ? OBJ_CONFLICT
+				: r->status == OBJ_OK          ? OBJ_AWAY
+							       : r->status,
+				r->message ? r->message : "a range of it came short");
+		objstore_req_free(&req);
+		return;
+	}
+	objstore_req_free(&req);
+	part = pass_req(p, OBJ_MPU_PART, p->to, pass_part_done, s);
+	if (part == NULL) {
+		pass_slot_end(s, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	part->part_number = s->number;
+	part->fd = p->fd;
+	part->offset = s->at;
+	part->length = length;
+	objstore_submit(p->v->store, part);
+}
+
+static void pass_more(struct pass *p)
+{
+	unsigned i;
+
+	for (i = 0; i < PASS_AT_ONCE && p->next <= p->count; i++) {
+		struct pass_slot *s = &p->slots[i];
+		struct obj_req *req;
+
+		if (s->number != 0) {
+			continue;
+		}
+		req = pass_req(p, OBJ_GET, p->from, pass_got, s);
+		if (req == NULL || (req->if_match = strdup(p->head->result.etag)) == NULL) {
+			objstore_req_free(&req);
+			pass_fail(p, OBJ_LOCAL, "out of memory");
+			return;
+		}
+		s->number = p->next++;
+		p->running++;
+		req->offset = (s->number - 1) * p->part_bytes;
+		req->length = pass_part_length(p, s->number);
+		req->sink_fd = p->fd;
+		req->sink_offset = s->at;
+		objstore_submit(p->v->store, req);
+	}
+	if (p->running == 0) {
+		pass_parts_done(p);
+	}
+}
+
+/* ---- the beginning ---- */
+
+static void pass_created(struct obj_req *req)
+{
+	struct pass *p = req->arg;
+	struct obj_result *r = &req->result;
+	unsigned i;
+
+	if (r->status != OBJ_OK || r->upload_id == NULL) {
+		/* A Create of unknown outcome leaves nothing but an empty upload. */
+		pass_end(p, r->status == OBJ_OK || r->status == OBJ_UNKNOWN ? OBJ_AWAY : r->status,
+				r->message, NULL);
+		objstore_req_free(&req);
+		return;
+	}
+	p->upload_id = talloc_strdup(p, r->upload_id);
+	objstore_req_free(&req);
+	if (p->upload_id == NULL) {
+		pass_end(p, OBJ_LOCAL, "out of memory", NULL);
+		return;
+	}
+	p->fd = openat(p->v->path_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (p->fd < 0) {
+		pass_fail(p, OBJ_LOCAL, strerror(errno));
+		return;
+	}
+	p->part_bytes = upload_part_bytes(p->v->conf, p->head->result.size);
+	p->count = (int)((p->head->result.size + p->part_bytes - 1) / p->part_bytes);
+	p->next = 1;
+	p->etags = talloc_zero_array(p, char *, p->count);
+	if (p->etags == NULL) {
+		pass_fail(p, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	for (i = 0; i < PASS_AT_ONCE; i++) {
+		p->slots[i].p = p;
+		p->slots[i].at = i * p->part_bytes;
+	}
+	pass_more(p);
+}
+
+static int pass_meta(struct obj_req *req, const struct obj_result *source)
+{
+	unsigned i;
+	int rc = objstore_req_meta(req, COPY_OF_META, source->etag);
+
+	for (i = 0; rc == 0 && i < source->meta_count; i++) {
+		if (strcmp(source->meta[i].name, COPY_OF_META) != 0) {
+			rc = objstore_req_meta(req, source->meta[i].name, source->meta[i].value);
+		}
+	}
+	if (rc == 0 && source->content_type != NULL) {
+		req->content_type = strdup(source->content_type);
+		rc = req->content_type != NULL ? 0 : -ENOMEM;
+	}
+	return rc;
+}
+
+void pass_object(struct volume *v, struct obj_req *head, const char *to, const char *expect,
+		copy_done_fn done, void *arg)
+{
+	struct pass *p = talloc_zero(v, struct pass);
+	struct obj_req *req = NULL;
+
+	if (p == NULL) {
+		objstore_req_free(&head);
+		done(OBJ_LOCAL, "out of memory", NULL, arg);
+		return;
+	}
+	p->fd = -1;
+	p->v = v;
+	p->head = head;
+	p->done = done;
+	p->arg = arg;
+	talloc_set_destructor(p, pass_destructor);
+	p->from = talloc_strdup(p, head->key);
+	p->to = talloc_strdup(p, to);
+	p->expect = expect ? talloc_strdup(p, expect) : NULL;
+	if (p->from != NULL && p->to != NULL && (expect == NULL || p->expect != NULL)) {
+		req = pass_req(p, OBJ_MPU_CREATE, p->to, pass_created, p);
+	}
+	if (req == NULL || pass_meta(req, &head->result) != 0) {
+		objstore_req_free(&req);
+		pass_end(p, OBJ_LOCAL, "out of memory", NULL);
+		return;
+	}
+	log_info("reconcile", "%s is too large for a copy in the store: it goes to %s through this "
+			"machine; of its system headers only Content-Type is kept", p->from, p->to);
+	objstore_submit(v->store, req);
+}
