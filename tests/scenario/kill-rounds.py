@@ -399,7 +399,7 @@ def drain(bed):
 
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(1 << 32)
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     store = sys.argv[3] if len(sys.argv) > 3 else "dir"
     print(f"{rounds} rounds, seed {seed}, store {store}", flush=True)
     rng = random.Random(seed)
