@@ -105,7 +105,7 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 		const struct seen *s, int64_t delay_ns)
 {
 	struct index *ix = rc->v->index;
-	struct row *row = index_add(ix, &s->rec.oid, s->is_dir), *before, *dir;
+	struct row *row = index_add(ix, &s->rec.oid, s->is_dir), *before;
 	bool dirty = (s->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0;
 	bool moved;
 
@@ -118,8 +118,7 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 		look_trash(rc, &before->oid); /* it loses the place: moved, or deleted? */
 	}
 	index_set_here(ix, row, parent, s->name, s->ino);
-	dir = index_get(ix, parent);
-	if (!row->in_s3 && (s->rec.flags & OFS_REC_KNOWN) && dir != NULL && dir->in_s3) {
+	if (!row->in_s3 && (s->rec.flags & OFS_REC_KNOWN)) {
 		/* The index lost it: assume the same place; the fence is asked for before use. */
 		char *raw = name_to_raw(rc, s->name, s->is_dir);
 
