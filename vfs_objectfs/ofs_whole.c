@@ -7,11 +7,11 @@
  * Owns: struct ofs_whole: which extents of a file that is such a stub the client has asked for.
  * Holds: 1. The chunks of a copy come one by one, and nothing says that all will come. The first,
  *           at offset 0 of a file without data, is taken for a copy of the whole; those that follow
- *           find their bytes there. If something else comes first (a write, the close), the file is
- *           brought to what was asked for: ofs_whole_settle. A process that dies before it leaves
- *           the whole copy.
- *        2. A chunk finds its bytes there only while the source is the stub it was, and the copy has
- *           not been written, by whomever.
+ *           find their bytes there. If something else comes first (a write, the close), the file
+ *           is brought to what was asked for: ofs_whole_settle. A process that dies before it
+ *           leaves the whole copy.
+ *        2. A chunk finds its bytes there only while the source is the stub it was, and the copy
+ *           has not been written, by whomever.
  *        3. While the file is made a stub this thread waits, and no write of ours is under way; that
  *           nobody else has it open is the daemon's to make sure. What is not known to have failed
  *           counts as done: a stub that is taken for one costs a question, the opposite bytes.

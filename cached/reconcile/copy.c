@@ -11,8 +11,8 @@
  * Holds:
  *  1. the copy is this file's object like any upload: same claim, conditions, metadata, write id;
  *  2. until it is taken the file is dirty: a stop leaves a file that is sent as it is;
- *  3. it is taken only while nobody else has it open (F_WRLCK on the client's own open file), it has
- *     no data, and S3 holds the copy by a committed row; record first, then marker, then size.
+ *  3. it is taken only while nobody else has it open (F_WRLCK on the client's own open file), it
+ *     has no data, and S3 holds the copy by a committed row; record first, then marker, then size.
  *
  *   asked -> item runs -> copied (dirty here) -take-> clean stub
  *        \-> refused            \-settle time-> sent as any other
