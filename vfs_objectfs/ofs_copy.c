@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Copies within the server (FSCTL_SRV_COPYCHUNK and its like): a stub that is copied whole is copied in
- * S3; else both files are made ready, and NEXT copies.
+ * Copies within the server (FSCTL_SRV_COPYCHUNK and its like): a stub that is copied whole is copied
+ * in S3; else both files are made ready, and NEXT copies.
  * Way: from smbd's ioctl code; ofs_whole.c, or recall of the source's range, all of a marked
  *      destination, then NEXT.
  * Thread: the client's smbd; asynchronous.

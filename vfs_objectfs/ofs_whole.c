@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * A client copies a file whole within the server: what is only in S3 is copied there.
- * Way: from ofs_copy.c, chunk by chunk; COPY to the daemon, first to copy the object, then to make the
- *      new file a stub of the copy.
+ * Way: from ofs_copy.c, chunk by chunk; COPY to the daemon, first to copy the object, then to make
+ *      the new file a stub of the copy.
  * Thread: the client's smbd; the first half is asynchronous, the second, local one waits.
  * Owns: struct ofs_whole: which extents of a file that is such a stub the client has asked for.
- * Holds: 1. The chunks of a copy come one by one, and nothing says that all will come. The first one, at
- *           offset 0 of a file without data, is taken for a copy of the whole; chunks that follow
- *           find their bytes there. If something else comes first (a write, the close), the file is
- *           brought to what was asked for: ofs_whole_settle. A process that dies before it leaves
- *           the whole copy.
- *        2. A chunk finds its bytes there only while the source is the stub it was, and the copy has
- *           not been written, by whomever.
+ * Holds: 1. The chunks of a copy come one by one, and nothing says that all will come. The first,
+ *           at offset 0 of a file without data, is taken for a copy of the whole; those that follow
+ *           find their bytes there. If something else comes first (a write, the close), the file
+ *           is brought to what was asked for: ofs_whole_settle. A process that dies before it
+ *           leaves the whole copy.
+ *        2. A chunk finds its bytes there only while the source is the stub it was, and the copy
+ *           has not been written, by whomever.
  *        3. While the file is made a stub this thread waits, and no write of ours is under way; that
  *           nobody else has it open is the daemon's to make sure. What is not known to have failed
  *           counts as done: a stub that is taken for one costs a question, the opposite bytes.

@@ -2,15 +2,17 @@
 /*
  * Duty: a client's server-side copy of a whole stub: its object is copied in S3, and the new file
  * becomes a stub of the copy, without a byte passing through this machine.
- * Way: core -> reconcile_copy -> item of the new file -> step.c (its place, its claim) -> copy_step ->
- *      copy_send -> move.c (copy_fenced) -> step.c -> answer; core -> reconcile_copy_take -> worker.
+ * Way: core -> reconcile_copy -> item of the new file -> step.c (its place, its claim) -> copy_step
+ *      -> copy_send -> move.c (copy_fenced) -> step.c -> answer; core -> reconcile_copy_take ->
+ *      worker.
  * Thread: core; *_run on workers.
- * Owns: struct copying until answered; the client's descriptor and a lease on it while it is taken.
+ * Owns: struct copying until answered; the client's descriptor and a lease on it while it is
+ *       taken.
  * Holds:
  *  1. the copy is this file's object like any upload: same claim, conditions, metadata, write id;
- *  2. until it is taken the file is dirty: a stop leaves a file that is sent as it is, over the copy;
- *  3. it is taken only while nobody else has it open (F_WRLCK on the client's own open file), it has
- *     no data, and S3 holds the copy by a committed row; record first, then marker, then size.
+ *  2. until it is taken the file is dirty: a stop leaves a file that is sent as it is;
+ *  3. it is taken only while nobody else has it open (F_WRLCK on the client's own open file), it
+ *     has no data, and S3 holds the copy by a committed row; record first, then marker, then size.
  *
  *   asked -> item runs -> copied (dirty here) -take-> clean stub
  *        \-> refused            \-settle time-> sent as any other

@@ -3,7 +3,7 @@
  * Duty: an object too large for the store's own copy comes to its new key through this machine.
  * Way: move.c (copy_fenced) -> here -> GET and PART of each range -> Complete -> move.c.
  * Thread: core; bytes are moved by the store's thread. One short open of a scratch file is ours.
- * Owns: struct pass, the scratch file (PASS_AT_ONCE parts long), the multipart upload until its end.
+ * Owns: struct pass, the scratch file (PASS_AT_ONCE parts long), the upload until its end.
  * Holds:
  *  1. every range is read under the source's ETag: the parts are of one state;
  *  2. nothing is visible under the new key before the Complete, which carries the condition (F3) or
