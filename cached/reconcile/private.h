@@ -162,20 +162,13 @@ bool scan_is_recent(const struct reconcile *rc);
 void step_start(struct work *item);
 /* The row's object has no fence: ask for it, then go on (or begin again, if it is to be parked). */
 void step_ask_fence(struct attempt *a);
-/* An ancestor in the mirror that must move in S3 first; NULL: none, or (*lost) not known. */
-struct row *step_moving_ancestor(struct index *ix, const struct row *row, bool *lost);
-
-/* The uppermost directory above `parent` (itself included) that must be made in S3 but whose name
- * another has there; NULL: none. */
-struct row *step_taken_directory(struct index *ix, const struct ofs_oid *parent);
-/* What S3 still has below a deleted directory and must leave first; NULL: nothing. */
-struct row *delete_first_child(struct row *dir);
 
 /* --- cycle.c: items that wait for each other --- */
 /* `start` must wait: does that end at itself? Then one item of the circle is parked. */
 void cycle_break(struct reconcile *rc, struct row *start);
 
-/* One try of one item that reaches S3; in rc->attempts while a lease is held. */
+/* --- attempt.c: one try of one item --- */
+/* In rc->attempts while a lease is held. */
 struct attempt {
 	struct attempt *next, **prev;
 	struct work *item;
@@ -210,12 +203,24 @@ void attempt_end_failed(struct attempt *a, const char *fmt, ...)
 		__attribute__((format(printf, 2, 3)));
 void attempt_end_postponed(struct attempt *a, int64_t delay_ns, const char *fmt, ...)
 		__attribute__((format(printf, 3, 4)));
-/* A store's answer that is no success: failed or postponed, with words for people. */
 /* Another row's item must be done first. */
 void attempt_end_blocked(struct attempt *a, struct row *on, const char *why);
+/* A store's answer that is no success: failed or postponed, with words for people. */
 void attempt_end_store(struct attempt *a, const char *doing, enum obj_status st,
 		const char *message);
 
+/* --- target.c: where it belongs --- */
+/* Fill parent, raw, key, old_key, replaced; false: the attempt has ended. */
+bool step_target(struct attempt *a);
+/* The directories above a->parent are in S3 from now on; false: the attempt has ended. */
+bool step_directories(struct attempt *a);
+/* An ancestor in the mirror that must move in S3 first; NULL: none, or (*lost) not known. */
+struct row *step_moving_ancestor(struct index *ix, const struct row *row, bool *lost);
+/* The uppermost directory above `parent` (itself included) that must be made in S3 but whose name
+ * another has there; NULL: none. */
+struct row *step_taken_directory(struct index *ix, const struct ofs_oid *parent);
+
+/* --- prepare.c: the inode, before and after --- */
 /* A lease on fd, as root or as the file's owner. Worker. 0 or -errno. */
 int prepare_lease(int fd, uid_t owner, int kind);
 /* Look at the inode, take its lease; goes on with step_prepared or ends the attempt. */
@@ -223,13 +228,21 @@ void step_prepare(struct attempt *a);
 void step_prepared(struct attempt *a);
 /* The row was changed; commit it, let the record follow, end the attempt. */
 void step_finish(struct attempt *a);
-/* A deep copy; NULL: out of memory. */
-struct snapshot *step_snapshot_copy(const struct snapshot *s);
-/* The key holds what `rec` says, or is about to. */
+
+/* --- send.c: to the key --- */
+/* The first PUT to a key: claims it, then step_upload. */
 void step_first_upload(struct attempt *a);
+/* if_match NULL: only if absent. */
 void step_upload(struct attempt *a, const char *if_match);
+/* The key holds what `rec` says, or is about to. */
 void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id, int64_t mtime_ns,
 		uint64_t data_gen, uint64_t meta_gen);
+/* Metadata alone, to the node's log. */
+void step_log(struct attempt *a);
+/* A deep copy; NULL: out of memory. */
+struct snapshot *step_snapshot_copy(const struct snapshot *s);
+
+/* --- conflict.c --- */
 /* Foreign and ours both stay: this one goes on under a conflict name. Ends the attempt. */
 void step_conflict(struct attempt *a, const char *why);
 
@@ -275,6 +288,8 @@ void move_file(struct attempt *a);   /* S3 side -> a->key */
 void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns);
 void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */
 void delete_item(struct attempt *a); /* a trashed row */
+/* What S3 still has below a deleted directory and must leave first; NULL: nothing. */
+struct row *delete_first_child(struct row *dir);
 /* Conditional delete of one key in the store's best way; absent is OBJ_OK. `note`: heir.c, or NULL. */
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
 		const char *note,

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: one item's data or metadata to its key.
+ * Way: step.c -> here -> upload, copy.c or the metadata log -> prepare.c (step_finish).
+ * Thread: core.
+ * Owns: nothing; the attempt does.
+ * Holds:
+ *  1. a key is claimed by a committed row before the first PUT to it;
+ *  2. 412 or an unknown outcome is answered by HEAD: ours is adopted, foreign makes a conflict copy.
+ */
+#include "private.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP_TRIES_MAX 4
+
+/* ---- upload ---- */
+
+void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id,
+		int64_t mtime_ns, uint64_t data_gen, uint64_t meta_gen)
+{
+	struct index *ix = a->v->index;
+	struct row *row = a->row;
+
+	if (a->old_key != NULL) {
+		move_sent(a, etag, mtime_ns);
+		return;
+	}
+	index_set_fence(ix, row, etag, version_id, row->is_dir ? 0 : a->size, mtime_ns);
+	index_set_gens(ix, row, data_gen, meta_gen);
+	index_set_object(ix, row, true);
+	a->upload_done = true;
+	step_finish(a);
+}
+
+static void step_place_committed(int status, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (status != 0) {
+		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
+		return;
+	}
+	if (a->replaced != NULL) {
+		work_item(a->item->rc, a->replaced, 0); /* only now may its trash entry go */
+		a->replaced = NULL;
+	}
+	step_upload(a, a->row->has_object ? a->row->etag : NULL);
+}
+
+/* The row claims its key before the first PUT: whatever becomes of the answer, and wherever the
+ * file is renamed to meanwhile, the key is not forgotten. Its fence is that of what it replaces. */
+void step_first_upload(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	struct row *row = a->row, *gone = a->replaced;
+
+	if (gone != NULL) {
+		char *etag = gone->etag ? talloc_strdup(a, gone->etag) : NULL;
+		char *note = heir_note(a, gone);
+
+		index_set_s3(ix, row, &a->parent, a->raw); /* takes the place from `gone` */
+		index_set_fence(ix, row, etag, note, gone->s3_size, gone->s3_mtime_ns);
+		index_set_object(ix, row, etag != NULL);
+		index_set_live(ix, gone, ROW_NOT_HERE); /* forgets its name: only trash is left to purge */
+		index_set_live(ix, gone, ROW_TRASHED);
+	} else {
+		index_set_s3(ix, row, &a->parent, a->raw);
+		index_set_fence(ix, row, NULL, NULL, 0, 0);
+		index_set_object(ix, row, false);
+	}
+	index_commit(ix, step_place_committed, a);
+}
+
+/* Is it this node's own work? */
+static bool step_wrote(const struct volume *v, const struct objmeta *m)
+{
+	char node[OFS_OID_HEX_BYTES];
+
+	ofs_oid_hex(&m->node, node);
+	return m->ours && strcmp(node, v->node_id) == 0;
+}
+
+/* Its key holds something foreign. */
+static void step_taken(struct attempt *a, const char *why)
+{
+	if (a->old_key != NULL) {
+		claim_drop(a); /* nothing of ours was copied there */
+	}
+	step_conflict(a, why);
+}
+
+/* After 412 or an unknown outcome: what is there now? */
+static void step_outcome(struct obj_req *req)
+{
+	struct attempt *a = req->arg;
+	struct obj_result *r = &req->result;
+	struct objmeta m = {0};
+	bool damaged;
+
+	if (r->status == OBJ_NOT_FOUND) {
+		objstore_req_free(&req);
+		if (++a->tries > STEP_TRIES_MAX) {
+			attempt_end_failed(a, "the store keeps refusing the condition");
+			return;
+		}
+		step_upload(a, NULL); /* deleted meanwhile: create it again */
+		return;
+	}
+	if (r->status != OBJ_OK || r->etag == NULL) {
+		attempt_end_store(a, "asking what became of an upload", r->status, r->message);
+		objstore_req_free(&req);
+		return;
+	}
+	objmeta_read(r, &m, &damaged);
+	if (m.ours && !m.tombstone && ofs_oid_equal(&m.wid, &a->wid)) {
+		step_uploaded_ok(a, r->etag, r->version_id, r->mtime_ns, m.data_gen, m.meta_gen);
+	} else if (++a->tries > STEP_TRIES_MAX) {
+		attempt_end_failed(a, "the store keeps refusing the condition");
+	} else if (m.ours && ofs_oid_equal(&m.oid, &a->oid)) {
+		/* An earlier attempt of this node, whose answer or row was lost. */
+		if (step_wrote(a->v, &m) || m.tombstone || a->row->etag == NULL) {
+			step_upload(a, r->etag);
+		} else {
+			step_taken(a, "another node has written it");
+		}
+	} else if (m.ours && m.tombstone) {
+		step_upload(a, r->etag);
+	} else if (heir_has(a->row->version_id, a->v, &m)) {
+		step_upload(a, r->etag); /* the same, of the file that it replaces */
+	} else if (a->row->is_dir) {
+		step_upload(a, r->etag); /* markers of one directory: metadata is merged by overwriting */
+	} else if (a->upload_if_match != NULL && strcmp(a->upload_if_match, r->etag) == 0) {
+		step_upload(a, r->etag); /* nothing had happened */
+	} else {
+		step_taken(a, "somebody else has written it");
+	}
+	objmeta_clear(&m);
+	objstore_req_free(&req);
+}
+
+static void step_ask_outcome(struct attempt *a)
+{
+	struct obj_req *req = objstore_req_new(OBJ_HEAD, a->key);
+
+	if (req == NULL) {
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	req->prio = OBJ_PRIO_UPLOAD;
+	req->done = step_outcome;
+	req->arg = a;
+	objstore_submit(a->v->store, req);
+}
+
+static void step_uploaded(struct upload *u)
+{
+	struct attempt *a = u->arg;
+
+	talloc_steal(a->v, u); /* it outlives the attempt for the length of this call */
+	a->upload = NULL;
+	switch (u->status) {
+	case OBJ_OK:
+		index_set_sha256(a->v->index, a->row, u->has_sha256 ? u->sha256 : NULL);
+		if (u->etag == NULL) {
+			step_ask_outcome(a); /* some stores do not say */
+			break;
+		}
+		step_uploaded_ok(a, u->etag, u->version_id, u->mtime_ns, a->rec.data_gen,
+				a->rec.meta_gen);
+		break;
+	case OBJ_PRECONDITION:
+	case OBJ_UNKNOWN:
+	case OBJ_CONFLICT:
+	case OBJ_NOT_FOUND:
+		step_ask_outcome(a);
+		break;
+	default:
+		attempt_end_store(a, "upload", u->status, u->message);
+		break;
+	}
+	talloc_free(u);
+}
+
+/* A deep copy, since the attempt may need it for another try. */
+struct snapshot *step_snapshot_copy(const struct snapshot *s)
+{
+	struct snapshot *c = calloc(1, sizeof(*c));
+	unsigned i;
+
+	if (c == NULL) {
+		return NULL;
+	}
+	*c = *s;
+	c->xattrs = calloc(s->xattr_count + 1, sizeof(*c->xattrs));
+	c->xattr_count = 0;
+	for (i = 0; c->xattrs != NULL && i < s->xattr_count; i++) {
+		struct snapshot_xattr *x = &c->xattrs[i];
+
+		*x = s->xattrs[i];
+		x->name = strdup(s->xattrs[i].name);
+		x->value = malloc(x->len + 1);
+		if (x->value != NULL && s->xattrs[i].value != NULL) {
+			memcpy(x->value, s->xattrs[i].value, x->len);
+		}
+		c->xattr_count++;
+		if (x->name == NULL || x->value == NULL) {
+			snapshot_free(&c);
+			return NULL;
+		}
+	}
+	if (c->xattrs == NULL) {
+		snapshot_free(&c);
+	}
+	return c;
+}
+
+void step_upload(struct attempt *a, const char *if_match)
+{
+	struct upload *u;
+
+	talloc_free(a->upload_if_match);
+	a->upload_if_match = if_match ? talloc_strdup(a, if_match) : NULL;
+	if (a->item->copy != NULL) {
+		copy_send(a);
+		return;
+	}
+	a->item->copied = false;
+
+	if (a->leased && a->lease_broken) {
+		attempt_end_postponed(a, 500 * NS_PER_MS, "opened for writing while it was sent");
+		return;
+	}
+	u = upload_new(a, a->v, a->key);
+	if (u == NULL || (u->meta.snapshot = step_snapshot_copy(a->snapshot)) == NULL) {
+		talloc_free(u);
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	u->fd = a->row->is_dir ? -1 : a->fd;
+	u->leased = a->leased;
+	u->urgent = a->item->urgent;
+	u->size = a->row->is_dir ? 0 : a->size;
+	u->if_match = a->upload_if_match ? talloc_strdup(u, a->upload_if_match) : NULL;
+	u->meta.ours = true;
+	u->meta.oid = a->oid;
+	u->meta.wid = a->wid;
+	u->meta.data_gen = a->rec.data_gen;
+	u->meta.meta_gen = a->rec.meta_gen;
+	ofs_oid_parse(a->v->node_id, &u->meta.node);
+	u->done = step_uploaded;
+	u->arg = a;
+	a->upload = u;
+	upload_start(u);
+}
+
+/* ---- metadata alone ---- */
+
+static void step_logged(int status, void *arg)
+{
+	struct attempt *a = arg;
+
+	a->item->rc->items_running++;
+	if (status != 0) {
+		attempt_end_failed(a, "the metadata log cannot be written: %s", strerror(-status));
+		return;
+	}
+	index_set_gens(a->v->index, a->row, a->row->s3_data_gen, a->rec.meta_gen);
+	step_finish(a);
+}
+
+static void step_blobs_done(enum obj_status st, const char *message, void *arg)
+{
+	struct attempt *a = arg;
+	uint8_t *packed;
+	size_t len;
+
+	if (st != OBJ_OK) {
+		attempt_end_store(a, "storing a large attribute", st, message);
+		return;
+	}
+	packed = snapshot_pack(a->snapshot, &len);
+	if (packed == NULL) {
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	stats_add(log_entries, 1);
+	/* It may wait for its segment: not counted as running. */
+	a->item->rc->items_running--;
+	metalog_append(a->v->metalog, &a->oid, a->rec.meta_gen, a->rec.data_gen, packed, len,
+			step_logged, a);
+	if (a->item->urgent) {
+		metalog_flush(a->v->metalog);
+	}
+}
+
+void step_log(struct attempt *a)
+{
+	snapshot_split(a->snapshot, OBJMETA_SNAPSHOT_BUDGET);
+	upload_blobs(a->v, a->snapshot, step_blobs_done, a);
+}
