@@ -304,6 +304,7 @@ def buckets(bed):
     with Testbed(smbd=False) as other:
         with open(other.conf, encoding="utf-8") as file:
             check("store" in file.read(), "no store")
+        wait_until(lambda: volume(other)["state"] == "ready", 20, "the other volume is ready")
         other.stop("cached")
         shutil.rmtree(objects)
         shutil.copytree(os.path.join(other.store_dir, "objects"), objects, symlinks=True)
