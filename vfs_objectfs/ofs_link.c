@@ -103,6 +103,7 @@ static void link_lost(struct ofs_link *link, const char *why)
 		link->away_logged = false;
 	}
 	link_close(link);
+	TALLOC_FREE(link->retry); /* it may stand at the deadline of a HELLO that will not be answered */
 	if (link->away_since_ms == 0) {
 		link->away_since_ms = now;
 	}

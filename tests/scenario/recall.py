@@ -13,7 +13,9 @@ import os
 import random
 import shutil
 import signal
+import socket
 import threading
+import time
 
 import smb2
 from dirstore import get_object, put_object
@@ -176,6 +178,42 @@ def interrupted(bed):
         check(client.get("r/interrupted") == wanted, "other bytes in the end")
 
 
+def greeting(bed):
+    step("the daemon goes between a client's HELLO and its answer")
+    wanted = pattern()
+    with bed.client() as client:
+        file = client.create("r/greeting", smb2.READ_DATA)
+        check(client.read(file, 0, MIB) == wanted[:MIB], "the first piece")
+        bed.stop("cached", kill=True)
+        listener = socket.socket(socket.AF_UNIX)
+        if os.path.exists(bed.socket):
+            os.unlink(bed.socket)
+        listener.bind(bed.socket)
+        listener.listen()
+        listener.settimeout(20)
+        at = PATTERN_BYTES - MIB
+        result = []
+
+        def read():
+            try:
+                result.append(client.read(file, at, MIB) == wanted[at:])
+            except (SmbError, OSError) as error:
+                result.append(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        peer, _ = listener.accept()
+        check(peer.recv(4096), "no HELLO")
+        time.sleep(0.5)
+        peer.close()
+        listener.close()
+        os.unlink(bed.socket)
+        bed.start("cached")
+        reader.join(60)
+        check(result == [True], f"the read gave {result}")
+        client.close(file)
+
+
 # --- a store that does not answer ---------------------------------------------------------------------
 def hanging():
     step("one recall hangs: another file of the same client answers")
@@ -223,7 +261,7 @@ def main():
             (0, b"first"), (4 * GIB - 2, b"\x01\x02\x03\x04"), (5 * GIB - 3, b"last")])
         put_object(bed, "r/empty")
         for name in ("random", "written", "overwritten", "truncated", "shortened", "source",
-                     "interrupted"):
+                     "interrupted", "greeting"):
             put_object(bed, f"r/{name}", pattern())
         with bed.client() as client:
             first_bytes(bed, client)
@@ -234,6 +272,7 @@ def main():
             written(bed, client)
             copied(bed, client)
         interrupted(bed)
+        greeting(bed)
     hanging()
 
 
