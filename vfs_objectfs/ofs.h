@@ -266,6 +266,10 @@ struct ofs_file *ofs_file_marked(struct vfs_handle_struct *handle, const struct 
 int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, bool empties,
 		struct ofs_file **file);
 void ofs_write_end(struct ofs_file *f);
+/* Before ofs_write_begin of an asynchronous write: the file if it is to be recalled whole first and
+ * `ev` can wait for it. NULL: nothing to wait for, or ofs_write_begin waits itself. */
+struct ofs_file *ofs_write_awaits(struct vfs_handle_struct *handle, struct tevent_context *ev,
+		const struct files_struct *fsp);
 ssize_t ofs_pread(struct vfs_handle_struct *handle, struct files_struct *fsp, void *data, size_t n,
 		off_t offset);
 struct tevent_req *ofs_pread_send(struct vfs_handle_struct *handle, TALLOC_CTX *ctx,
