@@ -188,7 +188,7 @@ int ofs_recall_recv(struct tevent_req *req);
 bool ofs_recall_here(const struct ofs_file *f, uint64_t generation, uint64_t offset,
 		uint64_t length);
 
-/* --- ofs_names.c --- */
+/* --- ofs_lookup.c --- */
 struct ofs_at { /* dirfsp + name cut into an open directory and one component */
 	int dirfd;
 	bool own;
@@ -213,8 +213,36 @@ int ofs_resolve_name(struct ofs_conn *c, const struct files_struct *dirfsp,
 		const struct smb_filename *smb_fname);
 /* An expired listing is refreshed if that can be had; never an error. */
 void ofs_refresh(struct ofs_conn *c, const struct files_struct *dirfsp);
+/* Of ours, and not, or no longer, listed: the mirror alone cannot tell what is in it. */
+bool ofs_dir_unlisted(const struct ofs_conn *c, int dirfd);
 DIR *ofs_fdopendir(struct vfs_handle_struct *handle, struct files_struct *fsp, const char *mask,
 		uint32_t attributes);
+int ofs_chdir(struct vfs_handle_struct *handle, const struct smb_filename *smb_fname);
+
+/* --- ofs_victim.c --- */
+struct ofs_victim { /* what a name stands for that is about to go */
+	int fd; /* O_PATH; -1: nothing there */
+	bool is_dir;
+	bool regular;
+	ino_t ino;
+	struct ofs_oid oid; /* none: S3 cannot know it */
+	bool known;
+	char trash[64]; /* made by us; empty: nothing to take back */
+};
+/* 0 (also when it is not there), or -errno. End with ofs_victim_done. */
+int ofs_victim_look(struct ofs_conn *c, const struct ofs_at *at, struct ofs_victim *v);
+/* The same of a name that ought to be there: -ENOENT if it is not. */
+int ofs_victim_find(struct ofs_conn *c, const struct ofs_at *at, struct ofs_victim *v);
+/* May it be removed, as far as S3 knows? 0, also for what is no directory; -errno. */
+int ofs_victim_empty(struct ofs_conn *c, const struct ofs_at *at, const struct ofs_victim *v);
+/* Before the name goes: into the trash. 0 or -errno. */
+int ofs_victim_keep(struct ofs_conn *c, struct ofs_victim *v);
+/* Then: the name has gone, or it has not. */
+void ofs_victim_gone(struct ofs_conn *c, struct ofs_victim *v);
+void ofs_victim_give_back(struct ofs_conn *c, struct ofs_victim *v);
+void ofs_victim_done(struct ofs_victim *v);
+
+/* --- ofs_names.c --- */
 int ofs_mkdirat(struct vfs_handle_struct *handle, struct files_struct *dirfsp,
 		const struct smb_filename *smb_fname, mode_t mode);
 int ofs_unlinkat(struct vfs_handle_struct *handle, struct files_struct *dirfsp,
@@ -222,7 +250,6 @@ int ofs_unlinkat(struct vfs_handle_struct *handle, struct files_struct *dirfsp,
 int ofs_renameat(struct vfs_handle_struct *handle, struct files_struct *srcdir_fsp,
 		const struct smb_filename *smb_fname_src, struct files_struct *dstdir_fsp,
 		const struct smb_filename *smb_fname_dst OFS_RENAME_HOW_ARG);
-int ofs_chdir(struct vfs_handle_struct *handle, const struct smb_filename *smb_fname);
 int ofs_symlinkat(struct vfs_handle_struct *handle, const struct smb_filename *link_contents,
 		struct files_struct *dirfsp, const struct smb_filename *new_smb_fname);
 int ofs_linkat(struct vfs_handle_struct *handle, struct files_struct *srcfsp,
@@ -239,6 +266,10 @@ struct ofs_file *ofs_file_marked(struct vfs_handle_struct *handle, const struct 
 int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, bool empties,
 		struct ofs_file **file);
 void ofs_write_end(struct ofs_file *f);
+/* Before ofs_write_begin of an asynchronous write: the file if it is to be recalled whole first and
+ * `ev` can wait for it. NULL: nothing to wait for, or ofs_write_begin waits itself. */
+struct ofs_file *ofs_write_awaits(struct vfs_handle_struct *handle, struct tevent_context *ev,
+		const struct files_struct *fsp);
 ssize_t ofs_pread(struct vfs_handle_struct *handle, struct files_struct *fsp, void *data, size_t n,
 		off_t offset);
 struct tevent_req *ofs_pread_send(struct vfs_handle_struct *handle, TALLOC_CTX *ctx,

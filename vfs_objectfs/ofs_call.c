@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * What the module asks of the daemon, one function per message.
- * Way: from ofs_names, ofs_recall, ofs_io; through ofs_link.c.
+ * Way: from ofs_lookup, ofs_victim, ofs_open, ofs_recall, ofs_io, ofs_whole; through ofs_link.c.
  * Thread: the client's smbd; blocks as ofs_link.c says.
  * Owns: nothing; descriptors in replies pass to the caller.
  * Holds: 1. A reply that does not decode ends the connection; the call answers -EIO.

@@ -176,9 +176,9 @@ static void offload_dest(struct tevent_req *req)
 	struct tevent_req *subreq;
 
 	if (!fsp_is_alternate_stream(state->dest_fsp)) {
-		f = ofs_file_marked(state->handle, state->dest_fsp);
+		f = ofs_write_awaits(state->handle, state->ev, state->dest_fsp);
 	}
-	if (f == NULL || state->ev != ofs_link_ev(f->conn->link)) {
+	if (f == NULL) {
 		offload_write_go(req);
 		return;
 	}

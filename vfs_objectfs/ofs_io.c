@@ -189,6 +189,14 @@ void ofs_write_end(struct ofs_file *f)
 	errno = err;
 }
 
+struct ofs_file *ofs_write_awaits(struct vfs_handle_struct *handle, struct tevent_context *ev,
+		const struct files_struct *fsp)
+{
+	struct ofs_file *f = ofs_file_marked(handle, fsp);
+
+	return f != NULL && ev == ofs_link_ev(f->conn->link) ? f : NULL;
+}
+
 ssize_t ofs_pwrite(struct vfs_handle_struct *handle, struct files_struct *fsp, const void *data,
 		size_t n, off_t offset)
 {
@@ -321,7 +329,7 @@ struct tevent_req *ofs_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX 
 		struct tevent_context *ev, struct files_struct *fsp, const void *data, size_t n,
 		off_t offset)
 {
-	struct ofs_file *f = ofs_file_marked(handle, fsp);
+	struct ofs_file *f = ofs_write_awaits(handle, ev, fsp);
 	struct ofs_pwrite_state *state;
 	struct tevent_req *req, *subreq;
 
@@ -337,7 +345,7 @@ struct tevent_req *ofs_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX 
 		.n = n,
 		.offset = offset,
 	};
-	if (f != NULL && ev == ofs_link_ev(f->conn->link)) {
+	if (f != NULL) {
 		subreq = ofs_recall_send(state, ev, f->conn, f, 0, UINT64_MAX, true);
 		if (tevent_req_nomem(subreq, req)) {
 			return tevent_req_post(req, ev);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * What the module writes down for the daemon: records, dirty-directory marks, intents, hints.
- * Way: from ofs_open, ofs_names, ofs_io, ofs_attrs; into xattrs, shared memory and the ring.
+ * Way: from ofs_open, ofs_names, ofs_victim, ofs_io, ofs_whole, ofs_attrs; into xattrs, shared
+ *      memory and the ring.
  * Thread: the client's smbd; blocks on the local file system and, for microseconds, on stripe
  *         locks. No message is sent from here.
  * Owns: nothing.

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: who reads which marked file: recalls by inode, readers by open_id, the shared extent map.
- * Way: OPEN, FETCH, RELEASE, DISCARD from the client through core; recall_fetch.c brings the bytes;
- *      recall_file.c does what must be done to the inode.
+ * Way: OPEN, FETCH, RELEASE, DISCARD from the client through core; recall_go.c decides what is
+ *      next, recall_fetch.c brings the bytes, recall_object.c looks at the object, recall_file.c
+ *      does what must be done to the inode.
  * Thread: core.
- * Owns: one descriptor and one map per recalled inode; readers; waits until answered.
+ * Owns: one descriptor and one map per recalled inode; readers.
  * Holds: 1. one recall, one descriptor per inode (a second one would block our own leases);
  *        2. a recall is freed only when no GET, HEAD or job uses it;
  *        3. every callback comes exactly once, also after RELEASE.

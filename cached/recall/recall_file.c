@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: what recall does to the inode itself: open, make plain, empty, take on another version.
- * Way: from recall.c and recall_fetch.c as disk jobs (DISK_ANY); done goes back to them.
+ * Way: from recall.c, recall_go.c and recall_object.c as disk jobs (DISK_ANY); done goes back to
+ *      them.
  * Thread: workers; blocks on the local disk and, bounded, on a stripe's lock.
  * Owns: the job until done. The descriptor stays the recall's.
  * Holds: 1. STUB and marker are taken off only after fdatasync, STUB first, the marker last;

@@ -123,13 +123,37 @@ bool recall_has(const struct recall *r, uint64_t extent);
 /* From recall_go, once no GET writes into the file. */
 void recall_discard_now(struct recall *r);
 
-/* --- recall_fetch.c --- */
+/* --- recall_go.c --- */
 /* Go on with what waits: answers, GETs, finishing. The recall may be freed. */
 void recall_go(struct recall *r);
+/* No GET, HEAD or job is under way, and nothing is waited for. */
+bool recall_idle(const struct recall *r);
 void recall_fail_waits(struct recall *r, int status, const char *message);
+/* Those that need this extent. */
+void recall_fail_extent(struct recall *r, uint64_t extent, int status, const char *message);
+/* What they wait for may have to be asked for again. */
+void recall_rewind_waits(struct recall *r);
 /* Those whose range is here. */
 void recall_answer_waits(struct recall *r);
+
+/* --- recall_fetch.c --- */
+/* Is there an extent to ask for? */
+bool recall_fetch_wanted(struct recall *r);
+/* The recall takes its turn: GETs are sent as far as the volume's number allows. */
+void recall_fetch_enqueue(struct recall *r);
 void recall_cancel_gets(struct recall *r);
+/* -errno of what did not succeed. */
+int recall_errno(const struct obj_result *res);
+
+/* --- recall_object.c --- */
+/* Where the object is asked for now; talloc child of the recall; NULL: not known, or no memory. */
+char *recall_key(struct recall *r, const struct row *row);
+/* It was not at its key: true if recall_key gives another one from now on. */
+bool recall_elsewhere(struct recall *r);
+/* In CHECKING, once it is idle: a HEAD. */
+void recall_check_start(struct recall *r);
+/* DEAD: every reader gets the status. */
+void recall_kill(struct recall *r, int status, const char *message);
 
 /* --- recall_file.c: disk jobs --- */
 struct recall_file_job {
