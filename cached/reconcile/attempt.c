@@ -121,14 +121,14 @@ void attempt_end_blocked(struct attempt *a, struct row *on, const char *why)
 	w = attempt_close(a);
 
 	if (o == NULL) {
-		o = work_item(w->rc, on, 0);
+		o = work_follow(w, on);
 	}
 	if (o == NULL || o == w) {
 		work_postpone(w, NS_PER_S, "%s", why);
 		return;
 	}
 	work_block(w, o, why);
-	cycle_break(w->rc, w->row);
+	cycle_break(w->row);
 	work_open_circle(w);
 }
 

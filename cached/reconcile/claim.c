@@ -152,9 +152,7 @@ void claim_redeem(struct attempt *a, const char *etag, bool leave_old)
 	index_set_gens(ix, row, data_gen, meta_gen);
 	index_set_object(ix, row, row->is_dir ? row->has_object : true);
 	if (old != NULL) {
-		a->item->rc->since_ns = a->item->first_ns;
-		work_item(a->item->rc, old, 0);
-		a->item->rc->since_ns = 0;
+		work_follow(a->item, old);
 	}
 }
 

@@ -66,9 +66,10 @@ static bool cycle_may_park(struct index *ix, const struct row *r)
 	       (!r->is_dir || claim_get(ix, r) == NULL) && (w == NULL || !w->running);
 }
 
-void cycle_break(struct reconcile *rc, struct row *start)
+void cycle_break(struct row *start)
 {
-	struct index *ix = rc->v->index;
+	struct work *from = start->work;
+	struct index *ix = from->rc->v->index;
 	struct row *r = start, *park = NULL;
 	struct work *w;
 	unsigned n;
@@ -94,7 +95,7 @@ void cycle_break(struct reconcile *rc, struct row *start)
 	if (w != NULL && w->stage) {
 		return; /* asked for already: it waits for an unfinished copy of its own, perhaps */
 	}
-	w = work_item(rc, park, 0);
+	w = work_follow(from, park);
 	if (w != NULL) {
 		log_debug("reconcile", "%s: parked, names were exchanged", park->name);
 		w->stage = true;

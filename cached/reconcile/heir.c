@@ -47,9 +47,11 @@ bool heir_has(const char *note, const struct volume *v, const struct objmeta *m)
 	return strstr(note + sizeof(HEIR_TAG), hex) != NULL;
 }
 
-void heir_leave(struct reconcile *rc, const struct row *row, const struct ofs_oid *of, const char *etag,
-		int64_t size, int64_t mtime_ns)
+void heir_leave(struct work *item, const struct ofs_oid *of, const char *etag, int64_t size,
+		int64_t mtime_ns)
 {
+	struct reconcile *rc = item->rc;
+	struct row *row = item->row;
 	struct index *ix = rc->v->index;
 	struct ofs_oid parent = row->s3_parent;
 	char *raw = talloc_strdup(rc, row->s3_name);
@@ -62,7 +64,7 @@ void heir_leave(struct reconcile *rc, const struct row *row, const struct ofs_oi
 		index_set_s3(ix, gone, &parent, raw); /* takes the place from `row` */
 		index_set_fence(ix, gone, etag, NULL, size, mtime_ns);
 		index_set_object(ix, gone, true);
-		work_item(rc, gone, 0);
+		work_follow(item, gone);
 	}
 	talloc_free(raw);
 }

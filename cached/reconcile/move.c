@@ -638,7 +638,7 @@ void delete_item(struct attempt *a)
 		return;
 	}
 	if (claim != NULL && !row->is_dir) {
-		work_item(a->item->rc, claim, 0); /* a copy that was under way goes too */
+		work_follow(a->item, claim); /* a copy that was under way goes too */
 	} else if (claim != NULL && claim_is_being_deleted(claim)) {
 		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
 		return;

@@ -97,6 +97,8 @@ struct reconcile { /* core only */
 /* --- reconcile.c: the table --- */
 /* What must be done about a row; delay_ns < 0: the volume's settle time. NULL: out of memory. */
 struct work *work_item(struct reconcile *rc, struct row *row, int64_t delay_ns);
+/* The same at once, as what follows from `from`: who waits for that waits for this too. */
+struct work *work_follow(struct work *from, struct row *row);
 struct work *work_place(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
 		int64_t delay_ns);
 /* An inode is said to have left the place: trash/ tells whether a client deleted it. */
@@ -164,8 +166,8 @@ void step_start(struct work *item);
 void step_ask_fence(struct attempt *a);
 
 /* --- cycle.c: items that wait for each other --- */
-/* `start` must wait: does that end at itself? Then one item of the circle is parked. */
-void cycle_break(struct reconcile *rc, struct row *start);
+/* `start`, which has an item, must wait: does that end at itself? Then one of the circle is parked. */
+void cycle_break(struct row *start);
 
 /* --- attempt.c: one try of one item --- */
 /* In rc->attempts while a lease is held. */
@@ -317,9 +319,9 @@ bool heir_is(const struct row *row);
 char *heir_note(TALLOC_CTX *ctx, const struct row *gone);
 /* Does the note say that this object, written by this node, is one that was to be replaced? */
 bool heir_has(const char *note, const struct volume *v, const struct objmeta *m);
-/* `row` goes elsewhere and leaves the object of `of` where it is: that one is deleted. */
-void heir_leave(struct reconcile *rc, const struct row *row, const struct ofs_oid *of, const char *etag,
-		int64_t size, int64_t mtime_ns);
+/* The item goes elsewhere and leaves the object of `of` where it is: that one is deleted. */
+void heir_leave(struct work *item, const struct ofs_oid *of, const char *etag, int64_t size,
+		int64_t mtime_ns);
 
 /* --- pmove.c: all keys below a prefix --- */
 struct pkey {

@@ -283,6 +283,16 @@ struct work *work_item(struct reconcile *rc, struct row *row, int64_t delay_ns)
 	return w;
 }
 
+struct work *work_follow(struct work *from, struct row *row)
+{
+	struct work *w = work_item(from->rc, row, 0);
+
+	if (w != NULL && w->first_ns > from->first_ns) {
+		w->first_ns = from->first_ns;
+	}
+	return w;
+}
+
 static struct work *work_find_place(struct reconcile *rc, const struct ofs_oid *parent,
 		const char *name)
 {

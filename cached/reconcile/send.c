@@ -43,7 +43,7 @@ static void step_place_committed(int status, void *arg)
 		return;
 	}
 	if (a->replaced != NULL) {
-		work_item(a->item->rc, a->replaced, 0); /* only now may its trash entry go */
+		work_follow(a->item, a->replaced); /* only now may its trash entry go */
 		a->replaced = NULL;
 	}
 	step_upload(a, a->row->has_object ? a->row->etag : NULL);

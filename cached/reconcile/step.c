@@ -69,7 +69,7 @@ static void step_fence_known(struct obj_req *req)
 	} else if (a->old_key != NULL) {
 		/* Somebody else's by now, or not replaced yet; we leave that name anyway. */
 		if (heir_has(a->row->version_id, a->v, &m)) {
-			heir_leave(a->item->rc, a->row, &m.oid, r->etag, r->size, r->mtime_ns);
+			heir_leave(a->item, &m.oid, r->etag, r->size, r->mtime_ns);
 		}
 		step_object_gone(a);
 	} else {

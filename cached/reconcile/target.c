@@ -256,7 +256,6 @@ bool step_directories(struct attempt *a)
 	bool missing;
 
 	if (taken != NULL) {
-		work_item(a->item->rc, taken, 0);
 		attempt_end_blocked(a, taken, "its directory comes first");
 		return false;
 	}
