@@ -127,22 +127,14 @@ void claim_redeem(struct attempt *a, const char *etag, bool leave_old)
 {
 	struct index *ix = a->v->index;
 	struct row *row = a->row, *old = NULL;
-	struct ofs_oid oid, parent = row->s3_parent;
+	struct ofs_oid parent = row->s3_parent;
 	char *raw = talloc_strdup(a, row->s3_name);
 	char *fence = row->etag ? talloc_strdup(a, row->etag) : NULL;
 	int64_t size = row->s3_size, mtime_ns = row->s3_mtime_ns;
 	uint64_t data_gen = row->s3_data_gen, meta_gen = row->s3_meta_gen;
 
 	if (leave_old && raw != NULL) {
-		clock_random(a->v->clock, &oid, sizeof(oid));
-		old = index_add(ix, &oid, false);
-	}
-	if (old != NULL) {
-		/* Takes the place from `row`. */
-		index_set_live(ix, old, ROW_TRASHED);
-		index_set_s3(ix, old, &parent, raw);
-		index_set_fence(ix, old, fence, NULL, size, mtime_ns);
-		index_set_object(ix, old, true);
+		old = heir_leave(a->item, &parent, raw, fence, size, mtime_ns); /* takes the place */
 	}
 	claim_drop(a);
 	index_set_s3(ix, row, &a->parent, a->raw);

@@ -7,7 +7,8 @@
  * Owns: nothing: the note stands in place of the row's version, and goes with the first fence of its own.
  * Holds:
  *  1. the note is committed with the taking over: the daemon may be killed at any time after it;
- *  2. only what this node wrote for a file that it was told to replace counts as replaced.
+ *  2. only what this node wrote for a file that it was told to replace counts as replaced;
+ *  3. an object left behind has a row of its own, of no file: its fence alone says what may be deleted.
  */
 #include "private.h"
 #include <string.h>
@@ -47,24 +48,22 @@ bool heir_has(const char *note, const struct volume *v, const struct objmeta *m)
 	return strstr(note + sizeof(HEIR_TAG), hex) != NULL;
 }
 
-void heir_leave(struct work *item, const struct ofs_oid *of, const char *etag, int64_t size,
-		int64_t mtime_ns)
+struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const char *raw, const char *etag,
+		int64_t size, int64_t mtime_ns)
 {
-	struct reconcile *rc = item->rc;
-	struct row *row = item->row;
-	struct index *ix = rc->v->index;
-	struct ofs_oid parent = row->s3_parent;
-	char *raw = talloc_strdup(rc, row->s3_name);
-	struct row *gone = raw != NULL ? index_add(ix, of, false) : NULL;
+	struct index *ix = item->rc->v->index;
+	struct ofs_oid oid;
+	struct row *left;
 
-	if (gone == NULL) {
-		rc->rescan_wanted = true;
-	} else if (gone->live != ROW_HERE) {
-		index_set_live(ix, gone, ROW_TRASHED);
-		index_set_s3(ix, gone, &parent, raw); /* takes the place from `row` */
-		index_set_fence(ix, gone, etag, NULL, size, mtime_ns);
-		index_set_object(ix, gone, true);
-		work_follow(item, gone);
+	clock_random(item->rc->v->clock, &oid, sizeof(oid));
+	left = index_add(ix, &oid, false);
+	if (left == NULL) {
+		item->rc->rescan_wanted = true;
+		return NULL;
 	}
-	talloc_free(raw);
+	index_set_live(ix, left, ROW_TRASHED);
+	index_set_s3(ix, left, parent, raw);
+	index_set_fence(ix, left, etag, NULL, size, mtime_ns);
+	index_set_object(ix, left, true);
+	return left;
 }

@@ -319,9 +319,10 @@ bool heir_is(const struct row *row);
 char *heir_note(TALLOC_CTX *ctx, const struct row *gone);
 /* Does the note say that this object, written by this node, is one that was to be replaced? */
 bool heir_has(const char *note, const struct volume *v, const struct objmeta *m);
-/* The item goes elsewhere and leaves the object of `of` where it is: that one is deleted. */
-void heir_leave(struct work *item, const struct ofs_oid *of, const char *etag, int64_t size,
-		int64_t mtime_ns);
+/* An object stays where the item's file was: its row, which takes the place; NULL: no memory. The caller
+ * makes it an item (work_follow) when its own row has left. */
+struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const char *raw, const char *etag,
+		int64_t size, int64_t mtime_ns);
 
 /* --- pmove.c: all keys below a prefix --- */
 struct pkey {

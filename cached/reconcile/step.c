@@ -30,6 +30,20 @@ static void step_object_gone(struct attempt *a)
 	attempt_end_again(a, REDIRTY_NS);
 }
 
+/* Nothing of its own was sent to the name it leaves: what is there is deleted. */
+static void step_leave(struct attempt *a, const struct obj_result *r)
+{
+	struct ofs_oid parent = a->row->s3_parent;
+	char *raw = talloc_strdup(a, a->row->s3_name);
+	struct row *left = raw == NULL ? NULL
+				       : heir_leave(a->item, &parent, raw, r->etag, r->size,
+							 r->mtime_ns);
+
+	if (left != NULL) {
+		work_follow(a->item, left);
+	}
+}
+
 /* The fence of a row whose index was lost. */
 static void step_fence_known(struct obj_req *req)
 {
@@ -37,7 +51,7 @@ static void step_fence_known(struct obj_req *req)
 	struct obj_result *r = &req->result;
 	struct objmeta m = {0};
 	struct ofs_oid foreign;
-	bool damaged;
+	bool damaged, still; /* still: what it was to replace */
 
 	if (r->status == OBJ_NOT_FOUND) {
 		objstore_req_free(&req);
@@ -51,6 +65,8 @@ static void step_fence_known(struct obj_req *req)
 	}
 	objmeta_read(r, &m, &damaged);
 	objmeta_foreign_oid(&a->v->uuid, req->key, &foreign);
+	still = heir_is(a->row) && (heir_has(a->row->version_id, a->v, &m) ||
+			(a->row->etag != NULL && strcmp(a->row->etag, r->etag) == 0));
 	if ((m.ours && ofs_oid_equal(&m.oid, &a->oid)) || ofs_oid_equal(&foreign, &a->oid) ||
 			a->row->is_dir) {
 		index_set_fence(a->v->index, a->row, r->etag, r->version_id, r->size, r->mtime_ns);
@@ -60,7 +76,7 @@ static void step_fence_known(struct obj_req *req)
 		} else {
 			step_prepared(a);
 		}
-	} else if (heir_has(a->row->version_id, a->v, &m) && a->old_key == NULL) {
+	} else if (still && a->old_key == NULL) {
 		char *note = talloc_strdup(a, a->row->version_id);
 
 		index_set_fence(a->v->index, a->row, r->etag, note, r->size, r->mtime_ns);
@@ -68,8 +84,8 @@ static void step_fence_known(struct obj_req *req)
 		step_prepared(a);
 	} else if (a->old_key != NULL) {
 		/* Somebody else's by now, or not replaced yet; we leave that name anyway. */
-		if (heir_has(a->row->version_id, a->v, &m)) {
-			heir_leave(a->item, &m.oid, r->etag, r->size, r->mtime_ns);
+		if (still) {
+			step_leave(a, r);
 		}
 		step_object_gone(a);
 	} else {
