@@ -137,10 +137,10 @@ void step_prepared(struct attempt *a)
 	if (row->is_dir) {
 		if (row->in_s3 && !dirty_meta && !a->times) {
 			attempt_end_done(a);
-		} else if (!row->in_s3) {
+		} else if (!row->in_s3 || !row->has_object) {
 			step_first_upload(a);
 		} else {
-			step_upload(a, row->has_object ? row->etag : NULL);
+			step_upload(a, row->etag);
 		}
 		return;
 	}
