@@ -94,6 +94,8 @@ json_t *reconcile_pending(struct reconcile *rc, unsigned most)
 
 /* ---- flush ---- */
 
+#define FLUSH_LOOK_NS (20 * NS_PER_MS)
+
 static void flush_tell(struct flush *f, int status)
 {
 	json_t *left = NULL;
@@ -111,6 +113,18 @@ static void flush_tell(struct flush *f, int status)
 }
 
 static void flush_place(struct flush *f);
+
+static void flush_look_again(void *arg)
+{
+	struct flush *f = arg;
+
+	f->retry = NULL;
+	if (f->told) {
+		talloc_free(f); /* its deadline came first */
+	} else {
+		flush_place(f);
+	}
+}
 
 static void flush_waiter_done(struct waiter *w, int status, const char *message)
 {
@@ -179,10 +193,19 @@ static void flush_place(struct flush *f)
 		work_add_waiter(w, &fw->waiter);
 	}
 	metalog_flush(rc->v->metalog);
-	if (--f->left == 0) {
-		flush_tell(f, 0);
-		talloc_free(f);
+	if (--f->left > 0) {
+		return;
 	}
+	if (rc->trash_running > 0 && !f->told) {
+		/* What a name's new file has replaced may be known in a moment. */
+		f->retry = clock_timer_add(rc->v->clock, f,
+				clock_now_ns(rc->v->clock) + FLUSH_LOOK_NS, flush_look_again, f);
+		if (f->retry != NULL) {
+			return;
+		}
+	}
+	flush_tell(f, 0);
+	talloc_free(f);
 }
 
 static void flush_begin(void *arg)

@@ -398,6 +398,7 @@ struct trash_job {
 	struct reconcile *rc; /* core only */
 	int trash_fd;
 	struct ofs_oid oid;
+	int64_t since_ns; /* of the work that asks */
 	bool purge, is_dir, found;
 };
 
@@ -424,7 +425,9 @@ static void trash_done(struct disk_job *job)
 	if (!t->purge) {
 		t->rc->trash_running--;
 		if (t->found) {
+			t->rc->since_ns = t->since_ns;
 			look_deleted(t->rc, &t->oid, t->is_dir);
+			t->rc->since_ns = 0;
 		}
 		if (t->rc->work_count == 0) {
 			marks_sweep_soon(t->rc);
@@ -447,6 +450,7 @@ static void trash_submit(struct reconcile *rc, const struct ofs_oid *oid, bool p
 	t->rc = rc;
 	t->trash_fd = rc->v->trash_fd;
 	t->oid = *oid;
+	t->since_ns = rc->since_ns;
 	t->purge = purge;
 	rc->trash_running += !purge;
 	disk_submit(rc->v->disk, DISK_ORDER, &t->job);

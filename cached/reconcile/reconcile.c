@@ -446,7 +446,9 @@ void work_done(struct work *w)
 		work_wake_blocked(w);
 		w->failures = 0;
 		w->urgent = w->waiters != NULL;
-		w->first_ns = clock_now_ns(rc->v->clock);
+		if (w->waiters == NULL) {
+			w->first_ns = clock_now_ns(rc->v->clock); /* else what follows is waited for, too */
+		}
 		work_schedule(w, -1);
 	} else {
 		struct waiter *rest = w->waiters;
