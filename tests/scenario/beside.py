@@ -195,7 +195,13 @@ def deletes(bed, room):
     keys = room.keys()
     check("df" not in keys and "df/x" in keys, f"the file is deleted: {keys}")
     check("dd" in keys and not any(key.startswith("dd/") for key in keys), f"the directory: {keys}")
-    room.refresh()
+
+    def plain_again():
+        room.refresh()
+        return room.shown().get("dd") is False
+
+    # at a listing after the directory's own deletion is over
+    wait_until(plain_again, 20, "the file has its plain name again")
     shown = room.shown()
     check(shown.get("df") is True and escape("df") not in shown, f"the file is deleted: {shown}")
     check(shown.get("dd") is False and client.get("room/dd") == b"file dd", f"the directory: {shown}")
