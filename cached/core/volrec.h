@@ -16,9 +16,9 @@ struct volume;
 #define VOLREC_KV_UUID "uuid" /* index: the volume this mirror belongs to */
 
 /*
- * Read the record, or create it for a new volume; sets v->uuid, v->created_ns and the index's
- * "uuid". done comes later, once; message (for people) lives during the call. status: 0; -ESTALE: another or an
- * emptied bucket; -EPROTONOSUPPORT: needs a newer version to read; -EROFS: to write (v->uuid is
+ * Read the record, or create it for a new volume; sets v->uuid, v->created_ns and the index's "uuid".
+ * done comes later, once; message (for people) lives during the call. status: 0; -ESTALE: another or
+ * an emptied bucket; -EPROTONOSUPPORT: needs a newer version to read; -EROFS: to write (v->uuid is
  * set); -EBADMSG: the record is damaged; -EAGAIN: try again later; -EACCES; -ENOENT: no bucket;
  * other -errno.
  */

@@ -414,3 +414,37 @@ void mirror_locate(struct mirror *m, TALLOC_CTX *ctx, int dirfd, const char *pro
 	l->job.done = locate_read_done;
 	disk_submit(m->v->disk, DISK_ORDER, &l->job);
 }
+
+/* ---- to change what is in it ---- */
+
+int mirror_target_open(struct mirror *m, const struct mirror_dir *dir, struct mirror_target *t)
+{
+	t->place = mirror_place_of(m);
+	t->oid = dir->oid;
+	t->mtime = dir->mtime;
+	t->changes = dir->changes;
+	t->keep_times = dir->steady && (m->v->rings == NULL ||
+			!rings_inflight(m->v->rings, ofs_shm_stripe_of(dir->ino)));
+	t->fd = fcntl(dir->fd, F_DUPFD_CLOEXEC, 0);
+	return t->fd < 0 ? -errno : 0;
+}
+
+int mirror_target_check(const struct mirror_target *t)
+{
+	struct ofs_record rec;
+	int ret = ofs_record_get(&t->place.rio, t->fd, &rec);
+
+	return ret == 0 && !ofs_oid_equal(&rec.oid, &t->oid) ? -ESTALE : ret;
+}
+
+void mirror_target_keep_times(const struct mirror_target *t)
+{
+	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, t->mtime};
+	struct stat st;
+
+	if (t->keep_times && fstat(t->fd, &st) == 0 &&
+			atomic_load(&t->place.shm->stripe[ofs_shm_stripe_of(st.st_ino)].changes) ==
+					t->changes) {
+		futimens(t->fd, ts);
+	}
+}

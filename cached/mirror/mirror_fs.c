@@ -197,18 +197,6 @@ int mirror_open_alone(int dir_fd, const char *name)
 	return fd;
 }
 
-void mirror_keep_times(const struct mirror_place *p, int dir_fd, uint64_t changes,
-		const struct timespec *mtime)
-{
-	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, *mtime};
-	struct stat st;
-
-	if (fstat(dir_fd, &st) == 0 &&
-			atomic_load(&p->shm->stripe[ofs_shm_stripe_of(st.st_ino)].changes) == changes) {
-		futimens(dir_fd, ts);
-	}
-}
-
 int64_t mirror_wall_ns(void)
 {
 	struct timespec ts;

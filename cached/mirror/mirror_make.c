@@ -341,12 +341,7 @@ struct make_job {
 	struct disk_job job;
 	struct mirror *m;
 	uint64_t request_id;
-	struct mirror_place place;
-	struct ofs_oid dir_oid;
-	int dir_fd; /* own */
-	bool keep_times;
-	struct timespec mtime;
-	uint64_t changes;
+	struct mirror_target dir;
 	struct stub *list;
 	int status;
 	void (*done)(int status, unsigned omitted, void *arg);
@@ -356,15 +351,11 @@ struct make_job {
 static void make_run(struct disk_job *job)
 {
 	struct make_job *j = (struct make_job *)job;
-	struct make_at at = {.place = &j->place, .dir_fd = j->dir_fd};
-	struct ofs_record rec;
+	struct make_at at = {.place = &j->dir.place, .dir_fd = j->dir.fd};
 	struct stub *s;
 
-	j->status = ofs_record_get(&j->place.rio, j->dir_fd, &rec);
-	if (j->status == 0 && !ofs_oid_equal(&rec.oid, &j->dir_oid)) {
-		j->status = -ESTALE;
-	}
-	if (j->status == 0 && fstat(j->dir_fd, &at.dir_st) != 0) {
+	j->status = mirror_target_check(&j->dir);
+	if (j->status == 0 && fstat(j->dir.fd, &at.dir_st) != 0) {
 		j->status = -errno;
 	}
 	if (j->status != 0) {
@@ -376,23 +367,21 @@ static void make_run(struct disk_job *job)
 	free(at.acl[0].value);
 	free(at.acl[1].value);
 	/* Batches run side by side: each puts back what was there before the first. */
-	if (j->keep_times) {
-		mirror_keep_times(&j->place, j->dir_fd, j->changes, &j->mtime);
-	}
+	mirror_target_keep_times(&j->dir);
 }
 
 static void make_row_done(struct make_job *j, const struct stub *s)
 {
 	struct index *ix = j->m->v->index;
 	struct row *row = index_get(ix, &s->oid);
-	struct row *live = index_at_live(ix, &j->dir_oid, s->name);
+	struct row *live = index_at_live(ix, &j->dir.oid, s->name);
 
 	if (row == NULL) {
 		return;
 	}
 	if (s->status == 0) {
 		if (row->live == ROW_NOT_HERE && (live == NULL || live == row)) {
-			index_set_here(ix, row, &j->dir_oid, s->name, s->ino);
+			index_set_here(ix, row, &j->dir.oid, s->name, s->ino);
 		}
 	} else if (s->status == -EEXIST && row->live == ROW_NOT_HERE) {
 		/* Somebody's own file has the name: it must not inherit the object's fence. */
@@ -441,7 +430,7 @@ static void make_done(struct disk_job *job)
 		}
 		stub_free(&s);
 	}
-	close(j->dir_fd);
+	close(j->dir.fd);
 	j->done(j->status, omitted, j->arg);
 	free(j);
 }
@@ -464,10 +453,9 @@ void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, 
 		void (*done)(int status, unsigned omitted, void *arg), void *arg)
 {
 	struct make_job *j = calloc(1, sizeof(*j));
-	int fd = j ? fcntl(dir->fd, F_DUPFD_CLOEXEC, 0) : -1;
 	struct stub *s;
 
-	if (fd < 0) {
+	if (j == NULL || mirror_target_open(m, dir, &j->dir) != 0) {
 		free(j);
 		while ((s = list) != NULL) {
 			list = s->next;
@@ -478,13 +466,6 @@ void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, 
 	}
 	j->m = m;
 	j->request_id = request_id;
-	j->place = mirror_place_of(m);
-	j->dir_oid = dir->oid;
-	j->dir_fd = fd;
-	j->keep_times = dir->steady && (m->v->rings == NULL ||
-			!rings_inflight(m->v->rings, ofs_shm_stripe_of(dir->ino)));
-	j->mtime = dir->mtime;
-	j->changes = dir->changes;
 	j->list = list;
 	j->done = done;
 	j->arg = arg;

@@ -50,9 +50,6 @@ void mirror_lease_drop(int fd);
 /* A file, readable and writable, under F_WRLCK: nobody else has it open. A descriptor or -errno;
  * -EAGAIN: in use. */
 int mirror_open_alone(int dir_fd, const char *name);
-/* A directory's write time is what it was before our own work, unless a client may have changed it. */
-void mirror_keep_times(const struct mirror_place *p, int dir_fd, uint64_t changes,
-		const struct timespec *mtime);
 int64_t mirror_wall_ns(void);
 /* Lock the stripe of the inode; its number in *stripe. 0 or -errno. */
 int mirror_lock(struct ofs_shm *shm, int fd, uint32_t *stripe);
@@ -72,6 +69,21 @@ struct mirror_dir { /* talloc; closes fd */
 	uint64_t changes; /* of its stripe (shm.h), read before mtime */
 	bool steady;      /* no client was changing it then */
 };
+/* The same for a job that changes what is in the directory: plain copies, and a descriptor of its own. */
+struct mirror_target {
+	struct mirror_place place;
+	struct ofs_oid oid;
+	int fd; /* -1: not open */
+	struct timespec mtime;
+	uint64_t changes;
+	bool keep_times; /* no client was changing it, nor is */
+};
+/* 0 or -errno. The caller closes t->fd. */
+int mirror_target_open(struct mirror *m, const struct mirror_dir *dir, struct mirror_target *t);
+/* Worker. Is it still that directory? 0; -ESTALE; -errno. */
+int mirror_target_check(const struct mirror_target *t);
+/* Worker. Its write time is what it was before our own work, unless a client may have changed it. */
+void mirror_target_keep_times(const struct mirror_target *t);
 typedef void (*mirror_found)(int status, const char *message, struct mirror_dir *dir, void *arg);
 /* Takes dirfd over. *dir is a talloc child of ctx. `probe`: a name to look for in it, or NULL. */
 void mirror_locate(struct mirror *m, TALLOC_CTX *ctx, int dirfd, const char *probe,

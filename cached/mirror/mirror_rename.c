@@ -28,12 +28,7 @@
 struct rename_job {
 	struct disk_job job;
 	struct mirror *m;
-	struct mirror_place place;
-	struct ofs_oid dir_oid;
-	int dir_fd; /* own */
-	bool keep_times;
-	struct timespec mtime;
-	uint64_t changes;
+	struct mirror_target dir;
 	struct renaming *list;
 	void (*done)(struct renaming *list, void *arg);
 	void *arg;
@@ -55,9 +50,9 @@ static bool rename_was_done(const struct rename_job *j, struct renaming *r)
 	struct ofs_record rec;
 	struct stat st;
 
-	if (ofs_record_get_at(&j->place.rio, j->dir_fd, r->to, &rec) != 0 ||
+	if (ofs_record_get_at(&j->dir.place.rio, j->dir.fd, r->to, &rec) != 0 ||
 			!ofs_oid_equal(&rec.oid, &r->oid) ||
-			fstatat(j->dir_fd, r->to, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+			fstatat(j->dir.fd, r->to, &st, AT_SYMLINK_NOFOLLOW) != 0) {
 		return false;
 	}
 	r->ino = st.st_ino;
@@ -95,22 +90,18 @@ int mirror_rename_one(const struct mirror_place *p, int dir_fd, const char *from
 static void rename_run(struct disk_job *job)
 {
 	struct rename_job *j = (struct rename_job *)job;
-	struct ofs_record rec;
 	struct renaming *r;
-	int ret = ofs_record_get(&j->place.rio, j->dir_fd, &rec);
+	int ret = mirror_target_check(&j->dir);
 
-	if (ret == 0 && !ofs_oid_equal(&rec.oid, &j->dir_oid)) {
-		ret = -ESTALE;
-	}
 	for (r = j->list; r != NULL; r = r->next) {
 		r->status = ret;
 		if (ret == 0 && !rename_was_done(j, r)) {
-			r->status = mirror_rename_one(&j->place, j->dir_fd, r->from, r->to, &r->oid,
+			r->status = mirror_rename_one(&j->dir.place, j->dir.fd, r->from, r->to, &r->oid,
 					&r->ino);
 		}
 	}
-	if (ret == 0 && j->keep_times) {
-		mirror_keep_times(&j->place, j->dir_fd, j->changes, &j->mtime);
+	if (ret == 0) {
+		mirror_target_keep_times(&j->dir);
 	}
 }
 
@@ -124,11 +115,11 @@ static void rename_done(struct disk_job *job)
 		struct row *row = index_get(ix, &r->oid);
 
 		if (r->status == 0 && row != NULL && row->live != ROW_TRASHED) {
-			index_set_here(ix, row, &j->dir_oid, r->to, r->ino);
+			index_set_here(ix, row, &j->dir.oid, r->to, r->ino);
 			stats_add(files_beside, row->in_s3 && name_is_beside_dir(r->to, row->s3_name));
 		}
 	}
-	close(j->dir_fd);
+	close(j->dir.fd);
 	j->done(j->list, j->arg);
 	free(j);
 }
@@ -137,10 +128,9 @@ void mirror_rename(struct mirror *m, struct mirror_dir *dir, struct renaming *li
 		void (*done)(struct renaming *list, void *arg), void *arg)
 {
 	struct rename_job *j = calloc(1, sizeof(*j));
-	int fd = j ? fcntl(dir->fd, F_DUPFD_CLOEXEC, 0) : -1;
 	struct renaming *r;
 
-	if (fd < 0) {
+	if (j == NULL || mirror_target_open(m, dir, &j->dir) != 0) {
 		free(j);
 		for (r = list; r != NULL; r = r->next) {
 			r->status = -ENOMEM;
@@ -149,13 +139,6 @@ void mirror_rename(struct mirror *m, struct mirror_dir *dir, struct renaming *li
 		return;
 	}
 	j->m = m;
-	j->place = mirror_place_of(m);
-	j->dir_oid = dir->oid;
-	j->dir_fd = fd;
-	j->keep_times = dir->steady && (m->v->rings == NULL ||
-			!rings_inflight(m->v->rings, ofs_shm_stripe_of(dir->ino)));
-	j->mtime = dir->mtime;
-	j->changes = dir->changes;
 	j->list = list;
 	j->done = done;
 	j->arg = arg;

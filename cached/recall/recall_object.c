@@ -42,10 +42,13 @@ char *recall_key(struct recall *r, const struct row *row)
 bool recall_elsewhere(struct recall *r)
 {
 	const struct row *row = index_get(r->rs->v->index, &r->oid);
-	char *other = row != NULL && r->rs->v->reconcile != NULL
-			? reconcile_moving_key(r->rs->v->reconcile, r, row) : NULL;
+	char *other;
 
-	if (other == NULL || r->moves >= OBJECT_MOVES_MAX) {
+	if (row == NULL || r->rs->v->reconcile == NULL || r->moves >= OBJECT_MOVES_MAX) {
+		return false;
+	}
+	other = reconcile_moving_key(r->rs->v->reconcile, r, row);
+	if (other == NULL) {
 		return false;
 	}
 	talloc_free(other);

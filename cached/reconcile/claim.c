@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: remember, before it is written, every key that may come to hold a copy of ours.
- * Way: step.c, move.c, renames.c claim before they copy and redeem after it.
+ * Way: move.c and renames.c claim before they copy and redeem after it; target.c asks.
  * Thread: core.
  * Owns: the claim rows: oid derived from the row's, ROW_TRASHED, in S3 at the place claimed, CLAIM_TAG
  *       in place of a version: deriving is its own inverse, so the ids do not say which is which.
@@ -54,13 +54,6 @@ struct row *claim_owner(struct index *ix, const struct row *claim)
 	}
 	claim_oid(&claim->oid, &oid);
 	return index_get(ix, &oid);
-}
-
-bool claim_is_being_deleted(const struct row *claim)
-{
-	const struct work *w = claim->work;
-
-	return w != NULL && w->running;
 }
 
 struct claim_commit {

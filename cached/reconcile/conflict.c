@@ -2,7 +2,7 @@
 /*
  * Duty: when S3 holds somebody else's object under our name, keep both: ours goes on under a
  * conflict name, theirs comes into the mirror as a stub.
- * Way: step.c, move.c -> step_conflict -> worker renames the inode -> row, listing.
+ * Way: target.c, send.c, move.c -> step_conflict -> worker renames the inode -> row, listing.
  * Thread: core; the rename on a worker.
  * Owns: its job; ends the attempt.
  * Holds: the local name is given up by rename(2) alone, so there is no moment without our data.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: find items that wait for each other in a circle, and open it: one of them is parked.
- * Way: step.c, when an item must wait for another -> here -> that item runs with `stage` set.
+ * Way: attempt.c, when an item must wait for another -> here -> that item runs with `stage` set.
  * Thread: core. Owns: nothing.
  * Holds:
  *  1. the graph is read from the index, not from what waits just now: an item that has not come to
@@ -59,11 +59,9 @@ static struct row *cycle_next(struct index *ix, struct row *r, bool *name)
 
 static bool cycle_may_park(struct index *ix, const struct row *r)
 {
-	const struct work *w = r->work;
-
 	return r->live == ROW_HERE && r->in_s3 &&
 	       !ofs_oid_equal(&r->s3_parent, &OFS_OID_STAGE) &&
-	       (!r->is_dir || claim_get(ix, r) == NULL) && (w == NULL || !w->running);
+	       (!r->is_dir || claim_get(ix, r) == NULL) && !work_is_running(r);
 }
 
 void cycle_break(struct row *start)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: remember whose object may still be at a key that another file has taken over.
- * Way: step.c notes it in the row that takes over, before its first PUT; step.c and move.c ask when they
+ * Way: send.c notes it in the row that takes over, before its first PUT; send.c and move.c ask when they
  *      meet an object that is not the row's own.
  * Thread: core.
  * Owns: nothing: the note stands in place of the row's version, and goes with the first fence of its own.
@@ -13,39 +13,44 @@
 #include "private.h"
 #include <string.h>
 
-#define HEIR_TAG "heir"
+#define HEIR_TAG "heir "
 #define HEIR_ENTRY_BYTES OFS_OID_HEX_BYTES /* a space and 32 digits */
 #define HEIR_MOST 64u                      /* older ones are forgotten: a conflict copy at worst */
 
+/* The digits of a note; NULL: it is none. */
+static const char *heir_entries(const char *note)
+{
+	size_t tag = strlen(HEIR_TAG);
+
+	return note != NULL && strncmp(note, HEIR_TAG, tag) == 0 ? note + tag : NULL;
+}
+
 bool heir_is(const struct row *row)
 {
-	return row->version_id != NULL &&
-	       strncmp(row->version_id, HEIR_TAG " ", sizeof(HEIR_TAG)) == 0;
+	return heir_entries(row->version_id) != NULL;
 }
 
 char *heir_note(TALLOC_CTX *ctx, const struct row *gone)
 {
-	const char *before = heir_is(gone) ? gone->version_id + sizeof(HEIR_TAG) - 1 : "";
-	size_t most = (size_t)(HEIR_MOST - 1) * HEIR_ENTRY_BYTES;
+	const char *before = heir_entries(gone->version_id);
+	size_t most = (size_t)(HEIR_MOST - 1) * HEIR_ENTRY_BYTES - 1;
 	char hex[OFS_OID_HEX_BYTES];
 
 	ofs_oid_hex(&gone->oid, hex);
-	return talloc_asprintf(ctx, HEIR_TAG " %s%.*s", hex, (int)most, before);
+	return talloc_asprintf(ctx, HEIR_TAG "%s%s%.*s", hex, before ? " " : "", (int)most,
+			before ? before : "");
 }
 
 bool heir_has(const char *note, const struct volume *v, const struct objmeta *m)
 {
+	const char *entries = heir_entries(note);
 	char hex[OFS_OID_HEX_BYTES];
 
-	if (note == NULL || strncmp(note, HEIR_TAG " ", sizeof(HEIR_TAG)) != 0 || !m->ours) {
-		return false;
-	}
-	ofs_oid_hex(&m->node, hex);
-	if (strcmp(hex, v->node_id) != 0) {
+	if (entries == NULL || !step_wrote(v, m)) {
 		return false;
 	}
 	ofs_oid_hex(&m->oid, hex);
-	return strstr(note + sizeof(HEIR_TAG), hex) != NULL;
+	return strstr(entries, hex) != NULL;
 }
 
 struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const char *raw, const char *etag,

@@ -530,7 +530,7 @@ void stage_file(struct attempt *a)
 		return;
 	}
 	if (claim != NULL && (!ofs_oid_equal(&claim->s3_parent, &OFS_OID_STAGE) ||
-					     claim_is_being_deleted(claim))) {
+					     work_is_running(claim))) {
 		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
 		return;
 	}
@@ -639,7 +639,7 @@ void delete_item(struct attempt *a)
 	}
 	if (claim != NULL && !row->is_dir) {
 		work_follow(a->item, claim); /* a copy that was under way goes too */
-	} else if (claim != NULL && claim_is_being_deleted(claim)) {
+	} else if (claim != NULL && work_is_running(claim)) {
 		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
 		return;
 	} else if (claim != NULL) {

@@ -113,6 +113,8 @@ void work_done(struct work *w);
 void work_go_on(struct work *w, int64_t delay_ns);
 /* A step failed: retried with backoff. */
 void work_failed(struct work *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Its own item is at it: the object of a trashed row is being deleted. */
+bool work_is_running(const struct row *row);
 /* Not waited for, not running: the caller runs it now. */
 void work_take(struct work *w);
 void work_add_waiter(struct work *w, struct waiter *waiter);
@@ -239,6 +241,8 @@ void step_upload(struct attempt *a, const char *if_match);
 /* The key holds what `rec` says, or is about to. */
 void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id, int64_t mtime_ns,
 		uint64_t data_gen, uint64_t meta_gen);
+/* Is the object this node's own work? */
+bool step_wrote(const struct volume *v, const struct objmeta *m);
 /* Metadata alone, to the node's log. */
 void step_log(struct attempt *a);
 /* A deep copy; NULL: out of memory. */
@@ -271,8 +275,6 @@ int inode_locate(const struct ofs_record_io *rio, int tree_fd, int fd, struct of
 struct row *claim_get(struct index *ix, const struct row *row);
 /* Whose claim it is; NULL: nobody's, or no claim. */
 struct row *claim_owner(struct index *ix, const struct row *claim);
-/* Its own item is at it: the row waits until the claim is gone. */
-bool claim_is_being_deleted(const struct row *claim);
 /* Claim a->parent/a->raw (a->replaced becomes the claim), commit, then go on. */
 void claim_make(struct attempt *a, void (*go_on)(struct attempt *a));
 void claim_drop(struct attempt *a);

@@ -460,6 +460,13 @@ void work_done(struct work *w)
 	waiter_answer_list(ready, 0, NULL);
 }
 
+bool work_is_running(const struct row *row)
+{
+	const struct work *w = row->work;
+
+	return w != NULL && w->running;
+}
+
 void work_take(struct work *w)
 {
 	heap_remove(w);

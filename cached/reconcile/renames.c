@@ -151,7 +151,7 @@ bool rename_finish(struct attempt *a)
 	struct index *ix = a->v->index;
 	struct row *row = a->row, *claim = row->in_s3 ? claim_get(ix, row) : NULL, *above;
 
-	if (claim == NULL || claim_is_being_deleted(claim)) {
+	if (claim == NULL || work_is_running(claim)) {
 		return false;
 	}
 	above = claim_above(ix, claim);
@@ -178,7 +178,7 @@ void stage_directory(struct attempt *a)
 	char hex[OFS_OID_HEX_BYTES];
 
 	if (claim != NULL && (!ofs_oid_equal(&claim->s3_parent, &OFS_OID_STAGE) ||
-					     claim_is_being_deleted(claim))) {
+					     work_is_running(claim))) {
 		a->item->stage = false;
 		attempt_end_postponed(a, 0, "a rename that was begun is finished first");
 		return;

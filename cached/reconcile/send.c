@@ -73,8 +73,7 @@ void step_first_upload(struct attempt *a)
 	index_commit(ix, step_place_committed, a);
 }
 
-/* Is it this node's own work? */
-static bool step_wrote(const struct volume *v, const struct objmeta *m)
+bool step_wrote(const struct volume *v, const struct objmeta *m)
 {
 	char node[OFS_OID_HEX_BYTES];
 

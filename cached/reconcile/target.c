@@ -99,7 +99,6 @@ static void step_ask_occupant(struct attempt *a, const struct row *occupant)
 	objstore_submit(a->v->store, req);
 }
 
-/* Fill parent, raw, key, old_key, replaced; false: the attempt has ended. */
 bool step_target(struct attempt *a)
 {
 	struct index *ix = a->v->index;
@@ -159,7 +158,7 @@ bool step_target(struct attempt *a)
 		}
 	}
 	occupant = index_at_s3(ix, &a->parent, a->raw, row->is_dir);
-	if (claim != NULL && claim == occupant && !claim_is_being_deleted(claim)) {
+	if (claim != NULL && claim == occupant && !work_is_running(claim)) {
 		a->replaced = claim;
 		return true;
 	}
@@ -171,9 +170,8 @@ bool step_target(struct attempt *a)
 	if (occupant == NULL || occupant == row) {
 		return true;
 	}
-	if (occupant->live == ROW_TRASHED && !row->is_dir &&
-			a->old_key == NULL &&
-			(occupant->work == NULL || !((struct work *)occupant->work)->running)) {
+	if (occupant->live == ROW_TRASHED && !row->is_dir && a->old_key == NULL &&
+			!work_is_running(occupant)) {
 		a->replaced = occupant;
 		return true;
 	}
@@ -244,9 +242,8 @@ struct row *step_taken_directory(struct index *ix, const struct ofs_oid *parent)
 	return taken;
 }
 
-/* The directories above are in S3 from now on, implied by what will be in them: renamed before their
- * own markers are there, they take it along. All of them or none, and every name must be free: else
- * two rows would stand for one key. false: the attempt has ended. */
+/* Implied by what will be in them: renamed before their own markers are there, they take it along. All
+ * of them or none, and every name must be free: else two rows would stand for one key. */
 bool step_directories(struct attempt *a)
 {
 	struct index *ix = a->v->index;
