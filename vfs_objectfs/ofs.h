@@ -138,14 +138,6 @@ void ofs_hint_name(char dst[OFS_NAME_MAX_BYTES + 1], const char *name);
 /* Its record, made and stored if it has none. made_now: by SMB, just now: a directory is listed. */
 int ofs_record_create(struct ofs_conn *c, int fd, bool made_now, struct ofs_record *rec);
 
-/* Before the first write of a handle: DESIGN rule 4. Sets f->wrote. */
-int ofs_first_write(struct ofs_conn *c, struct ofs_file *f);
-/* Around each write, so that the daemon can take a copy of one moment. */
-void ofs_writes_begin(struct ofs_conn *c, const struct ofs_file *f);
-void ofs_writes_end(struct ofs_conn *c, const struct ofs_file *f);
-/* After the last use of a handle that wrote. place: looked up before the close. */
-void ofs_hint_closed(struct ofs_conn *c, const struct ofs_file *f, const struct ofs_place *place);
-
 /* Around a change of an inode's metadata. */
 struct ofs_meta {
 	int fd;
@@ -159,6 +151,15 @@ int ofs_meta_begin(struct ofs_conn *c, int fd, struct ofs_meta *m);
 /* changed: NEXT succeeded. times: of a marked file, to be kept in its record; NULL: not touched. */
 void ofs_meta_end(struct ofs_conn *c, struct ofs_meta *m, bool changed,
 		const struct smb_file_time *times);
+
+/* --- ofs_dirty.c --- */
+/* Before the first write of a handle: DESIGN rule 4. Sets f->wrote. */
+int ofs_first_write(struct ofs_conn *c, struct ofs_file *f);
+/* Around each write, so that the daemon can take a copy of one moment. */
+void ofs_writes_begin(struct ofs_conn *c, const struct ofs_file *f);
+void ofs_writes_end(struct ofs_conn *c, const struct ofs_file *f);
+/* After the last use of a handle that wrote. place: looked up before the close. */
+void ofs_hint_closed(struct ofs_conn *c, const struct ofs_file *f, const struct ofs_place *place);
 
 /* --- ofs_open.c --- */
 struct ofs_file *ofs_file_get(struct vfs_handle_struct *handle, const struct files_struct *fsp);
