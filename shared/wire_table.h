@@ -80,7 +80,8 @@
 #define OFS_WIRE_RMDIR_REQ(F) F(str, name)
 #define OFS_WIRE_RMDIR_REP(F)
 
-/* The client truncates to nothing: make the file plain, empty and dirty without a recall. */
+/* The client truncates to nothing: make the file plain, empty and dirty without a recall. Its directory
+ * is marked, and its intent on the disk, before this is asked. */
 #define OFS_WIRE_DISCARD_REQ(F) F(u64, open_id)
 #define OFS_WIRE_DISCARD_REP(F)
 

@@ -153,7 +153,8 @@ void ofs_meta_end(struct ofs_conn *c, struct ofs_meta *m, bool changed,
 		const struct smb_file_time *times);
 
 /* --- ofs_dirty.c --- */
-/* Before the first write of a handle: DESIGN rule 4. Sets f->wrote. */
+/* Before the first write of a handle: DESIGN rule 4. Sets f->wrote. A file that is still marked is about
+ * to be emptied: it becomes plain, and empty. */
 int ofs_first_write(struct ofs_conn *c, struct ofs_file *f);
 /* Around each write, so that the daemon can take a copy of one moment. */
 void ofs_writes_begin(struct ofs_conn *c, const struct ofs_file *f);

@@ -7,6 +7,12 @@
  * Holds: 1. A clean file's intent is on the disk before its first write (DESIGN rule 4); files S3
  *           never saw need none.
  *        2. Every write lies between ofs_writes_begin and ofs_writes_end.
+ *        3. A stub that is emptied: mark, intent, [DISCARD], record, hint, all within one change of
+ *           its directory. The daemon makes it plain, empty and dirty, and it alone knows until we
+ *           say so; with the mark and the intent first, it may die with us at any point: before
+ *           DISCARD the file is the stub it was, after it a scan of the marked directories, or,
+ *           after a power cut, of the intents, finds it dirty. While the change is under way the
+ *           mark stays; should we die, the daemon keeps it until DISCARD has ended.
  */
 #include "ofs.h"
 
@@ -92,6 +98,20 @@ static int dirty_durable(struct ofs_conn *c, const struct ofs_file *f, const str
 	return ret;
 }
 
+/* A marked file is never dirty by its record: that becomes so with DISCARD, in one step. */
+static int dirty_by_discard(struct ofs_conn *c, struct ofs_file *f, const struct stat *st)
+{
+	enum ofs_record_state state;
+	struct ofs_record rec;
+	int ret;
+
+	ret = ofs_record_look(c, f->fd, st, &rec, &state);
+	if (ret == 0 && state == OFS_RECORD_VALID) {
+		ret = intent_append(c, &rec, st->st_ino);
+	}
+	return ret == 0 ? ofs_recall_discard(c, f) : ret;
+}
+
 int ofs_first_write(struct ofs_conn *c, struct ofs_file *f)
 {
 	struct ofs_hint hint = {.kind = OFS_HINT_DIRTY};
@@ -122,7 +142,12 @@ int ofs_first_write(struct ofs_conn *c, struct ofs_file *f)
 			return ret;
 		}
 	}
-	ret = dirty_durable(c, f, &st, &rec);
+	if (f->marked) {
+		ret = dirty_by_discard(c, f, &st);
+	}
+	if (ret == 0) {
+		ret = dirty_durable(c, f, &st, &rec);
+	}
 	if (ret == 0) {
 		f->wrote = true;
 		f->oid = rec.oid;

@@ -165,8 +165,8 @@ int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, 
 	} else if (f->whole != NULL) {
 		ret = ofs_whole_settle(f);
 	}
-	if (ret == 0 && f->marked) {
-		ret = empties ? ofs_recall_discard(f->conn, f) : ofs_recall_whole(f->conn, f);
+	if (ret == 0 && f->marked && !empties) {
+		ret = ofs_recall_whole(f->conn, f);
 	}
 	if (ret == 0 && !f->wrote) {
 		ret = ofs_first_write(f->conn, f);

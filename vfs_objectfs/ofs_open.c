@@ -162,10 +162,7 @@ static int opened_truncate(struct vfs_handle_struct *handle, struct files_struct
 			return -errno;
 		}
 	}
-	if (f->marked) {
-		ret = ofs_recall_discard(c, f);
-	}
-	if (ret == 0 && !f->wrote) {
+	if (!f->wrote) {
 		ret = ofs_first_write(c, f);
 	}
 	if (ret == 0) {

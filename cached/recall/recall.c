@@ -529,6 +529,18 @@ void recall_fetch(struct recalls *rs, uint64_t request_id, uint64_t open_id, uin
 
 /* ---- discard ---- */
 
+/* Empty and dirty from now on, whether or not the client lives to say so. */
+static void discard_tell(struct volume *v, const struct ofs_oid *oid)
+{
+	struct row *row = index_get(v->index, oid);
+
+	if (v->reconcile != NULL && row != NULL) {
+		reconcile_touch(v->reconcile, row);
+	} else if (v->reconcile != NULL) {
+		reconcile_rescan(v->reconcile); /* its directory is marked */
+	}
+}
+
 static void discard_done(struct recall_file_job *j)
 {
 	struct recall *r = j->r;
@@ -540,22 +552,32 @@ static void discard_done(struct recall_file_job *j)
 	r->discarded = NULL;
 	recall_hold(r);
 	if (status == 0) {
-		struct row *row = index_get(r->rs->v->index, &r->oid);
-
-		/* Empty and dirty from now on, whether or not the client lives to say so. */
-		if (row != NULL && r->rs->v->reconcile != NULL) {
-			reconcile_touch(r->rs->v->reconcile, row);
-		}
+		discard_tell(r->rs->v, &r->oid);
 		/* Others who read it find the end of the file. */
 		recall_bits_set_all(r);
 		recall_became_plain(r);
 		done(0, NULL, arg);
-	} else {
+	} else if (status == -ETIMEDOUT) { /* a lock: nothing has happened */
 		r->state = RECALL_FILLING;
+		done(status, "the file's record is locked", arg);
+	} else {
+		recall_kill(r, status, "the file cannot be emptied");
 		done(status, "the file cannot be emptied", arg);
 	}
 	recall_go(r);
 	recall_unhold(r);
+}
+
+bool recall_is_discarding(const struct recalls *rs)
+{
+	const struct recall *r;
+
+	for (r = rs->list; r != NULL; r = r->next) {
+		if (r->state == RECALL_DISCARDING) {
+			return true;
+		}
+	}
+	return false;
 }
 
 /* From recall_go, once no GET writes into the file. */
@@ -571,6 +593,7 @@ void recall_discard_now(struct recall *r)
 		return;
 	}
 	j->done = discard_done;
+	recall_bits_clear(r); /* should we die within it, nobody takes its hole for data */
 	recall_file_discard(j);
 }
 

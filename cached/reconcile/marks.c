@@ -11,7 +11,8 @@
  *     either in flight (rings_inflight) or seen by the comparison at the end;
  *  2. the intent file is emptied only when the root has been cleared;
  *  3. bottom-up: a directory below which a mark stays keeps its own, since a module that finds a mark
- *     goes no further up but bumps `changes` there.
+ *     goes no further up but bumps `changes` there;
+ *  4. a file that is being emptied for a client, who may be dead by now, is a change too.
  */
 #include "private.h"
 #include <dirent.h>
@@ -22,6 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "../core/rings.h"
+#include "../recall/recall.h"
 
 #define MARKS_QUIET_NS (2 * NS_PER_S)
 #define MARKS_MOST 100000u
@@ -199,7 +201,8 @@ static void marks_done(struct disk_job *job)
 			}
 		}
 		rings_drain(rc->v->rings);
-		if (rc->work_count == 0 && rc->scans_running == 0 && rc->trash_running == 0) {
+		if (rc->work_count == 0 && rc->scans_running == 0 && rc->trash_running == 0 &&
+				!recall_is_discarding(rc->v->recalls)) {
 			m->clearing = true;
 			disk_submit(rc->v->disk, DISK_ORDER, &m->job);
 			return;

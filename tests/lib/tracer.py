@@ -16,7 +16,8 @@ from smb import fail, skip, wait_until
 
 # numbers of x86-64 and of the generic table, as /proc/PID/syscall shows them
 NUMBERS = {"renameat": (264, 38), "unlinkat": (263, 35), "fcntl": (72, 25),
-           "utimensat": (280, 88), "fdatasync": (75, 83)}
+           "utimensat": (280, 88), "fdatasync": (75, 83),
+           "fchmod": (91, 52), "ftruncate": (77, 46)}
 
 
 class Tracer:
@@ -79,7 +80,11 @@ class Tracer:
 
     def __exit__(self, *_):
         self.strace.send_signal(signal.SIGTERM)
-        self.strace.wait(20)
+        try:
+            self.strace.wait(5)
+        except subprocess.TimeoutExpired:
+            self.strace.kill()  # it waits for threads of a process that was killed; others go on
+            self.strace.wait(20)
         self.strace.stderr.close()
 
 
