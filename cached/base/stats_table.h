@@ -22,6 +22,8 @@
 	S(uploads, COUNTER, count, "objects written by PUT or multipart")                          \
 	S(upload_bytes, COUNTER, bytes, "bytes of file content sent to S3")                        \
 	S(upload_broken, COUNTER, count, "uploads given up because the file was opened for writing") \
+	S(uploads_open, COUNTER, count, "objects sent from a copy of a file open for writing")         \
+	S(uploads_spared, COUNTER, count, "times such a file was dirty, but as it had been sent")      \
 	S(upload_failures, COUNTER, count, "uploads that failed and will be retried")              \
 	S(copies, COUNTER, count, "server-side copies")                                            \
 	S(copies_whole, COUNTER, count, "stubs copied in S3 for a client, without their bytes")    \

@@ -7,10 +7,15 @@
  * Thread: *_run on workers, the rest on the core.
  * Owns: its jobs; descriptor and snapshot pass to the attempt.
  * Holds:
- *  1. what is uploaded is read under F_RDLCK, or from a private copy of one moment; only the former
- *     can make a file's data clean, and only if generation and lease are those of the beginning;
+ *  1. what is uploaded is read under F_RDLCK, or from a private copy of one moment; data become clean
+ *     only under F_RDLCK, and only if generation and lease are those of the beginning;
  *  2. KNOWN is in the record before the first PUT, so that an unlink leaves a trash link;
- *  3. metadata becomes clean only at the generation whose snapshot was sent.
+ *  3. metadata becomes clean only at the generation whose snapshot was sent;
+ *  4. what was sent from a copy is not sent again while nothing was written: record's generation and
+ *     stripe's write counter are those of the copy. A write bumps the counter before it begins, and
+ *     under the lease nobody writes: what is equal then is what S3 has. A write to another file of
+ *     the stripe costs one upload more. The metadata are read after the copy: should they be older
+ *     than its bytes, nothing would ever send them again.
  */
 #include "private.h"
 #include <errno.h>
@@ -42,10 +47,13 @@ struct prepare_job {
 	struct ofs_oid oid;
 	bool is_dir, may_copy;
 	bool data, resend; /* its bytes are wanted too, if they are dirty; in any case */
+	bool was_sent;
+	struct sent sent; /* if was_sent; without its etag */
 	/* out */
 	int status; /* 0; -ENOENT: not there; -EBUSY: open for writing; -errno */
 	int fd;
-	bool leased, copied;
+	bool leased, copied, unchanged;
+	uint64_t writes;
 	struct ofs_record rec;
 	struct snapshot *snapshot;
 	int64_t size, ctime_ns;
@@ -72,7 +80,7 @@ static bool prepare_quiet(uint64_t writes, uint64_t last, unsigned *same_count)
 	return (uint32_t)writes == 0 || *same_count > PREPARE_DEAD_TRIES;
 }
 
-/* Worker. A private copy of a file that is open for writing: of one moment, or -EBUSY. */
+/* Worker. A private copy of a file that is open for writing: of one moment; its descriptor, or -EBUSY. */
 static int prepare_copy(struct prepare_job *p, const struct stat *st)
 {
 	struct ofs_shm_stripe *stripe = &p->shm->stripe[ofs_shm_stripe_of(st->st_ino)];
@@ -100,10 +108,8 @@ static int prepare_copy(struct prepare_job *p, const struct stat *st)
 				return (int)n;
 			}
 			if (atomic_load(&stripe->writes) == before) {
-				close(p->fd);
-				p->fd = out;
-				p->copied = true;
-				return 0;
+				p->writes = before;
+				return out;
 			}
 		}
 		last = before;
@@ -119,9 +125,70 @@ static bool prepare_wants_data(const struct prepare_job *p)
 			!(p->rec.flags & OFS_REC_STUB);
 }
 
+/* Worker. Are the data what S3 has already? Local programs do not count their writes: size and write
+ * time tell of some. */
+static bool prepare_is_unchanged(const struct prepare_job *p)
+{
+	struct stat st;
+
+	return p->was_sent && prepare_wants_data(p) && fstat(p->fd, &st) == 0 &&
+			p->rec.data_gen == p->sent.data_gen && st.st_size == p->sent.size &&
+			((p->rec.flags & OFS_REC_META_DIRTY) ||
+					st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec ==
+							p->sent.mtime_ns) &&
+			atomic_load(&p->shm->stripe[ofs_shm_stripe_of(st.st_ino)].writes) ==
+					p->sent.writes;
+}
+
+/* Worker. The record as of now, and KNOWN before anything goes to S3. */
+static int prepare_record(struct prepare_job *p, ino_t ino)
+{
+	uint32_t stripe = ofs_shm_stripe_of(ino);
+	int rc = ofs_shm_lock(p->shm, stripe, 2000);
+
+	if (rc != 0) {
+		return rc;
+	}
+	rc = ofs_record_get(&p->rio, p->fd, &p->rec);
+	if (rc == 0 && !(p->rec.flags & OFS_REC_KNOWN)) {
+		p->rec.flags |= OFS_REC_KNOWN;
+		rc = ofs_record_set(&p->rio, p->fd, &p->rec);
+	}
+	ofs_shm_unlock(p->shm, stripe);
+	return rc;
+}
+
+/* Worker. The bytes, if there is no lease on them, then the metadata. */
+static int prepare_content(struct prepare_job *p, const struct stat *st)
+{
+	int copy = -1;
+	int rc;
+
+	if (prepare_wants_data(p) && !p->leased && !p->unchanged) {
+		copy = p->may_copy ? prepare_copy(p, st) : -EBUSY;
+		if (copy < 0) {
+			return copy;
+		}
+	}
+	rc = snapshot_read(p->fd, p->rio.xattr, &p->snapshot);
+	if (copy >= 0) {
+		close(p->fd);
+		p->fd = copy;
+		p->copied = true;
+	}
+	if (rc != 0) {
+		return rc;
+	}
+	p->snapshot->mode &= ~(uint32_t)OFS_MARKER_MODE;
+	if (p->rec.flags & OFS_REC_STUB) {
+		p->snapshot->mtime_ns = p->rec.mtime_ns;
+		p->snapshot->atime_ns = p->rec.atime_ns;
+	}
+	return 0;
+}
+
 static int prepare_file(struct prepare_job *p)
 {
-	uint32_t stripe;
 	struct stat st;
 	int rc;
 
@@ -146,46 +213,25 @@ static int prepare_file(struct prepare_job *p)
 		fcntl(p->fd, F_SETOWN, getpid());
 		rc = prepare_lease(p->fd, st.st_uid, F_RDLCK);
 		p->leased = rc == 0;
-		if (rc == -EAGAIN && !p->may_copy) {
+		if (rc == -EAGAIN && !p->may_copy && !p->was_sent) {
 			return -EBUSY;
 		}
 		if (rc != 0 && rc != -EAGAIN) {
 			return rc;
 		}
 	}
-	/* The record as of now, and KNOWN before anything goes to S3. */
-	stripe = ofs_shm_stripe_of(st.st_ino);
-	rc = ofs_shm_lock(p->shm, stripe, 2000);
+	rc = prepare_record(p, st.st_ino);
 	if (rc != 0) {
 		return rc;
 	}
-	rc = ofs_record_get(&p->rio, p->fd, &p->rec);
-	if (rc == 0 && !(p->rec.flags & OFS_REC_KNOWN)) {
-		p->rec.flags |= OFS_REC_KNOWN;
-		rc = ofs_record_set(&p->rio, p->fd, &p->rec);
-	}
-	ofs_shm_unlock(p->shm, stripe);
+	p->unchanged = prepare_is_unchanged(p);
+	rc = prepare_content(p, &st);
 	if (rc != 0) {
 		return rc;
-	}
-	rc = snapshot_read(p->fd, p->rio.xattr, &p->snapshot);
-	if (rc != 0) {
-		return rc;
-	}
-	p->snapshot->mode &= ~(uint32_t)OFS_MARKER_MODE;
-	if (p->rec.flags & OFS_REC_STUB) {
-		p->snapshot->mtime_ns = p->rec.mtime_ns;
-		p->snapshot->atime_ns = p->rec.atime_ns;
-	}
-	if (prepare_wants_data(p) && !p->leased) {
-		rc = prepare_copy(p, &st);
-		if (rc != 0) {
-			return rc;
-		}
 	}
 	/* S3 must never be ahead of what this disk would hold after a power cut: a record that says
 	 * clean vouches for the bytes, and a dirty file that lost them would replace good ones. */
-	if (prepare_wants_data(p) && !p->copied && fdatasync(p->fd) != 0) {
+	if (prepare_wants_data(p) && p->leased && fdatasync(p->fd) != 0) {
 		return -errno;
 	}
 	if (fstat(p->fd, &st) != 0) {
@@ -220,6 +266,8 @@ static void prepare_done(struct disk_job *job)
 	a->fd = p->fd;
 	a->leased = p->leased;
 	a->copied = p->copied;
+	a->unchanged = p->unchanged;
+	a->writes = p->writes;
 	if (a->leased && fcntl(a->fd, F_GETLEASE) != F_RDLCK) {
 		/* Broken before this attempt was known to reconcile_lease_broken. */
 		fcntl(a->fd, F_SETLEASE, F_UNLCK);
@@ -252,6 +300,16 @@ static void prepare_done(struct disk_job *job)
 	step_prepared(a);
 }
 
+/* S3 still has what was sent from a copy, as this row's own object. */
+static bool prepare_was_sent(const struct attempt *a)
+{
+	const struct row *row = a->row;
+	const char *etag = a->item->sent.etag;
+
+	return etag != NULL && row->in_s3 && row->has_object && !heir_is(row) && row->etag != NULL &&
+			strcmp(row->etag, etag) == 0;
+}
+
 void step_prepare(struct attempt *a)
 {
 	struct prepare_job *p = calloc(1, sizeof(*p));
@@ -274,6 +332,8 @@ void step_prepare(struct attempt *a)
 	p->is_dir = a->row->is_dir;
 	p->data = !p->is_dir && a->item->copy == NULL;
 	p->resend = a->item->resend;
+	p->was_sent = !p->resend && prepare_was_sent(a);
+	p->sent = a->item->sent;
 	p->may_copy = a->item->urgent || a->item->failures > 0 ||
 			clock_now_ns(a->v->clock) - a->item->first_ns > a->v->conf->settle_limit_ns;
 	disk_submit(a->v->disk, DISK_ANY, &p->job);
@@ -334,10 +394,29 @@ out:
 	}
 }
 
+/* The attempt sent a file that was open for writing, or metadata of one that had been sent so. */
+static void finish_note(struct attempt *a)
+{
+	struct sent *s = &a->item->sent;
+
+	if (a->copied && a->upload_done && a->row->etag != NULL) {
+		stats_add(uploads_open, 1);
+		s->etag = talloc_strdup(a->item, a->row->etag); /* step_upload has freed the last one */
+		s->data_gen = a->rec.data_gen;
+		s->writes = a->writes;
+		s->size = a->size;
+	}
+	if (s->etag != NULL) {
+		s->mtime_ns = a->snapshot->mtime_ns;
+	}
+}
+
 static void finish_done(struct disk_job *job)
 {
 	struct finish_job *f = (struct finish_job *)job;
 	struct attempt *a = f->a;
+
+	finish_note(a);
 
 	if (!f->clean) {
 		a->item->again = true; /* changed meanwhile, or still open for writing */
@@ -375,7 +454,7 @@ static void step_finish_committed(int status, void *arg)
 	f->oid = a->oid;
 	f->data_gen = a->rec.data_gen;
 	f->meta_gen = a->rec.meta_gen;
-	f->data = a->upload_done;
+	f->data = a->upload_done || a->unchanged;
 	f->leased = a->leased && !a->lease_broken;
 	disk_submit(a->v->disk, DISK_ANY, &f->job);
 }

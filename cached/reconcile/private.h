@@ -31,6 +31,13 @@ struct waiter {
 	void *arg;
 };
 
+/* What S3 has of a file that was open for writing when it was sent, from a copy. */
+struct sent {
+	char *etag; /* talloc child of the work; NULL: nothing was sent so */
+	uint64_t data_gen, writes; /* of the record, of the inode's stripe */
+	int64_t size, mtime_ns;
+};
+
 #define WORK_GONE_MAX 4u
 
 struct work { /* core only; talloc child of rc */
@@ -65,6 +72,7 @@ struct work { /* core only; talloc child of rc */
 	struct work *blocks;       /* items that wait for this one */
 	struct copying *copy;      /* a client wants another's object copied to its key: copy.c */
 	bool copied;               /* it is there, and the file's own content is not */
+	struct sent sent;
 	uint64_t copied_gen;       /* data_gen, and write time, of the file at that moment */
 	int64_t copied_mtime_ns;
 };
@@ -182,6 +190,8 @@ struct attempt {
 	int fd;                 /* -1 when closed */
 	bool leased, copied;    /* copied: fd is a private copy of a file open for writing */
 	bool lease_broken;
+	bool unchanged;         /* its data are as item->sent says */
+	uint64_t writes;        /* copied: the stripe's counter at that moment */
 	struct ofs_record rec;  /* as read under the lease */
 	struct snapshot *snapshot;
 	int64_t size, ctime_ns;

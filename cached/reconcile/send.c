@@ -226,7 +226,7 @@ void step_upload(struct attempt *a, const char *if_match)
 		return;
 	}
 	a->item->copied = false;
-
+	TALLOC_FREE(a->item->sent.etag);
 	if (a->leased && a->lease_broken) {
 		attempt_end_postponed(a, 500 * NS_PER_MS, "opened for writing while it was sent");
 		return;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define REDIRTY_NS (50 * NS_PER_MS) /* a record is written meanwhile */
+#define STEP_OPEN_NS (2 * NS_PER_S)
 
 /* What the row calls its object is not there, or not ours any more. */
 static void step_object_gone(struct attempt *a)
@@ -110,10 +111,31 @@ void step_ask_fence(struct attempt *a)
 	objstore_submit(a->v->store, req);
 }
 
+/* Nothing was written since its data were sent from a copy: under a lease they are clean, else it is
+ * looked at again. */
+static void step_unchanged(struct attempt *a)
+{
+	struct work *w = a->item;
+
+	stats_add(uploads_spared, 1);
+	if (a->leased) {
+		step_finish(a);
+		return;
+	}
+	if (w->waiters != NULL || w->blocks != NULL) {
+		w->again = true;
+		attempt_end_done(a);
+		return;
+	}
+	w->first_ns = clock_now_ns(a->v->clock); /* the next change is later */
+	attempt_end_postponed(a, STEP_OPEN_NS, "open for writing, and in S3 as it is now");
+}
+
 void step_prepared(struct attempt *a)
 {
 	struct row *row = a->row;
-	bool dirty_data = (a->rec.flags & OFS_REC_DATA_DIRTY) && !(a->rec.flags & OFS_REC_STUB);
+	bool dirty_data = (a->rec.flags & OFS_REC_DATA_DIRTY) && !(a->rec.flags & OFS_REC_STUB) &&
+			!a->unchanged;
 	bool dirty_meta = (a->rec.flags & OFS_REC_META_DIRTY) != 0;
 
 	if (row->in_s3 && !row->is_dir &&
@@ -164,6 +186,10 @@ void step_prepared(struct attempt *a)
 	}
 	if (dirty_meta) {
 		step_log(a);
+		return;
+	}
+	if (a->unchanged) {
+		step_unchanged(a);
 		return;
 	}
 	attempt_end_done(a);
