@@ -341,6 +341,12 @@ static int64_t ring_now_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+uint64_t ofs_ring_unread(const struct ofs_ring_writer *w)
+{
+	return atomic_load_explicit(&w->head->head, memory_order_relaxed) -
+	       atomic_load_explicit(&w->head->tail, memory_order_relaxed);
+}
+
 static bool ring_full(const struct ofs_ring_writer *w, uint64_t last)
 {
 	uint64_t tail = atomic_load_explicit(&w->head->tail, memory_order_acquire);

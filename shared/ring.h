@@ -83,6 +83,8 @@ struct ofs_ring_writer {
  * writer lives; -EBADMSG: not a ring; other -errno. On failure the descriptor stays the caller's. */
 int ofs_ring_writer_init(struct ofs_ring_writer *w, int fd);
 void ofs_ring_writer_fini(struct ofs_ring_writer *w);
+/* Hints that the daemon has not read yet. */
+uint64_t ofs_ring_unread(const struct ofs_ring_writer *w);
 /* 0; -ENOSPC: full after waiting `timeout_ms`; -EINVAL: no sound hint (a name is one component, and
  * may be "" only with DIRTY, CLOSED, ATTR, OPENED). Either way `lost` has been counted. */
 int ofs_ring_write(struct ofs_ring_writer *w, const struct ofs_hint *hint, int timeout_ms);

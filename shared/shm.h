@@ -34,7 +34,10 @@ struct ofs_shm {
 	_Atomic uint64_t used_bytes;
 	_Atomic uint32_t core_sleeps; /* 1: a hint must ring the doorbell (exchange to 0 first) */
 	_Atomic uint32_t intent_epoch; /* grows when the daemon has rotated the intent file */
-	char pad[128 - 32];
+	_Atomic uint64_t written_bytes; /* by all modules, ever; overwriting counts too */
+	_Atomic uint32_t write_slow_us; /* modules let every MiB written wait for so long */
+	_Atomic uint32_t write_full;    /* 1: writes are refused (ENOSPC), truncation is not */
+	char pad[128 - 48];
 	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];
 };
 

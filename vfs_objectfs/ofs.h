@@ -297,6 +297,16 @@ int ofs_ftruncate(struct vfs_handle_struct *handle, struct files_struct *fsp, of
 int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, uint32_t mode,
 		off_t offset, off_t len);
 
+/* --- ofs_room.c: the cache's size --- */
+/* May something be written? 0; -ENOSPC: the cache is full of what S3 does not have. */
+int ofs_room_check(const struct ofs_conn *c);
+/* How long a write of n bytes should wait first, for uploads to keep pace; 0: not at all. */
+unsigned ofs_room_wait_us(const struct ofs_conn *c, size_t n);
+/* What a write answered; < 0: it failed. */
+void ofs_room_wrote(const struct ofs_conn *c, off_t n);
+/* A resident file was opened. */
+void ofs_room_used(struct ofs_conn *c, const struct ofs_record *rec, ino_t ino);
+
 /* --- ofs_copy.c --- */
 struct tevent_req *ofs_offload_read_send(TALLOC_CTX *ctx, struct tevent_context *ev,
 		struct vfs_handle_struct *handle, struct files_struct *fsp, uint32_t fsctl,

@@ -204,12 +204,16 @@ ssize_t ofs_pwrite(struct vfs_handle_struct *handle, struct files_struct *fsp, c
 	ssize_t written;
 	int ret;
 
-	ret = ofs_write_begin(handle, fsp, false, &f);
+	ret = ofs_room_check(ofs_conn_get(handle));
+	if (ret == 0) {
+		ret = ofs_write_begin(handle, fsp, false, &f);
+	}
 	if (ret != 0) {
 		errno = -ret;
 		return -1;
 	}
 	written = SMB_VFS_NEXT_PWRITE(handle, fsp, data, n, offset);
+	ofs_room_wrote(f->conn, written);
 	ofs_write_end(f);
 	return written;
 }
@@ -235,7 +239,10 @@ int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, ui
 	struct ofs_file *f;
 	int ret;
 
-	ret = ofs_write_begin(handle, fsp, false, &f);
+	ret = ofs_room_check(ofs_conn_get(handle));
+	if (ret == 0) {
+		ret = ofs_write_begin(handle, fsp, false, &f);
+	}
 	if (ret != 0) {
 		errno = -ret;
 		return -1;
@@ -252,7 +259,10 @@ ssize_t ofs_recvfile(struct vfs_handle_struct *handle, int fromfd, struct files_
 	ssize_t written;
 	int ret;
 
-	ret = ofs_write_begin(handle, tofsp, false, &f);
+	ret = ofs_room_check(ofs_conn_get(handle));
+	if (ret == 0) {
+		ret = ofs_write_begin(handle, tofsp, false, &f);
+	}
 	if (ret != 0) {
 		/* the bytes are in the client's socket and must come out of it all the same */
 		ssize_t drained = drain_socket(fromfd, count);
@@ -261,6 +271,7 @@ ssize_t ofs_recvfile(struct vfs_handle_struct *handle, int fromfd, struct files_
 		return -1;
 	}
 	written = SMB_VFS_NEXT_RECVFILE(handle, fromfd, tofsp, offset, count);
+	ofs_room_wrote(f->conn, written);
 	ofs_write_end(f);
 	return written;
 }
@@ -284,6 +295,7 @@ static void pwrite_done(struct tevent_req *subreq)
 
 	state->ret = SMB_VFS_PWRITE_RECV(subreq, &state->aio);
 	TALLOC_FREE(subreq);
+	ofs_room_wrote(state->file->conn, state->ret);
 	ofs_write_end(state->file);
 	if (state->ret == -1) {
 		tevent_req_error(req, state->aio.error);
@@ -325,11 +337,43 @@ static void pwrite_recalled(struct tevent_req *subreq)
 	pwrite_go(req);
 }
 
+/* Room and, for a marked file, its bytes: then the write. */
+static void pwrite_admitted(struct tevent_req *req)
+{
+	struct ofs_pwrite_state *state = tevent_req_data(req, struct ofs_pwrite_state);
+	struct ofs_file *f = ofs_write_awaits(state->handle, state->ev, state->fsp);
+	int ret = ofs_room_check(ofs_conn_get(state->handle));
+	struct tevent_req *subreq;
+
+	if (ret != 0) {
+		tevent_req_error(req, -ret);
+		return;
+	}
+	if (f == NULL) {
+		pwrite_go(req);
+		return;
+	}
+	subreq = ofs_recall_send(state, state->ev, f->conn, f, 0, UINT64_MAX, true);
+	if (!tevent_req_nomem(subreq, req)) {
+		tevent_req_set_callback(subreq, pwrite_recalled, req);
+	}
+}
+
+static void pwrite_waited(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+
+	(void)tevent_wakeup_recv(subreq);
+	TALLOC_FREE(subreq);
+	pwrite_admitted(req);
+}
+
 struct tevent_req *ofs_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX *ctx,
 		struct tevent_context *ev, struct files_struct *fsp, const void *data, size_t n,
 		off_t offset)
 {
-	struct ofs_file *f = ofs_write_awaits(handle, ev, fsp);
+	struct ofs_conn *c = ofs_conn_get(handle);
+	unsigned wait_us = ev == ofs_link_ev(c->link) ? ofs_room_wait_us(c, n) : 0;
 	struct ofs_pwrite_state *state;
 	struct tevent_req *req, *subreq;
 
@@ -345,15 +389,15 @@ struct tevent_req *ofs_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX 
 		.n = n,
 		.offset = offset,
 	};
-	if (f != NULL) {
-		subreq = ofs_recall_send(state, ev, f->conn, f, 0, UINT64_MAX, true);
+	if (wait_us > 0) {
+		subreq = tevent_wakeup_send(state, ev, tevent_timeval_current_ofs(0, wait_us));
 		if (tevent_req_nomem(subreq, req)) {
 			return tevent_req_post(req, ev);
 		}
-		tevent_req_set_callback(subreq, pwrite_recalled, req);
+		tevent_req_set_callback(subreq, pwrite_waited, req);
 		return req;
 	}
-	pwrite_go(req);
+	pwrite_admitted(req);
 	return tevent_req_is_in_progress(req) ? req : tevent_req_post(req, ev);
 }
 

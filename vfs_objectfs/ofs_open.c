@@ -131,6 +131,9 @@ static int opened_data(struct vfs_handle_struct *handle, struct files_struct *fs
 	}
 	if ((st.st_mode & OFS_MARKER_MODE) == 0 &&
 			(state != OFS_RECORD_VALID || (rec.flags & OFS_REC_STUB) == 0)) {
+		if (state == OFS_RECORD_VALID) {
+			ofs_room_used(c, &rec, st.st_ino);
+		}
 		return 0;
 	}
 	f = file_make(handle, fsp, fd);

@@ -86,6 +86,11 @@ static const struct command {
 		{"pending", PATH_MAY, false, admin_pending},
 		{"flush", PATH_MAY, true, admin_flush},
 		{"refresh", PATH_MUST, false, admin_refresh},
+		{"evict", PATH_MUST, false, admin_evict},
+		{"warm", PATH_MUST, false, admin_warm},
+		{"pin", PATH_MUST, false, admin_pin},
+		{"unpin", PATH_MUST, false, admin_unpin},
+		{"tasks", PATH_NO, false, admin_tasks},
 		{"version", PATH_NO, false, cmd_version},
 		{"log-level", PATH_NO, false, cmd_log_level},
 };

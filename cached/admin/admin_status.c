@@ -12,6 +12,7 @@
 #include "../base/stats.h"
 #include "../core/rings.h"
 #include "../core/session.h"
+#include "../evict/evict.h"
 #include "../reconcile/index.h"
 #include "../reconcile/metalog.h"
 #include "../reconcile/reconcile.h"
@@ -79,6 +80,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 			json_integer((json_int_t)atomic_load(&v->shm->capacity_bytes)));
 	json_object_set_new(o, "used_bytes",
 			json_integer((json_int_t)atomic_load(&v->shm->used_bytes)));
+	json_object_set_new(o, "cache", evict_json(v->evictor));
 	pending_sum(core, v, o);
 	return o;
 }

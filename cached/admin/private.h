@@ -32,6 +32,11 @@ void admin_stat(struct admin_cmd *c);
 void admin_pending(struct admin_cmd *c);
 void admin_flush(struct admin_cmd *c);
 void admin_refresh(struct admin_cmd *c);
+void admin_evict(struct admin_cmd *c);
+void admin_warm(struct admin_cmd *c);
+void admin_pin(struct admin_cmd *c);
+void admin_unpin(struct admin_cmd *c);
+void admin_tasks(struct admin_cmd *c);
 
 /* A string that JSON can carry: a name that is no UTF-8 has its odd bytes replaced. */
 json_t *admin_string(const char *s);

@@ -54,6 +54,18 @@ static void check_store(struct conf_parse *p, unsigned n, const struct conf_volu
 	}
 }
 
+static void check_cache(struct conf_parse *p, unsigned n, const struct conf_volume *v)
+{
+	if (v->cache_low >= v->cache_high) {
+		conf_fail(p, -EINVAL, CHECK_LINE(cache_low), "cache low",
+				"must be less than cache high (%u)", v->cache_high);
+	}
+	if (v->cache_size_bytes > 0 && v->cache_size_bytes < 64 * CONF_MIB) {
+		conf_fail(p, -EINVAL, CHECK_LINE(cache_size_bytes), "cache size",
+				"must be 64M at least, or 0");
+	}
+}
+
 static void check_credentials(struct conf_parse *p, unsigned n, const struct conf_volume *v)
 {
 	if (v->access_key != NULL && v->secret_key == NULL) {
@@ -228,6 +240,7 @@ void conf_check(struct conf_parse *p)
 
 		check_store(p, n, v);
 		check_credentials(p, n, v);
+		check_cache(p, n, v);
 		check_bucket(p, n, v);
 		check_endpoint(p, n, v);
 		check_prefix(p, n, v);

@@ -60,6 +60,17 @@
 		"namespace of the inode records; user where security is not allowed")              \
 	O(SIZE, capacity_bytes, "capacity", "1T", CONF_MIB, INT64_MAX, 0,                          \
 		"size of the share that clients are told")                                         \
+	O(SIZE, cache_size_bytes, "cache size", "0", 0, INT64_MAX, 0,                              \
+		"data kept on the local disk, at most; 0: what the file system has")               \
+	O(COUNT, cache_high, "cache high", "90", 10, 99, 0,                                        \
+		"percent of the cache size at which clean files begin to leave; the rest is the "  \
+		"reserve for what S3 does not have yet")                                           \
+	O(COUNT, cache_low, "cache low", "80", 5, 98, 0,                                           \
+		"percent of the cache size at which they stop to leave")                           \
+	O(SIZE, cache_free_bytes, "cache free", "1G", 0, INT64_MAX, 0,                             \
+		"what stays free on the file system of the cache; clean files leave for it")       \
+	O(DURATION, evict_age_ns, "evict age", "0", 0, 3650 * CONF_DAY, 0,                         \
+		"clean files that nobody has opened for so long leave the local disk; 0: never")   \
 	O(DURATION, settle_time_ns, "settle time", "5s", 0, CONF_DAY, 0,                           \
 		"quiet time after the last change before a file is sent")                          \
 	O(DURATION, settle_limit_ns, "settle limit", "60s", 0, 7 * CONF_DAY, 0,                    \

@@ -22,6 +22,7 @@
 #include "rings.h"
 #include "volrec.h"
 #include "../base/log.h"
+#include "../evict/evict.h"
 #include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/index.h"
@@ -202,6 +203,7 @@ static void volume_ready(struct volume_own *o)
 	o->retry_ns = RETRY_FIRST_NS;
 	v->away = false;
 	reconcile_start(v->reconcile);
+	evictor_start(v->evictor);
 	if (v->on_ready != NULL) {
 		v->on_ready(v);
 	}
@@ -508,8 +510,9 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->mirror = mirror_new(v, v);
 	v->recalls = recalls_new(v, v);
 	v->reconcile = reconcile_new(v, v, fresh);
+	v->evictor = evictor_new(v, v);
 	if (v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->recalls == NULL ||
-			v->reconcile == NULL) {
+			v->reconcile == NULL || v->evictor == NULL) {
 		*error = talloc_strdup(v, "out of memory, or no descriptors left");
 		return -ENOMEM;
 	}
@@ -593,6 +596,7 @@ void volume_close(struct volume **vp)
 	TALLOC_FREE(o->retry);
 	TALLOC_FREE(o->tick);
 	TALLOC_FREE(o->doorbell_fde);
+	TALLOC_FREE(v->evictor);
 	TALLOC_FREE(v->reconcile);
 	TALLOC_FREE(v->recalls);
 	TALLOC_FREE(v->mirror);

@@ -23,6 +23,7 @@ struct recalls;
 struct reconcile;
 struct metalog;
 struct rings;
+struct evictor;
 
 enum volume_state {
 	VOLUME_CONNECTING, /* S3 not reached yet, or lost at start: retried; shares are up */
@@ -60,6 +61,7 @@ struct volume {
 	struct reconcile *reconcile;
 	struct metalog *metalog;
 	struct rings *rings;
+	struct evictor *evictor;
 	void (*on_ready)(struct volume *);
 	struct volume_wait *waiting; /* core/volume.c */
 };

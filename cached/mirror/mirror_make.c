@@ -603,6 +603,7 @@ static void change_done(struct disk_job *job)
 		index_set_sha256(ix, row, NULL);
 		index_set_object(ix, row, true);
 		stats_add(remote_changes, 1);
+		evict_note_gone(j->m->v->evictor, &s->oid);
 	} else if (j->status != 0) {
 		log_line(LOG_LVL_INFO, "mirror", j->request_id,
 				"%s changed in the bucket; not applied yet: %s", s->name,

@@ -14,6 +14,7 @@
 #include "../base/log.h"
 #include "../base/stats.h"
 #include "../core/volume.h"
+#include "../evict/evict.h"
 
 #define MIRROR_STILL_WAIT_NS (25 * NS_PER_S) /* for a directory rename in S3 to be done */
 #define MIRROR_MOVING_TEXT "the directory is being renamed in S3: try again"

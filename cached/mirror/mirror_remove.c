@@ -365,6 +365,7 @@ static void remove_done(struct disk_job *job)
 	for (i = 0; i < j->gone_count; i++) {
 		struct row *row = index_get(ix, &j->gone[i].oid);
 
+		evict_note_gone(j->m->v->evictor, &j->gone[i].oid);
 		if (row == NULL || row->live == ROW_TRASHED) {
 			continue;
 		}

@@ -386,7 +386,13 @@ static void open_attach(struct recall_file_job *j, struct open_ask *ask)
 		return;
 	}
 	stats_add(recalls, 1);
+	evict_note_use(j->rs->v->evictor, &j->rec.oid);
 	ask->opened(0, NULL, x->open_id, r->size, map, ask->arg);
+}
+
+static void open_again(void *arg)
+{
+	recall_file_open(arg);
 }
 
 static void open_done(struct recall_file_job *j)
@@ -395,6 +401,9 @@ static void open_done(struct recall_file_job *j)
 	struct recalls *rs = j->rs;
 	bool outdated = open_is_outdated(rs, j->ino);
 
+	if (!j->plain && evict_wait(rs->v->evictor, j->ino, open_again, j)) {
+		return; /* looked at anew once it is out, or is not */
+	}
 	if (--rs->opening == 0) {
 		TALLOC_FREE(rs->plain);
 		rs->plain_count = 0;
@@ -553,6 +562,7 @@ static void discard_done(struct recall_file_job *j)
 	recall_hold(r);
 	if (status == 0) {
 		discard_tell(r->rs->v, &r->oid);
+		evict_note_gone(r->rs->v->evictor, &r->oid);
 		/* Others who read it find the end of the file. */
 		recall_bits_set_all(r);
 		recall_became_plain(r);

@@ -70,6 +70,7 @@ static void fetch_got(struct recall *r, struct recall_get *g, struct obj_result 
 	r->checks = 0;
 	r->moves = 0;
 	stats_add(recall_bytes, res->size);
+	evict_note(r->rs->v->evictor, &r->oid, r->filled << RECALL_EXTENT_SHIFT);
 }
 
 /* Row and key as they are now are not those the GET was sent with: it says nothing. */

@@ -12,6 +12,7 @@
 #include "../base/log.h"
 #include "../base/stats.h"
 #include "../core/volume.h"
+#include "../evict/evict.h"
 #include "../mirror/mirror_private.h"
 #include "../reconcile/index.h"
 

@@ -77,6 +77,19 @@ static json_t *work_json(struct work *w)
 	return j;
 }
 
+void reconcile_pending_paths(struct reconcile *rc, bool (*fn)(void *arg, const char *path), void *arg)
+{
+	struct work *w;
+	bool more = true;
+
+	for (w = rc->works; w != NULL && more; w = w->next) {
+		char *path = work_path(rc, w);
+
+		more = path == NULL || fn(arg, path);
+		talloc_free(path);
+	}
+}
+
 json_t *reconcile_pending(struct reconcile *rc, unsigned most)
 {
 	json_t *list = json_array();

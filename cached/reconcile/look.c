@@ -12,6 +12,7 @@
  *     left alone and reported.
  */
 #include "private.h"
+#include "../evict/evict.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -76,6 +77,7 @@ void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, struct clock 
 	} else {
 		s->is_dir = S_ISDIR(st.st_mode);
 		s->ino = st.st_ino;
+		s->bytes = S_ISREG(st.st_mode) ? (uint64_t)st.st_blocks * 512 : 0;
 		s->status = look_record(rio, shm, clock, fd, &st, s);
 	}
 	close(fd);
@@ -112,6 +114,9 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 	if (row == NULL) {
 		rc->rescan_wanted = true;
 		return NULL;
+	}
+	if (!s->is_dir && !(s->rec.flags & OFS_REC_STUB)) {
+		evict_note(rc->v->evictor, &s->rec.oid, s->bytes);
 	}
 	before = index_at_live(ix, parent, s->name);
 	if (before != NULL && before != row) {
@@ -255,6 +260,7 @@ static struct work *look_gone(struct reconcile *rc, const struct look_job *l)
 			item = look_deleted(rc, &l->gone[i], l->gone_is_dir[i]);
 		} else if (row != NULL && row->live == ROW_NOT_HERE && !row->in_s3 && row->work == NULL &&
 				row->s3_children == NULL && row->live_children == NULL) {
+			evict_note_gone(rc->v->evictor, &row->oid);
 			index_remove(ix, row); /* came and went before S3 heard of it */
 		}
 	}
@@ -465,6 +471,7 @@ void look_trash(struct reconcile *rc, const struct ofs_oid *oid)
 
 void look_purge_trash(struct reconcile *rc, const struct ofs_oid *oid)
 {
+	evict_note_gone(rc->v->evictor, oid);
 	trash_submit(rc, oid, true);
 }
 

@@ -354,6 +354,23 @@ struct finish_job {
 	bool clean; /* out: nothing is left to do */
 };
 
+/* Size and write time of a file that S3 has: should it look otherwise later without being dirty, then
+ * something below the share has changed it (evict_file.c). */
+static void finish_note_state(const struct finish_job *f, const struct stat *st, uint32_t before,
+		struct ofs_record *rec)
+{
+	if (!S_ISREG(st->st_mode) || (rec->flags & OFS_REC_STUB) != 0 ||
+			(rec->flags & OFS_REC_DATA_DIRTY) != 0) {
+		return;
+	}
+	if ((before & OFS_REC_DATA_DIRTY) != 0 || f->data) {
+		rec->size = (uint64_t)st->st_size;
+	} else if (rec->size != (uint64_t)st->st_size) {
+		return;
+	}
+	rec->mtime_ns = st->st_mtim.tv_sec * NS_PER_S + st->st_mtim.tv_nsec;
+}
+
 static void finish_run(struct disk_job *job)
 {
 	struct finish_job *f = (struct finish_job *)job;
@@ -373,7 +390,7 @@ static void finish_run(struct disk_job *job)
 		goto out;
 	}
 	if (ofs_record_get(&f->rio, fd, &rec) == 0 && ofs_oid_equal(&rec.oid, &f->oid)) {
-		uint32_t before = rec.flags;
+		const struct ofs_record was = rec;
 
 		if (f->data && f->leased && fcntl(fd, F_GETLEASE) == F_RDLCK &&
 				rec.data_gen == f->data_gen) {
@@ -383,7 +400,8 @@ static void finish_run(struct disk_job *job)
 			rec.flags &= ~(uint32_t)OFS_REC_META_DIRTY;
 			rec.ctime_clean_ns = st.st_ctim.tv_sec * NS_PER_S + st.st_ctim.tv_nsec;
 		}
-		if (rec.flags == before || ofs_record_set(&f->rio, fd, &rec) == 0) {
+		finish_note_state(f, &st, was.flags, &rec);
+		if (memcmp(&rec, &was, sizeof(rec)) == 0 || ofs_record_set(&f->rio, fd, &rec) == 0) {
 			f->clean = !(rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY));
 		}
 	}

@@ -149,7 +149,7 @@ struct seen {
 	char *name; /* malloc */
 	int status; /* 0; -ENOENT; -EXDEV: a copied stub; -EINVAL: neither file nor directory; -errno */
 	bool is_dir, adopted; /* adopted: it got its record from us just now */
-	uint64_t ino;
+	uint64_t ino, bytes; /* bytes: on this disk, of a file */
 	struct ofs_record rec;
 };
 /* Worker. */

@@ -12,6 +12,7 @@
  *   hint -> PLACE --settle--> look -> ITEM --settle--> step -> (done | failed -> backoff -> step)
  */
 #include "private.h"
+#include "../evict/evict.h"
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -606,6 +607,7 @@ void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 
 	switch (h->kind) {
 	case OFS_HINT_OPENED:
+		evict_note_use(rc->v->evictor, &h->oid);
 		break;
 	case OFS_HINT_RENAMED:
 		/* Looked at without settling: paths are found through what this learns. */
@@ -646,6 +648,11 @@ bool reconcile_is_pending(struct reconcile *rc, const struct row *row)
 {
 	(void)rc;
 	return row->work != NULL || row->live == ROW_TRASHED;
+}
+
+void reconcile_resend(struct reconcile *rc, const struct row *row)
+{
+	look_redirty(rc, row);
 }
 
 void reconcile_touch(struct reconcile *rc, struct row *row)

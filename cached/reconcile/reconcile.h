@@ -66,6 +66,10 @@ void reconcile_when_still(struct reconcile *rc, TALLOC_CTX *ctx, const struct of
 /* The key a file will have when the rename of a directory above it is done; NULL: none is under
  * way. talloc child of ctx. */
 char *reconcile_moving_key(struct reconcile *rc, TALLOC_CTX *ctx, const struct row *row);
+/* Paths below the tree of what is pending, files and directories, until fn says false. */
+void reconcile_pending_paths(struct reconcile *rc, bool (*fn)(void *arg, const char *path), void *arg);
+/* A resident file (HERE) differs from S3 though nobody marked it dirty: its data is sent. */
+void reconcile_resend(struct reconcile *rc, const struct row *row);
 /* Something happened to the row that no hint tells. */
 void reconcile_touch(struct reconcile *rc, struct row *row);
 /* A lease of ours on this descriptor is being broken (signalfd, from core). */

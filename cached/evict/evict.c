@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: one file out of the local disk: may it go, does S3 have it, go.
+ * Way: space.c, objectfsctl -> evict_file -> HEAD -> disk job (evict_file.c) -> the table of what is
+ *      here -> done.
+ * Thread: core.
+ * Owns: evictions under way, at most EVICT_AT_ONCE by space.c.
+ * Holds: 1. nothing goes that S3 was not just seen to have, in this version, and to give out: a bucket
+ *           that lost an object, or moved it to an archive, does not take ours along;
+ *        2. a recall of the same inode begins after the job has ended, and none is under way when it
+ *           starts;
+ *        3. done comes once.
+ *
+ *   asked -> HEAD -> job -> out        (row changed, in use, not the same in S3: stays)
+ */
+#include "private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../recall/recall.h"
+#include "../reconcile/reconcile.h"
+
+struct evict_wait { /* talloc child of the eviction */
+	struct evict_wait *next;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static int64_t now_s(const struct evictor *ev)
+{
+	return clock_wall_ns(ev->v->clock) / NS_PER_S;
+}
+
+struct evictor *evictor_new(TALLOC_CTX *ctx, struct volume *v)
+{
+	struct evictor *ev = talloc_zero(ctx, struct evictor);
+
+	if (ev == NULL) {
+		return NULL;
+	}
+	ev->v = v;
+	ev->keep = keep_new(ev);
+	ev->space = space_new(ev);
+	if (ev->keep == NULL || ev->space == NULL) {
+		talloc_free(ev);
+		return NULL;
+	}
+	pins_load(ev);
+	return ev;
+}
+
+void evictor_start(struct evictor *ev)
+{
+	if (ev->census == NULL) {
+		census_start(ev);
+		space_start(ev->space);
+	}
+}
+
+/* ---- what is here ---- */
+
+void evict_note(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes)
+{
+	if (ev != NULL) {
+		keep_set(ev->keep, oid, bytes, now_s(ev));
+		space_kick(ev->space);
+	}
+}
+
+void evict_note_use(struct evictor *ev, const struct ofs_oid *oid)
+{
+	if (ev != NULL) {
+		keep_touch(ev->keep, oid, now_s(ev));
+	}
+}
+
+void evict_note_gone(struct evictor *ev, const struct ofs_oid *oid)
+{
+	if (ev != NULL) {
+		keep_drop(ev->keep, oid);
+	}
+}
+
+bool evict_has_room(const struct evictor *ev)
+{
+	return space_has_room(ev->space);
+}
+
+json_t *evict_json(struct evictor *ev)
+{
+	json_t *o = space_json(ev->space);
+
+	json_object_set_new(o, "bytes", json_integer((json_int_t)keep_bytes(ev->keep)));
+	json_object_set_new(o, "files", json_integer((json_int_t)keep_count(ev->keep)));
+	json_object_set_new(o, "pins", json_integer(ev->pins.count));
+	json_object_set_new(o, "census", json_boolean(census_running(ev)));
+	return o;
+}
+
+/* ---- one file ---- */
+
+static struct eviction *eviction_of(struct evictor *ev, uint64_t ino)
+{
+	struct eviction *e = ev->running;
+
+	while (e != NULL && e->ino != ino) {
+		e = e->next;
+	}
+	return e;
+}
+
+bool evict_wait(struct evictor *ev, uint64_t ino, void (*fn)(void *arg), void *arg)
+{
+	struct eviction *e = ev != NULL ? eviction_of(ev, ino) : NULL;
+	struct evict_wait *w;
+
+	if (e == NULL || !e->on_disk) {
+		return false;
+	}
+	w = talloc_zero(e, struct evict_wait);
+	if (w == NULL) {
+		abort(); /* Exception to errors as values: the recall would fill what is being emptied */
+	}
+	w->fn = fn;
+	w->arg = arg;
+	w->next = e->waits;
+	e->waits = w;
+	return true;
+}
+
+static void eviction_end(struct eviction *e, int status)
+{
+	struct evictor *ev = e->ev;
+	struct evict_wait *w;
+
+	*e->prev = e->next;
+	if (e->next != NULL) {
+		e->next->prev = e->prev;
+	}
+	ev->count--;
+	if (status == 0 || status == -EALREADY) {
+		keep_gone(ev->keep, &e->oid);
+	} else {
+		keep_stays(ev->keep, &e->oid);
+	}
+	for (w = e->waits; w != NULL; w = w->next) {
+		w->fn(w->arg);
+	}
+	e->done(e->arg, status);
+	talloc_free(e);
+}
+
+/* May it go, as far as the index knows? 0 or a status of evict_file. */
+static int evict_may(struct evictor *ev, const struct row *row)
+{
+	struct volume *v = ev->v;
+	char *moving;
+
+	if (row == NULL || row->is_dir || row->live != ROW_HERE) {
+		return -ENOENT;
+	}
+	if (!row->in_s3 || row->etag == NULL || row->work != NULL || recall_busy(v->recalls, row->ino)) {
+		return -EBUSY;
+	}
+	if (evict_is_pinned(ev, row)) {
+		return -EPERM;
+	}
+	if (v->state != VOLUME_READY || v->away) {
+		return -EAGAIN;
+	}
+	moving = reconcile_moving_key(v->reconcile, ev, row);
+	talloc_free(moving);
+	return moving != NULL ? -EBUSY : 0;
+}
+
+static void evict_job_done(struct disk_job *job)
+{
+	struct evict_job *j = (struct evict_job *)job;
+	struct eviction *e = j->e;
+	struct volume *v = e->ev->v;
+	struct row *row = index_get(v->index, &e->oid);
+	int status = j->status;
+
+	if (status == 0) {
+		stats_add(evictions, 1);
+		stats_add(evicted_bytes, j->freed);
+		log_debug("evict", "%s: out, %llu bytes", j->path, (unsigned long long)j->freed);
+	} else if (status == -EUCLEAN) {
+		log_notice("evict", "%s was changed below the share, not through it: it is sent to S3",
+				j->path);
+		if (row != NULL && row->live == ROW_HERE) {
+			reconcile_resend(v->reconcile, row);
+		}
+		status = -EBUSY;
+	} else {
+		log_debug("evict", "%s: stays: %s", j->path, strerror(-status));
+	}
+	free(j->path);
+	free(j);
+	eviction_end(e, status);
+}
+
+static void evict_submit(struct eviction *e, const struct row *row)
+{
+	struct volume *v = e->ev->v;
+	struct evict_job *j = calloc(1, sizeof(*j));
+	char *path = index_path(v->index, e, row);
+
+	if (j == NULL || path == NULL || (j->path = strdup(path)) == NULL) {
+		free(j);
+		eviction_end(e, path == NULL ? -ENOENT : -ENOMEM);
+		return;
+	}
+	talloc_free(path);
+	j->job.what = "evict";
+	j->job.run = evict_job_run;
+	j->job.done = evict_job_done;
+	j->e = e;
+	j->place = mirror_place_of(v->mirror);
+	j->oid = e->oid;
+	j->ino = e->ino;
+	j->data_gen = row->s3_data_gen;
+	j->size = row->s3_size;
+	e->on_disk = true;
+	disk_submit(v->disk, DISK_ANY, &j->job);
+}
+
+/* A copy of it that cannot be had at once is no copy to rely on. */
+static bool evict_is_archived(const char *storage_class)
+{
+	return storage_class != NULL && (strcmp(storage_class, "GLACIER") == 0 ||
+			strcmp(storage_class, "DEEP_ARCHIVE") == 0);
+}
+
+static void evict_head_done(struct obj_req *req)
+{
+	struct eviction *e = req->arg;
+	struct volume *v = e->ev->v;
+	struct row *row = index_get(v->index, &e->oid);
+	const struct obj_result *r = &req->result;
+	int status = evict_may(e->ev, row);
+
+	if (status == 0 && row->ino != e->ino) {
+		status = -EBUSY;
+	}
+	if (status == 0 && r->status != OBJ_OK && r->status != OBJ_NOT_FOUND) {
+		status = -EAGAIN;
+	}
+	if (status == 0 && (r->status == OBJ_NOT_FOUND || r->etag == NULL ||
+					strcmp(r->etag, row->etag) != 0 || r->size != row->s3_size)) {
+		stats_add(evict_refused, 1);
+		log_warning("evict", "%s: S3 does not have what is here (%s): it stays; the next listing "
+				"of its directory looks", req->key,
+				r->status == OBJ_NOT_FOUND ? "no such object" : "another version");
+		status = -ESTALE;
+	}
+	if (status == 0 && evict_is_archived(r->storage_class)) {
+		stats_add(evict_refused, 1);
+		log_notice("evict", "%s: S3 has it in %s only: it stays", req->key, r->storage_class);
+		status = -ESTALE;
+	}
+	objstore_req_free(&req);
+	if (status == 0) {
+		evict_submit(e, row);
+	} else {
+		eviction_end(e, status);
+	}
+}
+
+void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),
+		void *arg)
+{
+	struct volume *v = ev->v;
+	struct row *row = index_get(v->index, oid);
+	int status = evict_may(ev, row);
+	struct eviction *e;
+	struct obj_req *req;
+	char *key;
+
+	if (status == 0 && !keep_has(ev->keep, oid)) {
+		status = -EALREADY;
+	}
+	if (status == 0 && eviction_of(ev, row->ino) != NULL) {
+		status = -EBUSY;
+	}
+	if (status != 0) {
+		if (status == -ENOENT) {
+			keep_drop(ev->keep, oid);
+		} else {
+			keep_stays(ev->keep, oid);
+		}
+		done(arg, status);
+		return;
+	}
+	e = talloc_zero(ev, struct eviction);
+	key = e ? index_key(v->index, e, v->prefix, &row->s3_parent, row->s3_name, false, NULL) : NULL;
+	req = key ? objstore_req_new(OBJ_HEAD, key) : NULL;
+	if (req == NULL) {
+		talloc_free(e);
+		keep_stays(ev->keep, oid);
+		done(arg, -ENOMEM);
+		return;
+	}
+	(void)keep_take(ev->keep, oid);
+	e->ev = ev;
+	e->oid = *oid;
+	e->ino = row->ino;
+	e->done = done;
+	e->arg = arg;
+	e->next = ev->running;
+	e->prev = &ev->running;
+	if (e->next != NULL) {
+		e->next->prev = &e->next;
+	}
+	ev->running = e;
+	ev->count++;
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = evict_head_done;
+	req->arg = e;
+	objstore_submit(v->store, req);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Bytes out of the local disk: files become stubs again. Core thread only; the work on the inode is a
+ * disk job.
+ */
+#ifndef OFS_EVICT_H
+#define OFS_EVICT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <talloc.h>
+#include "../reconcile/index.h"
+
+struct volume;
+struct evictor;
+struct recall_file_job;
+
+struct evictor *evictor_new(TALLOC_CTX *ctx, struct volume *v);
+/* The volume is READY for the first time: see what is here, then keep the marks. */
+void evictor_start(struct evictor *ev);
+
+/* --- what is here (any room, any time; ev NULL: nobody keeps count) --- */
+void evict_note(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes);
+void evict_note_use(struct evictor *ev, const struct ofs_oid *oid);
+void evict_note_gone(struct evictor *ev, const struct ofs_oid *oid);
+
+/*
+ * One file out, if it is clean, in S3 and nobody's. done(arg, 0) when it is a stub without data;
+ * -EBUSY: it is open, being sent or recalled, or newer than S3; -EPERM: pinned; -ESTALE: S3 does not
+ * have what this disk has; -EALREADY: nothing is here; -ENOENT: no such row; -EAGAIN: S3 cannot be
+ * asked; other -errno. Perhaps at once.
+ */
+void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),
+		void *arg);
+/* Is the inode being evicted? Then fn(arg) comes once it is not; else false, and fn never comes. */
+bool evict_wait(struct evictor *ev, uint64_t ino, void (*fn)(void *arg), void *arg);
+
+/* Pins: of files and of directories with all below. By object id: they stay through renames. Kept in
+ * the index, so losing the index loses them. 0; -EALREADY: (not) pinned anyway; -ENOSPC: too many. */
+int evict_pin(struct evictor *ev, const struct ofs_oid *oid, bool on);
+/* Pinned itself, or below a directory that is. */
+bool evict_is_pinned(struct evictor *ev, const struct row *row);
+
+/* Below the high mark, and the file system has what it is to keep free. */
+bool evict_has_room(const struct evictor *ev);
+/* For `status`: new reference. */
+json_t *evict_json(struct evictor *ev);
+
+#endif

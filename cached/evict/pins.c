@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: what an administrator wants to stay here.
+ * Way: objectfsctl pin, unpin -> here -> the index; evict.c asks.
+ * Thread: core. Owns: the list of ids.
+ * Holds: the list in the index is the one in memory.
+ */
+#include "private.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PINS_KV "pins"
+#define PINS_MOST 1000u
+#define PINS_DEPTH 600u /* a key has 1,024 bytes: deeper no path goes */
+
+void pins_load(struct evictor *ev)
+{
+	const char *p = index_kv_get(ev->v->index, PINS_KV);
+	char hex[OFS_OID_HEX_BYTES] = "";
+
+	while (p != NULL && strlen(p) >= OFS_OID_HEX_BYTES - 1) {
+		struct ofs_oid oid;
+
+		memcpy(hex, p, OFS_OID_HEX_BYTES - 1);
+		if (ofs_oid_parse(hex, &oid) && ev->pins.count < PINS_MOST) {
+			struct ofs_oid *list = talloc_realloc(ev, ev->pins.oids, struct ofs_oid,
+					ev->pins.count + 1);
+
+			if (list == NULL) {
+				return;
+			}
+			ev->pins.oids = list;
+			list[ev->pins.count++] = oid;
+		}
+		p += OFS_OID_HEX_BYTES - 1;
+		p += strspn(p, " ");
+	}
+}
+
+static unsigned pins_find(const struct evictor *ev, const struct ofs_oid *oid)
+{
+	unsigned i = 0;
+
+	while (i < ev->pins.count && !ofs_oid_equal(&ev->pins.oids[i], oid)) {
+		i++;
+	}
+	return i;
+}
+
+static int pins_save(struct evictor *ev)
+{
+	char *text = talloc_strdup(ev, "");
+
+	for (unsigned i = 0; i < ev->pins.count && text != NULL; i++) {
+		char hex[OFS_OID_HEX_BYTES];
+
+		ofs_oid_hex(&ev->pins.oids[i], hex);
+		text = talloc_asprintf_append(text, "%s%s", i > 0 ? " " : "", hex);
+	}
+	if (text == NULL) {
+		return -ENOMEM;
+	}
+	index_kv_set(ev->v->index, PINS_KV, ev->pins.count > 0 ? text : NULL);
+	talloc_free(text);
+	return 0;
+}
+
+int evict_pin(struct evictor *ev, const struct ofs_oid *oid, bool on)
+{
+	unsigned at = pins_find(ev, oid);
+	struct ofs_oid *list;
+
+	if (on == (at < ev->pins.count)) {
+		return -EALREADY;
+	}
+	if (!on) {
+		ev->pins.oids[at] = ev->pins.oids[--ev->pins.count];
+		return pins_save(ev);
+	}
+	if (ev->pins.count >= PINS_MOST) {
+		return -ENOSPC;
+	}
+	list = talloc_realloc(ev, ev->pins.oids, struct ofs_oid, ev->pins.count + 1);
+	if (list == NULL) {
+		return -ENOMEM;
+	}
+	ev->pins.oids = list;
+	list[ev->pins.count++] = *oid;
+	return pins_save(ev);
+}
+
+bool evict_is_pinned(struct evictor *ev, const struct row *row)
+{
+	const struct ofs_oid *at = &row->oid;
+
+	for (unsigned depth = 0; ev->pins.count > 0 && depth < PINS_DEPTH && row != NULL; depth++) {
+		if (pins_find(ev, at) < ev->pins.count) {
+			return true;
+		}
+		if (ofs_oid_equal(at, &OFS_OID_ROOT)) {
+			return false;
+		}
+		at = &row->parent;
+		row = index_get(ev->v->index, at);
+	}
+	return false;
+}

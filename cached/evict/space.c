@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: keep room on the disk: above the high mark files go until the low one; what dirty data may
+ *       need is kept free, and when that runs out writers are slowed, then refused.
+ * Way: a timer, and what has come here (evict_note) -> measure (a disk job) -> evict.c; the shared
+ *      memory tells the modules.
+ * Thread: core; measure_run on a worker.
+ * Owns: the round: how much must go, and how often nothing would.
+ * Holds: 1. clients are refused before the disk is full, never after a write was acknowledged;
+ *        2. a round ends: when the low mark is reached, or when every file was asked in vain.
+ *
+ *   used:   0 ...... low mark ...... high mark ... half the reserve ... 1/16 of it ... all
+ *              rest            rest            files go        and writers wait    and are refused
+ */
+#include "private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include "../reconcile/reconcile.h"
+
+#define SPACE_TICK_NS NS_PER_S
+#define SPACE_SOON_NS (50 * NS_PER_MS)
+#define SPACE_REST_MOST_NS (30 * NS_PER_S)
+#define SPACE_CENSUS_NS (86400 * NS_PER_S)
+#define SPACE_OLD_LOOK 256u      /* table slots looked at for age, a tick */
+#define SPACE_PENDING_MOST 4096u /* files being written whose growth is measured */
+#define SPACE_SLOW_MOST_US 500000u /* a MiB */
+
+struct space { /* core only */
+	struct evictor *ev;
+	struct clock_timer *timer;
+	int64_t timer_at_ns;
+	bool started, measuring, pumping;
+	uint64_t fs_free; /* at the last measuring */
+	uint64_t written; /* what modules had written by then */
+	uint64_t told;    /* of the bytes here, in the counter of all volumes */
+	uint64_t misses;  /* in a row, this round */
+	int64_t rest_ns, rest_until_ns;
+	int64_t census_ns;
+	unsigned slow_us;
+	bool full;
+};
+
+struct space_file {
+	char *path;
+	struct ofs_oid oid;
+	uint64_t bytes;
+	bool there;
+};
+
+struct measure_job {
+	struct disk_job job;
+	struct space *s; /* core only */
+	struct ofs_record_io rio;
+	int tree_fd;
+	uint64_t written;
+	struct space_file *files; /* pending ones */
+	unsigned file_count;
+	/* out */
+	int status;
+	uint64_t fs_free;
+};
+
+struct space *space_new(struct evictor *ev)
+{
+	struct space *s = talloc_zero(ev, struct space);
+
+	if (s != NULL) {
+		s->ev = ev;
+		s->fs_free = UINT64_MAX; /* not measured yet */
+		s->written = ev->v->shm != NULL ? atomic_load(&ev->v->shm->written_bytes) : 0;
+	}
+	return s;
+}
+
+/* ---- how full it is ---- */
+
+static const struct conf_volume *space_conf(const struct space *s)
+{
+	return s->ev->v->conf;
+}
+
+static uint64_t percent(int64_t of, unsigned p)
+{
+	return (uint64_t)of / 100 * p;
+}
+
+/* What is here, and what has been written since that was last counted. */
+static uint64_t space_used(const struct space *s)
+{
+	return keep_bytes(s->ev->keep) + atomic_load(&s->ev->v->shm->written_bytes) - s->written;
+}
+
+/* How much has to go: 0 below the high mark. `until_low`: a round has begun. */
+static uint64_t space_excess(const struct space *s, bool until_low)
+{
+	const struct conf_volume *cv = space_conf(s);
+	uint64_t used = space_used(s), leaving = keep_leaving(s->ev->keep), most = 0;
+	uint64_t keep_free = (uint64_t)cv->cache_free_bytes;
+
+	if (cv->cache_size_bytes > 0) {
+		uint64_t mark = percent(cv->cache_size_bytes,
+				until_low ? cv->cache_low : cv->cache_high);
+
+		most = used > mark ? used - mark : 0;
+	}
+	if (until_low) {
+		keep_free += keep_free / 4;
+	}
+	if (s->fs_free < keep_free && keep_free - s->fs_free > most) {
+		most = keep_free - s->fs_free;
+	}
+	return most > leaving ? most - leaving : 0;
+}
+
+/* What is left of a reserve, in 1/1024; 1024 and more: all of it. */
+static uint64_t space_left(uint64_t room, uint64_t reserve)
+{
+	return reserve == 0 || room >= reserve ? 1024 : room * 1024 / reserve;
+}
+
+static void space_tell(struct space *s)
+{
+	const struct conf_volume *cv = space_conf(s);
+	uint64_t left = space_left(s->fs_free, (uint64_t)cv->cache_free_bytes), used = space_used(s);
+	struct ofs_shm *shm = s->ev->v->shm;
+	bool full;
+
+	if (cv->cache_size_bytes > 0) {
+		uint64_t size = (uint64_t)cv->cache_size_bytes;
+		uint64_t own = space_left(used < size ? size - used : 0,
+				size - percent(cv->cache_size_bytes, cv->cache_high));
+
+		left = own < left ? own : left;
+	}
+	full = left < (s->full ? 128 : 64);
+	s->slow_us = left < 512 ? (unsigned)((512 - left) * SPACE_SLOW_MOST_US / 512) : 0;
+	atomic_store(&shm->write_slow_us, s->slow_us);
+	atomic_store(&shm->write_full, full ? 1 : 0);
+	if (full != s->full) {
+		s->full = full;
+		if (full) {
+			stats_add(cache_full, 1);
+			log_warning("evict", "volume %s: the cache is full of what S3 does not have yet: "
+					"writers are refused until some of it is sent (objectfsctl status, "
+					"pending)", s->ev->v->name);
+		} else {
+			log_notice("evict", "volume %s: the cache has room again", s->ev->v->name);
+		}
+	}
+	stats_add(cache_bytes, (int64_t)(keep_bytes(s->ev->keep) - s->told));
+	s->told = keep_bytes(s->ev->keep);
+}
+
+bool space_has_room(const struct space *s)
+{
+	return space_excess(s, false) == 0;
+}
+
+json_t *space_json(const struct space *s)
+{
+	const struct conf_volume *cv = space_conf(s);
+
+	return json_pack("{s:I, s:I, s:I, s:i, s:b}", "size", (json_int_t)cv->cache_size_bytes,
+			"used", (json_int_t)space_used(s), "free",
+			s->fs_free == UINT64_MAX ? (json_int_t)-1 : (json_int_t)s->fs_free,
+			"slow_us_per_mib", (int)s->slow_us, "full", s->full);
+}
+
+/* ---- files go ---- */
+
+static void space_pump(struct space *s);
+
+static void space_evicted(void *arg, int status)
+{
+	struct space *s = arg;
+
+	if (status == 0) {
+		s->misses = 0;
+		s->rest_ns = 0;
+	} else {
+		s->misses++;
+	}
+	if (status == -EAGAIN || status == -EIO) { /* S3, or the disk, has a problem: not now */
+		s->misses = UINT64_MAX / 2;
+	}
+	space_pump(s);
+}
+
+static void space_pump(struct space *s)
+{
+	struct evictor *ev = s->ev;
+	struct ofs_oid oid;
+
+	if (s->pumping) {
+		return;
+	}
+	s->pumping = true;
+	while (ev->count < EVICT_AT_ONCE && s->misses <= keep_count(ev->keep) &&
+			space_excess(s, true) > 0 && keep_pick(ev->keep, &oid)) {
+		evict_file(ev, &oid, space_evicted, s);
+	}
+	s->pumping = false;
+	if (ev->count == 0) {
+		space_tell(s);
+	}
+}
+
+static void space_round(struct space *s)
+{
+	int64_t now = clock_now_ns(s->ev->v->clock);
+
+	if (space_excess(s, false) == 0 || now < s->rest_until_ns) {
+		return;
+	}
+	if (s->misses > keep_count(s->ev->keep)) {
+		/* All are open, dirty or pinned, or S3 is away. */
+		s->rest_ns = s->rest_ns == 0 ? NS_PER_S : s->rest_ns * 2;
+		s->rest_ns = s->rest_ns > SPACE_REST_MOST_NS ? SPACE_REST_MOST_NS : s->rest_ns;
+		s->rest_until_ns = now + s->rest_ns;
+		s->misses = 0;
+		return;
+	}
+	space_pump(s);
+}
+
+static void space_aged(void *arg, int status)
+{
+	(void)arg;
+	(void)status;
+}
+
+static void space_age(struct space *s)
+{
+	int64_t age_s = space_conf(s)->evict_age_ns / NS_PER_S;
+	struct evictor *ev = s->ev;
+	struct ofs_oid oid;
+
+	if (age_s > 0 && ev->count < EVICT_AT_ONCE &&
+			keep_old(ev->keep, clock_wall_ns(ev->v->clock) / NS_PER_S - age_s,
+					SPACE_OLD_LOOK, &oid)) {
+		evict_file(ev, &oid, space_aged, NULL);
+	}
+}
+
+/* ---- measuring ---- */
+
+static void measure_run(struct disk_job *job)
+{
+	struct measure_job *m = (struct measure_job *)job;
+	struct statvfs fs;
+
+	if (fstatvfs(m->tree_fd, &fs) != 0) {
+		m->status = -errno;
+		return;
+	}
+	m->fs_free = (uint64_t)fs.f_bavail * fs.f_frsize;
+	for (unsigned i = 0; i < m->file_count; i++) {
+		struct space_file *f = &m->files[i];
+		struct ofs_record rec;
+		struct stat st;
+
+		if (fstatat(m->tree_fd, f->path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+				S_ISREG(st.st_mode) &&
+				ofs_record_get_at(&m->rio, m->tree_fd, f->path, &rec) == 0) {
+			f->oid = rec.oid;
+			f->bytes = (uint64_t)st.st_blocks * 512;
+			f->there = true;
+		}
+	}
+}
+
+static void space_later(struct space *s, int64_t delay_ns);
+
+static void measure_done(struct disk_job *job)
+{
+	struct measure_job *m = (struct measure_job *)job;
+	struct space *s = m->s;
+	unsigned i;
+
+	s->measuring = false;
+	for (i = 0; i < m->file_count; i++) {
+		if (m->files[i].there) {
+			keep_set(s->ev->keep, &m->files[i].oid, m->files[i].bytes,
+					clock_wall_ns(s->ev->v->clock) / NS_PER_S);
+		}
+		free(m->files[i].path);
+	}
+	if (m->status == 0) {
+		s->fs_free = m->fs_free;
+		s->written = m->written;
+		space_tell(s);
+		space_round(s);
+	} else {
+		log_warning("evict", "volume %s: the mirror's file system cannot be asked: %s",
+				s->ev->v->name, strerror(-m->status));
+	}
+	free(m->files);
+	free(m);
+	space_later(s, s->slow_us > 0 ? SPACE_SOON_NS : SPACE_TICK_NS);
+}
+
+static bool measure_add(void *arg, const char *path)
+{
+	struct measure_job *m = arg;
+
+	if (m->file_count >= SPACE_PENDING_MOST ||
+			(m->files[m->file_count].path = strdup(path)) == NULL) {
+		return false;
+	}
+	m->file_count++;
+	return true;
+}
+
+static void space_measure(struct space *s)
+{
+	struct volume *v = s->ev->v;
+	struct measure_job *m = calloc(1, sizeof(*m));
+
+	if (m != NULL) {
+		m->files = calloc(SPACE_PENDING_MOST, sizeof(*m->files));
+	}
+	if (m == NULL || m->files == NULL) {
+		free(m);
+		space_later(s, SPACE_TICK_NS);
+		return;
+	}
+	m->job.what = "measure";
+	m->job.run = measure_run;
+	m->job.done = measure_done;
+	m->s = s;
+	m->rio = v->rio;
+	m->tree_fd = v->tree_fd;
+	m->written = atomic_load(&v->shm->written_bytes);
+	if (m->written != s->written) {
+		reconcile_pending_paths(v->reconcile, measure_add, m);
+	}
+	s->measuring = true;
+	disk_submit(v->disk, DISK_ANY, &m->job);
+}
+
+static void space_tick(void *arg)
+{
+	struct space *s = arg;
+	int64_t now = clock_now_ns(s->ev->v->clock);
+
+	s->timer = NULL;
+	s->timer_at_ns = 0;
+	if (now - s->census_ns > SPACE_CENSUS_NS) {
+		s->census_ns = now;
+		census_start(s->ev);
+	}
+	space_age(s);
+	if (!s->measuring) {
+		space_measure(s);
+	}
+}
+
+static void space_later(struct space *s, int64_t delay_ns)
+{
+	struct clock *c = s->ev->v->clock;
+	int64_t at = clock_now_ns(c) + delay_ns;
+
+	if (!s->started || s->measuring || (s->timer != NULL && s->timer_at_ns <= at)) {
+		return;
+	}
+	TALLOC_FREE(s->timer);
+	s->timer = clock_timer_add(c, s, at, space_tick, s);
+	s->timer_at_ns = at;
+}
+
+void space_start(struct space *s)
+{
+	s->started = true;
+	s->census_ns = clock_now_ns(s->ev->v->clock);
+	space_later(s, SPACE_SOON_NS);
+}
+
+void space_kick(struct space *s)
+{
+	if (space_excess(s, false) > 0) {
+		space_later(s, SPACE_SOON_NS);
+	}
+}
