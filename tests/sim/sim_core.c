@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cached/base/log.h"
+#include "cached/base/stats.h"
 #include "cached/core/rings.h"
 #include "sim_world.h"
 
@@ -152,7 +153,7 @@ static void one_operation(struct world *w)
 	struct model_file *f = pick_file(w), *g = pick_file(w);
 	char path[256], text[64], a[256], b[256];
 
-	switch (sim_random(w->sim, is_dense(w) ? 14 : 10)) {
+	switch (sim_random(w->sim, is_dense(w) ? 17 : 13)) {
 	case 0:
 	case 1:
 	case 2:
@@ -205,7 +206,18 @@ static void one_operation(struct world *w)
 		}
 		return;
 	case 10:
+		if (f != NULL) {
+			client_read(w, f->path, false);
+		}
+		return;
 	case 11:
+	case 12:
+		if (f != NULL) {
+			client_evict(w, f->path);
+		}
+		return;
+	case 13:
+	case 14:
 		rename_dir(w);
 		return;
 	default:
@@ -246,9 +258,12 @@ static uint64_t run_seed(uint64_t seed)
 	}
 	sim_set_faults(w.sim, (struct sim_faults){0});
 	world_drain(&w);
+	for (i = 0; i < w.file_count; i++) {
+		client_read(&w, w.files[i].path, true);
+	}
 	trace = sim_trace(w.sim);
-	printf("seed %llu: %u files, %u crashes, %llu events, trace %016llx\n",
-			(unsigned long long)seed, w.file_count, crashes,
+	printf("seed %llu: %u files, %u crashes, %lld evictions, %llu events, trace %016llx\n",
+			(unsigned long long)seed, w.file_count, crashes, (long long)stats_get(evictions),
 			(unsigned long long)sim_events(w.sim), (unsigned long long)trace);
 	world_close(&w);
 	return trace;

@@ -21,8 +21,9 @@
 #include "cached/core/rings.h"
 #include "cached/core/volrec.h"
 #include "cached/mirror/mirror.h"
-#include "cached/recall/recall.h"
 #include "cached/reconcile/metalog.h"
+#include "cached/evict/evict.h"
+#include "cached/recall/recall.h"
 #include "cached/reconcile/reconcile.h"
 
 #define DRAIN_NS (4 * 3600 * NS_PER_S)
@@ -53,6 +54,7 @@ static void on_adopted(int status, const char *message, void *arg)
 	(void)message;
 	w->v->state = VOLUME_READY;
 	reconcile_start(w->v->reconcile);
+	evictor_start(w->v->evictor);
 }
 
 static void on_log(int status, const char *message, void *arg)
@@ -119,6 +121,7 @@ void daemon_start(struct world *w)
 	v->mirror = mirror_new(v, v);
 	v->recalls = recalls_new(v, v);
 	v->reconcile = reconcile_new(v, v, fresh);
+	v->evictor = evictor_new(v, v);
 	volrec_open(v, on_record, w);
 }
 
@@ -284,6 +287,139 @@ static void hint(struct world *w, int kind, const char *path, const struct ofs_r
 	hint_send(w, &h);
 }
 
+static void on_evicted(void *arg, int status)
+{
+	struct world *w = arg;
+
+	w->evicted += status == 0;
+}
+
+/* ---- a stub's way to its bytes, or away from them ---- */
+
+struct stub_ask {
+	bool done;
+	int status;
+	uint64_t open_id;
+};
+
+static void on_stub_opened(int status, const char *message, uint64_t open_id, uint64_t size, int map_fd,
+		void *arg)
+{
+	struct stub_ask *a = arg;
+
+	(void)message;
+	(void)size;
+	if (map_fd >= 0) {
+		close(map_fd);
+	}
+	a->status = status;
+	a->open_id = open_id;
+	a->done = true;
+}
+
+static void on_stub_done(int status, const char *message, void *arg)
+{
+	struct stub_ask *a = arg;
+
+	(void)message;
+	a->status = status;
+	a->done = true;
+}
+
+static bool stub_answered(void *arg)
+{
+	return ((struct stub_ask *)arg)->done;
+}
+
+static void stub_wait(struct world *w, struct stub_ask *a, const char *path)
+{
+	if (!sim_run_until(w->sim, stub_answered, a, 600 * NS_PER_S)) {
+		die(w, path, "no answer about a stub");
+	}
+}
+
+static bool is_stub(struct world *w, int fd)
+{
+	struct ofs_record rec;
+
+	return ofs_record_get(&w->rio, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) != 0;
+}
+
+/* Whole and plain, or empty and plain. 0, or what the daemon says. */
+static int stub_make_plain(struct world *w, int fd, const char *path, bool empty)
+{
+	struct stub_ask a = {0};
+
+	recall_open(w->v->recalls, 0, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, &a);
+	stub_wait(w, &a, path);
+	if (a.status == 0 && a.open_id != 0) {
+		a.done = false;
+		if (empty) {
+			recall_discard(w->v->recalls, 0, a.open_id, on_stub_done, &a);
+		} else {
+			recall_fetch(w->v->recalls, 0, a.open_id, 0, 1, true, on_stub_done, &a);
+		}
+		stub_wait(w, &a, path);
+		recall_release(w->v->recalls, a.open_id);
+	}
+	if (a.status == 0 && is_stub(w, fd)) {
+		die(w, path, "still a stub");
+	}
+	return a.status;
+}
+
+/* A lease may be being broken: the daemon's signal handler, by hand. */
+static int client_open(struct world *w, const char *path, int flags)
+{
+	int fd, i;
+
+	do {
+		fd = openat(w->tree_fd, path, flags | O_NONBLOCK | O_CLOEXEC, 0666);
+		for (i = 3; fd < 0 && errno == EWOULDBLOCK && w->v != NULL && i < 256; i++) {
+			if (fcntl(i, F_GETLEASE) == F_UNLCK) {
+				reconcile_lease_broken(w->v->reconcile, i);
+			}
+			errno = EWOULDBLOCK;
+		}
+	} while (fd < 0 && errno == EWOULDBLOCK);
+	if (fd < 0) {
+		die(w, path, strerror(errno));
+	}
+	return fd;
+}
+
+void client_read(struct world *w, const char *path, bool must)
+{
+	struct model_file *f = world_file(w, path);
+	int fd = client_open(w, path, O_RDONLY);
+	char text[sizeof(f->text)];
+	ssize_t n;
+
+	trace(w, "read", path, "");
+	if (is_stub(w, fd) && (w->v == NULL || stub_make_plain(w, fd, path, false) != 0)) {
+		close(fd);
+		if (must) {
+			die(w, path, "cannot be read");
+		}
+		return;
+	}
+	n = pread(fd, text, sizeof(text), 0);
+	if (n != (ssize_t)strlen(f->text) || memcmp(text, f->text, (size_t)n) != 0) {
+		die(w, path, "other bytes were read");
+	}
+	close(fd);
+}
+
+void client_evict(struct world *w, const char *path)
+{
+	struct ofs_record rec;
+
+	trace(w, "evict", path, "");
+	if (w->v != NULL && ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) == 0) {
+		evict_file(w->v->evictor, &rec.oid, on_evicted, w);
+	}
+}
+
 static void module_write(struct world *w, const char *path, const char *text, bool create)
 {
 	const char *slash = strrchr(path, '/');
@@ -298,22 +434,9 @@ static void module_write(struct world *w, const char *path, const char *text, bo
 	}
 	trace(w, create ? "create" : "write", path, text);
 	change_begin(w, path, 0);
-	do {
-		fd = openat(w->tree_fd, path, O_RDWR | O_NONBLOCK | (create ? O_CREAT | O_EXCL : 0), 0666);
-		/* A lease is being broken: the daemon's signal handler, by hand. */
-		if (fd < 0 && errno == EWOULDBLOCK && w->v != NULL) {
-			int i;
-
-			for (i = 3; i < 256; i++) {
-				if (fcntl(i, F_GETLEASE) == F_UNLCK) {
-					reconcile_lease_broken(w->v->reconcile, i);
-				}
-			}
-			errno = EWOULDBLOCK;
-		}
-	} while (fd < 0 && errno == EWOULDBLOCK);
-	if (fd < 0) {
-		die(w, path, strerror(errno));
+	fd = client_open(w, path, O_RDWR | (create ? O_CREAT | O_EXCL : 0));
+	if (is_stub(w, fd) && stub_make_plain(w, fd, path, true) != 0) {
+		die(w, path, "cannot be emptied");
 	}
 	if (create) {
 		clock_random(sim_clock(w->sim), &rec.oid, sizeof(rec.oid));
@@ -366,7 +489,12 @@ void client_create(struct world *w, const char *path, const char *text)
 void client_write(struct world *w, const char *path, const char *text)
 {
 	struct model_file *f = world_file(w, path);
+	struct ofs_record rec;
 
+	if (w->v == NULL && ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) == 0 &&
+			(rec.flags & OFS_REC_STUB) != 0) {
+		return; /* the client would wait for the daemon */
+	}
 	snprintf(f->text, sizeof(f->text), "%s", text);
 	module_write(w, path, text, false);
 }
@@ -633,6 +761,10 @@ void world_open(struct world *w, uint64_t seed)
 	w->conf.parallel_fetches = 16;
 	w->conf.log_flush_ns = 60 * NS_PER_S;
 	w->conf.capacity_bytes = 1LL << 40;
+	/* A block is 4 KiB: some ten files stay, less in every third world. */
+	w->conf.cache_size_bytes = seed % 3 == 0 ? 16 << 10 : 48 << 10;
+	w->conf.cache_high = 90;
+	w->conf.cache_low = 60;
 	daemon_start(w);
 	client_start(w);
 }

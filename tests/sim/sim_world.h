@@ -37,7 +37,7 @@ struct world {
 	struct model_file files[FILES_MOST];
 	unsigned file_count;
 	char dirs[DIRS_MOST][256];
-	unsigned dir_count, serial;
+	unsigned dir_count, serial, evicted;
 };
 
 /* The test has failed: say so and exit. */
@@ -70,6 +70,10 @@ void client_lost(struct world *w);
 /* What the module does; the model follows. */
 void client_create(struct world *w, const char *path, const char *text);
 void client_write(struct world *w, const char *path, const char *text);
+/* Recalled if it has to be; other bytes than the model's: the test has failed. must: so is no bytes. */
+void client_read(struct world *w, const char *path, bool must);
+/* The daemon is asked to take it from the disk, and may decline. */
+void client_evict(struct world *w, const char *path);
 void client_unlink(struct world *w, const char *path);
 void client_mkdir(struct world *w, const char *path);
 void client_rmdir(struct world *w, const char *path);
