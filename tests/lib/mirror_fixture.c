@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -223,6 +224,18 @@ void fixture_free(struct fixture **fxp)
 	*fxp = NULL;
 }
 
+int fixture_setup(void **state)
+{
+	*state = fixture_new();
+	return 0;
+}
+
+int fixture_teardown(void **state)
+{
+	fixture_free((struct fixture **)state);
+	return 0;
+}
+
 /* ---- the loop ---- */
 
 static void fixture_alarm(struct tevent_context *ev, struct tevent_timer *te, struct timeval now,
@@ -324,6 +337,11 @@ char *fixture_put(struct fixture *fx, const char *key, const void *data, size_t 
 	return fixture_do(fx, req);
 }
 
+void fixture_put_text(struct fixture *fx, const char *key, const char *text)
+{
+	talloc_free(fixture_put(fx, key, text, strlen(text), NULL));
+}
+
 char *fixture_put_meta(struct fixture *fx, const char *key, const void *data, size_t len,
 		const struct objmeta *meta)
 {
@@ -355,17 +373,6 @@ static void fixture_answered(int status, const char *message, void *arg)
 	snprintf(fixture_message, sizeof(fixture_message), "%s", message ? message : "");
 }
 
-int fixture_open(struct fixture *fx, const char *path, int flags)
-{
-	int fd = openat(fx->v->tree_fd, *path ? path : ".", flags | O_CLOEXEC);
-
-	if (fd < 0) {
-		print_error("%s: %s\n", path, strerror(errno));
-	}
-	assert_true(fd >= 0);
-	return fd;
-}
-
 int fixture_list(struct fixture *fx, const char *path, bool refresh)
 {
 	struct answer a = {0};
@@ -394,11 +401,60 @@ int fixture_rmdir(struct fixture *fx, const char *path, const char *name)
 	return a.status;
 }
 
+/* ---- the tree ---- */
+
 bool fixture_exists(struct fixture *fx, const char *path)
 {
 	struct stat st;
 
 	return fstatat(fx->v->tree_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int fixture_open(struct fixture *fx, const char *path, int flags)
+{
+	int fd = openat(fx->v->tree_fd, *path ? path : ".", flags | O_CLOEXEC);
+
+	if (fd < 0) {
+		print_error("%s: %s\n", path, strerror(errno));
+	}
+	assert_true(fd >= 0);
+	return fd;
+}
+
+struct stat fixture_stat(struct fixture *fx, const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(fstatat(fx->v->tree_fd, path, &st, AT_SYMLINK_NOFOLLOW), 0);
+	return st;
+}
+
+bool fixture_is_dir(struct fixture *fx, const char *path)
+{
+	return S_ISDIR(fixture_stat(fx, path).st_mode);
+}
+
+unsigned fixture_count(struct fixture *fx, const char *path)
+{
+	DIR *d = fdopendir(fixture_open(fx, path, O_RDONLY | O_DIRECTORY));
+	struct dirent *de;
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while ((de = readdir(d)) != NULL) {
+		n += de->d_name[0] != '.' || (de->d_name[1] != '\0' && de->d_name[1] != '.');
+	}
+	closedir(d);
+	return n;
+}
+
+void fixture_write(struct fixture *fx, const char *path, const char *text)
+{
+	int fd = openat(fx->v->tree_fd, path, O_RDWR | O_CREAT | O_TRUNC, 0666);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
 }
 
 struct ofs_record fixture_record(struct fixture *fx, const char *path)
@@ -418,4 +474,18 @@ void fixture_record_set(struct fixture *fx, const char *path, const struct ofs_r
 
 	assert_int_equal(ofs_record_set(&fx->v->rio, fd, &copy), 0);
 	close(fd);
+}
+
+bool fixture_has_oid(struct fixture *fx, const char *path, const struct ofs_oid *oid)
+{
+	struct ofs_record rec = fixture_record(fx, path);
+
+	return ofs_oid_equal(&rec.oid, oid);
+}
+
+struct row *fixture_row(struct fixture *fx, const char *path)
+{
+	struct ofs_record rec = fixture_record(fx, path);
+
+	return index_get(fx->v->index, &rec.oid);
 }

@@ -34,18 +34,6 @@ struct fetched {
 	char message[256];
 };
 
-static int setup(void **state)
-{
-	*state = fixture_new();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fixture_free((struct fixture **)state);
-	return 0;
-}
-
 static uint8_t *pattern(size_t len, unsigned seed)
 {
 	uint8_t *p = malloc(len);
@@ -540,7 +528,7 @@ static void test_open_while_finishing(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(test_##name, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
 		T(first_bytes),
 		T(whole),
