@@ -12,7 +12,7 @@ import sys
 import time
 
 from smb import Testbed, check, fail, step, wait_until
-from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, INFO_FILE, SmbError
+from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, SmbError
 
 MANY = 300
 CRASHED = 500
@@ -45,12 +45,7 @@ class Share:
         del self.files[path]
 
     def rmdir(self, path):
-        """By a disposition, which is refused at once where delete-on-close would say nothing."""
-        file = self.client.create(path, DELETE, options=DIRECTORY_FILE)
-        try:
-            self.client.set(file, INFO_FILE, 13, b"\1")
-        finally:
-            self.client.close(file)
+        self.client.rmdir(path)
         self.directories.remove(path)
 
     def rename(self, path, target, replace=False):
