@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +20,7 @@
 #include "cached/base/log.h"
 #include "cached/objstore/impl.h"
 #include "mirror_fixture.h"
+#include "scratch.h"
 
 #define FIXTURE_WAIT_S 20
 
@@ -175,15 +175,13 @@ static void fixture_volume(struct fixture *fx)
 struct fixture *fixture_new(void)
 {
 	struct fixture *fx = calloc(1, sizeof(*fx));
-	const char *tmp = getenv("TMPDIR");
 
 	assert_non_null(fx);
 	signal(SIGIO, SIG_IGN); /* leases of ours that break */
 	umask(0);
 	talloc_disable_null_tracking();
 	log_open(NULL, getenv("FIXTURE_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
-	snprintf(fx->root, sizeof(fx->root), "%s/ofs-volume-XXXXXX", tmp ? tmp : "/tmp");
-	assert_non_null(mkdtemp(fx->root));
+	scratch_make(fx->root, sizeof(fx->root), "mirror");
 	fx->ctx = talloc_new(NULL);
 	fx->ev = tevent_context_init(fx->ctx);
 	fx->mb = mailbox_new(fx->ctx, fx->ev);
@@ -191,14 +189,6 @@ struct fixture *fixture_new(void)
 	assert_true(fx->ev != NULL && fx->mb != NULL && fx->v != NULL);
 	fixture_volume(fx);
 	return fx;
-}
-
-static int fixture_rm(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
 }
 
 void fixture_free(struct fixture **fxp)
@@ -219,7 +209,7 @@ void fixture_free(struct fixture **fxp)
 	close(v->limbo_fd);
 	ofs_shm_unmap(&v->shm);
 	talloc_free(fx->ctx);
-	nftw(fx->root, fixture_rm, 32, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(fx->root);
 	free(fx);
 	*fxp = NULL;
 }
@@ -281,15 +271,21 @@ static void fixture_req_done(struct obj_req *req)
 	*(bool *)req->arg = true;
 }
 
-static char *fixture_do(struct fixture *fx, struct obj_req *req)
+static void fixture_ask(struct fixture *fx, struct obj_req *req)
 {
 	bool done = false;
-	char *etag;
 
 	req->done = fixture_req_done;
 	req->arg = &done;
 	objstore_submit(fx->inner, req);
 	fixture_until(fx, &done);
+}
+
+static char *fixture_do(struct fixture *fx, struct obj_req *req)
+{
+	char *etag;
+
+	fixture_ask(fx, req);
 	if (req->result.status != OBJ_OK) {
 		print_error("%s: %s\n", req->key, req->result.message);
 	}
@@ -356,6 +352,18 @@ void fixture_delete(struct fixture *fx, const char *key)
 	talloc_free(fixture_do(fx, fixture_req(fx, OBJ_DELETE, key)));
 }
 
+bool fixture_stored(struct fixture *fx, const char *key)
+{
+	struct obj_req *req = fixture_req(fx, OBJ_HEAD, key);
+	bool stored;
+
+	fixture_ask(fx, req);
+	stored = req->result.status == OBJ_OK;
+	assert_true(stored || req->result.status == OBJ_NOT_FOUND);
+	objstore_req_free(&req);
+	return stored;
+}
+
 /* ---- requests ---- */
 
 struct answer {
@@ -377,7 +385,8 @@ int fixture_list(struct fixture *fx, const char *path, bool refresh)
 {
 	struct answer a = {0};
 
-	mirror_list(fx->v->mirror, 1, fixture_open(fx, path, O_PATH), refresh, fixture_answered, &a);
+	mirror_list(fx->v->mirror, 1, fixture_open(fx, path, O_PATH), refresh, fixture_answered,
+			&a);
 	fixture_until(fx, &a.done);
 	return a.status;
 }

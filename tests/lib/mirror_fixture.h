@@ -51,7 +51,17 @@ void fixture_release(struct fixture *fx);
 
 /* Run the loop until *flag, at most 20 s; fails the test otherwise. */
 void fixture_until(struct fixture *fx, const bool *flag);
-/* Run it for some ms. */
+/* The same for a condition that no callback tells. */
+#define FIXTURE_UNTIL(fx, condition)                                                               \
+	do {                                                                                       \
+		int turns_ = 0;                                                                    \
+                                                                                                   \
+		while (!(condition)) {                                                             \
+			assert_true(turns_++ < 2000);                                              \
+			fixture_idle(fx, 10);                                                      \
+		}                                                                                  \
+	} while (0)
+/* Run it for some ms, in which something is not to happen. */
 void fixture_idle(struct fixture *fx, int ms);
 
 /* Store an object (directly, whatever the faults); meta: name, value, ..., NULL. The ETag, talloc. */
@@ -61,6 +71,7 @@ void fixture_put_text(struct fixture *fx, const char *key, const char *text);
 char *fixture_put_meta(struct fixture *fx, const char *key, const void *data, size_t len,
 		const struct objmeta *meta);
 void fixture_delete(struct fixture *fx, const char *key);
+bool fixture_stored(struct fixture *fx, const char *key); /* is it there? */
 
 /* Requests by path below the tree; the message of the last one in fixture_message. */
 int fixture_list(struct fixture *fx, const char *path, bool refresh);

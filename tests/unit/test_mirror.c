@@ -336,7 +336,7 @@ static void test_tombstone(void **state)
 	talloc_free(fixture_put_meta(fx, "t", "", 0, &m));
 	assert_int_equal(fixture_list(fx, "", false), 0);
 	assert_false(fixture_exists(fx, "t"));
-	fixture_idle(fx, 50);
+	FIXTURE_UNTIL(fx, !fixture_stored(fx, "t"));
 	assert_int_equal(fx->sent[OBJ_DELETE], 1);
 	memset(fx->sent, 0, sizeof(fx->sent));
 	assert_int_equal(fixture_list(fx, "", true), 0);
