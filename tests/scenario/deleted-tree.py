@@ -37,9 +37,11 @@ def deltree_unseen(bed, one, two, renamed):
 
 
 def seen(bed):
-    """The daemon knows every file: each waits as a change of its own, not as a name to look at."""
-    return set(FILES) <= {change["path"] for change in bed.ctl_json("pending")["pending"]
-                          if change["kind"] != "look"}
+    """The daemon knows every file: each waits as a change of its own, not as a name to look at; or
+    has been sent by now."""
+    waiting = {change["path"] for change in bed.ctl_json("pending")["pending"]
+               if change["kind"] != "look"}
+    return set(FILES) <= waiting | set(bed.keys())
 
 
 def main():

@@ -8,13 +8,11 @@ staging key."
 """
 
 import hashlib
-import os
 import sys
-import tempfile
 from urllib.parse import quote
 
 from proxy import Proxy
-from smb import Testbed, check, fail, step, wait_until
+from smb import Testbed, bed_path, check, fail, step, wait_until
 from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, SmbError
 
 MANY = 300
@@ -284,8 +282,7 @@ def crash(share, target, method, lose_disk):
 
 
 def main():
-    path = os.path.join(tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR")), "t")
-    os.chmod(os.path.dirname(path), 0o755)
+    path = bed_path()
     proxy = Proxy(path)
     with Testbed(store="rgw", path=path, set=[f"endpoint={proxy.url}", "settle time=1s"]) as bed:
         share = Share(bed, proxy)
