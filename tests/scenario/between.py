@@ -42,7 +42,7 @@ def killed_after(bed, call, function, *arguments, **keywords):
             thread = aside(function, client, *arguments, **keywords)
             tracer.wait()
             os.kill(pid, signal.SIGKILL)
-            thread.join(20)
+        thread.join(20)
 
 
 def renamed_without_hint(bed):
