@@ -7,9 +7,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@
 #include "cached/base/log.h"
 #include "cached/objstore/impl.h"
 #include "mirror_fixture.h"
+#include "scratch.h"
 
 #define FIXTURE_WAIT_S 20
 
@@ -174,15 +175,13 @@ static void fixture_volume(struct fixture *fx)
 struct fixture *fixture_new(void)
 {
 	struct fixture *fx = calloc(1, sizeof(*fx));
-	const char *tmp = getenv("TMPDIR");
 
 	assert_non_null(fx);
 	signal(SIGIO, SIG_IGN); /* leases of ours that break */
 	umask(0);
 	talloc_disable_null_tracking();
 	log_open(NULL, getenv("FIXTURE_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
-	snprintf(fx->root, sizeof(fx->root), "%s/ofs-volume-XXXXXX", tmp ? tmp : "/tmp");
-	assert_non_null(mkdtemp(fx->root));
+	scratch_make(fx->root, sizeof(fx->root), "mirror");
 	fx->ctx = talloc_new(NULL);
 	fx->ev = tevent_context_init(fx->ctx);
 	fx->mb = mailbox_new(fx->ctx, fx->ev);
@@ -190,14 +189,6 @@ struct fixture *fixture_new(void)
 	assert_true(fx->ev != NULL && fx->mb != NULL && fx->v != NULL);
 	fixture_volume(fx);
 	return fx;
-}
-
-static int fixture_rm(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
 }
 
 void fixture_free(struct fixture **fxp)
@@ -218,9 +209,21 @@ void fixture_free(struct fixture **fxp)
 	close(v->limbo_fd);
 	ofs_shm_unmap(&v->shm);
 	talloc_free(fx->ctx);
-	nftw(fx->root, fixture_rm, 32, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(fx->root);
 	free(fx);
 	*fxp = NULL;
+}
+
+int fixture_setup(void **state)
+{
+	*state = fixture_new();
+	return 0;
+}
+
+int fixture_teardown(void **state)
+{
+	fixture_free((struct fixture **)state);
+	return 0;
 }
 
 /* ---- the loop ---- */
@@ -268,15 +271,21 @@ static void fixture_req_done(struct obj_req *req)
 	*(bool *)req->arg = true;
 }
 
-static char *fixture_do(struct fixture *fx, struct obj_req *req)
+static void fixture_ask(struct fixture *fx, struct obj_req *req)
 {
 	bool done = false;
-	char *etag;
 
 	req->done = fixture_req_done;
 	req->arg = &done;
 	objstore_submit(fx->inner, req);
 	fixture_until(fx, &done);
+}
+
+static char *fixture_do(struct fixture *fx, struct obj_req *req)
+{
+	char *etag;
+
+	fixture_ask(fx, req);
 	if (req->result.status != OBJ_OK) {
 		print_error("%s: %s\n", req->key, req->result.message);
 	}
@@ -324,6 +333,11 @@ char *fixture_put(struct fixture *fx, const char *key, const void *data, size_t 
 	return fixture_do(fx, req);
 }
 
+void fixture_put_text(struct fixture *fx, const char *key, const char *text)
+{
+	talloc_free(fixture_put(fx, key, text, strlen(text), NULL));
+}
+
 char *fixture_put_meta(struct fixture *fx, const char *key, const void *data, size_t len,
 		const struct objmeta *meta)
 {
@@ -336,6 +350,18 @@ char *fixture_put_meta(struct fixture *fx, const char *key, const void *data, si
 void fixture_delete(struct fixture *fx, const char *key)
 {
 	talloc_free(fixture_do(fx, fixture_req(fx, OBJ_DELETE, key)));
+}
+
+bool fixture_stored(struct fixture *fx, const char *key)
+{
+	struct obj_req *req = fixture_req(fx, OBJ_HEAD, key);
+	bool stored;
+
+	fixture_ask(fx, req);
+	stored = req->result.status == OBJ_OK;
+	assert_true(stored || req->result.status == OBJ_NOT_FOUND);
+	objstore_req_free(&req);
+	return stored;
 }
 
 /* ---- requests ---- */
@@ -355,22 +381,12 @@ static void fixture_answered(int status, const char *message, void *arg)
 	snprintf(fixture_message, sizeof(fixture_message), "%s", message ? message : "");
 }
 
-int fixture_open(struct fixture *fx, const char *path, int flags)
-{
-	int fd = openat(fx->v->tree_fd, *path ? path : ".", flags | O_CLOEXEC);
-
-	if (fd < 0) {
-		print_error("%s: %s\n", path, strerror(errno));
-	}
-	assert_true(fd >= 0);
-	return fd;
-}
-
 int fixture_list(struct fixture *fx, const char *path, bool refresh)
 {
 	struct answer a = {0};
 
-	mirror_list(fx->v->mirror, 1, fixture_open(fx, path, O_PATH), refresh, fixture_answered, &a);
+	mirror_list(fx->v->mirror, 1, fixture_open(fx, path, O_PATH), refresh, fixture_answered,
+			&a);
 	fixture_until(fx, &a.done);
 	return a.status;
 }
@@ -394,11 +410,60 @@ int fixture_rmdir(struct fixture *fx, const char *path, const char *name)
 	return a.status;
 }
 
+/* ---- the tree ---- */
+
 bool fixture_exists(struct fixture *fx, const char *path)
 {
 	struct stat st;
 
 	return fstatat(fx->v->tree_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int fixture_open(struct fixture *fx, const char *path, int flags)
+{
+	int fd = openat(fx->v->tree_fd, *path ? path : ".", flags | O_CLOEXEC);
+
+	if (fd < 0) {
+		print_error("%s: %s\n", path, strerror(errno));
+	}
+	assert_true(fd >= 0);
+	return fd;
+}
+
+struct stat fixture_stat(struct fixture *fx, const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(fstatat(fx->v->tree_fd, path, &st, AT_SYMLINK_NOFOLLOW), 0);
+	return st;
+}
+
+bool fixture_is_dir(struct fixture *fx, const char *path)
+{
+	return S_ISDIR(fixture_stat(fx, path).st_mode);
+}
+
+unsigned fixture_count(struct fixture *fx, const char *path)
+{
+	DIR *d = fdopendir(fixture_open(fx, path, O_RDONLY | O_DIRECTORY));
+	struct dirent *de;
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while ((de = readdir(d)) != NULL) {
+		n += de->d_name[0] != '.' || (de->d_name[1] != '\0' && de->d_name[1] != '.');
+	}
+	closedir(d);
+	return n;
+}
+
+void fixture_write(struct fixture *fx, const char *path, const char *text)
+{
+	int fd = openat(fx->v->tree_fd, path, O_RDWR | O_CREAT | O_TRUNC, 0666);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
 }
 
 struct ofs_record fixture_record(struct fixture *fx, const char *path)
@@ -418,4 +483,18 @@ void fixture_record_set(struct fixture *fx, const char *path, const struct ofs_r
 
 	assert_int_equal(ofs_record_set(&fx->v->rio, fd, &copy), 0);
 	close(fd);
+}
+
+bool fixture_has_oid(struct fixture *fx, const char *path, const struct ofs_oid *oid)
+{
+	struct ofs_record rec = fixture_record(fx, path);
+
+	return ofs_oid_equal(&rec.oid, oid);
+}
+
+struct row *fixture_row(struct fixture *fx, const char *path)
+{
+	struct ofs_record rec = fixture_record(fx, path);
+
+	return index_get(fx->v->index, &rec.oid);
 }

@@ -24,6 +24,7 @@
 #include <tevent.h>
 #include <unistd.h>
 #include "objstore_contract.h"
+#include "probed.h"
 
 #define WAIT_S 120
 
@@ -195,26 +196,11 @@ struct obj_req *contract_copy_req(const char *from, const char *to)
 
 /* --- the suite --- */
 
-struct probed {
-	bool done;
-	enum obj_status status;
-	char message[512];
-};
-
-static void on_probed(enum obj_status status, const char *message, void *arg)
-{
-	struct probed *p = arg;
-
-	p->done = true;
-	p->status = status;
-	snprintf(p->message, sizeof(p->message), "%s", message);
-}
-
 enum obj_status contract_probe(struct objstore *s)
 {
 	struct probed p = { 0 };
 
-	objstore_probe(s, contract.prefix, on_probed, &p);
+	objstore_probe(s, contract.prefix, probed_set, &p);
 	contract_loop(&p.done);
 	print_message("%s: %s\n", s->where, p.message);
 	return p.status;

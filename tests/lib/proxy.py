@@ -6,7 +6,9 @@
         proxy.hold("PUT", "/name")    # requests whose first line begins so and has this in its key
         ...
         proxy.stalled.wait(10)        # one is being held
-        proxy.release()
+        proxy.release()               # those whose sender lives go on
+
+    proxy.hold("PUT", "/name", 20)    # after twenty such
 """
 
 import json
@@ -21,6 +23,8 @@ class Proxy:
         """`path`: the directory of the testbed, whose store is looked up there."""
         self.path = path
         self.rule = None
+        self.lock = threading.Lock()
+        self.passing = 0
         self.open = threading.Event()
         self.open.set()
         self.stalled = threading.Event()
@@ -28,9 +32,10 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def hold(self, method, key):
+    def hold(self, method, key, passing=0):
         self.stalled.clear()
         self.open.clear()
+        self.passing = passing
         self.rule = (f"{method} ".encode(), key.encode())
 
     def release(self):
@@ -60,14 +65,31 @@ class Proxy:
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._pump, args=(one, two, watch), daemon=True).start()
 
+    def _is_held(self, data):
+        rule = self.rule
+        if not rule or not data.startswith(rule[0]) or rule[1] not in data.split(b"\r\n", 1)[0]:
+            return False
+        with self.lock:
+            self.passing -= 1
+            return self.passing < 0
+
+    @staticmethod
+    def _is_gone(sender):
+        try:
+            return not sender.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False  # alive, and it waits
+        except OSError:
+            return True
+
     def _pump(self, source, target, watch):
         try:
             while data := source.recv(1 << 18):
-                rule = self.rule
-                if watch and rule and data.startswith(rule[0]) and \
-                        rule[1] in data.split(b"\r\n", 1)[0]:
+                if watch and self._is_held(data):
                     self.stalled.set()
                     self.open.wait()
+                    if self._is_gone(source):
+                        break
                 target.sendall(data)
         except OSError:
             pass

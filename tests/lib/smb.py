@@ -54,6 +54,13 @@ def step(text):
     print(f"-- {text}", flush=True)
 
 
+def bed_path():
+    """The path of a testbed to be, for what must know it before: Testbed(path=...)."""
+    parent = tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR"))
+    os.chmod(parent, 0o755)
+    return os.path.join(parent, "t")
+
+
 class Testbed:
     """A testbed of its own. Keywords: store, fs, plain, tls, set, smb (lists of KEY=VALUE),
     objectfs=False, smbd=False. Up at once; down at the end of `with`."""
@@ -63,11 +70,7 @@ class Testbed:
         # pylint: disable=redefined-builtin
         self.env = {}
         self.up_done = False
-        if path is None:
-            parent = tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR"))
-            os.chmod(parent, 0o755)
-            path = os.path.join(parent, "t")
-        self.dir = path
+        self.dir = path = path or bed_path()
         argv = ["up", path, "--store", store, "--fs", fs]
         for option, wanted in (("--plain", plain), ("--tls", tls), ("--no-objectfs", not objectfs),
                                ("--no-smbd", not smbd)):

@@ -405,6 +405,14 @@ class Client:
     def unlink(self, path):
         self.close(self.create(path, DELETE, options=DELETE_ON_CLOSE))
 
+    def rmdir(self, path):
+        """By a disposition, which is refused at once where delete-on-close would say nothing."""
+        file = self.create(path, DELETE, options=DIRECTORY_FILE)
+        try:
+            self.set(file, INFO_FILE, 13, b"\1")
+        finally:
+            self.close(file)
+
     def mkdir(self, path):
         self.close(self.create(path, MAXIMUM_ALLOWED, FILE_CREATE, DIRECTORY_FILE))
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hold a process at a system call, or let the call fail: strace, for moments that no signal hits.
 
-    with Tracer(pid, "renameat", "delay_exit=5s") as tracer:
+    with Tracer(pid, "renameat", f"delay_exit={HELD}") as tracer:
         ...                     # in a thread: what makes the process come there
         tracer.wait()           # it stands there now: the call is done, the process does not know it yet
         os.kill(pid, signal.SIGKILL)
+    ...                         # at the end of `with` what lives goes on
 """
 
 import os
@@ -18,6 +19,9 @@ from smb import fail, skip, wait_until
 NUMBERS = {"renameat": (264, 38), "unlinkat": (263, 35), "fcntl": (72, 25),
            "utimensat": (280, 88), "fdatasync": (75, 83),
            "fchmod": (91, 52), "ftruncate": (77, 46)}
+
+
+HELD = "300s"  # longer than a test waits
 
 
 class Tracer:

@@ -17,7 +17,6 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <ftw.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +25,7 @@
 #include <unistd.h>
 #include "cached/core/volume.h"
 #include "cached/reconcile/index.h"
+#include "tests/lib/scratch.h"
 
 struct test_timer {
 	struct test_timer *next, **prev;
@@ -222,10 +222,7 @@ static inline struct fixture *fixture_new(void)
 	struct fixture *f = talloc_zero(NULL, struct fixture);
 	char path[96], *error = NULL;
 
-	snprintf(f->dir, sizeof(f->dir), "/tmp/test_volume.XXXXXX");
-	if (mkdtemp(f->dir) == NULL) {
-		fail_msg("%s: %s", f->dir, strerror(errno));
-	}
+	scratch_make(f->dir, sizeof(f->dir), "volume");
 	f->ev = tevent_context_init(f);
 	f->mb = mailbox_new(f->ev, f->ev);
 	f->clock.c.ops = &test_clock_ops;
@@ -254,14 +251,6 @@ static inline struct fixture *fixture_new(void)
 	return f;
 }
 
-static int fixture_unlink(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
 static inline void fixture_free(struct fixture **pf)
 {
 	struct fixture *f = *pf;
@@ -273,7 +262,7 @@ static inline void fixture_free(struct fixture **pf)
 	index_close(&f->v->index);
 	talloc_free(f->v->disk);
 	talloc_free(f->store->real);
-	nftw(f->dir, fixture_unlink, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(f->dir);
 	talloc_free(f);
 }
 

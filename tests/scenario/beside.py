@@ -12,7 +12,7 @@ import os
 import sys
 
 from smb import SmbError, Testbed, check, check_same, fail, step, wait_until
-from smb2 import ATTR_DIRECTORY, DELETE, DIRECTORY_FILE, INFO_FILE, MAXIMUM_ALLOWED
+from smb2 import ATTR_DIRECTORY, MAXIMUM_ALLOWED
 
 READ_ATTRIBUTES, WRITE_ATTRIBUTES, ATTR_HIDDEN = 0x80, 0x100, 2
 
@@ -64,14 +64,6 @@ class Room:
         check(self.client.get(f"room/{escape(name)}") == text, f"{when}: {escape(name)}: other bytes")
         check(self.client.get(f"room/{name}/x") == b"below " + name.encode(),
               f"{when}: {name}/x: other bytes")
-
-
-def rmdir(client, path):
-    file = client.create(path, DELETE, options=DIRECTORY_FILE)
-    try:
-        client.set(file, INFO_FILE, 13, b"\1")
-    finally:
-        client.close(file)
 
 
 def orders(bed, room):
@@ -190,7 +182,7 @@ def deletes(bed, room):
     room.expect_both("dd", b"file dd", "before")
     client.unlink(f"room/{escape('df')}")
     client.unlink("room/dd/x")
-    rmdir(client, "room/dd")
+    client.rmdir("room/dd")
     bed.flush()
     keys = room.keys()
     check("df" not in keys and "df/x" in keys, f"the file is deleted: {keys}")
@@ -210,7 +202,7 @@ def deletes(bed, room):
     client.mkdir("room/dd")
     client.put("room/dd/new", b"new")
     client.unlink("room/df/x")
-    rmdir(client, "room/df")
+    client.rmdir("room/df")
     client.put("room/df", b"df is a file")
     bed.flush()
     keys = room.keys()

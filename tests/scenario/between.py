@@ -13,9 +13,8 @@ import threading
 from dirstore import get_object, object_keys
 from smb import Testbed, check, step, wait_until
 from smb2 import SmbError, nt_time
-from tracer import Tracer, client_pid
+from tracer import HELD, Tracer, client_pid
 
-HELD = "4s"
 LATER = 1500000000  # seconds
 
 
@@ -43,7 +42,7 @@ def killed_after(bed, call, function, *arguments, **keywords):
             thread = aside(function, client, *arguments, **keywords)
             tracer.wait()
             os.kill(pid, signal.SIGKILL)
-            thread.join(20)
+        thread.join(20)
 
 
 def renamed_without_hint(bed):
@@ -71,6 +70,9 @@ def metadata_without_word(bed):
         bed.flush()
     killed_after(bed, "utimensat", set_time, "meta")
     check(os.stat(os.path.join(bed.mirror, "meta")).st_mtime == LATER, "it died before the change")
+    # a flush waits for what the daemon knows of; that a client is dead it finds out by itself
+    wait_until(lambda: "meta" in {change["path"] for change in bed.ctl_json("pending")["pending"]},
+               60, "the change is found")
 
 
 def unlink_begun_before_upload(bed):
@@ -83,7 +85,8 @@ def unlink_begun_before_upload(bed):
             bed.flush()
             check("first" in files(bed), "it was not sent")
             check(tracer.stands(), "the unlink did not wait")
-            thread.join(20)
+        thread.join(20)
+        check(not thread.is_alive(), "the unlink does not end")
         wait_until(lambda: bed.flush() or "first" not in files(bed), 20,
                    "the object of the unlinked file goes")
 
@@ -98,7 +101,7 @@ def upload_begun_before_unlink(bed):
             tracer.wait()
             client.unlink("second")
             check(tracer.stands(), "the upload did not wait")
-            thread.join(20)
+        thread.join(20)
         bed.flush()
         check("second" not in files(bed), "a file that was unlinked has been sent")
 

@@ -12,12 +12,11 @@ import random
 import signal
 import struct
 import sys
-import tempfile
 import threading
 
 import dirstore
 from proxy import Proxy
-from smb import Testbed, check, fail, step, wait_until
+from smb import Testbed, bed_path, check, fail, step, wait_until
 from smb2 import (FILE_CREATE, FILE_OVERWRITE_IF, INFO_FILE, IOCTL, MAXIMUM_ALLOWED, OK, READ_ATTRIBUTES,
                   READ_DATA, WRITE_DATA, SmbError)
 
@@ -310,8 +309,7 @@ def refused(bed):
 def raced():
     """The object is replaced between the look at it and the copy: the copy is not believed."""
     step("the source is replaced while S3 copies it")
-    path = os.path.join(tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR")), "t")
-    os.chmod(os.path.dirname(path), 0o755)
+    path = bed_path()
     proxy = Proxy(path)
     with Testbed(store="rgw", path=path, set=[f"endpoint={proxy.url}", "settle time=1s"]) as bed:
         fresh(bed, "race")

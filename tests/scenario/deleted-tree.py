@@ -9,17 +9,8 @@ import os
 import signal
 
 from smb import Testbed, check, step, wait_until
-from smb2 import DELETE, DIRECTORY_FILE, INFO_FILE
 
 FILES = ("top", "d/one", "d/two", "d/e/three")
-
-
-def rmdir(client, path):
-    file = client.create(path, DELETE, options=DIRECTORY_FILE)
-    try:
-        client.set(file, INFO_FILE, 13, b"\1")
-    finally:
-        client.close(file)
 
 
 def fill(client):
@@ -39,16 +30,18 @@ def deltree_unseen(bed, one, two, renamed):
             root = "moved"
         for path in ("one", "two", "e/three"):
             one.unlink(f"{root}/{path}")
-        rmdir(two, f"{root}/e")
-        rmdir(two, root)
+        two.rmdir(f"{root}/e")
+        two.rmdir(root)
     finally:
         os.kill(int(bed.cached_pid), signal.SIGCONT)
 
 
 def seen(bed):
-    """The daemon knows every file: each waits as a change of its own, not as a name to look at."""
-    return set(FILES) <= {change["path"] for change in bed.ctl_json("pending")["pending"]
-                          if change["kind"] != "look"}
+    """The daemon knows every file: each waits as a change of its own, not as a name to look at; or
+    has been sent by now."""
+    waiting = {change["path"] for change in bed.ctl_json("pending")["pending"]
+               if change["kind"] != "look"}
+    return set(FILES) <= waiting | set(bed.keys())
 
 
 def main():

@@ -143,10 +143,11 @@ def conflict(bed, bucket, client):
     client.mkdir("conflict")
     client.put("conflict/report.doc", b"first")
     bed.flush()
-    client.put("conflict/report.doc", b"ours, changed here")
+    # theirs first: ours could be sent before they come
     bucket.put("conflict/report.doc", b"theirs, changed there")
-    client.put("conflict/new", b"ours is new")
+    client.put("conflict/report.doc", b"ours, changed here")
     bucket.put("conflict/new", b"theirs is new")
+    client.put("conflict/new", b"ours is new")
     bed.flush()
     wait_until(lambda: len(names(client, "conflict")) == 4, 20, "four names after two conflicts")
     found = sorted(names(client, "conflict"))

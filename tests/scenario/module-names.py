@@ -10,8 +10,7 @@ import subprocess
 import time
 
 from smb import SmbError, Testbed, check, step, wait_until
-from smb2 import (DELETE, DIRECTORY_FILE, FILE_CREATE, INFO_FILE, INFO_FS, MAXIMUM_ALLOWED,
-                  READ_DATA, WRITE_DATA)
+from smb2 import FILE_CREATE, INFO_FS, MAXIMUM_ALLOWED, READ_DATA, WRITE_DATA
 
 COLLISION = "OBJECT_NAME_COLLISION"
 NOT_FOUND = "OBJECT_NAME_NOT_FOUND"
@@ -28,14 +27,6 @@ def refused(what, status, action):
 
 def counter(bed, name):
     return bed.ctl_json("status")["counters"][name]
-
-
-def rmdir(client, path):
-    file = client.create(path, DELETE, options=DIRECTORY_FILE)
-    try:
-        client.set(file, INFO_FILE, 13, b"\1")
-    finally:
-        client.close(file)
 
 
 def fill(client):
@@ -69,8 +60,8 @@ def unlisted(bed):
         check(client.get("other/target") == b"new", "the replacing file")
 
         step("rmdir of a directory never listed asks the store")
-        refused("rmdir", "DIRECTORY_NOT_EMPTY", lambda: rmdir(client, "full"))
-        rmdir(client, "bare")
+        refused("rmdir", "DIRECTORY_NOT_EMPTY", lambda: client.rmdir("full"))
+        client.rmdir("bare")
         client.unlink("other/source")
         refused("open", NOT_FOUND, lambda: client.create("nothing"))
     bed.flush()

@@ -9,20 +9,23 @@ staging key."
 
 import hashlib
 import sys
-import time
+from urllib.parse import quote
 
-from smb import Testbed, check, fail, step, wait_until
-from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, INFO_FILE, SmbError
+from proxy import Proxy
+from smb import Testbed, bed_path, check, fail, step, wait_until
+from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, SmbError
 
 MANY = 300
 CRASHED = 500
+HALF = 100
 
 
 class Share:
     """The share, and what it should contain."""
 
-    def __init__(self, bed):
+    def __init__(self, bed, proxy):
         self.bed = bed
+        self.proxy = proxy
         self.s3 = bed.s3()
         self.files = {}
         self.directories = set()
@@ -45,12 +48,7 @@ class Share:
         del self.files[path]
 
     def rmdir(self, path):
-        """By a disposition, which is refused at once where delete-on-close would say nothing."""
-        file = self.client.create(path, DELETE, options=DIRECTORY_FILE)
-        try:
-            self.client.set(file, INFO_FILE, 13, b"\1")
-        finally:
-            self.client.close(file)
+        self.client.rmdir(path)
         self.directories.remove(path)
 
     def rename(self, path, target, replace=False):
@@ -221,11 +219,13 @@ def directories(share):
 
     step("renamed while its files are being sent")
     share.tree("sent", 60, b"x" * 200000)
+    share.proxy.hold("PUT", "/sent/", 15)
     share.bed.ctl("flush")
-    wait_until(lambda: share.count("sent") > 15, 30, "some files are sent", 0.01)
+    check(share.proxy.stalled.wait(60), "no file is sent")
     share.rename("sent", "resent")
     share.put("resent/late", b"l")
     share.rename("resent", "sent again")
+    share.proxy.release()
     share.verify("renamed while its files were being sent")
     share.verify_share("after all renames")
 
@@ -249,19 +249,27 @@ def unlisted(share):
     share.verify_share("stubs renamed")
 
 
-def crash(share, what, target, moment, lose_disk):
-    """kill -9 when the moment has come, then start again on what is left."""
+def crash(share, target, method, lose_disk):
+    """kill -9 while the store is at the requests of one kind, then start again on what is left."""
     source = max((path for path in share.directories if "/" not in path), key=lambda path: sum(
         name.startswith(path + "/") for name in share.files))
+    what = f"killed while it {'copied' if method == 'PUT' else 'deleted'}" + \
+        ", disk lost" * lose_disk
+    step(what)
     whole = share.count(source)
+    share.proxy.hold(method, f"/{quote(target if method == 'PUT' else source)}/", HALF)
     share.rename(source, target)
     share.bed.ctl("flush")
-    end = time.monotonic() + 60
-    while not moment(share.count(source), share.count(target), whole):
-        check(time.monotonic() < end, f"{what}: the moment did not come")
+    check(share.proxy.stalled.wait(60), f"{what}: the moment did not come")
+    # copies come before deletes, and so many of the one or the other are done
+    wanted = (whole, HALF) if method == "PUT" else (whole - HALF, whole)
+    wait_until(lambda: (share.count(source), share.count(target)) == wanted, 60,
+               f"{what}: {wanted} objects in the old place and the new one")
     check(share.internal("rename"), f"{what}: no intent in the bucket")
     share.bed.stop("cached", kill=True)
-    check(share.internal("rename"), f"{what}: it was done before the kill")
+    share.proxy.release()
+    check(share.internal("rename"), f"{what}: the intent went with the daemon")
+    check((share.count(source), share.count(target)) == wanted, f"{what}: it went on without it")
     if lose_disk:
         share.bed.wipe()
     else:
@@ -274,8 +282,10 @@ def crash(share, what, target, moment, lose_disk):
 
 
 def main():
-    with Testbed(store="rgw", set=["settle time=1s"]) as bed:
-        share = Share(bed)
+    path = bed_path()
+    proxy = Proxy(path)
+    with Testbed(store="rgw", path=path, set=[f"endpoint={proxy.url}", "settle time=1s"]) as bed:
+        share = Share(bed, proxy)
         step("files")
         files(share)
         step("directories")
@@ -285,12 +295,10 @@ def main():
         step("daemon killed in the middle of a directory rename")
         share.tree("big", CRASHED)
         share.verify("a big tree")
-        crash(share, "killed while it copied, disk lost", "big 2",
-              lambda old, new, whole: new > 20, True)
-        crash(share, "killed while it deleted, disk lost", "big 3",
-              lambda old, new, whole: old < whole - 20, True)
-        crash(share, "killed while it copied", "big 4",
-              lambda old, new, whole: new > 20, False)
+        crash(share, "big 2", "PUT", True)
+        crash(share, "big 3", "DELETE", True)
+        crash(share, "big 4", "PUT", False)
+        crash(share, "big 5", "DELETE", False)
 
 
 if __name__ == "__main__":

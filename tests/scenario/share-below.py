@@ -4,10 +4,7 @@
 """A share that begins below the mirror's root: its directory made by a root preexec, behind the
 module's back; after the loss of the disk it comes from the store before the preexec looks for it."""
 
-import os
-import tempfile
-
-from smb import Testbed, check, check_same, step
+from smb import Testbed, bed_path, check, check_same, step
 
 BELOW = "projects/one"
 
@@ -20,9 +17,7 @@ def manifest(client):
 
 
 def main():
-    parent = tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR"))
-    os.chmod(parent, 0o755)
-    path = f"{parent}/t"
+    path = bed_path()
     with Testbed(store="rgw", path=path, set=["settle time=1s"], smb=[
             f"path={path}/cache/test/tree/{BELOW}",
             "root preexec=/bin/mkdir -p -m 0777 %P"]) as bed:

@@ -11,10 +11,9 @@ import signal
 import threading
 import time
 
-import smb2
 from smb import SmbError, Testbed, check, fail, step, wait_until
 
-RECONNECT_S = 4
+RECONNECT_S = 10  # in which a daemon starts
 
 
 def counters(bed):

@@ -8,10 +8,9 @@ client did may be lost, nothing old may come back, and the client does not wait 
 
 import os
 import subprocess
-import tempfile
 
 from proxy import Proxy
-from smb import Testbed, check, step, wait_until
+from smb import Testbed, bed_path, check, step, wait_until
 from smb2 import ATTR_HIDDEN
 
 MIB = 1 << 20
@@ -93,9 +92,7 @@ class Race:
 
 
 def main():
-    parent = tempfile.mkdtemp()
-    os.chmod(parent, 0o755)
-    path = os.path.join(parent, "t")
+    path = bed_path()
     proxy = Proxy(path)
     with Testbed(store="rgw", path=path,
                  set=[f"endpoint={proxy.url}", "settle time=100ms"]) as bed:

@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +24,7 @@
 #include "cached/evict/evict.h"
 #include "cached/recall/recall.h"
 #include "cached/reconcile/reconcile.h"
+#include "tests/lib/scratch.h"
 
 #define DRAIN_NS (4 * 3600 * NS_PER_S)
 
@@ -178,14 +178,6 @@ void daemon_kill(struct world *w)
 
 /* ---- the simulated module ---- */
 
-static int rm_one(const char *path, const struct stat *st, int type, struct FTW *f)
-{
-	(void)st;
-	(void)type;
-	(void)f;
-	return remove(path);
-}
-
 void client_start(struct world *w)
 {
 	int fd = rings_add(w->v->rings);
@@ -208,7 +200,7 @@ void client_lost(struct world *w)
 
 	client_kill(w);
 	snprintf(path, sizeof(path), "%s/sim.rings", w->root);
-	nftw(path, rm_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(path);
 }
 
 /* Before a change in the directory of `path`; inflight[slot] says so until the hint is out. */
@@ -733,10 +725,7 @@ void world_open(struct world *w, uint64_t seed)
 	memset(w, 0, sizeof(*w));
 	w->seed = seed;
 	w->sim = sim_new(seed);
-	snprintf(w->root, sizeof(w->root), "%s/sim-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-	if (mkdtemp(w->root) == NULL) {
-		die(w, w->root, strerror(errno));
-	}
+	scratch_make(w->root, sizeof(w->root), "sim");
 	w->path_fd = open(w->root, O_RDONLY | O_DIRECTORY);
 	mkdirat(w->path_fd, "tree", 0777);
 	mkdirat(w->path_fd, "trash", 0700);
@@ -780,5 +769,5 @@ void world_close(struct world *w)
 	close(w->tree_fd);
 	close(w->path_fd);
 	sim_free(&w->sim);
-	nftw(w->root, rm_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(w->root);
 }

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,22 +26,22 @@
 #include "cached/base/log.h"
 #include "cached/base/mailbox.h"
 #include "cached/base/stats.h"
+#include "tests/lib/scratch.h"
 
 static char tmp[4096];
 
 static int group_setup(void **state)
 {
-	const char *base = getenv("TMPDIR");
-
 	(void)state;
-	snprintf(tmp, sizeof(tmp), "%s/test_base.XXXXXX", base == NULL ? "/tmp" : base);
-	return mkdtemp(tmp) == NULL ? -1 : 0;
+	scratch_make(tmp, sizeof(tmp), "base");
+	return 0;
 }
 
 static int group_teardown(void **state)
 {
 	(void)state;
-	return rmdir(tmp);
+	scratch_remove(tmp);
+	return 0;
 }
 
 /* Turn the loop until the condition holds; the test fails after 20 s. */
@@ -312,10 +313,13 @@ static void test_disk(void **state)
 	talloc_free(ctx);
 }
 
+static atomic_bool slow_runs;
+
 static void job_slow(struct disk_job *job)
 {
 	struct test_job *t = (struct test_job *)job;
 
+	atomic_store(&slow_runs, true);
 	usleep(50000);
 	t->number = 1;
 }
@@ -338,7 +342,9 @@ static void test_disk_stop(void **state)
 
 	(void)state;
 	disk_submit(disk, DISK_INDEX, &slow.job);
-	usleep(10000);
+	while (!atomic_load(&slow_runs)) {
+		usleep(1000);
+	}
 	disk_submit(disk, DISK_INDEX, &never.job);
 	talloc_free(disk);
 	assert_int_equal(slow.number, 1);

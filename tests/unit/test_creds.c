@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cached/objstore/s3/creds.h"
+#include "tests/lib/scratch.h"
 
 static char home[128], path[160];
 
@@ -21,15 +22,11 @@ static int setup(void **state)
 {
 	static const char *const names[] = { "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
 		"AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE" };
-	const char *tmp = getenv("TMPDIR");
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		unsetenv(names[i]);
 	}
-	snprintf(home, sizeof(home), "%s/creds-XXXXXX", tmp == NULL ? "/tmp" : tmp);
-	if (mkdtemp(home) == NULL) {
-		return -1;
-	}
+	scratch_make(home, sizeof(home), "creds");
 	snprintf(path, sizeof(path), "%s/.aws", home);
 	mkdir(path, 0700);
 	strcat(path, "/credentials");
@@ -40,12 +37,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char dir[160];
-
-	unlink(path);
-	snprintf(dir, sizeof(dir), "%s/.aws", home);
-	rmdir(dir);
-	rmdir(home);
+	scratch_remove(home);
 	talloc_free(*state);
 	return 0;
 }

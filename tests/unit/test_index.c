@@ -25,6 +25,7 @@
 #include "cached/base/mailbox.h"
 #include "cached/objstore/objstore.h"
 #include "cached/reconcile/index.h"
+#include "tests/lib/scratch.h"
 
 struct fix {
 	char dir[64];
@@ -52,10 +53,7 @@ static int setup(void **state)
 {
 	struct fix *f = talloc_zero(NULL, struct fix);
 
-	snprintf(f->dir, sizeof(f->dir), "/tmp/test_index.XXXXXX");
-	if (mkdtemp(f->dir) == NULL) {
-		return -1;
-	}
+	scratch_make(f->dir, sizeof(f->dir), "index");
 	snprintf(f->path, sizeof(f->path), "%s/index.db", f->dir);
 	f->ev = tevent_context_init(f);
 	f->mb = mailbox_new(f->ev, f->ev);
@@ -69,17 +67,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fix *f = *state;
-	DIR *d = opendir(f->dir);
-	struct dirent *e;
-	int dirfd_ = dirfd(d);
 
 	index_close(&f->ix);
 	talloc_free(f->disk);
-	while ((e = readdir(d)) != NULL) {
-		unlinkat(dirfd_, e->d_name, 0);
-	}
-	closedir(d);
-	rmdir(f->dir);
+	scratch_remove(f->dir);
 	talloc_free(f);
 	return 0;
 }

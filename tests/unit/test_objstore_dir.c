@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "tests/lib/objstore_contract.h"
+#include "tests/lib/scratch.h"
 
 #define WRITERS 2
 #define INCREMENTS 100
@@ -317,21 +318,12 @@ int main(void)
 		cmocka_unit_test(test_foreign_files_are_no_objects),
 		cmocka_unit_test(test_root_refused),
 	};
-	const char *tmp = getenv("TMPDIR");
-	char command[300];
 	int failed;
 
-	snprintf(root_dir, sizeof(root_dir), "%s/objstore-dir-XXXXXX", tmp == NULL ? "/tmp" : tmp);
-	if (mkdtemp(root_dir) == NULL) {
-		perror(root_dir);
-		return 1;
-	}
+	scratch_make(root_dir, sizeof(root_dir), "objstore-dir");
 	failed = cmocka_run_group_tests_name("dir store, processes", processes, NULL, NULL);
 	failed += contract_suite("dir store, contract");
 	failed += cmocka_run_group_tests_name("dir store", own, contract_setup, contract_teardown);
-	snprintf(command, sizeof(command), "rm -rf '%s'", root_dir);
-	if (system(command) != 0) {
-		failed++;
-	}
+	scratch_remove(root_dir);
 	return failed != 0;
 }

@@ -34,18 +34,6 @@ struct fetched {
 	char message[256];
 };
 
-static int setup(void **state)
-{
-	*state = fixture_new();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fixture_free((struct fixture **)state);
-	return 0;
-}
-
 static uint8_t *pattern(size_t len, unsigned seed)
 {
 	uint8_t *p = malloc(len);
@@ -227,9 +215,7 @@ static void test_ranges_make_whole(void **state)
 	for (i = 0; i < 3; i++) {
 		assert_int_equal(fetch(fx, o.id, (2 - i) * MIB, MIB, false), 0);
 	}
-	for (i = 0; i < 200 && (fixture_record(fx, "f").flags & OFS_REC_STUB); i++) {
-		fixture_idle(fx, 10);
-	}
+	FIXTURE_UNTIL(fx, (fixture_record(fx, "f").flags & OFS_REC_STUB) == 0);
 	check_plain(fx, "f", 3 * MIB);
 	check_bytes(fx, "f", data, 0, 3 * MIB);
 	done_with(fx, &o);
@@ -245,9 +231,8 @@ static void test_read_ahead(void **state)
 
 	for (i = 0; i < 12; i++) {
 		assert_int_equal(fetch(fx, o.id, (uint64_t)i * MIB, 65536, false), 0);
-		fixture_idle(fx, 20);
 	}
-	assert_true(mapped(&o, 12) && mapped(&o, 13) && mapped(&o, 14));
+	FIXTURE_UNTIL(fx, mapped(&o, 12) && mapped(&o, 13) && mapped(&o, 14));
 	check_bytes(fx, "f", data, 0, 12 * MIB);
 	done_with(fx, &o);
 	free(data);
@@ -275,6 +260,7 @@ static void test_shared(void **state)
 	ask(fx, &f[0], a.id, 0, 10, false);
 	ask(fx, &f[1], b.id, 100, 10, false);
 	ask(fx, &f[2], b.id, 5, 10, false);
+	FIXTURE_UNTIL(fx, fx->hanging != NULL);
 	fixture_idle(fx, 20);
 	assert_false(f[0].done || f[1].done || f[2].done);
 	assert_int_equal(fx->sent[OBJ_GET], 1); /* joined */
@@ -297,7 +283,7 @@ static void test_one_hangs(void **state)
 
 	fixture_fault(fx, OBJ_GET, "share/bad", FAULT_HANG, OBJ_OK);
 	ask(fx, &f, o.id, 0, 0, true);
-	fixture_idle(fx, 20);
+	FIXTURE_UNTIL(fx, fx->hanging != NULL);
 	assert_int_equal(fetch(fx, p.id, 0, 0, true), 0);
 	check_plain(fx, "good", 3 * MIB);
 	assert_false(f.done);
@@ -349,7 +335,7 @@ static void test_discard(void **state)
 
 	fixture_fault(fx, OBJ_GET, "share/f", FAULT_HANG, OBJ_OK);
 	ask(fx, &f, o.id, 0, 0, true);
-	fixture_idle(fx, 20);
+	FIXTURE_UNTIL(fx, fx->hanging != NULL);
 	recall_discard(fx->v->recalls, 1, p.id, on_fetched, &d);
 	fixture_release(fx);
 	fixture_until(fx, &d.done);
@@ -421,7 +407,6 @@ static void test_deleted(void **state)
 	struct fixture *fx = *state;
 	uint8_t *data = stub(fx, "f", MIB, 15);
 	struct opened o;
-	int i;
 
 	assert_int_equal(fixture_list(fx, "", false), 0);
 	assert_true(fixture_record(fx, "").flags & OFS_REC_LISTED);
@@ -430,10 +415,7 @@ static void test_deleted(void **state)
 	assert_int_equal(fetch(fx, o.id, 0, 1, false), -ENOENT);
 	assert_non_null(strstr(fixture_message, "deleted in S3"));
 	done_with(fx, &o);
-	for (i = 0; i < 100 && (fixture_record(fx, "").flags & OFS_REC_LISTED); i++) {
-		fixture_idle(fx, 10);
-	}
-	assert_int_equal(fixture_record(fx, "").flags & OFS_REC_LISTED, 0);
+	FIXTURE_UNTIL(fx, (fixture_record(fx, "").flags & OFS_REC_LISTED) == 0);
 	assert_int_equal(fixture_list(fx, "", false), 0);
 	assert_false(fixture_exists(fx, "f"));
 	free(data);
@@ -540,7 +522,7 @@ static void test_open_while_finishing(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(test_##name, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
 		T(first_bytes),
 		T(whole),

@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "shared/record.h"
+#include "tests/lib/scratch.h"
 
 static char dir[4096];
 static int dirfd_tmp = -1;
@@ -148,14 +149,10 @@ static void test_oid(void **state)
 
 static int setup(void **state)
 {
-	const char *base = getenv("TMPDIR");
 	int fd;
 
 	(void)state;
-	snprintf(dir, sizeof(dir), "%s/test_record.XXXXXX", base == NULL ? "/tmp" : base);
-	if (mkdtemp(dir) == NULL) {
-		return -1;
-	}
+	scratch_make(dir, sizeof(dir), "record");
 	dirfd_tmp = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	memset(io.cache_id, 0x42, sizeof(io.cache_id));
 	fd = openat(dirfd_tmp, "probe", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
@@ -175,11 +172,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	unlinkat(dirfd_tmp, "a", 0);
-	unlinkat(dirfd_tmp, "b", 0);
-	unlinkat(dirfd_tmp, "d", AT_REMOVEDIR);
 	close(dirfd_tmp);
-	return rmdir(dir);
+	scratch_remove(dir);
+	return 0;
 }
 
 #define NEED_XATTR()                                                                               \

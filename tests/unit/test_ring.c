@@ -20,6 +20,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "shared/ring.h"
+#include "tests/lib/scratch.h"
 
 struct fixture {
 	char dir[4096];
@@ -31,13 +32,9 @@ struct fixture {
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	const char *base = getenv("TMPDIR");
 	int fd;
 
-	snprintf(f->dir, sizeof(f->dir), "%s/test_ring.XXXXXX", base == NULL ? "/tmp" : base);
-	if (mkdtemp(f->dir) == NULL) {
-		return -1;
-	}
+	scratch_make(f->dir, sizeof(f->dir), "ring");
 	f->dirfd = open(f->dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	fd = ofs_ring_create(f->dirfd, "1.ring");
 	f->reader = openat(f->dirfd, "1.ring", O_RDWR | O_CLOEXEC);
@@ -54,9 +51,8 @@ static int teardown(void **state)
 
 	ofs_ring_writer_fini(&f->w);
 	close(f->reader);
-	unlinkat(f->dirfd, "1.ring", 0);
 	close(f->dirfd);
-	rmdir(f->dir);
+	scratch_remove(f->dir);
 	free(f);
 	return 0;
 }

@@ -25,6 +25,7 @@
 #include "cached/core/volume.h"
 #include "cached/reconcile/reconcile.h"
 #include "shared/ring.h"
+#include "tests/lib/scratch.h"
 
 static struct {
 	unsigned hints, rescans;
@@ -76,8 +77,7 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	snprintf(f->dir, sizeof(f->dir), "/tmp/test_rings.XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
+	scratch_make(f->dir, sizeof(f->dir), "rings");
 	memset(&told, 0, sizeof(told));
 	f->v.name = "vol";
 	f->v.clock = &test_clock;
@@ -112,15 +112,9 @@ static unsigned ring_files(const struct fixture *f, char *first, size_t cap)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	char path[512];
 
 	talloc_free(f->rs);
-	while (ring_files(f, path, sizeof(path)) > 0) {
-		assert_int_equal(unlink(path), 0);
-	}
-	snprintf(path, sizeof(path), "%s/vol.rings", f->dir);
-	rmdir(path);
-	rmdir(f->dir);
+	scratch_remove(f->dir);
 	free(f);
 	return 0;
 }

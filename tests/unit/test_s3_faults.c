@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "tests/lib/probed.h"
 #include "tests/lib/scripted_s3.h"
 
 /* --- mutations whose answer is lost --- */
@@ -313,21 +314,6 @@ static void test_half_a_listing(void **state)
 
 /* --- the probe --- */
 
-struct probed {
-	bool done;
-	enum obj_status status;
-	char message[512];
-};
-
-static void on_probed(enum obj_status status, const char *message, void *arg)
-{
-	struct probed *p = arg;
-
-	p->status = status;
-	snprintf(p->message, sizeof(p->message), "%s", message);
-	p->done = true;
-}
-
 /* Without s3:ListBucket, what is missing is answered with 403. */
 static void test_probe_without_list_right(void **state)
 {
@@ -340,7 +326,7 @@ static void test_probe_without_list_right(void **state)
 	for (int i = 0; i < 5; i++) {
 		scripted_answer(ANSWER("204 No Content", "", ""));
 	}
-	objstore_probe(scripted.store, "vol/", on_probed, &p);
+	objstore_probe(scripted.store, "vol/", probed_set, &p);
 	scripted_wait(&p.done);
 	assert_int_equal(p.status, OBJ_DENIED);
 	assert_non_null(strstr(p.message, "s3:ListBucket"));
@@ -361,7 +347,7 @@ static void test_probe_store_goes_away(void **state)
 	for (int i = 0; i < 3; i++) {
 		scripted_answer(SLOW_DOWN);
 	}
-	objstore_probe(scripted.store, "vol/", on_probed, &p);
+	objstore_probe(scripted.store, "vol/", probed_set, &p);
 	scripted_wait(&p.done);
 	assert_int_equal(p.status, OBJ_AWAY);
 	assert_int_equal(scripted.store->caps.fence_class, 0);
@@ -373,7 +359,7 @@ static void test_probe_store_is_closed(void **state)
 
 	(void)state;
 	scripted_answer(HOLD);
-	objstore_probe(scripted.store, "vol/", on_probed, &p);
+	objstore_probe(scripted.store, "vol/", probed_set, &p);
 	while (scripted_asked() < 1) {
 		scripted_turn();
 	}

@@ -28,6 +28,7 @@
 #include "shared/ring.h"
 #include "shared/shm.h"
 #include "shared/wire.h"
+#include "tests/lib/scratch.h"
 
 #define PATIENCE_MS 10000
 
@@ -89,8 +90,7 @@ static int setup(void **state)
 	char text[1024], *error = NULL;
 	FILE *in;
 
-	snprintf(f->dir, sizeof(f->dir), "/tmp/test_session.XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
+	scratch_make(f->dir, sizeof(f->dir), "session");
 	snprintf(f->sock, sizeof(f->sock), "%s/run/cached.sock", f->dir);
 	snprintf(f->tree, sizeof(f->tree), "%s/cache/vol/tree", f->dir);
 	snprintf(text, sizeof(text),
@@ -112,12 +112,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	char cmd[128];
 
 	core_end(f);
 	talloc_free(f->conf);
-	snprintf(cmd, sizeof(cmd), "rm -rf %s", f->dir);
-	assert_int_equal(system(cmd), 0);
+	scratch_remove(f->dir);
 	free(f);
 	return 0;
 }

@@ -18,6 +18,7 @@
 
 #include "cached/mirror/snapshot.h"
 #include "shared/record.h"
+#include "tests/lib/scratch.h"
 
 #define SKIP OFS_RECORD_XATTR_USER
 
@@ -26,15 +27,16 @@ static char dir[64];
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof(dir), "/tmp/test_snapshot.XXXXXX");
+	scratch_make(dir, sizeof(dir), "snapshot");
 	umask(0);
-	return mkdtemp(dir) != NULL ? 0 : -1;
+	return 0;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	return rmdir(dir);
+	scratch_remove(dir);
+	return 0;
 }
 
 static int tmp_file(void)
