@@ -7,7 +7,7 @@
  * Holds:
  *  1. a copy is of one state: pinned by a condition where the store honours it, and in any case the
  *     copy's ETag is compared; a wrong copy is removed again;
- *  2. the source is deleted only after the copy is known to be there;
+ *  2. the source is deleted only after the copy is known to be there, and the row that says so committed;
  *  3. a delete removes only the version that the mirror knew: by condition (F3), or (F2) by a
  *     conditional tombstone PUT first; a newer foreign version stays.
  */
@@ -597,6 +597,22 @@ static void delete_unparked(enum obj_status st, const char *message, void *arg)
 			owner != NULL ? &owner->oid : &a->oid, a->row->version_id, delete_done, a);
 }
 
+/* What a moved file leaves behind may be its only object yet: only after the commit that says where the
+ * file is now, the old key may go. Killed in between, the daemon would take the new one for a copy that
+ * was never finished. */
+static void delete_committed(int status, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (status != 0) {
+		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
+	} else if (a->row->in_s3 && ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
+		rename_intent(a->v, a->row->s3_name, NULL, NULL, delete_unparked, a);
+	} else {
+		delete_unparked(OBJ_OK, NULL, a);
+	}
+}
+
 struct row *delete_first_child(struct row *dir)
 {
 	struct row *c, *below;
@@ -671,9 +687,9 @@ void delete_item(struct attempt *a)
 		delete_finished(a);
 		return;
 	}
-	if (row->in_s3 && ofs_oid_equal(parent, &OFS_OID_STAGE)) {
-		rename_intent(a->v, raw, NULL, NULL, delete_unparked, a);
+	if (row->name == NULL) { /* of no file: claims, and what claim_redeem and heir_leave left */
+		index_commit(ix, delete_committed, a);
 		return;
 	}
-	delete_unparked(OBJ_OK, NULL, a);
+	delete_committed(0, a);
 }

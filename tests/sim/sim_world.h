@@ -37,7 +37,7 @@ struct world {
 	struct model_file files[FILES_MOST];
 	unsigned file_count;
 	char dirs[DIRS_MOST][256];
-	unsigned dir_count, serial, evicted;
+	unsigned dir_count, serial;
 };
 
 /* The test has failed: say so and exit. */
