@@ -291,7 +291,7 @@ void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns);
 void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */
 void delete_item(struct attempt *a); /* a trashed row */
 /* What S3 still has below a deleted directory and must leave first; NULL: nothing. */
-struct row *delete_first_child(struct row *dir);
+struct row *delete_first_child(struct index *ix, struct row *dir);
 /* Conditional delete of one key in the store's best way; absent is OBJ_OK. `note`: heir.c, or NULL. */
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
 		const char *note,

@@ -182,8 +182,8 @@ static void scan_take_dir(struct reconcile *rc, const struct scan_job *s)
 		}
 	}
 	/* Rows said to be here that are not: moved (another scan finds them) or deleted (trash/). */
-	for (child = dir->live_children; child != NULL; child = next) {
-		next = child->live_next;
+	for (child = index_live_child(rc->v->index, dir); child != NULL; child = next) {
+		next = index_live_next(rc->v->index, child);
 		for (i = 0; i < s->seen_count; i++) {
 			if (s->seen[i].status == 0 &&
 					ofs_oid_equal(&s->seen[i].rec.oid, &child->oid)) {
