@@ -54,6 +54,8 @@ struct row {
 	uint32_t s3_children, live_children; /* first ones, of directories */
 	uint32_t dirty_next;
 	bool dirty : 1, on_disk : 1, removed : 1;
+	/* reconcile's */
+	bool scanned : 1; /* directory: read, or about to be, since the last scan began */
 	/* anybody's again */
 	bool is_dir : 1;
 	bool in_s3 : 1;

@@ -156,7 +156,8 @@ void look_warn_copied_stub(const char *dir, const char *name);
 
 /* --- scan.c: whole directories, trash/, the intent file --- */
 void scan_start(struct reconcile *rc);
-void scan_dir(struct reconcile *rc, const struct row *dir);
+/* Unless it was read since the last scan began. */
+void scan_dir(struct reconcile *rc, struct row *dir);
 /* Is one under way, or was when a hint that is read now was written? */
 bool scan_is_recent(const struct reconcile *rc);
 
