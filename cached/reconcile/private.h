@@ -58,7 +58,6 @@ struct work { /* core only; talloc child of rc */
 	struct row *row;
 	struct work *blocked_on;   /* the item that must go first, or NULL */
 	struct work *blocked_next; /* siblings in blocked_on->blocks */
-	bool rescanned;            /* the marked directories were read to find who has its name */
 	bool times;                /* directory: its children changed, and with them its write time */
 	bool resend;               /* its data are wanted although they are clean: move.c */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
@@ -84,7 +83,7 @@ struct reconcile { /* core only */
 	int64_t since_ns; /* works made now follow from one of this time; 0: they do not */
 	unsigned items_running, places_running, scans_running;
 	unsigned trash_running; /* looks into trash/ that are no place's */
-	int64_t scan_end_ns;    /* of the last one */
+	int64_t scan_begin_ns, scan_end_ns; /* of the last one */
 	bool rescan_wanted;
 	struct clock_timer *rescan_timer;
 	bool intents_read; /* the intent file, once after the first scan */

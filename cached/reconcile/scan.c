@@ -472,6 +472,7 @@ void scan_start(struct reconcile *rc)
 	struct root_job *r = calloc(1, sizeof(*r));
 
 	rc->rescan_wanted = false;
+	rc->scan_begin_ns = clock_now_ns(rc->v->clock);
 	if (r == NULL) {
 		rc->rescan_wanted = true;
 		return;
