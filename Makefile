@@ -177,6 +177,11 @@ $(REPLAY): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
+# What tests/bench measures apart from a running system; bench.py makes what it needs itself.
+$(B)/bench/index: $(B)/obj/tests/bench/index.o $(B)/libcached.a
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
 
 # --- tests ------------------------------------------------------------------------------------------
 .PHONY: test check unit replay sim scenario smb fuzz fuzz-run

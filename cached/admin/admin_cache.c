@@ -209,7 +209,8 @@ static void task_opened(int status, const char *message, uint64_t open_id, uint6
 
 static void task_children(struct task *t, const struct row *dir)
 {
-	for (struct row *r = dir->live_children; r != NULL; r = r->live_next) {
+	for (struct row *r = index_live_child(t->v->index, dir); r != NULL;
+			r = index_live_next(t->v->index, r)) {
 		if (!task_push(t, &r->oid)) {
 			return;
 		}

@@ -105,7 +105,7 @@ static json_t *row_json(struct volume *v, const struct row *r)
 	}
 	if (r->has_sha256) {
 		for (int i = 0; i < 32; i++) {
-			snprintf(sum + 2 * i, 3, "%02x", r->sha256[i]);
+			snprintf(sum + 2 * i, 3, "%02x", row_sha256(r)[i]);
 		}
 		json_object_set_new(o, "sha256", json_string(sum));
 	}

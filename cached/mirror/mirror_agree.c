@@ -309,7 +309,7 @@ static struct removal *listing_missing(struct listing *l, uint64_t *rows, uint64
 		if (row == NULL || !row->in_s3 || !ofs_oid_equal(&row->s3_parent, &l->dir->oid)) {
 			continue;
 		}
-		n = 1 + (row->is_dir ? mirror_rows_below(row) : 0);
+		n = 1 + (row->is_dir ? mirror_rows_below(m->v->index, row) : 0);
 		*known += row->live == ROW_HERE ? n : 0;
 		if (mirror_row_print(row) != l->children[i].print ||
 				listing_find(l, row->s3_name, row->is_dir) != NULL || row->work != NULL) {
@@ -330,7 +330,7 @@ static struct removal *listing_missing(struct listing *l, uint64_t *rows, uint64
 		}
 		r->oid = row->oid;
 		r->is_dir = row->is_dir;
-		r->keep_if_listed = row->is_dir && !row->has_object && row->s3_children == NULL;
+		r->keep_if_listed = row->is_dir && !row->has_object && row->s3_children == 0;
 		r->next = list;
 		list = r;
 		*rows += n;

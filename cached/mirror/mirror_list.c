@@ -523,14 +523,16 @@ static bool listing_note_children(struct listing *l, const struct row *row)
 	const struct row *c;
 	size_t n = 0;
 
-	for (c = row->s3_children; c != NULL; c = c->s3_next) {
+	for (c = index_s3_child(l->m->v->index, row); c != NULL;
+			c = index_s3_next(l->m->v->index, c)) {
 		n++;
 	}
 	l->children = talloc_array(l, struct list_child, n + 1);
 	if (l->children == NULL) {
 		return false;
 	}
-	for (c = row->s3_children; c != NULL; c = c->s3_next) {
+	for (c = index_s3_child(l->m->v->index, row); c != NULL;
+			c = index_s3_next(l->m->v->index, c)) {
 		l->children[l->child_count].oid = c->oid;
 		l->children[l->child_count++].print = mirror_row_print(c);
 	}

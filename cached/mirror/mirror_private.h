@@ -136,7 +136,7 @@ void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 		void *arg);
 /* Rows below a directory that S3 no longer has and the mirror never had. */
 void mirror_forget(struct mirror *m, struct row *row);
-uint64_t mirror_rows_below(const struct row *row);
+uint64_t mirror_rows_below(struct index *ix, const struct row *row);
 
 /* --- mirror_rename.c: files whose name here is another now --- */
 struct renaming { /* malloc'ed */

@@ -322,13 +322,13 @@ static void remove_run(struct disk_job *job)
 
 /* ---- rows ---- */
 
-uint64_t mirror_rows_below(const struct row *row)
+uint64_t mirror_rows_below(struct index *ix, const struct row *row)
 {
 	const struct row *c;
 	uint64_t n = 0;
 
-	for (c = row->s3_children; c != NULL; c = c->s3_next) {
-		n += (c->live == ROW_HERE ? 1 : 0) + (c->is_dir ? mirror_rows_below(c) : 0);
+	for (c = index_s3_child(ix, row); c != NULL; c = index_s3_next(ix, c)) {
+		n += (c->live == ROW_HERE ? 1 : 0) + (c->is_dir ? mirror_rows_below(ix, c) : 0);
 	}
 	return n;
 }
@@ -342,14 +342,14 @@ void mirror_forget(struct mirror *m, struct row *row)
 			ofs_oid_equal(&row->oid, &OFS_OID_ROOT)) {
 		return;
 	}
-	for (c = row->s3_children; c != NULL; c = next) {
-		next = c->s3_next;
+	for (c = index_s3_child(ix, row); c != NULL; c = next) {
+		next = index_s3_next(ix, c);
 		if (c->live == ROW_NOT_HERE && c->work == NULL) {
 			index_clear_s3(ix, c);
 			mirror_forget(m, c);
 		}
 	}
-	if (row->s3_children == NULL && row->live_children == NULL) {
+	if (!row_has_children(row)) {
 		index_remove(ix, row);
 	}
 }

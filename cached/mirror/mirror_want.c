@@ -85,13 +85,14 @@ static uint64_t print_add(uint64_t h, const void *data, size_t len)
 uint64_t mirror_row_print(const struct row *row)
 {
 	uint64_t h = 0xcbf29ce484222325ULL;
+	uint8_t state;
 
 	if (row == NULL) {
 		return 0;
 	}
+	state = (uint8_t)((row->in_s3 ? 1 : 0) | (unsigned)row->live << 1);
 	h = print_add(h, row->oid.bytes, sizeof(row->oid.bytes));
-	h = print_add(h, &row->in_s3, sizeof(row->in_s3));
-	h = print_add(h, &row->live, sizeof(row->live));
+	h = print_add(h, &state, sizeof(state));
 	h = print_add(h, &row->s3_data_gen, sizeof(row->s3_data_gen));
 	h = print_add(h, &row->s3_meta_gen, sizeof(row->s3_meta_gen));
 	h = print_add(h, row->s3_parent.bytes, sizeof(row->s3_parent.bytes));

@@ -103,7 +103,7 @@ static void claim_forget(struct index *ix, struct row *c)
 {
 	index_clear_s3(ix, c);
 	index_set_live(ix, c, ROW_NOT_HERE);
-	if (c->work == NULL && c->s3_children == NULL && c->live_children == NULL) {
+	if (c->work == NULL && !row_has_children(c)) {
 		index_remove(ix, c);
 	}
 }

@@ -179,7 +179,7 @@ static void copy_sent(enum obj_status st, const char *message, const char *etag,
 	}
 	stats_add(copies_whole, 1);
 	index_set_sha256(a->v->index, a->row,
-			source != NULL && source->has_sha256 ? source->sha256 : NULL);
+			source != NULL ? row_sha256(source) : NULL);
 	step_uploaded_ok(a, etag, NULL, a->snapshot->mtime_ns, a->rec.data_gen, a->rec.meta_gen);
 }
 

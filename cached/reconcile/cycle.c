@@ -35,7 +35,7 @@ static struct row *cycle_next(struct index *ix, struct row *r, bool *name)
 	claim = claim_get(ix, r);
 	if (r->live == ROW_TRASHED && r->is_dir && claim == NULL) {
 		*name = true;
-		return delete_first_child(r);
+		return delete_first_child(ix, r);
 	}
 	if (r->live != ROW_HERE || (r->in_s3 && step_at_home(r))) {
 		return NULL;

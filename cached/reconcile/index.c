@@ -2,21 +2,18 @@
 /*
  * Duty: one row for every inode and object known, found by id, by S3 place and by live place.
  * Way: mirror, reconcile and upload ask and change it; changes go on to index_batch.c; index_open.c
- *      fills it at start; index_path.c makes keys and paths of it.
+ *      fills it at start; index_row.c has the rows' memory; index_path.c makes keys and paths.
  * Thread: core.
- * Owns: the rows (malloc; Exception to talloc: a million rows, 100 bytes of head each).
+ * Owns: the three maps.
  * Holds: 1. A row is in by_oid always, in by_s3 iff in_s3, in by_live iff live == ROW_HERE, and in
  *           its parent's list of children (or among the orphans) exactly then.
  *        2. One row a place: the one set last has it. A place in S3 is a key: parent, name and kind.
- *        3. name and s3_name are one string when equal; freed once.
- *        4. Ids and names come from the bucket too: the hash is keyed (SipHash-1-3).
+ *        3. Ids and names come from the bucket too: the hash is keyed (SipHash-1-3).
  */
 #include "index_priv.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "../base/log.h"
 
 #define INDEX_BUCKETS_MIN 1024u
 
@@ -25,15 +22,6 @@ const struct ofs_oid OFS_OID_ROOT = { { 'o', 'b', 'j', 'e', 'c', 't', 'f', 's', 
 const struct ofs_oid OFS_OID_STAGE = { { 'o', 'b', 'j', 'e', 'c', 't', 'f', 's', '-', 's', 't',
 		'a', 'g', 'e', 0, 1 } };
 const struct ofs_oid index_oid_none;
-
-void *index_alloc(void *pointer)
-{
-	if (pointer == NULL) {
-		log_error("index", "out of memory");
-		abort();
-	}
-	return pointer;
-}
 
 /* --- hashing: SipHash-1-3 (Aumasson, Bernstein: SipHash, 2012) --- */
 
@@ -101,25 +89,41 @@ static uint64_t index_hash(const struct index *ix, const struct ofs_oid *oid, co
 
 /* --- the three maps --- */
 
-static struct row **slot_oid(struct index *ix, const struct ofs_oid *oid)
+static uint32_t *slot_oid(struct index *ix, const struct ofs_oid *oid)
 {
 	return &ix->by_oid[index_hash(ix, oid, NULL) & ix->mask];
 }
 
-static struct row **slot_s3(struct index *ix, const struct ofs_oid *parent, const char *name)
+static uint32_t *slot_s3(struct index *ix, const struct ofs_oid *parent, const char *name)
 {
 	return &ix->by_s3[index_hash(ix, parent, name) & ix->mask];
 }
 
-static struct row **slot_live(struct index *ix, const struct ofs_oid *parent, const char *name)
+static uint32_t *slot_live(struct index *ix, const struct ofs_oid *parent, const char *name)
 {
 	return &ix->by_live[index_hash(ix, parent, name) & ix->mask];
 }
 
+static void chain_in(uint32_t *slot, uint32_t *link, const struct row *r)
+{
+	*link = *slot;
+	*slot = r->number;
+}
+
+static void buckets_row_in(struct index *ix, struct row *r)
+{
+	chain_in(slot_oid(ix, &r->oid), &r->hash_oid, r);
+	if (r->in_s3) {
+		chain_in(slot_s3(ix, &r->s3_parent, r->s3_name), &r->hash_s3, r);
+	}
+	if (r->live == ROW_HERE) {
+		chain_in(slot_live(ix, &r->parent, r->name), &r->hash_live, r);
+	}
+}
+
 void index_buckets(struct index *ix, uint64_t rows)
 {
-	struct row **old = ix->by_oid;
-	uint64_t old_count = old != NULL ? ix->mask + 1 : 0;
+	uint64_t old_count = ix->by_oid != NULL ? ix->mask + 1 : 0;
 	uint64_t buckets = INDEX_BUCKETS_MIN;
 
 	while (buckets < rows) {
@@ -128,42 +132,28 @@ void index_buckets(struct index *ix, uint64_t rows)
 	if (buckets <= old_count) {
 		return;
 	}
+	free(ix->by_oid);
 	free(ix->by_s3);
 	free(ix->by_live);
 	ix->by_oid = index_alloc(calloc(buckets, sizeof(*ix->by_oid)));
 	ix->by_s3 = index_alloc(calloc(buckets, sizeof(*ix->by_s3)));
 	ix->by_live = index_alloc(calloc(buckets, sizeof(*ix->by_live)));
 	ix->mask = buckets - 1;
-	for (uint64_t i = 0; i < old_count; i++) {
-		struct row *next;
+	for (uint32_t n = 1; ix->count > 0 && n <= ix->rows_used; n++) {
+		struct row *r = index_row(ix, n);
 
-		for (struct row *r = old[i]; r != NULL; r = next) {
-			struct row **slot = slot_oid(ix, &r->oid);
-
-			next = r->hash_oid;
-			r->hash_oid = *slot;
-			*slot = r;
-			if (r->in_s3) {
-				slot = slot_s3(ix, &r->s3_parent, r->s3_name);
-				r->hash_s3 = *slot;
-				*slot = r;
-			}
-			if (r->live == ROW_HERE) {
-				slot = slot_live(ix, &r->parent, r->name);
-				r->hash_live = *slot;
-				*slot = r;
-			}
+		if (r->number != 0 && !r->removed) {
+			buckets_row_in(ix, r);
 		}
 	}
-	free(old);
 }
 
 struct row *index_get(struct index *ix, const struct ofs_oid *oid)
 {
-	struct row *r = *slot_oid(ix, oid);
+	struct row *r = index_row(ix, *slot_oid(ix, oid));
 
 	while (r != NULL && memcmp(&r->oid, oid, sizeof(*oid)) != 0) {
-		r = r->hash_oid;
+		r = index_row(ix, r->hash_oid);
 	}
 	return r;
 }
@@ -180,227 +170,253 @@ static bool is_at_live(const struct row *r, const struct ofs_oid *parent, const 
 	return memcmp(&r->parent, parent, sizeof(*parent)) == 0 && strcmp(r->name, name) == 0;
 }
 
+/* The one of a chain that is at the place. */
+static struct row *chain_s3(struct index *ix, uint32_t number, const struct ofs_oid *parent,
+		const char *raw_name, bool is_dir)
+{
+	struct row *r = index_row(ix, number);
+
+	while (r != NULL && !is_at_s3(r, parent, raw_name, is_dir)) {
+		r = index_row(ix, r->hash_s3);
+	}
+	return r;
+}
+
+static struct row *chain_live(struct index *ix, uint32_t number, const struct ofs_oid *parent,
+		const char *name)
+{
+	struct row *r = index_row(ix, number);
+
+	while (r != NULL && !is_at_live(r, parent, name)) {
+		r = index_row(ix, r->hash_live);
+	}
+	return r;
+}
+
 struct row *index_at_s3(struct index *ix, const struct ofs_oid *parent, const char *raw_name,
 		bool is_dir)
 {
-	struct row *r = *slot_s3(ix, parent, raw_name);
-
-	while (r != NULL && !is_at_s3(r, parent, raw_name, is_dir)) {
-		r = r->hash_s3;
-	}
-	return r;
+	return chain_s3(ix, *slot_s3(ix, parent, raw_name), parent, raw_name, is_dir);
 }
 
 struct row *index_at_live(struct index *ix, const struct ofs_oid *parent, const char *name)
 {
-	struct row *r = *slot_live(ix, parent, name);
-
-	while (r != NULL && !is_at_live(r, parent, name)) {
-		r = r->hash_live;
-	}
-	return r;
+	return chain_live(ix, *slot_live(ix, parent, name), parent, name);
 }
 
 /* --- places --- */
 
-static void sibling_s3_in(struct row *r, struct row **head)
+struct row *index_s3_child(struct index *ix, const struct row *dir)
+{
+	return index_row(ix, dir->s3_children);
+}
+
+struct row *index_s3_next(struct index *ix, const struct row *child)
+{
+	return index_row(ix, child->s3_next);
+}
+
+struct row *index_live_child(struct index *ix, const struct row *dir)
+{
+	return index_row(ix, dir->live_children);
+}
+
+struct row *index_live_next(struct index *ix, const struct row *child)
+{
+	return index_row(ix, child->live_next);
+}
+
+/* Where a parent's list begins; of one that is not known, the orphans'. */
+static uint32_t *head_s3(struct index *ix, struct row *parent)
+{
+	return parent != NULL ? &parent->s3_children : &ix->s3_orphans;
+}
+
+static uint32_t *head_live(struct index *ix, struct row *parent)
+{
+	return parent != NULL ? &parent->live_children : &ix->live_orphans;
+}
+
+static void sibling_s3_in(struct index *ix, struct row *r, uint32_t *head)
 {
 	r->s3_next = *head;
-	r->s3_prev = head;
-	if (*head != NULL) {
-		(*head)->s3_prev = &r->s3_next;
+	r->s3_prev = 0;
+	if (*head != 0) {
+		index_row(ix, *head)->s3_prev = r->number;
 	}
-	*head = r;
+	*head = r->number;
 }
 
-static void sibling_s3_out(struct row *r)
+static void sibling_s3_out(struct index *ix, struct row *r, uint32_t *head)
 {
-	*r->s3_prev = r->s3_next;
-	if (r->s3_next != NULL) {
-		r->s3_next->s3_prev = r->s3_prev;
+	if (r->s3_prev != 0) {
+		index_row(ix, r->s3_prev)->s3_next = r->s3_next;
+	} else {
+		*head = r->s3_next;
 	}
-	r->s3_next = NULL;
-	r->s3_prev = NULL;
+	if (r->s3_next != 0) {
+		index_row(ix, r->s3_next)->s3_prev = r->s3_prev;
+	}
+	r->s3_next = 0;
+	r->s3_prev = 0;
 }
 
-static void sibling_live_in(struct row *r, struct row **head)
+static void sibling_live_in(struct index *ix, struct row *r, uint32_t *head)
 {
 	r->live_next = *head;
-	r->live_prev = head;
-	if (*head != NULL) {
-		(*head)->live_prev = &r->live_next;
+	r->live_prev = 0;
+	if (*head != 0) {
+		index_row(ix, *head)->live_prev = r->number;
 	}
-	*head = r;
+	*head = r->number;
 }
 
-static void sibling_live_out(struct row *r)
+static void sibling_live_out(struct index *ix, struct row *r, uint32_t *head)
 {
-	*r->live_prev = r->live_next;
-	if (r->live_next != NULL) {
-		r->live_next->live_prev = r->live_prev;
+	if (r->live_prev != 0) {
+		index_row(ix, r->live_prev)->live_next = r->live_next;
+	} else {
+		*head = r->live_next;
 	}
-	r->live_next = NULL;
-	r->live_prev = NULL;
+	if (r->live_next != 0) {
+		index_row(ix, r->live_next)->live_prev = r->live_prev;
+	}
+	r->live_next = 0;
+	r->live_prev = 0;
 }
 
 void index_place_s3_in(struct index *ix, struct row *r)
 {
-	struct row **slot = slot_s3(ix, &r->s3_parent, r->s3_name);
-	struct row *parent = index_get(ix, &r->s3_parent);
-
-	r->hash_s3 = *slot;
-	*slot = r;
-	sibling_s3_in(r, parent != NULL ? &parent->s3_children : &ix->s3_orphans);
+	chain_in(slot_s3(ix, &r->s3_parent, r->s3_name), &r->hash_s3, r);
+	sibling_s3_in(ix, r, head_s3(ix, index_get(ix, &r->s3_parent)));
 }
 
 static void place_s3_out(struct index *ix, struct row *r)
 {
-	struct row **slot = slot_s3(ix, &r->s3_parent, r->s3_name);
+	uint32_t *slot = slot_s3(ix, &r->s3_parent, r->s3_name);
 
-	while (*slot != r) {
-		slot = &(*slot)->hash_s3;
+	while (*slot != r->number) {
+		slot = &index_row(ix, *slot)->hash_s3;
 	}
 	*slot = r->hash_s3;
-	r->hash_s3 = NULL;
-	sibling_s3_out(r);
+	r->hash_s3 = 0;
+	sibling_s3_out(ix, r, head_s3(ix, index_get(ix, &r->s3_parent)));
 }
 
 void index_place_live_in(struct index *ix, struct row *r)
 {
-	struct row **slot = slot_live(ix, &r->parent, r->name);
-	struct row *parent = index_get(ix, &r->parent);
-
-	r->hash_live = *slot;
-	*slot = r;
-	sibling_live_in(r, parent != NULL ? &parent->live_children : &ix->live_orphans);
+	chain_in(slot_live(ix, &r->parent, r->name), &r->hash_live, r);
+	sibling_live_in(ix, r, head_live(ix, index_get(ix, &r->parent)));
 }
 
 static void place_live_out(struct index *ix, struct row *r)
 {
-	struct row **slot = slot_live(ix, &r->parent, r->name);
+	uint32_t *slot = slot_live(ix, &r->parent, r->name);
 
-	while (*slot != r) {
-		slot = &(*slot)->hash_live;
+	while (*slot != r->number) {
+		slot = &index_row(ix, *slot)->hash_live;
 	}
 	*slot = r->hash_live;
-	r->hash_live = NULL;
-	sibling_live_out(r);
+	r->hash_live = 0;
+	sibling_live_out(ix, r, head_live(ix, index_get(ix, &r->parent)));
+}
+
+/* --- rows as they are loaded: a million random places in memory, so a few at once are asked for --- */
+
+/* Both sides at one place: one hash and one look for the parent do. */
+static bool row_is_alike(const struct row *r)
+{
+	return r->in_s3 && r->live == ROW_HERE && r->name == r->s3_name &&
+	       ofs_oid_equal(&r->parent, &r->s3_parent);
+}
+
+static void loaded_oids_in(struct index *ix, uint32_t first, uint32_t count)
+{
+	uint32_t *slots[INDEX_LOAD_AT_ONCE];
+
+	for (uint32_t i = 0; i < count; i++) {
+		slots[i] = slot_oid(ix, &index_row(ix, first + i)->oid);
+		__builtin_prefetch(slots[i], 1);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		struct row *r = index_row(ix, first + i);
+
+		chain_in(slots[i], &r->hash_oid, r);
+	}
+}
+
+void index_loaded_in(struct index *ix)
+{
+	for (uint32_t n = 1; n <= ix->rows_used; n += INDEX_LOAD_AT_ONCE) {
+		uint32_t left = ix->rows_used - n + 1;
+
+		loaded_oids_in(ix, n, left < INDEX_LOAD_AT_ONCE ? left : INDEX_LOAD_AT_ONCE);
+	}
+}
+
+void index_slots_loaded(struct index *ix, uint32_t first, uint32_t count,
+		struct index_slots slots[INDEX_LOAD_AT_ONCE])
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const struct row *r = index_row(ix, first + i);
+		uint64_t hash = r->in_s3 ? index_hash(ix, &r->s3_parent, r->s3_name) & ix->mask : 0;
+
+		slots[i].s3 = &ix->by_s3[hash];
+		__builtin_prefetch(slots[i].s3, 1);
+		if (r->live == ROW_HERE && !row_is_alike(r)) {
+			hash = index_hash(ix, &r->parent, r->name) & ix->mask;
+		}
+		slots[i].live = &ix->by_live[hash];
+		__builtin_prefetch(slots[i].live, 1);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		/* Mostly the same row; and where they are, what is_at_s3 and is_at_live look at. */
+		const struct row *other = index_row(ix, *slots[i].s3);
+
+		__builtin_prefetch(other);
+		__builtin_prefetch(other != NULL ? &other->parent : NULL);
+	}
 }
 
 /* The row's loaded sides into their places, unless taken: then *s3_taken, *live_taken. One hash and
- * one look for the parent where both sides agree: a million rows come this way at start. */
-void index_place_loaded(struct index *ix, struct row *r, struct row **s3_taken,
-		struct row **live_taken)
+ * one look for the parent where both sides agree. */
+void index_place_loaded(struct index *ix, struct row *r, const struct index_slots *slots,
+		struct row **s3_taken, struct row **live_taken)
 {
-	bool alike = r->in_s3 && r->live == ROW_HERE && r->name == r->s3_name &&
-			ofs_oid_equal(&r->parent, &r->s3_parent);
-	struct row *parent = NULL, *other;
-	uint64_t hash = 0;
+	struct row *parent = NULL;
 
 	*s3_taken = NULL;
 	*live_taken = NULL;
 	if (r->in_s3) {
-		hash = index_hash(ix, &r->s3_parent, r->s3_name) & ix->mask;
 		parent = index_get(ix, &r->s3_parent);
-		other = ix->by_s3[hash];
-		while (other != NULL && !is_at_s3(other, &r->s3_parent, r->s3_name, r->is_dir)) {
-			other = other->hash_s3;
-		}
-		*s3_taken = other;
-		if (other == NULL) {
-			r->hash_s3 = ix->by_s3[hash];
-			ix->by_s3[hash] = r;
-			sibling_s3_in(r, parent != NULL ? &parent->s3_children : &ix->s3_orphans);
+		*s3_taken = chain_s3(ix, *slots->s3, &r->s3_parent, r->s3_name, r->is_dir);
+		if (*s3_taken == NULL) {
+			chain_in(slots->s3, &r->hash_s3, r);
+			sibling_s3_in(ix, r, head_s3(ix, parent));
 		}
 	}
 	if (r->live == ROW_HERE) {
-		if (!alike) {
-			hash = index_hash(ix, &r->parent, r->name) & ix->mask;
+		if (!row_is_alike(r)) {
 			parent = index_get(ix, &r->parent);
 		}
-		other = ix->by_live[hash];
-		while (other != NULL && !is_at_live(other, &r->parent, r->name)) {
-			other = other->hash_live;
-		}
-		*live_taken = other;
-		if (other == NULL) {
-			r->hash_live = ix->by_live[hash];
-			ix->by_live[hash] = r;
-			sibling_live_in(r, parent != NULL ? &parent->live_children : &ix->live_orphans);
+		*live_taken = chain_live(ix, *slots->live, &r->parent, r->name);
+		if (*live_taken == NULL) {
+			chain_in(slots->live, &r->hash_live, r);
+			sibling_live_in(ix, r, head_live(ix, parent));
 		}
 	}
-}
-
-char *index_row_copy(const char *s)
-{
-	return s != NULL ? index_alloc(strdup(s)) : NULL;
-}
-
-/* The value may be the row's own string; NULL: none. */
-void index_row_set_name(struct row *r, const char *value)
-{
-	char *old = r->name;
-
-	if (value != NULL && r->s3_name != NULL && strcmp(value, r->s3_name) == 0) {
-		r->name = r->s3_name;
-	} else if (value == NULL || old == NULL || strcmp(value, old) != 0) {
-		r->name = index_row_copy(value);
-	}
-	if (old != r->name && old != r->s3_name) {
-		free(old);
-	}
-}
-
-void index_row_set_s3_name(struct row *r, const char *value)
-{
-	char *old = r->s3_name;
-
-	if (value != NULL && r->name != NULL && strcmp(value, r->name) == 0) {
-		r->s3_name = r->name;
-	} else if (value == NULL || old == NULL || strcmp(value, old) != 0) {
-		r->s3_name = index_row_copy(value);
-	}
-	if (old != r->s3_name && old != r->name) {
-		free(old);
-	}
-}
-
-bool index_row_set_string(char **slot, const char *value)
-{
-	char *old = *slot;
-
-	if (old == value || (old != NULL && value != NULL && strcmp(old, value) == 0)) {
-		return false;
-	}
-	*slot = index_row_copy(value);
-	free(old);
-	return true;
-}
-
-void index_row_free(struct row *r)
-{
-	if (r->name != r->s3_name) {
-		free(r->name);
-	}
-	free(r->s3_name);
-	free(r->etag);
-	free(r->version_id);
-	free(r);
 }
 
 /* --- changes --- */
 
-struct row *index_row_new(struct index *ix, const struct ofs_oid *oid)
+struct row *index_row_add(struct index *ix, const struct ofs_oid *oid)
 {
-	struct row *r = index_alloc(calloc(1, sizeof(*r)));
-	struct row **slot;
+	struct row *r;
 
 	index_buckets(ix, ix->count + 1);
+	r = index_row_new(ix);
 	r->oid = *oid;
-	slot = slot_oid(ix, oid);
-	r->hash_oid = *slot;
-	*slot = r;
-	ix->count++;
+	chain_in(slot_oid(ix, oid), &r->hash_oid, r);
 	return r;
 }
 
@@ -409,18 +425,18 @@ static void orphans_adopt(struct index *ix, struct row *parent)
 {
 	struct row *next;
 
-	for (struct row *r = ix->s3_orphans; r != NULL; r = next) {
-		next = r->s3_next;
+	for (struct row *r = index_row(ix, ix->s3_orphans); r != NULL; r = next) {
+		next = index_s3_next(ix, r);
 		if (ofs_oid_equal(&r->s3_parent, &parent->oid)) {
-			sibling_s3_out(r);
-			sibling_s3_in(r, &parent->s3_children);
+			sibling_s3_out(ix, r, &ix->s3_orphans);
+			sibling_s3_in(ix, r, &parent->s3_children);
 		}
 	}
-	for (struct row *r = ix->live_orphans; r != NULL; r = next) {
-		next = r->live_next;
+	for (struct row *r = index_row(ix, ix->live_orphans); r != NULL; r = next) {
+		next = index_live_next(ix, r);
 		if (ofs_oid_equal(&r->parent, &parent->oid)) {
-			sibling_live_out(r);
-			sibling_live_in(r, &parent->live_children);
+			sibling_live_out(ix, r, &ix->live_orphans);
+			sibling_live_in(ix, r, &parent->live_children);
 		}
 	}
 }
@@ -432,11 +448,20 @@ struct row *index_add(struct index *ix, const struct ofs_oid *oid, bool is_dir)
 	if (r != NULL) {
 		return r;
 	}
-	r = index_row_new(ix, oid);
+	r = index_row_add(ix, oid);
 	r->is_dir = is_dir;
 	orphans_adopt(ix, r);
 	index_mark(ix, r);
 	return r;
+}
+
+static void row_set_names(struct row *r, const char *name, const char *s3_name)
+{
+	struct row_text t = index_row_text(r);
+
+	t.name = name;
+	t.s3_name = s3_name;
+	index_row_set_text(r, &t);
 }
 
 void index_set_live(struct index *ix, struct row *r, enum row_live live)
@@ -451,7 +476,7 @@ void index_set_live(struct index *ix, struct row *r, enum row_live live)
 	if (live == ROW_NOT_HERE) {
 		r->parent = index_oid_none;
 		r->ino = 0;
-		index_row_set_name(r, NULL);
+		row_set_names(r, NULL, r->s3_name);
 	}
 	index_mark(ix, r);
 }
@@ -481,7 +506,7 @@ void index_set_here(struct index *ix, struct row *r, const struct ofs_oid *paren
 	if (other == ix->root) {
 		return;
 	}
-	copy = index_row_copy(name);
+	copy = index_alloc(strdup(name)); /* it may be of a row that changes, too */
 	if (other != NULL) {
 		index_set_live(ix, other, ROW_NOT_HERE);
 	}
@@ -489,7 +514,7 @@ void index_set_here(struct index *ix, struct row *r, const struct ofs_oid *paren
 		place_live_out(ix, r);
 	}
 	r->parent = to;
-	index_row_set_name(r, copy);
+	row_set_names(r, copy, r->s3_name);
 	free(copy);
 	r->ino = ino;
 	r->live = ROW_HERE;
@@ -506,15 +531,11 @@ void index_clear_s3(struct index *ix, struct row *r)
 	r->in_s3 = false;
 	r->has_object = false;
 	r->s3_parent = index_oid_none;
-	index_row_set_s3_name(r, NULL);
-	index_row_set_string(&r->etag, NULL);
-	index_row_set_string(&r->version_id, NULL);
+	index_row_set_text(r, &(struct row_text){ .name = r->name });
 	r->s3_size = 0;
 	r->s3_mtime_ns = 0;
 	r->s3_data_gen = 0;
 	r->s3_meta_gen = 0;
-	r->has_sha256 = false;
-	memset(r->sha256, 0, sizeof(r->sha256));
 	index_mark(ix, r);
 }
 
@@ -528,7 +549,7 @@ void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 	if (r == ix->root || other == r || other == ix->root) {
 		return;
 	}
-	copy = index_row_copy(raw_name);
+	copy = index_alloc(strdup(raw_name));
 	if (other != NULL) {
 		index_clear_s3(ix, other);
 	}
@@ -536,19 +557,30 @@ void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 		place_s3_out(ix, r);
 	}
 	r->s3_parent = to;
-	index_row_set_s3_name(r, copy);
+	row_set_names(r, r->name, copy);
 	free(copy);
 	r->in_s3 = true;
 	index_place_s3_in(ix, r);
 	index_mark(ix, r);
 }
 
+static bool text_differs(const char *a, const char *b)
+{
+	return a != b && (a == NULL || b == NULL || strcmp(a, b) != 0);
+}
+
 void index_set_fence(struct index *ix, struct row *r, const char *etag, const char *version_id,
 		int64_t size, int64_t mtime_ns)
 {
-	bool changed = index_row_set_string(&r->etag, etag);
+	bool changed = text_differs(r->etag, etag) || text_differs(r->version_id, version_id);
 
-	changed = index_row_set_string(&r->version_id, version_id) || changed;
+	if (changed) {
+		struct row_text t = index_row_text(r);
+
+		t.etag = etag;
+		t.version_id = version_id;
+		index_row_set_text(r, &t);
+	}
 	if (changed || r->s3_size != size || r->s3_mtime_ns != mtime_ns) {
 		r->s3_size = size;
 		r->s3_mtime_ns = mtime_ns;
@@ -565,14 +597,16 @@ void index_set_gens(struct index *ix, struct row *r, uint64_t data_gen, uint64_t
 	}
 }
 
-void index_set_sha256(struct index *ix, struct row *r, const uint8_t sha256[32])
+void index_set_sha256(struct index *ix, struct row *r, const uint8_t sha256[ROW_SHA256_BYTES])
 {
-	static const uint8_t zero[32];
-	const uint8_t *value = sha256 != NULL ? sha256 : zero;
+	const uint8_t *old = row_sha256(r);
 
-	if (r->has_sha256 != (sha256 != NULL) || memcmp(r->sha256, value, 32) != 0) {
-		r->has_sha256 = sha256 != NULL;
-		memmove(r->sha256, value, 32);
+	if ((old != NULL) != (sha256 != NULL) ||
+			(old != NULL && memcmp(old, sha256, ROW_SHA256_BYTES) != 0)) {
+		struct row_text t = index_row_text(r);
+
+		t.sha256 = sha256;
+		index_row_set_text(r, &t);
 		index_mark(ix, r);
 	}
 }
@@ -587,7 +621,7 @@ void index_set_object(struct index *ix, struct row *r, bool has_object)
 
 void index_remove(struct index *ix, struct row *r)
 {
-	struct row **slot;
+	uint32_t *slot;
 
 	if (r == ix->root || r->removed) {
 		return;
@@ -598,32 +632,31 @@ void index_remove(struct index *ix, struct row *r)
 	if (r->live == ROW_HERE) {
 		place_live_out(ix, r);
 	}
-	while (r->s3_children != NULL) {
-		struct row *child = r->s3_children;
+	while (r->s3_children != 0) {
+		struct row *child = index_s3_child(ix, r);
 
-		sibling_s3_out(child);
-		sibling_s3_in(child, &ix->s3_orphans);
+		sibling_s3_out(ix, child, &r->s3_children);
+		sibling_s3_in(ix, child, &ix->s3_orphans);
 	}
-	while (r->live_children != NULL) {
-		struct row *child = r->live_children;
+	while (r->live_children != 0) {
+		struct row *child = index_live_child(ix, r);
 
-		sibling_live_out(child);
-		sibling_live_in(child, &ix->live_orphans);
+		sibling_live_out(ix, child, &r->live_children);
+		sibling_live_in(ix, child, &ix->live_orphans);
 	}
 	slot = slot_oid(ix, &r->oid);
-	while (*slot != r) {
-		slot = &(*slot)->hash_oid;
+	while (*slot != r->number) {
+		slot = &index_row(ix, *slot)->hash_oid;
 	}
 	*slot = r->hash_oid;
-	ix->count--;
 	if (r->on_disk) {
 		index_mark_deleted(ix, &r->oid);
 	}
-	if (r->dirty) {
-		r->removed = true; /* still in the queue of changes, which frees it */
-		return;
+	ix->count--;
+	r->removed = true;
+	if (!r->dirty) { /* else still in the queue of changes, which frees it */
+		index_row_free(ix, r);
 	}
-	index_row_free(r);
 }
 
 uint64_t index_count(struct index *ix)
@@ -633,11 +666,11 @@ uint64_t index_count(struct index *ix)
 
 void index_each(struct index *ix, bool (*fn)(struct row *r, void *arg), void *arg)
 {
-	for (uint64_t i = 0; i <= ix->mask; i++) {
-		for (struct row *r = ix->by_oid[i]; r != NULL; r = r->hash_oid) {
-			if (!fn(r, arg)) {
-				return;
-			}
+	for (uint32_t n = 1; n <= ix->rows_used; n++) {
+		struct row *r = index_row(ix, n);
+
+		if (r->number != 0 && !r->removed && !fn(r, arg)) {
+			return;
 		}
 	}
 }

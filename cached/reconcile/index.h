@@ -25,35 +25,53 @@ enum row_live {
 	ROW_TRASHED,  /* deleted by a client, S3 does not know yet; trash/ holds the inode */
 };
 
-struct row { /* read freely; change only through the functions below */
+#define ROW_SHA256_BYTES 32
+
+/* Read freely; change only through the functions below. What is meant to be small is: there may be
+ * millions. A pointer to one of its strings is good until the row changes. */
+struct row {
+	uint32_t number;   /* index only; 0: free */
+	uint32_t hash_oid; /* index only: rows' numbers, like all links here */
 	struct ofs_oid oid;
-	bool is_dir;
-	bool in_s3;
-	bool has_object;    /* directory: a marker object exists (else implied by children) */
-	bool has_sha256;
-	enum row_live live;
 	/* S3 side, meaningful if in_s3 */
 	struct ofs_oid s3_parent;
-	char *s3_name;     /* raw key component, not escaped */
-	char *etag;        /* the fence; NULL: not known, HEAD first */
-	char *version_id;
+	const char *s3_name;    /* raw key component, not escaped */
+	const char *etag;       /* the fence; NULL: not known, HEAD first */
+	const char *version_id;
 	int64_t s3_size;
-	int64_t s3_mtime_ns; /* Last-Modified, a hint */
+	int64_t s3_mtime_ns;    /* Last-Modified, a hint */
 	uint64_t s3_data_gen, s3_meta_gen;
-	uint8_t sha256[32];
 	/* mirror side, meaningful if live == ROW_HERE (parent, name: also ROW_TRASHED, as last) */
 	struct ofs_oid parent;
-	char *name;        /* local name (escaped where the raw one is no legal name) */
+	const char *name;       /* local name (escaped where the raw one is no legal name) */
 	uint64_t ino;
+	void *work;             /* reconcile's item for it, or NULL */
 	/* index only */
-	struct row *hash_oid, *hash_s3, *hash_live;
-	struct row *s3_next, **s3_prev; /* siblings under s3_parent */
-	struct row *live_next, **live_prev;
-	struct row *s3_children, *live_children; /* heads, for directories */
-	struct row *dirty_next;
-	bool dirty, on_disk, removed;
-	void *work; /* reconcile's item for it, or NULL */
+	char *text;             /* where the strings are */
+	uint32_t hash_s3, hash_live;
+	uint32_t s3_next, s3_prev;     /* siblings under s3_parent */
+	uint32_t live_next, live_prev;
+	uint32_t s3_children, live_children; /* first ones, of directories */
+	uint32_t dirty_next;
+	bool dirty : 1, on_disk : 1, removed : 1;
+	/* reconcile's */
+	bool scanned : 1; /* directory: read, or about to be, since the last scan began */
+	/* anybody's again */
+	bool is_dir : 1;
+	bool in_s3 : 1;
+	bool has_object : 1; /* directory: a marker object exists (else implied by children) */
+	bool has_sha256 : 1;
+	enum row_live live : 2;
 };
+
+static inline const uint8_t *row_sha256(const struct row *r) /* NULL: not known */
+{
+	return r->has_sha256 ? (const uint8_t *)r->text : NULL;
+}
+static inline bool row_has_children(const struct row *r)
+{
+	return r->s3_children != 0 || r->live_children != 0;
+}
 
 struct index;
 
@@ -67,6 +85,11 @@ struct row *index_get(struct index *ix, const struct ofs_oid *oid);
 struct row *index_at_s3(struct index *ix, const struct ofs_oid *parent, const char *raw_name,
 		bool is_dir);
 struct row *index_at_live(struct index *ix, const struct ofs_oid *parent, const char *name);
+/* Those whose parent it is, in no order: the first, and the next after one of them. NULL: no more. */
+struct row *index_s3_child(struct index *ix, const struct row *dir);
+struct row *index_s3_next(struct index *ix, const struct row *child);
+struct row *index_live_child(struct index *ix, const struct row *dir);
+struct row *index_live_next(struct index *ix, const struct row *child);
 /* New row, neither in S3 nor here. The existing row if the oid is known. */
 struct row *index_add(struct index *ix, const struct ofs_oid *oid, bool is_dir);
 /* Another row at the same place loses it (becomes ROW_NOT_HERE). */

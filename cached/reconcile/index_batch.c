@@ -39,7 +39,7 @@ struct index_batch {
 	struct index_db_kv *kvs;
 	size_t delete_count, row_count, kv_count;
 	char *strings;
-	uint8_t (*sums)[32];
+	uint8_t (*sums)[ROW_SHA256_BYTES];
 	uint64_t rows_upto, misc_upto;
 	bool ran;   /* shared, writer's lock */
 	int status; /* shared, writer's lock */
@@ -57,9 +57,13 @@ void index_mark(struct index *ix, struct row *r)
 		return;
 	}
 	r->dirty = true;
-	r->dirty_next = NULL;
-	*ix->dirty_tail = r;
-	ix->dirty_tail = &r->dirty_next;
+	r->dirty_next = 0;
+	if (ix->dirty_head == 0) {
+		ix->dirty_head = r->number;
+	} else {
+		index_row(ix, ix->dirty_tail)->dirty_next = r->number;
+	}
+	ix->dirty_tail = r->number;
 	ix->rows_queued++;
 }
 
@@ -121,7 +125,7 @@ static void batch_row(struct index_batch *b, const struct row *r, char **at)
 	out->name = batch_string(at, r->name);
 	out->ino = r->ino;
 	if (r->has_sha256) {
-		memcpy(b->sums[b->row_count], r->sha256, 32);
+		memcpy(b->sums[b->row_count], row_sha256(r), ROW_SHA256_BYTES);
 		out->sha256 = b->sums[b->row_count];
 	}
 	b->row_count++;
@@ -130,17 +134,14 @@ static void batch_row(struct index_batch *b, const struct row *r, char **at)
 static void batch_take_rows(struct index *ix, struct index_batch *b, size_t rows, char **at)
 {
 	for (size_t i = 0; i < rows; i++) {
-		struct row *r = ix->dirty_head;
+		struct row *r = index_row(ix, ix->dirty_head);
 
 		ix->dirty_head = r->dirty_next;
-		if (ix->dirty_head == NULL) {
-			ix->dirty_tail = &ix->dirty_head;
-		}
-		r->dirty_next = NULL;
+		r->dirty_next = 0;
 		r->dirty = false;
 		ix->rows_taken++;
 		if (r->removed) {
-			index_row_free(r);
+			index_row_free(ix, r);
 			continue;
 		}
 		batch_row(b, r, at);
@@ -171,7 +172,8 @@ static struct index_batch *batch_new(struct index *ix)
 	size_t bytes = 1, rows = 0, kvs = 0;
 	char *at;
 
-	for (struct row *r = ix->dirty_head; r != NULL && rows < BATCH_ROWS_MAX; r = r->dirty_next) {
+	for (struct row *r = index_row(ix, ix->dirty_head); r != NULL && rows < BATCH_ROWS_MAX;
+			r = index_row(ix, r->dirty_next)) {
 		rows++;
 		bytes += batch_string_bytes(r->s3_name) + batch_string_bytes(r->etag) +
 				batch_string_bytes(r->version_id) + batch_string_bytes(r->name);
@@ -256,7 +258,7 @@ static void batch_submit(struct index *ix)
 
 static bool index_has_changes(const struct index *ix)
 {
-	return ix->dirty_head != NULL || ix->delete_count > 0 || ix->kv_dirty;
+	return ix->dirty_head != 0 || ix->delete_count > 0 || ix->kv_dirty;
 }
 
 static void batch_start(struct index *ix)
@@ -405,14 +407,6 @@ void index_writer_close(struct index *ix)
 	index_db_close(&ix->writer->db, status == 0);
 	pthread_mutex_unlock(&ix->writer->lock);
 	writer_put(&ix->writer);
-	while (ix->dirty_head != NULL) {
-		struct row *r = ix->dirty_head;
-
-		ix->dirty_head = r->dirty_next;
-		if (r->removed) {
-			index_row_free(r);
-		}
-	}
 	while (ix->waits != NULL) {
 		struct index_wait *w = ix->waits;
 

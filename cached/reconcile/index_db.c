@@ -21,22 +21,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shared/cursor.h"
 #include "../base/log.h"
 
-#define DB_VERSION 2 /* 1: a file and a directory of one name had one place in S3 */
+#define DB_VERSION 3 /* 1: a file and a directory of one name had one place in S3; 2: no `fixed` */
+#define DB_FIXED_BYTES 64u /* without the SHA-256 */
+#define DB_SHA256_BYTES 32u
 #define DB_BUSY_MS 5000
 #define DB_KEY_CLEAN "#clean"
 
-/* flags: INDEX_DB_*; blobs: 16-byte ids; NULL: none. Rows stand in the order they came (a table in
+/* flags: INDEX_DB_*; NULL: none; oid: 16 bytes; fixed: what db_fixed_encode says, one column since reading
+ * each of a million rows' columns takes as long as all else. Rows stand in the order they came (a table in
  * the order of random ids reads a cold disk at random: 50 s a million rows instead of 2). */
 static const char db_schema[] =
 		"CREATE TABLE row (n INTEGER PRIMARY KEY, oid BLOB NOT NULL UNIQUE,"
-		" flags INTEGER NOT NULL,"
-		" s3_parent BLOB, s3_name TEXT, etag TEXT, version_id TEXT,"
-		" s3_size INTEGER, s3_mtime_ns INTEGER, s3_data_gen INTEGER, s3_meta_gen INTEGER,"
-		" sha256 BLOB, parent BLOB, name TEXT, ino INTEGER);"
+		" flags INTEGER NOT NULL, ino INTEGER NOT NULL, fixed BLOB NOT NULL,"
+		" s3_name TEXT, etag TEXT, version_id TEXT, name TEXT);"
 		"CREATE TABLE kv (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-		"PRAGMA user_version = 2;";
+		"PRAGMA user_version = 3;";
 
 enum db_stmt {
 	DB_BEGIN,
@@ -52,15 +54,11 @@ static const char *const db_sql[DB_STMT_MAX] = {
 	[DB_BEGIN] = "BEGIN IMMEDIATE",
 	[DB_COMMIT] = "COMMIT",
 	[DB_ROLLBACK] = "ROLLBACK",
-	[DB_ROW_PUT] = "INSERT INTO row (oid, flags, s3_parent, s3_name, etag, version_id,"
-		       " s3_size, s3_mtime_ns, s3_data_gen, s3_meta_gen, sha256, parent, name, ino)"
-		       " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (oid) DO UPDATE SET"
-		       " flags = excluded.flags, s3_parent = excluded.s3_parent,"
+	[DB_ROW_PUT] = "INSERT INTO row (oid, flags, ino, fixed, s3_name, etag, version_id, name)"
+		       " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (oid) DO UPDATE SET"
+		       " flags = excluded.flags, ino = excluded.ino, fixed = excluded.fixed,"
 		       " s3_name = excluded.s3_name, etag = excluded.etag,"
-		       " version_id = excluded.version_id, s3_size = excluded.s3_size,"
-		       " s3_mtime_ns = excluded.s3_mtime_ns, s3_data_gen = excluded.s3_data_gen,"
-		       " s3_meta_gen = excluded.s3_meta_gen, sha256 = excluded.sha256,"
-		       " parent = excluded.parent, name = excluded.name, ino = excluded.ino",
+		       " version_id = excluded.version_id, name = excluded.name",
 	[DB_ROW_DELETE] = "DELETE FROM row WHERE oid = ?",
 	[DB_KV_PUT] = "INSERT OR REPLACE INTO kv (key, value) VALUES (?, ?)",
 	[DB_KV_DELETE] = "DELETE FROM kv WHERE key = ?",
@@ -153,51 +151,64 @@ static int db_expect(struct index_db *db, const char *sql, const char *want)
 	return ret;
 }
 
+/* All of a fixed size but the id. Length without or with SHA-256. */
+static size_t db_fixed_encode(const struct index_db_row *row,
+		uint8_t buf[DB_FIXED_BYTES + DB_SHA256_BYTES])
+{
+	struct ofs_wr c = ofs_wr_init(buf, DB_FIXED_BYTES + DB_SHA256_BYTES);
+
+	ofs_wr_bytes(&c, row->s3_parent.bytes, sizeof(row->s3_parent.bytes));
+	ofs_wr_bytes(&c, row->parent.bytes, sizeof(row->parent.bytes));
+	ofs_wr_u64(&c, (uint64_t)row->s3_size);
+	ofs_wr_u64(&c, (uint64_t)row->s3_mtime_ns);
+	ofs_wr_u64(&c, row->s3_data_gen);
+	ofs_wr_u64(&c, row->s3_meta_gen);
+	if (row->sha256 == NULL) {
+		return DB_FIXED_BYTES;
+	}
+	ofs_wr_bytes(&c, row->sha256, DB_SHA256_BYTES);
+	return DB_FIXED_BYTES + DB_SHA256_BYTES;
+}
+
+static bool db_fixed_decode(const uint8_t *buf, size_t len, struct index_db_row *row)
+{
+	struct ofs_rd c = ofs_rd_init(buf, len);
+
+	ofs_rd_copy(&c, row->s3_parent.bytes, sizeof(row->s3_parent.bytes));
+	ofs_rd_copy(&c, row->parent.bytes, sizeof(row->parent.bytes));
+	row->s3_size = (int64_t)ofs_rd_u64(&c);
+	row->s3_mtime_ns = (int64_t)ofs_rd_u64(&c);
+	row->s3_data_gen = ofs_rd_u64(&c);
+	row->s3_meta_gen = ofs_rd_u64(&c);
+	row->sha256 = len > DB_FIXED_BYTES ? buf + DB_FIXED_BYTES : NULL;
+	return len == DB_FIXED_BYTES || len == DB_FIXED_BYTES + DB_SHA256_BYTES;
+}
+
 /* Text column without NUL inside; false: not what we write. */
 static bool db_text(sqlite3_stmt *stmt, int column, const char **text)
 {
-	*text = NULL;
-	if (sqlite3_column_type(stmt, column) == SQLITE_NULL) {
-		return true;
-	}
 	*text = (const char *)sqlite3_column_text(stmt, column);
-	return *text != NULL && strlen(*text) == (size_t)sqlite3_column_bytes(stmt, column);
-}
-
-static bool db_oid(sqlite3_stmt *stmt, int column, bool needed, struct ofs_oid *oid)
-{
-	const void *blob = sqlite3_column_blob(stmt, column);
-
-	memset(oid, 0, sizeof(*oid));
-	if (blob == NULL) {
-		return !needed && sqlite3_column_bytes(stmt, column) == 0;
+	if (*text == NULL) {
+		return sqlite3_column_type(stmt, column) == SQLITE_NULL;
 	}
-	if (sqlite3_column_bytes(stmt, column) != (int)sizeof(oid->bytes)) {
-		return false;
-	}
-	memcpy(oid->bytes, blob, sizeof(oid->bytes));
-	return true;
+	return strlen(*text) == (size_t)sqlite3_column_bytes(stmt, column);
 }
 
 static bool db_row_read(sqlite3_stmt *stmt, struct index_db_row *row)
 {
+	const void *oid = sqlite3_column_blob(stmt, 0), *fixed;
+
+	if (oid == NULL || sqlite3_column_bytes(stmt, 0) != (int)sizeof(row->oid.bytes)) {
+		return false;
+	}
+	memcpy(row->oid.bytes, oid, sizeof(row->oid.bytes));
 	row->flags = (uint32_t)sqlite3_column_int64(stmt, 1);
-	if (!db_oid(stmt, 0, true, &row->oid) || !db_oid(stmt, 2, false, &row->s3_parent) ||
-			!db_oid(stmt, 11, false, &row->parent) || !db_text(stmt, 3, &row->s3_name) ||
-			!db_text(stmt, 4, &row->etag) || !db_text(stmt, 5, &row->version_id) ||
-			!db_text(stmt, 12, &row->name)) {
-		return false;
-	}
-	row->s3_size = sqlite3_column_int64(stmt, 6);
-	row->s3_mtime_ns = sqlite3_column_int64(stmt, 7);
-	row->s3_data_gen = (uint64_t)sqlite3_column_int64(stmt, 8);
-	row->s3_meta_gen = (uint64_t)sqlite3_column_int64(stmt, 9);
-	row->sha256 = sqlite3_column_blob(stmt, 10);
-	if (row->sha256 != NULL && sqlite3_column_bytes(stmt, 10) != 32) {
-		return false;
-	}
-	row->ino = (uint64_t)sqlite3_column_int64(stmt, 13);
-	return true;
+	row->ino = (uint64_t)sqlite3_column_int64(stmt, 2);
+	fixed = sqlite3_column_blob(stmt, 3);
+	return fixed != NULL &&
+	       db_fixed_decode(fixed, (size_t)sqlite3_column_bytes(stmt, 3), row) &&
+	       db_text(stmt, 4, &row->s3_name) && db_text(stmt, 5, &row->etag) &&
+	       db_text(stmt, 6, &row->version_id) && db_text(stmt, 7, &row->name);
 }
 
 static int db_load_rows(struct index_db *db, const struct index_db_loader *loader)
@@ -206,8 +217,7 @@ static int db_load_rows(struct index_db *db, const struct index_db_loader *loade
 	struct index_db_row row;
 	int ret = 0;
 	int rc = sqlite3_prepare_v2(db->handle,
-			"SELECT oid, flags, s3_parent, s3_name, etag, version_id, s3_size,"
-			" s3_mtime_ns, s3_data_gen, s3_meta_gen, sha256, parent, name, ino FROM row",
+			"SELECT oid, flags, ino, fixed, s3_name, etag, version_id, name FROM row",
 			-1, &stmt, NULL);
 
 	if (rc != SQLITE_OK) {
@@ -304,6 +314,7 @@ static int db_setup(struct index_db *db, const struct index_db_loader *loader, b
 		ret = db_expect(db, "PRAGMA quick_check(1)", "ok");
 	}
 	ret = ret != 0 ? ret : db_load_rows(db, loader);
+	sqlite3_db_release_memory(db->handle); /* pages that nobody will read again */
 	ret = ret != 0 ? ret : db_prepare(db);
 	return ret != 0 ? ret : db_exec(db, "DELETE FROM kv WHERE key = '" DB_KEY_CLEAN "'");
 }
@@ -414,15 +425,6 @@ static int db_step(sqlite3_stmt *stmt)
 	return ret;
 }
 
-static void db_bind_oid(sqlite3_stmt *stmt, int at, const struct ofs_oid *oid)
-{
-	if (ofs_oid_is_none(oid)) {
-		sqlite3_bind_null(stmt, at);
-	} else {
-		sqlite3_bind_blob(stmt, at, oid->bytes, sizeof(oid->bytes), SQLITE_STATIC);
-	}
-}
-
 static void db_bind_text(sqlite3_stmt *stmt, int at, const char *text)
 {
 	if (text == NULL) {
@@ -434,24 +436,16 @@ static void db_bind_text(sqlite3_stmt *stmt, int at, const char *text)
 
 static int db_row_put(sqlite3_stmt *stmt, const struct index_db_row *row)
 {
+	uint8_t fixed[DB_FIXED_BYTES + DB_SHA256_BYTES];
+
 	sqlite3_bind_blob(stmt, 1, row->oid.bytes, sizeof(row->oid.bytes), SQLITE_STATIC);
 	sqlite3_bind_int64(stmt, 2, row->flags);
-	db_bind_oid(stmt, 3, &row->s3_parent);
-	db_bind_text(stmt, 4, row->s3_name);
-	db_bind_text(stmt, 5, row->etag);
-	db_bind_text(stmt, 6, row->version_id);
-	sqlite3_bind_int64(stmt, 7, row->s3_size);
-	sqlite3_bind_int64(stmt, 8, row->s3_mtime_ns);
-	sqlite3_bind_int64(stmt, 9, (int64_t)row->s3_data_gen);
-	sqlite3_bind_int64(stmt, 10, (int64_t)row->s3_meta_gen);
-	if (row->sha256 == NULL) {
-		sqlite3_bind_null(stmt, 11);
-	} else {
-		sqlite3_bind_blob(stmt, 11, row->sha256, 32, SQLITE_STATIC);
-	}
-	db_bind_oid(stmt, 12, &row->parent);
-	db_bind_text(stmt, 13, row->name);
-	sqlite3_bind_int64(stmt, 14, (int64_t)row->ino);
+	sqlite3_bind_int64(stmt, 3, (int64_t)row->ino);
+	sqlite3_bind_blob(stmt, 4, fixed, (int)db_fixed_encode(row, fixed), SQLITE_STATIC);
+	db_bind_text(stmt, 5, row->s3_name);
+	db_bind_text(stmt, 6, row->etag);
+	db_bind_text(stmt, 7, row->version_id);
+	db_bind_text(stmt, 8, row->name);
 	return db_step(stmt);
 }
 

@@ -67,14 +67,7 @@ const char *index_kv_get(struct index *ix, const char *key)
 
 static void rows_free(struct index *ix)
 {
-	for (uint64_t i = 0; ix->by_oid != NULL && i <= ix->mask; i++) {
-		struct row *next;
-
-		for (struct row *r = ix->by_oid[i]; r != NULL; r = next) {
-			next = r->hash_oid;
-			index_row_free(r);
-		}
-	}
+	index_rows_free(ix);
 	free(ix->by_oid);
 	free(ix->by_s3);
 	free(ix->by_live);
@@ -96,11 +89,8 @@ static void load_begin(void *arg, uint64_t row_count)
 		ix->kv = kv->next;
 		talloc_free(kv);
 	}
-	free(ix->loaded);
-	ix->loaded_count = 0;
-	ix->loaded_room = row_count;
-	ix->loaded = index_alloc(calloc(row_count + 1, sizeof(struct row *)));
 	/* for the root too: no growing before every row is in its places */
+	ix->load_room = row_count;
 	index_buckets(ix, row_count + 1);
 }
 
@@ -110,7 +100,7 @@ static int load_kv(void *arg, const char *key, const char *value)
 	return 0;
 }
 
-/* Only into by_oid: places need every parent, see load_link. */
+/* Into no map yet: places need every parent, see load_link. */
 static int load_row(void *arg, const struct index_db_row *in)
 {
 	struct index *ix = arg;
@@ -121,30 +111,24 @@ static int load_row(void *arg, const struct index_db_row *in)
 			((in->flags & INDEX_DB_IN_S3) != 0 && in->s3_name == NULL)) {
 		return -EBADMSG;
 	}
-	if (ix->loaded_count == ix->loaded_room) {
+	if (ix->count == ix->load_room) {
 		return -EBADMSG; /* more than were counted */
 	}
-	r = index_row_new(ix, &in->oid);
-	ix->loaded[ix->loaded_count++] = r;
+	r = index_row_new(ix);
+	r->oid = in->oid;
 	r->is_dir = (in->flags & INDEX_DB_IS_DIR) != 0;
 	r->in_s3 = (in->flags & INDEX_DB_IN_S3) != 0;
 	r->has_object = (in->flags & INDEX_DB_HAS_OBJECT) != 0;
 	r->live = (enum row_live)live;
 	r->s3_parent = in->s3_parent;
 	r->parent = in->parent;
-	index_row_set_s3_name(r, in->s3_name);
-	index_row_set_name(r, in->name);
-	r->etag = index_row_copy(in->etag);
-	r->version_id = index_row_copy(in->version_id);
+	index_row_set_text(r, &(struct row_text){ .name = in->name, .s3_name = in->s3_name,
+			.etag = in->etag, .version_id = in->version_id, .sha256 = in->sha256 });
 	r->s3_size = in->s3_size;
 	r->s3_mtime_ns = in->s3_mtime_ns;
 	r->s3_data_gen = in->s3_data_gen;
 	r->s3_meta_gen = in->s3_meta_gen;
 	r->ino = in->ino;
-	if (in->sha256 != NULL) {
-		r->has_sha256 = true;
-		memcpy(r->sha256, in->sha256, 32);
-	}
 	r->on_disk = true;
 	return 0;
 }
@@ -152,9 +136,10 @@ static int load_row(void *arg, const struct index_db_row *in)
 static void root_make(struct index *ix)
 {
 	struct row *r = index_get(ix, &OFS_OID_ROOT);
+	struct row_text t;
 
 	if (r == NULL) {
-		r = index_row_new(ix, &OFS_OID_ROOT);
+		r = index_row_add(ix, &OFS_OID_ROOT);
 		index_mark(ix, r);
 	}
 	r->is_dir = true;
@@ -162,57 +147,83 @@ static void root_make(struct index *ix)
 	r->live = ROW_HERE;
 	r->s3_parent = index_oid_none;
 	r->parent = index_oid_none;
-	index_row_set_s3_name(r, "");
-	index_row_set_name(r, ".");
+	t = index_row_text(r);
+	t.s3_name = "";
+	t.name = ".";
+	index_row_set_text(r, &t);
 	ix->root = r;
 }
 
 static void row_lose_s3(struct index *ix, struct row *r)
 {
+	struct row_text t = index_row_text(r);
+
 	r->in_s3 = false;
 	r->has_object = false;
 	r->s3_parent = index_oid_none;
-	index_row_set_s3_name(r, NULL);
+	t.s3_name = NULL;
+	index_row_set_text(r, &t);
 	index_mark(ix, r);
 }
 
 static void row_lose_live(struct index *ix, struct row *r)
 {
+	struct row_text t = index_row_text(r);
+
 	r->live = ROW_NOT_HERE;
 	r->parent = index_oid_none;
-	index_row_set_name(r, NULL);
+	t.name = NULL;
+	index_row_set_text(r, &t);
 	index_mark(ix, r);
 }
 
-/* Into places, now that every parent is there. */
+static void row_lose_etag(struct index *ix, struct row *r)
+{
+	struct row_text t = index_row_text(r);
+
+	t.etag = NULL;
+	index_row_set_text(r, &t);
+	index_mark(ix, r);
+}
+
+/* Into its places, now that every parent is there; the number of those that were taken. */
+static unsigned load_link_row(struct index *ix, struct row *r, const struct index_slots *slots)
+{
+	struct row *s3_taken, *live_taken;
+
+	index_place_loaded(ix, r, slots, &s3_taken, &live_taken);
+	if (s3_taken != NULL) {
+		if (s3_taken != ix->root) {
+			row_lose_etag(ix, s3_taken);
+		}
+		row_lose_s3(ix, r);
+	}
+	if (live_taken != NULL) {
+		row_lose_live(ix, r);
+	}
+	return (s3_taken != NULL) + (live_taken != NULL);
+}
+
 static void load_link(struct index *ix)
 {
+	struct index_slots slots[INDEX_LOAD_AT_ONCE];
 	uint64_t clashes = 0;
 
 	index_place_s3_in(ix, ix->root);
 	index_place_live_in(ix, ix->root);
-	for (uint64_t i = 0; i < ix->loaded_count; i++) {
-		struct row *r = ix->loaded[i], *s3_taken, *live_taken;
+	for (uint32_t n = 1; n <= ix->rows_used; n += INDEX_LOAD_AT_ONCE) {
+		uint32_t left = ix->rows_used - n + 1;
+		uint32_t count = left < INDEX_LOAD_AT_ONCE ? left : INDEX_LOAD_AT_ONCE;
 
-		if (r == ix->root) {
-			continue;
-		}
-		index_place_loaded(ix, r, &s3_taken, &live_taken);
-		if (s3_taken != NULL) {
-			if (s3_taken != ix->root) {
-				index_row_set_string(&s3_taken->etag, NULL);
-				index_mark(ix, s3_taken);
+		index_slots_loaded(ix, n, count, slots);
+		for (uint32_t i = 0; i < count; i++) {
+			struct row *r = index_row(ix, n + i);
+
+			if (r != ix->root) {
+				clashes += load_link_row(ix, r, &slots[i]);
 			}
-			row_lose_s3(ix, r);
-			clashes++;
-		}
-		if (live_taken != NULL) {
-			row_lose_live(ix, r);
-			clashes++;
 		}
 	}
-	free(ix->loaded);
-	ix->loaded = NULL;
 	if (clashes > 0) {
 		log_warning("index", "%llu rows claimed the place of another",
 				(unsigned long long)clashes);
@@ -239,15 +250,14 @@ struct index *index_open(
 
 	*error = NULL;
 	ix->disk = disk;
-	ix->dirty_tail = &ix->dirty_head;
 	ix->waits_tail = &ix->waits;
 	clock_random(clock, ix->seed, sizeof(ix->seed));
 	if (index_db_open(ctx, path, &loader, &db, fresh, error) != 0) {
 		rows_free(ix);
-		free(ix->loaded);
 		talloc_free(ix);
 		return NULL;
 	}
+	index_loaded_in(ix);
 	root_make(ix);
 	load_link(ix);
 	ix->writer = index_writer_new(db);

@@ -24,22 +24,23 @@ struct index_batch;
 struct index_writer; /* index_batch.c: what core and worker share */
 
 struct index {
-	/* rows are malloc'ed (talloc's head would add a third) and sit in three hash maps of one
-	 * size, all chained through the row: by id, by S3 place, by live place */
-	struct row **by_oid, **by_s3, **by_live;
+	/* index_row.c: rows by number */
+	struct row **slabs;
+	uint32_t slab_count, rows_used, rows_free; /* rows_free: a list */
+	/* three hash maps of one size, all chained through the row: by id, by S3 place, by live place */
+	uint32_t *by_oid, *by_s3, *by_live;
 	uint64_t mask;
 	uint64_t count;
 	uint64_t seed[2];
-	struct row *s3_orphans, *live_orphans; /* children of ids without a row */
+	uint32_t s3_orphans, live_orphans; /* children of ids without a row */
 	struct row *root;
 	struct index_kv *kv;
-	struct row **loaded; /* rows as they came, while the file is read: in order of memory */
-	uint64_t loaded_count, loaded_room;
+	uint64_t load_room; /* rows that fit while the file is read */
 
 	/* write-behind */
 	struct disk *disk;
 	struct index_writer *writer;
-	struct row *dirty_head, **dirty_tail; /* changed rows in order of change */
+	uint32_t dirty_head, dirty_tail; /* changed rows in order of change */
 	struct ofs_oid *deletes;              /* ids to delete from the file, before the rows */
 	size_t delete_count, delete_room;
 	bool kv_dirty;
@@ -51,22 +52,47 @@ struct index {
 	struct index_wait *waits, **waits_tail;
 };
 
+/* index_row.c */
+#define INDEX_SLAB_ROWS 4096u /* 736 KiB */
+
+struct row_text { /* what a row has of no fixed size; NULL: none */
+	const char *name, *s3_name, *etag, *version_id;
+	const uint8_t *sha256;
+};
 /* Log and abort: no state can be kept without memory, and what is durable is on disk. */
 void *index_alloc(void *pointer);
+static inline struct row *index_row_at(const struct index *ix, uint32_t number)
+{
+	return &ix->slabs[number / INDEX_SLAB_ROWS][number % INDEX_SLAB_ROWS];
+}
+static inline struct row *index_row(const struct index *ix, uint32_t number) /* 0: NULL */
+{
+	return number != 0 ? index_row_at(ix, number) : NULL;
+}
+struct row *index_row_new(struct index *ix); /* counted, in no map yet */
+void index_row_free(struct index *ix, struct row *r);
+void index_rows_free(struct index *ix); /* all */
+struct row_text index_row_text(const struct row *r);
+/* Any of it may be the row's own. */
+void index_row_set_text(struct row *r, const struct row_text *t);
 
-/* index.c: no marks; the caller knows why. Strings may be the row's own; NULL: none. */
+/* index.c: no marks; the caller knows why. */
 extern const struct ofs_oid index_oid_none;
 void index_buckets(struct index *ix, uint64_t rows);
-struct row *index_row_new(struct index *ix, const struct ofs_oid *oid);
-void index_row_free(struct row *r);
-char *index_row_copy(const char *s);
-void index_row_set_name(struct row *r, const char *value);
-void index_row_set_s3_name(struct row *r, const char *value);
-bool index_row_set_string(char **slot, const char *value); /* true: changed */
+struct row *index_row_add(struct index *ix, const struct ofs_oid *oid);
 void index_place_s3_in(struct index *ix, struct row *r);
 void index_place_live_in(struct index *ix, struct row *r);
-void index_place_loaded(struct index *ix, struct row *r, struct row **s3_taken,
-		struct row **live_taken);
+/* After the file was read, in this order: every row to its id; then, some rows at once, where their
+ * places are (of a side that is not: anywhere), and each row there unless taken. */
+#define INDEX_LOAD_AT_ONCE 16u
+struct index_slots {
+	uint32_t *s3, *live;
+};
+void index_loaded_in(struct index *ix);
+void index_slots_loaded(struct index *ix, uint32_t first, uint32_t count,
+		struct index_slots slots[INDEX_LOAD_AT_ONCE]);
+void index_place_loaded(struct index *ix, struct row *r, const struct index_slots *slots,
+		struct row **s3_taken, struct row **live_taken);
 
 /* index_batch.c */
 void index_mark(struct index *ix, struct row *r);

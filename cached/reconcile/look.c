@@ -259,7 +259,7 @@ static struct work *look_gone(struct reconcile *rc, const struct look_job *l)
 		if (l->gone_deleted[i]) {
 			item = look_deleted(rc, &l->gone[i], l->gone_is_dir[i]);
 		} else if (row != NULL && row->live == ROW_NOT_HERE && !row->in_s3 && row->work == NULL &&
-				row->s3_children == NULL && row->live_children == NULL) {
+				!row_has_children(row)) {
 			evict_note_gone(rc->v->evictor, &row->oid);
 			index_remove(ix, row); /* came and went before S3 heard of it */
 		}

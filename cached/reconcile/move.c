@@ -560,7 +560,7 @@ static void delete_finished(struct attempt *a)
 	row = index_get(ix, &oid);
 	if (row != NULL && row->live == ROW_TRASHED && row->work == NULL) {
 		index_set_live(ix, row, ROW_NOT_HERE);
-		if (row->s3_children == NULL && row->live_children == NULL) {
+		if (!row_has_children(row)) {
 			index_remove(ix, row);
 		}
 	}
@@ -613,15 +613,15 @@ static void delete_committed(int status, void *arg)
 	}
 }
 
-struct row *delete_first_child(struct row *dir)
+struct row *delete_first_child(struct index *ix, struct row *dir)
 {
 	struct row *c, *below;
 
-	for (c = dir->s3_children; c != NULL; c = c->s3_next) {
+	for (c = index_s3_child(ix, dir); c != NULL; c = index_s3_next(ix, c)) {
 		if (c->live != ROW_NOT_HERE || c->work != NULL) {
 			return c;
 		}
-		below = delete_first_child(c);
+		below = delete_first_child(ix, c);
 		if (below != NULL) {
 			return below;
 		}
@@ -634,8 +634,8 @@ static void delete_forget_children(struct index *ix, struct row *dir)
 {
 	struct row *c, *next;
 
-	for (c = dir->s3_children; c != NULL; c = next) {
-		next = c->s3_next;
+	for (c = index_s3_child(ix, dir); c != NULL; c = next) {
+		next = index_s3_next(ix, c);
 		delete_forget_children(ix, c);
 		index_clear_s3(ix, c);
 	}
@@ -670,7 +670,7 @@ void delete_item(struct attempt *a)
 		return;
 	}
 	if (row->is_dir) {
-		struct row *child = delete_first_child(row);
+		struct row *child = delete_first_child(ix, row);
 
 		if (child != NULL) {
 			attempt_end_blocked(a, child, "its children go first");

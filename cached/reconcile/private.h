@@ -65,7 +65,6 @@ struct work { /* core only; talloc child of rc */
 	struct row *row;
 	struct work *blocked_on;   /* the item that must go first, or NULL */
 	struct work *blocked_next; /* siblings in blocked_on->blocks */
-	bool rescanned;            /* the marked directories were read to find who has its name */
 	bool times;                /* directory: its children changed, and with them its write time */
 	bool resend;               /* its data are wanted although they are clean: move.c */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
@@ -92,7 +91,7 @@ struct reconcile { /* core only */
 	int64_t since_ns; /* works made now follow from one of this time; 0: they do not */
 	unsigned items_running, places_running, scans_running;
 	unsigned trash_running; /* looks into trash/ that are no place's */
-	int64_t scan_end_ns;    /* of the last one */
+	int64_t scan_begin_ns, scan_end_ns; /* of the last one */
 	bool rescan_wanted;
 	struct clock_timer *rescan_timer;
 	bool intents_read; /* the intent file, once after the first scan */
@@ -166,7 +165,8 @@ void look_warn_copied_stub(const char *dir, const char *name);
 
 /* --- scan.c: whole directories, trash/, the intent file --- */
 void scan_start(struct reconcile *rc);
-void scan_dir(struct reconcile *rc, const struct row *dir);
+/* Unless it was read since the last scan began. */
+void scan_dir(struct reconcile *rc, struct row *dir);
 /* Is one under way, or was when a hint that is read now was written? */
 bool scan_is_recent(const struct reconcile *rc);
 
@@ -303,7 +303,7 @@ void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns);
 void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */
 void delete_item(struct attempt *a); /* a trashed row */
 /* What S3 still has below a deleted directory and must leave first; NULL: nothing. */
-struct row *delete_first_child(struct row *dir);
+struct row *delete_first_child(struct index *ix, struct row *dir);
 /* Conditional delete of one key in the store's best way; absent is OBJ_OK. `note`: heir.c, or NULL. */
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
 		const char *note,

@@ -9,7 +9,8 @@
  *  1. only marked directories are read, unless the index is new: then all;
  *  2. reconcile_flush waits until no scan is under way;
  *  3. a scan that failed sets rescan_wanted;
- *  4. what moves from a directory not read yet into one that was is scanned where its hint says.
+ *  4. what moves from a directory not read yet into one that was is scanned where its hint says;
+ *  5. a scan reads each directory once, wherever it moves meanwhile: what it holds moves with it.
  */
 #include "private.h"
 #include "shared/intent.h"
@@ -38,7 +39,7 @@ struct scan_job {
 	bool trash; /* scan trash/ instead */
 	int trash_fd;
 	int status;
-	struct seen *seen;
+	struct seen *seen; /* of a directory: by id */
 	unsigned seen_count, seen_cap;
 };
 
@@ -56,6 +57,25 @@ static struct seen *scan_grow(struct scan_job *s)
 	}
 	memset(&s->seen[s->seen_count], 0, sizeof(*s->seen));
 	return &s->seen[s->seen_count];
+}
+
+/* By id, what could not be looked at last: its id may be that of another (a copied stub). */
+static int scan_order(const void *a, const void *b)
+{
+	const struct seen *x = a, *y = b;
+
+	if ((x->status != 0) != (y->status != 0)) {
+		return x->status != 0 ? 1 : -1;
+	}
+	return memcmp(&x->rec.oid, &y->rec.oid, sizeof(x->rec.oid));
+}
+
+static bool scan_has_seen(const struct scan_job *s, const struct ofs_oid *oid)
+{
+	const struct seen key = { .rec.oid = *oid };
+
+	return s->seen_count > 0 &&
+	       bsearch(&key, s->seen, s->seen_count, sizeof(*s->seen), scan_order) != NULL;
 }
 
 static void scan_run(struct disk_job *job)
@@ -98,9 +118,11 @@ static void scan_run(struct disk_job *job)
 		s->status = -errno;
 	}
 	closedir(dir);
+	if (!s->trash && s->seen_count > 0) {
+		qsort(s->seen, s->seen_count, sizeof(*s->seen), scan_order);
+	}
 }
 
-static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash);
 static void scan_intents(struct reconcile *rc);
 
 static void scan_again(void *arg)
@@ -178,19 +200,13 @@ static void scan_take_dir(struct reconcile *rc, const struct scan_job *s)
 		look_found(rc, &s->oid, n, -1);
 		sub = n->is_dir ? index_get(rc->v->index, &n->rec.oid) : NULL;
 		if (sub != NULL && (rc->fresh || n->adopted || (n->rec.flags & OFS_REC_MARKED))) {
-			scan_submit(rc, sub, false);
+			scan_dir(rc, sub);
 		}
 	}
 	/* Rows said to be here that are not: moved (another scan finds them) or deleted (trash/). */
-	for (child = dir->live_children; child != NULL; child = next) {
-		next = child->live_next;
-		for (i = 0; i < s->seen_count; i++) {
-			if (s->seen[i].status == 0 &&
-					ofs_oid_equal(&s->seen[i].rec.oid, &child->oid)) {
-				break;
-			}
-		}
-		if (i == s->seen_count) {
+	for (child = index_live_child(rc->v->index, dir); child != NULL; child = next) {
+		next = index_live_next(rc->v->index, child);
+		if (!scan_has_seen(s, &child->oid)) {
 			work_place(rc, &dir->oid, child->name, 0);
 		}
 	}
@@ -200,6 +216,7 @@ static void scan_done(struct disk_job *job)
 {
 	struct scan_job *s = (struct scan_job *)job;
 	struct reconcile *rc = s->rc;
+	struct row *dir = s->trash ? NULL : index_get(rc->v->index, &s->oid);
 	unsigned i;
 
 	if (!s->trash) {
@@ -211,6 +228,9 @@ static void scan_done(struct disk_job *job)
 				"reconcile", 0, "%s could not be scanned (%s); tried again",
 				s->trash ? "trash/" : s->path, strerror(-s->status));
 		rc->rescan_wanted = true;
+		if (dir != NULL) {
+			dir->scanned = false;
+		}
 	}
 	if (s->trash) {
 		scan_take_trash(rc, s);
@@ -226,8 +246,11 @@ static void scan_done(struct disk_job *job)
 	free(s);
 }
 
-static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash)
+/* dir NULL: trash/. false: nobody knows where it is (its own place's look tells), or no memory (then
+ * all is scanned again). */
+static bool scan_submit(struct reconcile *rc, const struct row *dir)
 {
+	bool trash = dir == NULL;
 	char *path = trash ? NULL : index_path(rc->v->index, rc, dir);
 	struct scan_job *s = calloc(1, sizeof(*s));
 
@@ -235,7 +258,7 @@ static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash)
 		rc->rescan_wanted |= s == NULL;
 		talloc_free(path);
 		free(s);
-		return;
+		return false;
 	}
 	talloc_free(path);
 	s->job.what = trash ? "scan trash" : "scan directory";
@@ -253,6 +276,7 @@ static void scan_submit(struct reconcile *rc, const struct row *dir, bool trash)
 	}
 	rc->scans_running++;
 	disk_submit(rc->v->disk, DISK_ORDER, &s->job);
+	return true;
 }
 
 bool scan_is_recent(const struct reconcile *rc)
@@ -261,9 +285,11 @@ bool scan_is_recent(const struct reconcile *rc)
 			clock_now_ns(rc->v->clock) - rc->scan_end_ns < SCAN_RECENT_NS);
 }
 
-void scan_dir(struct reconcile *rc, const struct row *dir)
+void scan_dir(struct reconcile *rc, struct row *dir)
 {
-	scan_submit(rc, dir, false);
+	if (!dir->scanned) {
+		dir->scanned = scan_submit(rc, dir);
+	}
 }
 
 /* ---- the intent file ---- */
@@ -421,7 +447,7 @@ static void root_done(struct disk_job *job)
 	struct row *root = index_get(r->rc->v->index, &OFS_OID_ROOT);
 
 	if (root != NULL && (r->status != 0 || r->rc->fresh || (r->rec.flags & OFS_REC_MARKED))) {
-		scan_submit(r->rc, root, false);
+		scan_dir(r->rc, root);
 	}
 	if (root != NULL && r->status == 0 && (r->rec.flags & OFS_REC_META_DIRTY)) {
 		work_item(r->rc, root, -1);
@@ -434,6 +460,7 @@ static bool scan_resume_row(struct row *row, void *arg)
 {
 	struct reconcile *rc = arg;
 
+	row->scanned = false;
 	if (row->in_s3 && (row->live == ROW_TRASHED || (row->live == ROW_HERE && !step_at_home(row)))) {
 		work_item(rc, row, -1);
 	}
@@ -445,12 +472,13 @@ void scan_start(struct reconcile *rc)
 	struct root_job *r = calloc(1, sizeof(*r));
 
 	rc->rescan_wanted = false;
+	rc->scan_begin_ns = clock_now_ns(rc->v->clock);
 	if (r == NULL) {
 		rc->rescan_wanted = true;
 		return;
 	}
 	index_each(rc->v->index, scan_resume_row, rc);
-	scan_submit(rc, NULL, true);
+	scan_submit(rc, NULL);
 	r->job.what = "look at the root";
 	r->job.run = root_run;
 	r->job.done = root_done;

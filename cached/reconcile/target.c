@@ -183,8 +183,7 @@ bool step_target(struct attempt *a)
 			attempt_end_postponed(a, 300 * NS_PER_MS, "other names are looked at first");
 			return false;
 		}
-		if (!a->item->rescanned) {
-			a->item->rescanned = true;
+		if (rc->scan_begin_ns <= a->item->first_ns) { /* a scan since then has seen it */
 			attempt_end_postponed(a, NS_PER_S, "other names are looked for first");
 			reconcile_rescan(rc);
 			return false;
