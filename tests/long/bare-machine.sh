@@ -7,20 +7,19 @@
 #   bare-machine.sh [--container] [--keep] [DIR [NAME ...]]
 #
 # --container: as in `docker run debian:12`, with its default capabilities, everything on an overlay.
-# DIR: for the machine's tree, some 10 GB; nothing else is written, and it is removed in the end unless
-# --keep. NAME ...: of tests, instead of all. BASE=DIR: a tree that debootstrap made before. The machine
-# has mounts, processes and /dev/shm of its own, the network is this one's; apt's sources and proxies
-# are this machine's.
+# DIR: below it the machine's tree, some 10 GB, is made, and removed in the end unless --keep. NAME ...:
+# of tests, instead of all. BASE=TREE: one that debootstrap made before. The machine has mounts,
+# processes and /dev/shm of its own; network, apt's sources and proxies are this one's.
 set -euo pipefail
 
-ROOT=${ROOT:-$(cd "$(dirname "$0")/../.." && pwd)}
+ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 container= keep=
 while [[ ${1:-} == --* ]]; do
 	case $1 in
 	--container) container=1 ;;
 	--keep) keep=1 ;;
 	*)
-		sed -n '4,13p' "$0" >&2
+		sed -n '4,12p' "$0" >&2
 		exit 2
 		;;
 	esac
@@ -31,24 +30,25 @@ fail()
 	echo "FAIL: $*"
 	exit 1
 }
+export PATH=$PATH:/usr/sbin:/sbin
 for tool in debootstrap unshare pivot_root git; do
-	PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null || {
-		echo "needs $tool"
-		exit 77
-	}
+	command -v $tool >/dev/null || { echo "needs $tool"; exit 77; }
 done
 [ "$(id -u)" = 0 ] || { echo "needs root: it makes mounts"; exit 77; }
-dir=${1:-$(mktemp -d)}
+dir=$(realpath -m "${1:-${TMPDIR:-/var/tmp}}")
 shift || true
-mkdir -p "$dir"
-dir=$(realpath "$dir")
 case $dir/ in
 "$ROOT"/*) fail "$dir is inside the checkout" ;;
 esac
+mkdir -p "$dir"
+dir=$(mktemp -d "$dir/bare-machine.XXXXXX")
+chmod 755 "$dir"
 machine=$dir/machine
-[ ! -e "$machine" ] || fail "$machine exists"
-export PATH=$PATH:/usr/sbin:/sbin
-[ -n "$keep" ] || trap 'rm -rf --one-file-system "$dir/machine" "$dir/upper" "$dir/work" "$dir/base"' EXIT
+if [ -n "$keep" ]; then
+	echo "-- everything stays in $dir"
+else
+	trap 'rm -rf --one-file-system "$dir"' EXIT
+fi
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
@@ -56,12 +56,12 @@ trap 'exit 143' TERM HUP
 sources()
 {
 	apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
-		'Created-By: Packages' 'Origin: Debian' | sort -u
+		'Created-By: Packages' 'Origin: Debian' | { grep ' bookworm' || true; } | sort -u
 }
 make_base()	# directory
 {
 	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	mirror=$(sources | awk '$3 == "bookworm" { print $2; exit }')
+	mirror=$(sources | awk '$3 == "bookworm" && !found++ { print $2 }')
 	echo "-- debootstrap from ${mirror:=http://deb.debian.org/debian/}"
 	debootstrap --variant=minbase --keyring=$keyring --include=make,ca-certificates \
 		bookworm "$1" "$mirror" >"$dir/debootstrap.log" 2>&1 || {
@@ -82,7 +82,7 @@ configure_apt()	# of the tree
 		done
 	} >"$1/etc/apt/apt.conf.d/90host"
 }
-base=${BASE:-$dir/base}
+base=$(realpath -m "${BASE:-$dir/base}")
 [ -e "$base/etc/debian_version" ] || make_base "$base"
 if [ -n "$container" ]; then
 	mkdir -p "$machine" "$dir/upper" "$dir/work"
