@@ -36,13 +36,23 @@ def wait_until(condition, deadline_s=10.0, what="condition", interval_s=0.05):
 
 
 def proc_stat(pid):
-    """(state, pgid, start time) of a process, or None."""
+    """(state, pgid, start time) of a process, or None. Its first thread may have ended before the
+    others: what they hold, a lock or a listening socket, is held until the last one is gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
         return None
-    return fields[0], int(fields[2]), int(fields[19])
+    ending = fields[0] == "Z" and int(fields[17]) > 1
+    return "R" if ending else fields[0], int(fields[2]), int(fields[19])
+
+
+def signal_pid(pid, number):
+    """A process that has just ended needs no signal."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 class Proc:
@@ -115,10 +125,7 @@ class Proc:
 
     def signal_group(self, number):
         for pid in self.members():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
+            signal_pid(pid, number)
 
     def stop(self, kill=False, deadline_s=20.0):
         """End the process and its group: SIGTERM to the leader first, SIGKILL in the end."""
@@ -134,8 +141,8 @@ class Proc:
         else:
             leader = self.pid()
             if leader is not None:
-                os.kill(leader, signal.SIGTERM)
-                os.kill(leader, signal.SIGCONT)
+                signal_pid(leader, signal.SIGTERM)
+                signal_pid(leader, signal.SIGCONT)
                 end = time.monotonic() + deadline_s
                 while self.pid() is not None and time.monotonic() < end:
                     if child is not None:
@@ -187,10 +194,7 @@ def kill_pids(pids, number=signal.SIGTERM, deadline_s=3.0):
 
     def send(number):
         for pid in living():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
+            signal_pid(pid, number)
 
     send(number)
     end = time.monotonic() + deadline_s

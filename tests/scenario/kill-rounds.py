@@ -22,7 +22,7 @@ import threading
 import time
 
 import smb2
-from procs import tail
+from procs import Failure, Proc, tail, wait_until
 from smb import Testbed, check, fail, step
 from smb2 import SmbError
 
@@ -367,7 +367,7 @@ class Killer(threading.Thread):
         except ProcessLookupError:
             self.error = "what was to be killed had ended by itself:\n" \
                 + tail(os.path.join(self.bed.dir, "log/cached.out")) + tail(self.bed.smbd_log)
-        except (SystemExit, OSError) as error:
+        except (SystemExit, OSError, Failure) as error:
             self.error = repr(error)
         self.over.set()
 
@@ -382,6 +382,9 @@ class Killer(threading.Thread):
         if self.kind in ("store", "store+cached"):
             self.bed.stop("store", kill=True)
         time.sleep(self.away_s)
+        if self.kind in ("cached", "both", "store+cached"):
+            daemon = Proc(os.path.join(self.bed.dir, "run/cached.pid"))
+            wait_until(lambda: daemon.pid() is None, 20, "the killed daemon is gone", 0.002)
         if self.kind in ("store", "store+cached"):
             self.bed.start("store")
         if self.kind in ("cached", "both", "store+cached"):
