@@ -99,8 +99,9 @@ FUZZERS := $(if $(FUZZER),$(patsubst tests/fuzz/%.c,$(B)/%,$(FUZZ_SRC)))
 # --- what `make` makes: of what there is a source for -----------------------------------------------
 PROGRAMS := $(if $(MODULE_SRC),$(B)/objectfs.so) $(if $(MAIN_OBJ),$(B)/objectfs-cached) \
 	$(if $(CTL_SRC),$(B)/objectfsctl)
+MANUAL := $(patsubst docs/man/%,$(B)/man/%,$(wildcard docs/man/*.[1-8])) $(B)/completion
 .PHONY: all module cached ctl tests unit-programs deps deps-run
-all: $(PROGRAMS)
+all: $(PROGRAMS) $(MANUAL)
 module: $(B)/objectfs.so
 cached: $(B)/objectfs-cached
 ctl: $(B)/objectfsctl
@@ -159,6 +160,18 @@ $(B)/objectfs-cached: $(MAIN_OBJ) $(B)/libcached.a
 $(B)/objectfsctl: $(CTL_OBJ) $(B)/libcached.a
 	$(call say,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
+
+# The manual's tables and the completion come from the tables in code.
+$(B)/manual: $(B)/obj/packaging/build/manual.o $(B)/libcached.a
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+$(B)/man/%: docs/man/% $(B)/manual
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)$(B)/manual <$< >$@
+$(B)/completion: packaging/completion $(B)/manual
+	$(call say,MAN,$@)
+	$(Q)$(B)/manual <$< >$@
 
 test_libs := $(B)/libtests.a $(B)/libcached.a
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(test_libs)
@@ -237,10 +250,13 @@ install: all
 		[ -f "$$file" ] || continue; \
 		$(INSTALL) -m 644 "$$file" "$(DESTDIR)$(PREFIX)/share/doc/objectfs/$$file"; \
 	done
-	$(Q)for page in docs/man/*.[1-8]; do \
-		[ -f "$$page" ] || continue; \
+	$(Q)for page in $(B)/man/*; do \
 		$(INSTALL) -m 644 "$$page" \
 			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
+	done
+	$(Q)for name in objectfsctl objectfs-cached; do \
+		$(INSTALL) -m 644 $(B)/completion \
+			"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name"; \
 	done
 	@echo "installed: $(DESTDIR)$(MODULES_DIR)/vfs/objectfs.so, and objectfs-cached and objectfsctl in $(DESTDIR)$(PREFIX)/sbin"
 
