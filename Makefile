@@ -4,7 +4,8 @@
 #   make            build/objectfs.so, build/objectfs-cached, build/objectfsctl
 #   make test       everything that gates; also: check, unit, replay, sim, scenario, smb
 #   make demo       a running share to look at; make demo-stop ends it
-#   make install    DESTDIR= PREFIX=/usr/local
+#   make install    DESTDIR= PREFIX=/usr/local; make uninstall
+#   make deb        Debian packages into build/deb/
 #   make fuzz       libFuzzer on every target, FUZZ_SECONDS=60 each
 #
 # V=1 shows the commands. CC=clang. SAMBA_SOURCE=DIR: Samba's source, instead of through apt.
@@ -99,8 +100,9 @@ FUZZERS := $(if $(FUZZER),$(patsubst tests/fuzz/%.c,$(B)/%,$(FUZZ_SRC)))
 # --- what `make` makes: of what there is a source for -----------------------------------------------
 PROGRAMS := $(if $(MODULE_SRC),$(B)/objectfs.so) $(if $(MAIN_OBJ),$(B)/objectfs-cached) \
 	$(if $(CTL_SRC),$(B)/objectfsctl)
+MANUAL := $(patsubst docs/man/%,$(B)/man/%,$(wildcard docs/man/*.[1-8])) $(B)/completion
 .PHONY: all module cached ctl tests unit-programs deps deps-run
-all: $(PROGRAMS)
+all: $(PROGRAMS) $(MANUAL)
 module: $(B)/objectfs.so
 cached: $(B)/objectfs-cached
 ctl: $(B)/objectfsctl
@@ -160,6 +162,18 @@ $(B)/objectfsctl: $(CTL_OBJ) $(B)/libcached.a
 	$(call say,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 
+# The manual's tables and the completion come from the tables in code.
+$(B)/manual: $(B)/obj/packaging/build/manual.o $(B)/libcached.a
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+$(B)/man/%: docs/man/% $(B)/manual
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)$(B)/manual <$< >$@
+$(B)/completion: packaging/completion $(B)/manual
+	$(call say,MAN,$@)
+	$(Q)$(B)/manual <$< >$@
+
 test_libs := $(B)/libtests.a $(B)/libcached.a
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(test_libs)
 	$(call say,LINK,$@)
@@ -218,7 +232,7 @@ deps:
 deps-run:
 	$(Q)packaging/build/deps run $(if $(S3_URL),s3)
 
-.PHONY: demo demo-stop install clean
+.PHONY: demo demo-stop install uninstall deb clean
 demo: deps-run
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)S3_URL='$(S3_URL)' S3_ENDPOINT='$(S3_ENDPOINT)' LISTEN='$(LISTEN)' PORT='$(PORT)' \
@@ -227,22 +241,52 @@ demo-stop:
 	$(Q)packaging/demo stop
 
 MODULES_DIR = $(shell $(SMBD) -b 2>/dev/null | sed -n 's/^ *MODULESDIR: *//p')
-INSTALL = install -D
-install: all
+share := $(PREFIX)/share
+completions := $(share)/bash-completion/completions
+# MODE:SOURCE:TARGET of every file that belongs on a machine.
+INSTALLED = 644:$(B)/objectfs.so:$(MODULES_DIR)/vfs/objectfs.so \
+	755:$(B)/objectfs-cached:$(PREFIX)/sbin/objectfs-cached \
+	755:$(B)/objectfsctl:$(PREFIX)/sbin/objectfsctl \
+	644:$(B)/objectfs-cached.service:$(PREFIX)/lib/systemd/system/objectfs-cached.service \
+	644:packaging/objectfs.tmpfiles:$(PREFIX)/lib/tmpfiles.d/objectfs.conf \
+	644:packaging/objectfs.sysusers:$(PREFIX)/lib/sysusers.d/objectfs.conf \
+	644:packaging/objectfs.logrotate:/etc/logrotate.d/objectfs \
+	644:packaging/objectfs.conf.example:$(share)/doc/objectfs/objectfs.conf \
+	$(foreach name,objectfsctl objectfs-cached,644:$(B)/completion:$(completions)/$(name)) \
+	$(foreach page,$(wildcard docs/man/*.[1-8]),644:$(B)/man/$(notdir $(page)):$(share)/man/man$(patsubst \
+		.%,%,$(suffix $(page)))/$(notdir $(page))) \
+	$(foreach file,$(wildcard smb.conf.d/*.conf),644:$(file):$(share)/doc/objectfs/$(file))
+
+$(B)/objectfs-cached.service: packaging/objectfs-cached.service.in force
+	$(Q)sed 's|@sbindir@|$(PREFIX)/sbin|' $< | cmp -s - $@ || sed 's|@sbindir@|$(PREFIX)/sbin|' $< >$@
+
+install: all $(B)/objectfs-cached.service
 	$(Q)test -n "$(MODULES_DIR)" || { echo "install: no smbd to install the module for" >&2; exit 1; }
-	$(Q)$(INSTALL) -m 644 $(B)/objectfs.so $(DESTDIR)$(MODULES_DIR)/vfs/objectfs.so
-	$(Q)$(INSTALL) -m 755 $(B)/objectfs-cached $(DESTDIR)$(PREFIX)/sbin/objectfs-cached
-	$(Q)$(INSTALL) -m 755 $(B)/objectfsctl $(DESTDIR)$(PREFIX)/sbin/objectfsctl
-	$(Q)for file in smb.conf.d/*.conf; do \
-		[ -f "$$file" ] || continue; \
-		$(INSTALL) -m 644 "$$file" "$(DESTDIR)$(PREFIX)/share/doc/objectfs/$$file"; \
-	done
-	$(Q)for page in docs/man/*.[1-8]; do \
-		[ -f "$$page" ] || continue; \
-		$(INSTALL) -m 644 "$$page" \
-			"$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
+	$(Q)for file in $(INSTALLED); do \
+		IFS=: read -r mode source target <<<"$$file"; \
+		install -D -m "$$mode" "$$source" "$(DESTDIR)$$target"; \
 	done
 	@echo "installed: $(DESTDIR)$(MODULES_DIR)/vfs/objectfs.so, and objectfs-cached and objectfsctl in $(DESTDIR)$(PREFIX)/sbin"
+
+# FORCE=1: although something may not be in the object store yet. Mirror and configuration stay.
+uninstall:
+	$(Q)FORCE='$(FORCE)' packaging/build/pending '$(DESTDIR)$(PREFIX)/sbin/objectfsctl'
+	$(Q)for file in $(INSTALLED); do \
+		rm -f "$(DESTDIR)$${file##*:}"; \
+	done
+	$(Q)rmdir --ignore-fail-on-non-empty $(DESTDIR)$(share)/doc/objectfs/smb.conf.d \
+		$(DESTDIR)$(share)/doc/objectfs 2>/dev/null || true
+	@echo "uninstalled; /etc/objectfs and the mirrors in /var/cache/objectfs stay"
+
+# The packages are for the Samba that is installed here.
+DEB_REVISION ?= 1
+DEB_OUT ?= $(B)/deb
+deb_version = $(shell sed -n 's/.*OFS_VERSION "\(.*\)"/\1/p' shared/version.h)-$(DEB_REVISION)
+deb:
+	$(Q)root=$$(mktemp -d) && trap 'rm -rf "$$root"' EXIT && \
+		$(MAKE) -s --no-print-directory install PREFIX=/usr DESTDIR="$$root" >/dev/null && \
+		SAMBA_VERSION='$(SAMBA_VERSION)' MODULES_DIR='$(MODULES_DIR)' \
+		packaging/debian/build "$$root" '$(DEB_OUT)' '$(deb_version)'
 
 # Samba's headers stay: they change with Samba's version only. `rm -rf build` removes them too.
 clean:

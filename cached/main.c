@@ -19,9 +19,12 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/conf.h"
 #include "base/log.h"
+#include "base/notify.h"
+#include "base/stats.h"
 #include "core/core.h"
 #include "reconcile/reconcile.h"
 #include "shared/version.h"
@@ -142,6 +145,34 @@ static void daemon_serves(int *ready_fd, bool log_is_stderr)
 	*ready_fd = -1;
 }
 
+/* ---- the service manager ---- */
+
+static long long monotonic_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+}
+
+/* From the core's own loop and nowhere else: when that stands still, no more comes, and the service
+ * manager starts the daemon again. */
+static void watchdog_feed(void *arg)
+{
+	struct core *core = arg;
+	int64_t limit_ns = notify_watchdog_ns();
+
+	if (limit_ns == 0) {
+		return;
+	}
+	notify_send("WATCHDOG=1\nSTATUS=%u volume%s, %lld pending", core->volume_count,
+			core->volume_count == 1 ? "" : "s", (long long)stats_get(pending));
+	if (clock_timer_add(core->clock, core, clock_now_ns(core->clock) + limit_ns / 3,
+			    watchdog_feed, core) == NULL) {
+		log_error("core", "out of memory: the service manager will start the daemon again");
+	}
+}
+
 /* ---- signals ---- */
 
 static int signals_block(void)
@@ -193,11 +224,13 @@ static void signal_take(struct daemon *d, const struct signalfd_siginfo *si)
 		d->stop = true;
 		break;
 	case SIGHUP:
+		notify_send("RELOADING=1\nMONOTONIC_USEC=%lld", monotonic_us());
 		ret = log_open(core->conf->global.log_file, log_get_level());
 		if (ret != 0) {
 			log_error("core", "%s: %s", core->conf->global.log_file, strerror(-ret));
 		}
 		log_notice("core", "log reopened");
+		notify_send("READY=1");
 		break;
 	case SIGIO:
 		/* The queue of real-time signals was full: an upload finds out at its end. */
@@ -230,6 +263,7 @@ static int run(struct core *core, int *ready_fd)
 	char *error = NULL;
 	int ret;
 
+	notify_open();
 	privs_raise_limits();
 	privs_drop();
 	ret = core_open(core, &error);
@@ -254,6 +288,8 @@ static int run(struct core *core, int *ready_fd)
 			core->volume_count, core->volume_count == 1 ? "" : "s",
 			core->conf->global.socket);
 	daemon_serves(ready_fd, core->conf->global.log_file == NULL);
+	notify_send("READY=1");
+	watchdog_feed(core);
 	while (!d.stop) {
 		if (tevent_loop_once(core->ev) != 0) {
 			log_error("core", "the event loop failed: %s", strerror(errno));
@@ -262,11 +298,13 @@ static int run(struct core *core, int *ready_fd)
 		}
 	}
 out:
+	notify_send("STOPPING=1");
 	TALLOC_FREE(fde);
 	core_close(core);
 	if (d.signal_fd >= 0) {
 		close(d.signal_fd);
 	}
+	notify_close();
 	log_notice("core", "stopped");
 	return ret != 0 ? 1 : 0;
 }

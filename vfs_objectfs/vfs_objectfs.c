@@ -12,15 +12,12 @@
  *           -> disconnect.
  */
 #include "ofs.h"
+#include "ofs_conf_table.h"
 #include "ofs_table.h"
 
 #include <sys/mman.h>
 
-#define SOCKET_DEFAULT "/run/objectfs/cached.sock"
 #define FIRST_CONTACT_MAX_MS 5000
-#define OPENAT_RETRY_DEFAULT_MS 50
-#define REQUEST_TIMEOUT_DEFAULT_S 30
-#define RECONNECT_TIMEOUT_DEFAULT_S 60
 
 struct ofs_conn *ofs_conn_get(const struct vfs_handle_struct *handle)
 {
@@ -204,7 +201,19 @@ static void conn_end(void **data)
 	*data = NULL;
 }
 
-static unsigned conf_positive(int snum, const char *option, int def)
+struct share_conf { /* the rows of ofs_conf_table.h; strings are smbd's */
+#define CONF_CTYPE_TEXT const char *
+#define CONF_CTYPE_COUNT unsigned
+#define CONF_FIELD(type, field, key, def, help) CONF_CTYPE_##type field;
+	OFS_CONF_TABLE(CONF_FIELD)
+};
+
+static const char *conf_TEXT(int snum, const char *option, const char *def)
+{
+	return lp_parm_const_string(snum, "objectfs", option, def);
+}
+
+static unsigned conf_COUNT(int snum, const char *option, int def)
 {
 	int v = lp_parm_int(snum, "objectfs", option, def);
 
@@ -218,31 +227,28 @@ static unsigned conf_positive(int snum, const char *option, int def)
 /* 0 or -errno; what is wrong is in the log. */
 static int conf_read(struct ofs_conn *c, int snum)
 {
-	const char *durability = lp_parm_const_string(snum, "objectfs", "durability", "local");
+#define CONF_GET(type, field, key, def, help) .field = conf_##type(snum, key, def),
+	const struct share_conf o = {OFS_CONF_TABLE(CONF_GET)};
 
-	c->volume = lp_parm_const_string(snum, "objectfs", "volume", NULL);
-	c->socket = lp_parm_const_string(snum, "objectfs", "socket", SOCKET_DEFAULT);
-	if (c->volume == NULL || c->volume[0] == '\0') {
+	if (o.volume == NULL || o.volume[0] == '\0') {
 		DBG_ERR("share %s: objectfs:volume is not set in smb.conf\n",
 				lp_const_servicename(snum));
 		return -EINVAL;
 	}
-	if (strcmp(durability, "local") != 0 && strcmp(durability, "s3") != 0) {
+	if (strcmp(o.durability, "local") != 0 && strcmp(o.durability, "s3") != 0) {
 		DBG_ERR("share %s: objectfs:durability is '%s'; it may be local or s3\n",
-				lp_const_servicename(snum), durability);
+				lp_const_servicename(snum), o.durability);
 		return -EINVAL;
 	}
-	c->volume = talloc_strdup(c, c->volume);
-	c->socket = talloc_strdup(c, c->socket);
+	c->volume = talloc_strdup(c, o.volume);
+	c->socket = talloc_strdup(c, o.socket);
 	if (c->volume == NULL || c->socket == NULL) {
 		return -ENOMEM;
 	}
-	c->durable_s3 = strcmp(durability, "s3") == 0;
-	c->openat_retry_ms = conf_positive(snum, "openat retry", OPENAT_RETRY_DEFAULT_MS);
-	c->request_timeout_ms =
-			1000 * conf_positive(snum, "request timeout", REQUEST_TIMEOUT_DEFAULT_S);
-	c->reconnect_timeout_ms = 1000 *
-			conf_positive(snum, "reconnect timeout", RECONNECT_TIMEOUT_DEFAULT_S);
+	c->durable_s3 = strcmp(o.durability, "s3") == 0;
+	c->openat_retry_ms = o.openat_retry_ms;
+	c->request_timeout_ms = 1000 * o.request_timeout_s;
+	c->reconnect_timeout_ms = 1000 * o.reconnect_timeout_s;
 	return 0;
 }
 

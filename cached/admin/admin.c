@@ -10,14 +10,13 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include "command_table.h"
 #include "private.h"
 #include "../base/log.h"
 #include "shared/version.h"
 #include "shared/wire.h"
 
 #define WORDS_MAX 64
-
-enum path_use { PATH_NO, PATH_MAY, PATH_MUST };
 
 json_t *admin_string(const char *s)
 {
@@ -53,7 +52,7 @@ void admin_answer(struct admin_cmd *c, int status, json_t *answer, const char *f
 	talloc_free(c);
 }
 
-static void cmd_version(struct admin_cmd *c)
+static void admin_version(struct admin_cmd *c)
 {
 	admin_answer(c, 0,
 			json_pack("{s:s, s:i, s:i}", "version", OFS_VERSION, "protocol_major",
@@ -61,7 +60,7 @@ static void cmd_version(struct admin_cmd *c)
 			NULL);
 }
 
-static void cmd_log_level(struct admin_cmd *c)
+static void admin_log_level(struct admin_cmd *c)
 {
 	int level = c->argc == 1 ? log_level_parse(c->argv[0]) : -1;
 
@@ -75,25 +74,13 @@ static void cmd_log_level(struct admin_cmd *c)
 	admin_answer(c, 0, json_pack("{s:s}", "log_level", c->argv[0]), NULL);
 }
 
+#define COMMAND_ROW(name, fn, path, patience, print, args, help)                                     \
+	{name, COMMAND_PATH_##path, fn},
 static const struct command {
 	const char *name;
-	enum path_use path;
-	bool flush_options;
+	enum command_path path;
 	void (*fn)(struct admin_cmd *c);
-} commands[] = {
-		{"status", PATH_NO, false, admin_status},
-		{"stat", PATH_MUST, false, admin_stat},
-		{"pending", PATH_MAY, false, admin_pending},
-		{"flush", PATH_MAY, true, admin_flush},
-		{"refresh", PATH_MUST, false, admin_refresh},
-		{"evict", PATH_MUST, false, admin_evict},
-		{"warm", PATH_MUST, false, admin_warm},
-		{"pin", PATH_MUST, false, admin_pin},
-		{"unpin", PATH_MUST, false, admin_unpin},
-		{"tasks", PATH_NO, false, admin_tasks},
-		{"version", PATH_NO, false, cmd_version},
-		{"log-level", PATH_NO, false, cmd_log_level},
-};
+} commands[] = {OFS_COMMAND_TABLE(COMMAND_ROW)};
 
 /* No "..": what lies above the tree is nobody's business, and openat2 would refuse it anyway. */
 static bool path_is_clean(const char *path)
@@ -213,18 +200,18 @@ static bool flush_options_take(struct admin_cmd *c)
 
 static void command_run(struct admin_cmd *c, const struct command *cmd)
 {
-	if (cmd->flush_options && !flush_options_take(c)) {
+	if (cmd->fn == admin_flush && !flush_options_take(c)) {
 		return;
 	}
-	if (cmd->path != PATH_NO && c->argc > 1) {
+	if (cmd->path != COMMAND_PATH_NO && c->argc > 1) {
 		admin_answer(c, -EINVAL, NULL, "%s: one path at a time", cmd->name);
 		return;
 	}
-	if (cmd->path == PATH_MUST && c->argc == 0) {
+	if (cmd->path == COMMAND_PATH_MUST && c->argc == 0) {
 		admin_answer(c, -EINVAL, NULL, "%s: a path is needed", cmd->name);
 		return;
 	}
-	if (cmd->path != PATH_NO && c->argc == 1 && !path_take(c, c->argv[0])) {
+	if (cmd->path != COMMAND_PATH_NO && c->argc == 1 && !path_take(c, c->argv[0])) {
 		return;
 	}
 	cmd->fn(c);

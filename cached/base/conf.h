@@ -92,5 +92,7 @@ extern const struct conf_option conf_options[];
 extern const unsigned conf_option_count;
 /* Words an enumeration knows, NULL-terminated, index = value; NULL: not an enumeration. */
 const char *const *conf_type_words(enum conf_type type);
+/* A COUNT, SIZE or DURATION in the largest unit that divides it; talloc child of ctx, or NULL. */
+char *conf_number_format(TALLOC_CTX *ctx, enum conf_type type, int64_t value);
 
 #endif

@@ -75,8 +75,7 @@ static const struct conf_unit *conf_units(enum conf_type type)
 	return type == CONF_DURATION ? conf_duration_units : conf_count_units;
 }
 
-/* In the largest unit that divides it. */
-static char *conf_number_format(TALLOC_CTX *ctx, enum conf_type type, int64_t value)
+char *conf_number_format(TALLOC_CTX *ctx, enum conf_type type, int64_t value)
 {
 	const struct conf_unit *u;
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "../admin/command_table.h"
 #include "ctl.h"
 #include "shared/version.h"
 
@@ -21,34 +22,15 @@
 #define WORDS_MAX_BYTES 65536u
 #define PATIENCE_S 120u
 
+#define COMMAND_ROW(name, fn, path, patience, print, args, help)                                     \
+	{name, args, help, print, COMMAND_PATH_##path != COMMAND_PATH_NO,                          \
+			COMMAND_PATIENCE_##patience == COMMAND_PATIENCE_LONG},
 static const struct command {
 	const char *name, *args, *help;
 	void (*print)(const json_t *answer);
 	bool takes_path;
 	bool endless; /* may take as long as S3 does */
-} commands[] = {
-		{"status", "", "how the daemon and each volume are; counters", print_status, false,
-				false},
-		{"stat", "PATH", "what mirror and S3 know of one file or directory", print_object, true,
-				false},
-		{"pending", "[PATH]", "what is not in S3 yet, and why", print_pending, true, false},
-		{"flush", "[--wait] [--timeout SECONDS] [PATH]",
-				"send what is pending now; --wait: until it is in S3", print_left, true,
-				true},
-		{"refresh", "PATH", "look at the bucket anew for a directory or file", print_object,
-				true, true},
-		{"evict", "PATH", "take a file, or all below a directory, from the local disk; S3 keeps it",
-				print_object, true, true},
-		{"warm", "PATH", "fetch a file, or all below a directory, to the local disk", print_object,
-				true, true},
-		{"pin", "PATH", "what is here of a file, or below a directory, stays on the local disk",
-				print_object, true, false},
-		{"unpin", "PATH", "it may leave the local disk again", print_object, true, false},
-		{"tasks", "", "evict and warm under way", print_object, false, false},
-		{"log-level", "LEVEL", "error, warning, notice, info or debug, until the next start",
-				print_object, false, false},
-		{"version", "", "version of the daemon", print_object, false, false},
-};
+} commands[] = {OFS_COMMAND_TABLE(COMMAND_ROW)};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 struct options {
@@ -70,7 +52,8 @@ static void usage(FILE *to)
 		    "  --json     the daemon's answer as it is\n"
 		    "commands\n");
 	for (size_t i = 0; i < COMMANDS; i++) {
-		fprintf(to, "  %s %s\n      %s\n", commands[i].name, commands[i].args,
+		fprintf(to, "  %s%s%s\n      %s\n", commands[i].name,
+				commands[i].args[0] != '\0' ? " " : "", commands[i].args,
 				commands[i].help);
 	}
 	fprintf(to, "PATH: absolute below the mirror, ./ or ../ from here, VOLUME:path, or relative "
@@ -258,6 +241,10 @@ int main(int argc, char **argv)
 	if (!options_parse(&o, argc, argv)) {
 		usage(stderr);
 		return CTL_EXIT_USAGE;
+	}
+	if (strcmp(argv[optind], "help") == 0) {
+		usage(stdout);
+		return CTL_EXIT_OK;
 	}
 	cmd = command_find(argv[optind]);
 	if (cmd == NULL) {

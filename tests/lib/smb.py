@@ -63,10 +63,10 @@ def bed_path():
 
 class Testbed:
     """A testbed of its own. Keywords: store, fs, plain, tls, set, smb (lists of KEY=VALUE),
-    objectfs=False, smbd=False. Up at once; down at the end of `with`."""
+    fragment (a file), objectfs=False, smbd=False. Up at once; down at the end of `with`."""
 
     def __init__(self, store="dir", fs="here", plain=False, tls=False, set=(), smb=(),
-                 objectfs=True, smbd=True, path=None):
+                 objectfs=True, smbd=True, path=None, fragment=None):
         # pylint: disable=redefined-builtin
         self.env = {}
         self.up_done = False
@@ -76,7 +76,8 @@ class Testbed:
                                ("--no-smbd", not smbd)):
             if wanted:
                 argv.append(option)
-        for option, values in (("--set", set), ("--smb", smb)):
+        for option, values in (("--set", set), ("--smb", smb),
+                               ("--fragment", [fragment] if fragment else [])):
             for value in values:
                 argv += [option, value]
         self._testbed(*argv)
