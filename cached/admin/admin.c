@@ -82,6 +82,7 @@ static const struct command {
 	void (*fn)(struct admin_cmd *c);
 } commands[] = {
 		{"status", PATH_NO, false, admin_status},
+		{"health", PATH_NO, false, admin_health},
 		{"stat", PATH_MUST, false, admin_stat},
 		{"pending", PATH_MAY, false, admin_pending},
 		{"flush", PATH_MAY, true, admin_flush},

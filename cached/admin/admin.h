@@ -13,7 +13,7 @@ typedef void (*admin_done)(int status, const char *message, json_t *answer, void
 /*
  * Run a command: words separated by NUL, options first. `-v NAME` chooses the volume, needed only
  * if there are several and the command is about one path. done is called once, perhaps from inside.
- *   status | version | stat PATH | pending [PATH] | refresh PATH | log-level LEVEL
+ *   status | health | version | stat PATH | pending [PATH] | refresh PATH | log-level LEVEL
  *   flush [--wait] [--timeout SECONDS] [PATH]
  * PATH: absolute below a volume's tree, VOLUME:path, or relative to the tree of the one volume.
  */

@@ -129,7 +129,7 @@ static int fs_kind_check(struct volume *v, char **error)
 }
 
 /* A scratch file beside the tree; overlayfs may lack O_TMPFILE. */
-static int scratch_open(struct volume *v)
+static int scratch_open(const struct volume *v)
 {
 	int fd = openat(v->limbo_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
@@ -168,6 +168,7 @@ static int fs_abilities_check(struct volume *v, char **error)
 			fsetxattr(fd, PROBE_XATTR "2", zeros, 200, 0) != 0 ||
 			fsetxattr(fd, PROBE_XATTR "3", zeros, 200, 0) != 0 || fstat(fd, &after) != 0 ||
 			after.st_blocks != before.st_blocks) {
+		v->inodes_small = true;
 		log_warning("core",
 				"volume %s: the inodes of %s are too small for security descriptors: "
 				"creating files is slower than it need be; best is XFS made with "
@@ -314,6 +315,28 @@ int volume_fs_open(struct volume *v, const struct core *core, bool *new_tree, ch
 	if (ret == 0) {
 		ret = root_record_check(v, new_tree, error);
 	}
+	return ret;
+}
+
+int volume_fs_try(const struct volume *v, uint64_t *free_bytes)
+{
+	static const char some[4096];
+	struct statfs fs;
+	int fd, ret = 0;
+
+	*free_bytes = 0;
+	if (fstatfs(v->tree_fd, &fs) != 0) {
+		return -errno;
+	}
+	*free_bytes = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+	fd = scratch_open(v);
+	if (fd < 0) {
+		return fd;
+	}
+	if (pwrite(fd, some, sizeof(some), 0) != (ssize_t)sizeof(some)) {
+		ret = errno != 0 ? -errno : -ENOSPC;
+	}
+	close(fd);
 	return ret;
 }
 

@@ -29,6 +29,8 @@ static const struct command {
 } commands[] = {
 		{"status", "", "how the daemon and each volume are; counters", print_status, false,
 				false},
+		{"health", "", "every component of the daemon, and what to do where it is not well",
+				print_object, false, false},
 		{"stat", "PATH", "what mirror and S3 know of one file or directory", print_object, true,
 				false},
 		{"pending", "[PATH]", "what is not in S3 yet, and why", print_pending, true, false},
