@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: read the configuration, build the rooms in order, run the loop, tear down in reverse.
- * Way: the command line -> conf -> cache directory -> doors -> volumes -> socket -> loop.
+ * Way: the command line -> conf -> cache directory -> doors -> volumes -> socket -> http -> loop.
  * Thread: this is the core thread. Owns: struct core, the loop, the signal descriptor.
  * Holds: (1) every signal the daemon knows is blocked before the first thread starts and read from
  * one signalfd: nothing is interrupted, no handler runs. (2) Without --foreground the parent exits
@@ -23,6 +23,7 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "core/core.h"
+#include "http/http.h"
 #include "reconcile/reconcile.h"
 #include "shared/version.h"
 
@@ -253,6 +254,7 @@ static int run(struct core *core, int *ready_fd)
 	log_notice("core", "objectfs-cached %s serves %u volume%s on %s", OFS_VERSION,
 			core->volume_count, core->volume_count == 1 ? "" : "s",
 			core->conf->global.socket);
+	http_open(core);
 	daemon_serves(ready_fd, core->conf->global.log_file == NULL);
 	while (!d.stop) {
 		if (tevent_loop_once(core->ev) != 0) {
@@ -262,6 +264,7 @@ static int run(struct core *core, int *ready_fd)
 		}
 	}
 out:
+	http_close(core);
 	TALLOC_FREE(fde);
 	core_close(core);
 	if (d.signal_fd >= 0) {
