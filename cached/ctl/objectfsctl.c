@@ -26,37 +26,37 @@ static const struct command {
 	void (*print)(const json_t *answer);
 	bool takes_path;
 	bool endless; /* may take as long as S3 does */
+	int (*local)(const struct ctl_options *o, int argc, char **argv); /* not sent to the daemon */
 } commands[] = {
 		{"status", "", "how the daemon and each volume are; counters", print_status, false,
-				false},
+				false, NULL},
+		{"doctor", "[--smb-conf FILE]",
+				"what is wrong here and what to do about it: configuration, daemon, "
+				"store, mirror, Samba; needs root",
+				NULL, false, false, ctl_doctor},
 		{"health", "", "every component of the daemon, and what to do where it is not well",
-				print_object, false, false},
+				print_health, false, false, NULL},
 		{"stat", "PATH", "what mirror and S3 know of one file or directory", print_object, true,
-				false},
-		{"pending", "[PATH]", "what is not in S3 yet, and why", print_pending, true, false},
+				false, NULL},
+		{"pending", "[PATH]", "what is not in S3 yet, and why", print_pending, true, false, NULL},
 		{"flush", "[--wait] [--timeout SECONDS] [PATH]",
 				"send what is pending now; --wait: until it is in S3", print_left, true,
-				true},
+				true, NULL},
 		{"refresh", "PATH", "look at the bucket anew for a directory or file", print_object,
-				true, true},
+				true, true, NULL},
 		{"evict", "PATH", "take a file, or all below a directory, from the local disk; S3 keeps it",
-				print_object, true, true},
+				print_object, true, true, NULL},
 		{"warm", "PATH", "fetch a file, or all below a directory, to the local disk", print_object,
-				true, true},
+				true, true, NULL},
 		{"pin", "PATH", "what is here of a file, or below a directory, stays on the local disk",
-				print_object, true, false},
-		{"unpin", "PATH", "it may leave the local disk again", print_object, true, false},
-		{"tasks", "", "evict and warm under way", print_object, false, false},
+				print_object, true, false, NULL},
+		{"unpin", "PATH", "it may leave the local disk again", print_object, true, false, NULL},
+		{"tasks", "", "evict and warm under way", print_object, false, false, NULL},
 		{"log-level", "LEVEL", "error, warning, notice, info or debug, until the next start",
-				print_object, false, false},
-		{"version", "", "version of the daemon", print_object, false, false},
+				print_object, false, false, NULL},
+		{"version", "", "version of the daemon", print_object, false, false, NULL},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
-
-struct options {
-	const char *conf, *socket, *volume;
-	bool json;
-};
 
 struct words { /* joined by NUL */
 	uint8_t bytes[WORDS_MAX_BYTES];
@@ -80,7 +80,7 @@ static void usage(FILE *to)
 		    "exit status: 0 done, 1 failed or not all in S3, 2 usage, 3 no daemon\n");
 }
 
-static bool options_parse(struct options *o, int argc, char **argv)
+static bool options_parse(struct ctl_options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
 			{"socket", required_argument, NULL, 's'},
@@ -172,7 +172,7 @@ out:
 	return out != NULL ? out : strdup(word);
 }
 
-static bool words_build(struct words *w, struct options *o, const struct command *cmd, int argc,
+static bool words_build(struct words *w, struct ctl_options *o, const struct command *cmd, int argc,
 		char **argv)
 {
 	bool value = false, plain = false;
@@ -205,7 +205,7 @@ static bool words_build(struct words *w, struct options *o, const struct command
 	return true;
 }
 
-static int report_away(const char *socket, const struct options *o, int ret)
+static int report_away(const char *socket, const struct ctl_options *o, int ret)
 {
 	if (ret == -ETIMEDOUT || ret == -ECONNRESET || ret == -EBADMSG || ret == -EPROTO) {
 		fprintf(stderr, "objectfsctl: the daemon on %s does not answer: %s\n", socket,
@@ -224,7 +224,7 @@ static int report_away(const char *socket, const struct options *o, int ret)
 	return CTL_EXIT_AWAY;
 }
 
-static int report(const struct options *o, const struct command *cmd, const struct ctl_reply *r)
+static int report(const struct ctl_options *o, const struct command *cmd, const struct ctl_reply *r)
 {
 	if (o->json) {
 		json_t *out = r->json != NULL ? json_incref(r->json) : json_object();
@@ -251,7 +251,7 @@ static int report(const struct options *o, const struct command *cmd, const stru
 int main(int argc, char **argv)
 {
 	static struct words words;
-	struct options o = {0};
+	struct ctl_options o = {0};
 	const struct command *cmd;
 	struct ctl_reply reply;
 	char *socket;
@@ -266,6 +266,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "objectfsctl: there is no command %s\n", argv[optind]);
 		usage(stderr);
 		return CTL_EXIT_USAGE;
+	}
+	if (cmd->local != NULL) {
+		return cmd->local(&o, argc - optind - 1, argv + optind + 1);
 	}
 	if (!words_build(&words, &o, cmd, argc - optind - 1, argv + optind + 1)) {
 		fprintf(stderr, "objectfsctl: too many words\n");
