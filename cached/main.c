@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: read the configuration, build the rooms in order, run the loop, tear down in reverse.
- * Way: the command line -> conf -> cache directory -> doors -> volumes -> socket -> loop.
+ * Way: the command line -> conf -> cache directory -> doors -> volumes -> socket -> http -> loop.
  * Thread: this is the core thread. Owns: struct core, the loop, the signal descriptor.
  * Holds: (1) every signal the daemon knows is blocked before the first thread starts and read from
  * one signalfd: nothing is interrupted, no handler runs. (2) Without --foreground the parent exits
@@ -26,6 +26,7 @@
 #include "base/notify.h"
 #include "base/stats.h"
 #include "core/core.h"
+#include "http/http.h"
 #include "reconcile/reconcile.h"
 #include "shared/version.h"
 
@@ -287,6 +288,7 @@ static int run(struct core *core, int *ready_fd)
 	log_notice("core", "objectfs-cached %s serves %u volume%s on %s", OFS_VERSION,
 			core->volume_count, core->volume_count == 1 ? "" : "s",
 			core->conf->global.socket);
+	http_open(core);
 	daemon_serves(ready_fd, core->conf->global.log_file == NULL);
 	notify_send("READY=1");
 	watchdog_feed(core);
@@ -299,6 +301,7 @@ static int run(struct core *core, int *ready_fd)
 	}
 out:
 	notify_send("STOPPING=1");
+	http_close(core);
 	TALLOC_FREE(fde);
 	core_close(core);
 	if (d.signal_fd >= 0) {

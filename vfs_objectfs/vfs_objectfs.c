@@ -14,6 +14,7 @@
 #include "ofs.h"
 #include "ofs_conf_table.h"
 #include "ofs_table.h"
+#include "shared/samba.h"
 
 #include <sys/mman.h>
 
@@ -353,33 +354,14 @@ _Static_assert(sizeof(struct vfs_fn_pointers) == (0 OFS_VFS_TABLE(OFS_VFS_ONE)) 
 
 /* --- loading --- */
 
-/* "4.17.12-Debian" -> "4.17" */
-static size_t version_series(const char *version)
-{
-	size_t n = strspn(version, "0123456789");
-
-	if (version[n] == '.') {
-		n += 1 + strspn(version + n + 1, "0123456789");
-	}
-	return n;
-}
-
-/* A security revision must not take the shares down; another series has other structures. */
-static bool version_fits(const char *running)
-{
-	size_t n = version_series(OFS_SAMBA_VERSION);
-
-	return version_series(running) == n && strncmp(running, OFS_SAMBA_VERSION, n) == 0;
-}
-
 NTSTATUS vfs_objectfs_init(TALLOC_CTX *ctx);
 NTSTATUS vfs_objectfs_init(TALLOC_CTX *ctx)
 {
+	static const char built_for[] = OFS_BUILT_FOR OFS_SAMBA_VERSION;
 	const char *running = samba_version_string();
 
-	if (!version_fits(running)) {
-		DBG_ERR("objectfs.so was built for Samba %s and this is Samba %s: build it again\n",
-				OFS_SAMBA_VERSION, running);
+	if (!ofs_samba_fits(OFS_SAMBA_VERSION, running)) {
+		DBG_ERR("%s and this is Samba %s: build it again\n", built_for, running);
 		return NT_STATUS_REVISION_MISMATCH;
 	}
 	(void)ctx;

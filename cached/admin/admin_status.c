@@ -30,33 +30,12 @@ static json_t *caps_json(const struct obj_caps *c)
 			c->delete_if_match, "versioned", c->versioned);
 }
 
-/* How many, and how long the oldest has waited. */
-static void pending_sum(struct core *core, struct volume *v, json_t *out)
-{
-	json_t *list = reconcile_pending(v->reconcile, ADMIN_PENDING_MAX);
-	size_t count = json_array_size(list), i;
-	double oldest = 0;
-	json_t *item;
-
-	json_array_foreach(list, i, item)
-	{
-		double s = json_number_value(json_object_get(item, "since_s"));
-
-		oldest = s > oldest ? s : oldest;
-	}
-	if (count >= ADMIN_PENDING_MAX && core->volume_count == 1 &&
-			stats_get(pending) > (int64_t)count) {
-		count = (size_t)stats_get(pending);
-	}
-	json_object_set_new(out, "pending", json_integer((json_int_t)count));
-	json_object_set_new(out, "oldest_pending_s", json_real(oldest));
-	json_decref(list);
-}
-
 static json_t *volume_json(struct core *core, struct volume *v)
 {
 	char uuid[OFS_OID_HEX_BYTES];
 	json_t *o = json_object();
+	int64_t oldest_ns;
+	size_t pending;
 
 	rings_drain(v->rings);
 	ofs_oid_hex(&v->uuid, uuid);
@@ -81,7 +60,11 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "used_bytes",
 			json_integer((json_int_t)atomic_load(&v->shm->used_bytes)));
 	json_object_set_new(o, "cache", evict_json(v->evictor));
-	pending_sum(core, v, o);
+	reconcile_backlog(v->reconcile, &pending, &oldest_ns);
+	json_object_set_new(o, "pending", json_integer((json_int_t)pending));
+	json_object_set_new(o, "oldest_pending_s", json_real((double)oldest_ns / NS_PER_S));
+	json_object_set_new(o, "clock_offset_s",
+			json_integer(atomic_load(&v->store->clock_offset_s)));
 	return o;
 }
 
@@ -112,11 +95,12 @@ void admin_status(struct admin_cmd *c)
 			json_array_append_new(volumes, volume_json(core, core->volumes[i]));
 		}
 	}
-	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:o, s:o}", "version", OFS_VERSION, "pid",
+	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:s?, s:o, s:o}", "version", OFS_VERSION, "pid",
 			(int)getpid(), "uptime_s",
 			(double)(clock_now_ns(core->clock) - core->start_ns) / 1e9, "node",
 			core->node_id, "log_level", level_names[log_get_level()], "configuration",
-			core->conf->path, "volumes", volumes, "counters", counters_json());
+			core->conf->path, "http",
+			core->http != NULL ? core->conf->global.http_listen : NULL, "volumes", volumes, "counters", counters_json());
 	admin_answer(c, o != NULL ? 0 : -ENOMEM, o, NULL);
 }
 

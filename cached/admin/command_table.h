@@ -17,6 +17,8 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 #define OFS_COMMAND_TABLE(C)                                                                       \
 	C("status", admin_status, NO, SHORT, print_status, "",                                     \
 		"how the daemon and each volume are; counters")                                    \
+	C("health", admin_health, NO, SHORT, print_health, "",                                     \
+		"every component of the daemon, and what to do where it is not well")              \
 	C("stat", admin_stat, MUST, SHORT, print_object, "PATH",                                   \
 		"what mirror and S3 know of one file or directory")                                \
 	C("pending", admin_pending, MAY, SHORT, print_pending, "[PATH]",                           \
@@ -37,5 +39,11 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 	C("log-level", admin_log_level, NO, SHORT, print_object, "LEVEL",                          \
 		"error, warning, notice, info or debug, until the next start")                     \
 	C("version", admin_version, NO, SHORT, print_object, "", "version of the daemon")
+
+/* Those that objectfsctl runs itself: C(name, fn, args, help). */
+#define OFS_LOCAL_COMMAND_TABLE(C)                                                                 \
+	C("doctor", ctl_doctor, "[--smb-conf FILE]",                                               \
+		"what is wrong here and what to do about it: configuration, daemon, store, "       \
+		"mirror, Samba; needs root")
 
 #endif

@@ -28,6 +28,7 @@ void admin_answer(struct admin_cmd *c, int status, json_t *answer, const char *f
 		__attribute__((format(printf, 4, 5)));
 
 void admin_status(struct admin_cmd *c);
+void admin_health(struct admin_cmd *c);
 void admin_stat(struct admin_cmd *c);
 void admin_pending(struct admin_cmd *c);
 void admin_flush(struct admin_cmd *c);

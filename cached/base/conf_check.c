@@ -8,6 +8,7 @@
  *        2. After it, a prefix is empty or ends in a slash and does not begin with one, and an
  *           endpoint has no slash at its end.
  */
+#include "address.h"
 #include "conf_private.h"
 
 #include <errno.h>
@@ -21,6 +22,17 @@ unsigned conf_volume_line(const struct conf_parse *p, unsigned volume, size_t of
 		if (strcmp(conf_options[i].section, "volume") == 0 &&
 				conf_options[i].offset == offset) {
 			return p->volume_seen[volume].line[i];
+		}
+	}
+	return 0;
+}
+
+static unsigned conf_global_line(const struct conf_parse *p, size_t offset)
+{
+	for (unsigned i = 0; i < conf_option_count; i++) {
+		if (strcmp(conf_options[i].section, "global") == 0 &&
+				conf_options[i].offset == offset) {
+			return p->global_seen.line[i];
 		}
 	}
 	return 0;
@@ -233,8 +245,25 @@ static void check_pair(struct conf_parse *p, unsigned n, const struct conf_volum
 	}
 }
 
+static void check_http(struct conf_parse *p)
+{
+	struct conf_global *g = &p->conf->global;
+	struct sockaddr_storage where;
+
+	if (g->http_listen[0] == '\0') {
+		g->http_listen = NULL;
+	} else if (address_parse(g->http_listen, &where) != 0) {
+		conf_fail(p, -EINVAL, conf_global_line(p, offsetof(struct conf_global, http_listen)),
+				"http listen",
+				"\"%s\" is not ADDRESS:PORT with a numeric address, such as "
+				"127.0.0.1:9470 or [::1]:9470, nor empty",
+				g->http_listen);
+	}
+}
+
 void conf_check(struct conf_parse *p)
 {
+	check_http(p);
 	for (unsigned n = 0; n < p->conf->volume_count && p->ret == 0; n++) {
 		struct conf_volume *v = &p->conf->volumes[n];
 

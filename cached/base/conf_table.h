@@ -29,7 +29,9 @@
 	O(LEVEL, log_level, "log level", "notice", 0, 0, 0, "least severe level that is logged")   \
 	O(PATH, log_file, "log file", NULL, 2, 1024, 0, "log file; standard error if unset")       \
 	O(COUNT, workers, "workers", "8", 2, 64, 0, "threads for work on the local disk")          \
-	O(STR, group, "group", NULL, 1, 64, 0, "group that may use objectfsctl; root only if unset")
+	O(STR, group, "group", NULL, 1, 64, 0, "group that may use objectfsctl; root only if unset") \
+	O(STR, http_listen, "http listen", "127.0.0.1:9470", 0, 64, 0,                             \
+		"address and port of metrics and health pages, which need no password; empty: none")
 
 #define CONF_VOLUME_TABLE(O)                                                                       \
 	O(STORE, store, "store", NULL, 0, 0, CONF_REQUIRED, "kind of object store")                \
@@ -92,6 +94,8 @@
 		"how often a failed request is sent again")                                        \
 	O(DURATION, request_timeout_ns, "request timeout", "30s", CONF_S, CONF_DAY, CONF_S3_ONLY,  \
 		"a request that moves no byte for so long has failed")                             \
+	O(DURATION, backlog_age_ns, "backlog age", "1h", CONF_S, 365 * CONF_DAY, 0,                \
+		"a change that is not in S3 after so long is a problem in health and doctor")      \
 	O(BOOL, accept_removals, "accept removals", "no", 0, 0, 0,                                 \
 		"remove locally what is gone from the bucket, however much it is")                 \
 	O(DURATION, log_flush_ns, "log flush", "60s", 0, CONF_DAY, 0,                              \

@@ -73,13 +73,29 @@ static struct disk_job *disk_queue_take(struct disk_queue *q)
 	return job;
 }
 
+static struct times *const disk_waits[DISK_LANES] = {
+	[DISK_ANY] = &times_cells.disk_wait_any,
+	[DISK_ORDER] = &times_cells.disk_wait_order,
+	[DISK_INDEX] = &times_cells.disk_wait_index,
+};
+static struct times *const disk_runs[DISK_LANES] = {
+	[DISK_ANY] = &times_cells.disk_run_any,
+	[DISK_ORDER] = &times_cells.disk_run_order,
+	[DISK_INDEX] = &times_cells.disk_run_index,
+};
+
 static void *disk_worker(void *arg)
 {
 	struct disk_queue *q = arg;
+	unsigned lane = (unsigned)(q - q->disk->lane);
 	struct disk_job *job;
 
 	while ((job = disk_queue_take(q)) != NULL) {
+		int64_t from_ns = times_now_ns();
+
+		times_record(disk_waits[lane], from_ns - job->submitted_ns);
 		job->run(job);
+		times_record(disk_runs[lane], times_now_ns() - from_ns);
 		stats_add(disk_jobs, 1);
 		job->letter.open = disk_job_home;
 		mailbox_post(q->disk->mb, &job->letter);
@@ -93,6 +109,7 @@ static void disk_real_submit(struct disk *disk, enum disk_lane lane, struct disk
 	struct disk_queue *q = &d->lane[lane];
 
 	job->next = NULL;
+	job->submitted_ns = times_now_ns();
 	pthread_mutex_lock(&q->lock);
 	*q->tail = job;
 	q->tail = &job->next;

@@ -22,6 +22,7 @@ enum disk_lane {
 struct disk_job {
 	struct letter letter; /* disk only */
 	struct disk_job *next; /* disk only */
+	int64_t submitted_ns;  /* disk only */
 	const char *what;      /* static, for log and counters */
 	void (*run)(struct disk_job *);  /* worker thread, may block */
 	void (*done)(struct disk_job *); /* core thread */

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Every counter and gauge of the daemon, once: S(name, kind, unit, help).
- * The struct, `objectfsctl status --json` and later the metrics page and the manual come from here.
+ * Every counter and gauge of the daemon, once: S(name, kind, unit, help); every histogram of times:
+ * families F(family, label, help) and their rows H(family, value of the label, help).
+ * The structs, `objectfsctl status --json`, the metrics page and the manual come from here.
  */
+#ifndef OFS_BASE_STATS_TABLE_H
+#define OFS_BASE_STATS_TABLE_H
+
 #define OFS_STATS_TABLE(S)                                                                         \
 	S(sessions, GAUGE, count, "module connections now")                                        \
 	S(messages, COUNTER, count, "requests read from sockets, HELLO included")                  \
@@ -43,6 +47,7 @@
 	S(dirs_scanned, COUNTER, count, "directories scanned after an unclean stop")               \
 	S(pending, GAUGE, count, "names and files not yet in agreement with S3")                   \
 	S(disk_jobs, COUNTER, count, "disk jobs run")                                              \
+	S(http_requests, COUNTER, count, "requests for metrics and health pages")                  \
 	S(s3_get, COUNTER, count, "GET requests for objects")                                      \
 	S(s3_head, COUNTER, count, "HEAD requests")                                                \
 	S(s3_list, COUNTER, count, "LIST requests")                                                \
@@ -54,3 +59,36 @@
 	S(s3_errors, COUNTER, count, "requests that finally failed")                               \
 	S(s3_bytes_in, COUNTER, bytes, "object bytes received")                                    \
 	S(s3_bytes_out, COUNTER, bytes, "object bytes sent")
+
+#define OFS_TIMES_FAMILIES(F)                                                                      \
+	F(step, "step", "time of a step on the ways of a read and a write")                        \
+	F(s3_request, "type", "time of a request to the store, waiting and retries included")      \
+	F(disk_wait, "lane", "time a disk job waited for its worker")                              \
+	F(disk_run, "lane", "time a disk job ran")
+
+/* In the order of their families. */
+#define OFS_TIMES_TABLE(H)                                                                         \
+	H(step, recall_open, "a marked file's OPEN, from smbd's question to the answer")           \
+	H(step, first_extent, "from the begin of a recall to its first extent in the file")        \
+	H(step, fetch, "a FETCH, from smbd's question to the answer")                              \
+	H(step, lookup, "a name in an unlisted directory, from smbd's question to the answer")     \
+	H(step, list, "a directory to be listed, from smbd's question to the answer")              \
+	H(step, flush, "a FLUSH, or a close with durability s3, from question to answer")          \
+	H(step, copy, "a server-side copy of a stub, from smbd's question to the answer")          \
+	H(step, upload, "one object sent, all its parts included")                                 \
+	H(step, backlog, "from a change, as far as the daemon knows, to its agreement with S3")    \
+	H(s3_request, get, "GET of an object or a range")                                          \
+	H(s3_request, head, "HEAD")                                                                \
+	H(s3_request, list, "a page of LIST")                                                      \
+	H(s3_request, put, "PUT, of a part too")                                                   \
+	H(s3_request, copy, "COPY")                                                                \
+	H(s3_request, delete, "DELETE")                                                            \
+	H(s3_request, other, "begin, end and abort of multipart uploads, settings of the bucket")  \
+	H(disk_wait, any, "any order")                                                             \
+	H(disk_wait, order, "looking at the tree, in order")                                       \
+	H(disk_wait, index, "the index's file, in order")                                          \
+	H(disk_run, any, "any order")                                                              \
+	H(disk_run, order, "looking at the tree, in order")                                        \
+	H(disk_run, index, "the index's file, in order")
+
+#endif

@@ -17,6 +17,7 @@
 #include "../coord/coord.h"
 #include "volume.h"
 
+struct http;
 struct server;
 
 struct core {
@@ -34,6 +35,8 @@ struct core {
 	struct volume **volumes;
 	unsigned volume_count;
 	struct server *server;
+	struct http *http;      /* NULL: off, or it cannot listen */
+	const char *http_error; /* why it cannot */
 };
 
 /* --- core.c --- */
@@ -53,6 +56,9 @@ int cachedir_make_path(const char *path, unsigned mode);
 /* --- privs.c --- */
 /* Drop every capability the daemon does not need; a missing one is no error. Before threads. */
 void privs_drop(void);
+/* Names of the capabilities on our list that this thread does not have, "" if none; *needed: without
+ * one of them something does not work, not only worse. talloc child of ctx. */
+char *privs_missing(TALLOC_CTX *ctx, bool *needed);
 /* Open as many descriptors as the hard limit allows. */
 void privs_raise_limits(void);
 
@@ -62,6 +68,9 @@ void privs_raise_limits(void);
  * 0 or -errno with *error (talloc child of v) that says what to do. */
 int volume_fs_open(struct volume *v, const struct core *core, bool *new_tree, char **error);
 void volume_fs_close(struct volume *v);
+/* Can the mirror's file system be written? Worker thread; may block. 0 or -errno; *free_bytes: for those
+ * who are not root. */
+int volume_fs_try(const struct volume *v, uint64_t *free_bytes);
 
 /* --- volume.c --- */
 /* Everything of a volume that can be had without S3. Sync. NULL and *error (child of core). */

@@ -16,8 +16,23 @@
 #include "core.h"
 #include "../base/log.h"
 
-static const int kept[] = {CAP_LEASE, CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_CHOWN,
-		CAP_DAC_OVERRIDE, CAP_SETUID, CAP_SETGID, CAP_FSETID};
+/* In containers some are often missing: without those not `needed` records are kept in user.objectfs,
+ * and leases are taken as the owner. */
+static const struct {
+	int cap;
+	const char *name;
+	bool needed;
+} kept[] = {
+		{CAP_LEASE, "CAP_LEASE", false},
+		{CAP_SYS_ADMIN, "CAP_SYS_ADMIN", false},
+		{CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", false},
+		{CAP_FOWNER, "CAP_FOWNER", true},
+		{CAP_CHOWN, "CAP_CHOWN", true},
+		{CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE", true},
+		{CAP_SETUID, "CAP_SETUID", true},
+		{CAP_SETGID, "CAP_SETGID", true},
+		{CAP_FSETID, "CAP_FSETID", true},
+};
 
 void privs_drop(void)
 {
@@ -29,7 +44,7 @@ void privs_drop(void)
 		return;
 	}
 	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
-		keep[CAP_TO_INDEX(kept[i])] |= CAP_TO_MASK(kept[i]);
+		keep[CAP_TO_INDEX(kept[i].cap)] |= CAP_TO_MASK(kept[i].cap);
 	}
 	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
 		if (cap >= 64 || (keep[CAP_TO_INDEX(cap)] & CAP_TO_MASK(cap)) == 0) {
@@ -50,6 +65,28 @@ void privs_drop(void)
 		log_warning("core", "capabilities cannot be dropped: %s", strerror(errno));
 	}
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+char *privs_missing(TALLOC_CTX *ctx, bool *needed)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+	char *list = talloc_strdup(ctx, "");
+
+	*needed = false;
+	if (syscall(SYS_capget, &head, data) != 0) {
+		return list;
+	}
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+		uint32_t has = data[CAP_TO_INDEX(kept[i].cap)].effective;
+
+		if (list != NULL && (has & CAP_TO_MASK(kept[i].cap)) == 0) {
+			*needed = *needed || kept[i].needed;
+			list = talloc_asprintf_append(
+					list, "%s%s", list[0] != '\0' ? ", " : "", kept[i].name);
+		}
+	}
+	return list;
 }
 
 void privs_raise_limits(void)

@@ -256,12 +256,34 @@ void request_free(struct request *req)
 	talloc_free(req);
 }
 
+/* What somebody at a client waits for. */
+static void request_time(const struct request *req)
+{
+	static const struct {
+		uint16_t op;
+		struct times *time;
+	} times[] = {{OFS_WIRE_OP_OPEN, &times_cells.step_recall_open},
+			{OFS_WIRE_OP_FETCH, &times_cells.step_fetch},
+			{OFS_WIRE_OP_LOOKUP, &times_cells.step_lookup},
+			{OFS_WIRE_OP_LIST, &times_cells.step_list},
+			{OFS_WIRE_OP_FLUSH, &times_cells.step_flush},
+			{OFS_WIRE_OP_COPY, &times_cells.step_copy}};
+
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		if (times[i].op == req->info->op) {
+			times_record(times[i].time,
+					clock_now_ns(req->core->clock) - req->since_ns);
+		}
+	}
+}
+
 void request_reply_frame(struct request *req, uint8_t *frame, ssize_t len, const int *fds,
 		unsigned fd_count)
 {
 	struct session *s = req->session;
 	bool send = s != NULL && frame != NULL && len > 0;
 
+	request_time(req);
 	if (!send) {
 		for (unsigned i = 0; i < fd_count; i++) {
 			close(fds[i]);

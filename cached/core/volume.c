@@ -202,6 +202,7 @@ static void volume_ready(struct volume_own *o)
 	state_set(v, VOLUME_READY, NULL);
 	o->retry_ns = RETRY_FIRST_NS;
 	v->away = false;
+	v->denied = false;
 	reconcile_start(v->reconcile);
 	evictor_start(v->evictor);
 	if (v->on_ready != NULL) {
@@ -222,6 +223,7 @@ static void on_adopted(int status, const char *message, void *arg)
 	if (status == 0) {
 		volume_ready(o);
 	} else {
+		o->v.denied = status == -EACCES;
 		volume_retry(o, status != -EACCES, why_text(status, message));
 	}
 }
@@ -235,6 +237,7 @@ static void on_metalog(int status, const char *message, void *arg)
 	} else if (status == -EBADMSG) {
 		volume_hold(o, why_text(status, message));
 	} else {
+		o->v.denied = status == -EACCES;
 		volume_retry(o, status != -EACCES, why_text(status, message));
 	}
 }
@@ -254,6 +257,7 @@ static void on_volrec(int status, const char *message, void *arg)
 		volume_hold(o, why_text(status, message));
 		return;
 	default:
+		o->v.denied = status == -EACCES;
 		volume_retry(o, status == -EAGAIN, why_text(status, message));
 		return;
 	}
@@ -278,6 +282,7 @@ static void on_probe(enum obj_status status, const char *message, void *arg)
 	struct volume *v = &o->v;
 
 	if (status != OBJ_OK) {
+		v->denied = status == OBJ_DENIED;
 		volume_retry(o, objstore_status_transient(status),
 				message != NULL ? message : objstore_status_name(status));
 		return;

@@ -48,10 +48,12 @@ struct volume {
 	struct ofs_shm *shm;
 	char node_id[OFS_OID_HEX_BYTES]; /* of this cache directory, hex */
 	const char *prefix; /* "" or ends in "/" */
+	bool inodes_small;  /* security descriptors do not fit into them */
 	/* core only */
 	enum volume_state state;
 	char *state_why;     /* for people; NULL when READY */
 	bool away;           /* the last attempt to reach S3 failed */
+	bool denied;         /* for want of credentials or a right */
 	struct ofs_oid uuid; /* from the volume record, once READY */
 	int64_t created_ns;  /* the same; 0: the record does not say */
 	bool root_known; /* the root has the rights S3 has for it: clients may come in */

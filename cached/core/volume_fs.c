@@ -12,25 +12,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 #include "core.h"
+#include "../base/fscheck.h"
 #include "../base/log.h"
 #include "../reconcile/index.h"
-
-#ifndef CIFS_SUPER_MAGIC
-#define CIFS_SUPER_MAGIC 0xFF534D42
-#endif
-#ifndef SMB2_SUPER_MAGIC
-#define SMB2_SUPER_MAGIC 0xFE534D42
-#endif
-
-#define PROBE_XATTR "user.objectfs.probe"
 
 static int dir_open(struct volume *v, const char *name, unsigned mode, int *fd, char **error)
 {
@@ -93,102 +83,6 @@ static int dirs_open(struct volume *v, const struct core *core, char **error)
 		}
 	}
 	return 0;
-}
-
-static int fs_kind_check(struct volume *v, char **error)
-{
-	struct statfs fs;
-	const char *what = NULL;
-
-	if (fstatfs(v->tree_fd, &fs) != 0) {
-		int ret = -errno;
-
-		*error = talloc_asprintf(v, "%s: %s", v->path, strerror(-ret));
-		return ret;
-	}
-	switch ((unsigned long)fs.f_type & 0xffffffffUL) {
-	case NFS_SUPER_MAGIC:
-		what = "NFS";
-		break;
-	case CIFS_SUPER_MAGIC:
-	case SMB2_SUPER_MAGIC:
-	case SMB_SUPER_MAGIC:
-		what = "an SMB mount";
-		break;
-	default:
-		break;
-	}
-	if (what == NULL) {
-		return 0;
-	}
-	*error = talloc_asprintf(v,
-			"%s is on %s, which cannot carry a mirror (no leases and locks that hold "
-			"locally): put the cache directory on a local file system, XFS or ext4",
-			v->path, what);
-	return -EOPNOTSUPP;
-}
-
-/* A scratch file beside the tree; overlayfs may lack O_TMPFILE. */
-static int scratch_open(struct volume *v)
-{
-	int fd = openat(v->limbo_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-	if (fd >= 0) {
-		return fd;
-	}
-	fd = openat(v->limbo_fd, "probe", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0) {
-		return -errno;
-	}
-	(void)unlinkat(v->limbo_fd, "probe", 0);
-	return fd;
-}
-
-static int fs_abilities_check(struct volume *v, char **error)
-{
-	static const char zeros[65536];
-	struct stat before, after;
-	int fd = scratch_open(v);
-	int ret = 0;
-
-	if (fd < 0) {
-		*error = talloc_asprintf(v, "%s/limbo: %s", v->path, strerror(-fd));
-		return fd;
-	}
-	if (fsetxattr(fd, PROBE_XATTR, "1", 1, 0) != 0 && errno != EPERM) {
-		ret = -errno;
-		*error = talloc_asprintf(v,
-				"the file system of %s holds no extended attributes (%s): mount it with "
-				"user_xattr, or put the cache directory on XFS or ext4",
-				v->path, strerror(-ret));
-		goto out;
-	}
-	/* Three small ones: XFS keeps no value above 255 bytes in the inode, whatever its size. */
-	if (fstat(fd, &before) != 0 || fsetxattr(fd, PROBE_XATTR, zeros, 200, 0) != 0 ||
-			fsetxattr(fd, PROBE_XATTR "2", zeros, 200, 0) != 0 ||
-			fsetxattr(fd, PROBE_XATTR "3", zeros, 200, 0) != 0 || fstat(fd, &after) != 0 ||
-			after.st_blocks != before.st_blocks) {
-		log_warning("core",
-				"volume %s: the inodes of %s are too small for security descriptors: "
-				"creating files is slower than it need be; best is XFS made with "
-				"-i size=1024 or ext4 made with -I 1024 -O ea_inode",
-				v->name, v->path);
-	}
-	if (pwrite(fd, zeros, sizeof(zeros), 0) != (ssize_t)sizeof(zeros)) {
-		ret = errno != 0 ? -errno : -EIO;
-		*error = talloc_asprintf(v, "%s: %s", v->path, strerror(-ret));
-		goto out;
-	}
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, sizeof(zeros)) != 0) {
-		ret = -errno;
-		*error = talloc_asprintf(v,
-				"the file system of %s cannot punch holes into files (%s): put the cache "
-				"directory on XFS, ext4 or btrfs",
-				v->path, strerror(-ret));
-	}
-out:
-	close(fd);
-	return ret;
 }
 
 static void xattr_name_set(struct volume *v, const char *name)
@@ -306,14 +200,40 @@ int volume_fs_open(struct volume *v, const struct core *core, bool *new_tree, ch
 	memcpy(v->rio.cache_id, core->cache_id, sizeof(v->rio.cache_id));
 	ret = dirs_open(v, core, error);
 	if (ret == 0) {
-		ret = fs_kind_check(v, error);
+		ret = fscheck_mirror(v, v->limbo_fd, v->path, &v->inodes_small, error);
 	}
-	if (ret == 0) {
-		ret = fs_abilities_check(v, error);
+	if (ret == 0 && v->inodes_small) {
+		log_warning("core",
+				"volume %s: the inodes of %s are too small for security descriptors: "
+				"creating files is slower than it need be; best is XFS made with "
+				"-i size=1024 or ext4 made with -I 1024 -O ea_inode",
+				v->name, v->path);
 	}
 	if (ret == 0) {
 		ret = root_record_check(v, new_tree, error);
 	}
+	return ret;
+}
+
+int volume_fs_try(const struct volume *v, uint64_t *free_bytes)
+{
+	static const char some[4096];
+	struct statfs fs;
+	int fd, ret = 0;
+
+	*free_bytes = 0;
+	if (fstatfs(v->tree_fd, &fs) != 0) {
+		return -errno;
+	}
+	*free_bytes = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+	fd = fscheck_scratch(v->limbo_fd);
+	if (fd < 0) {
+		return fd;
+	}
+	if (pwrite(fd, some, sizeof(some), 0) != (ssize_t)sizeof(some)) {
+		ret = errno != 0 ? -errno : -ENOSPC;
+	}
+	close(fd);
 	return ret;
 }
 

@@ -21,6 +21,16 @@ struct ctl_reply {
 	json_t *json;  /* NULL: none */
 };
 
+struct ctl_options {
+	const char *conf, *socket, *volume; /* socket, volume NULL: not said */
+	bool json;
+};
+
+/* --- doctor.c --- */
+/* The words behind the command. The exit status. */
+int ctl_doctor(const struct ctl_options *o, int argc, char **argv);
+void print_health(const json_t *answer);
+
 /* --- link.c --- */
 /* Path of the socket in a configuration file, malloc; the built-in default where the file cannot be
  * read or does not say (only root may read a file that holds secrets). */

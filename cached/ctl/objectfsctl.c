@@ -24,19 +24,16 @@
 
 #define COMMAND_ROW(name, fn, path, patience, print, args, help)                                     \
 	{name, args, help, print, COMMAND_PATH_##path != COMMAND_PATH_NO,                          \
-			COMMAND_PATIENCE_##patience == COMMAND_PATIENCE_LONG},
+			COMMAND_PATIENCE_##patience == COMMAND_PATIENCE_LONG, NULL},
+#define LOCAL_ROW(name, fn, args, help) {name, args, help, NULL, false, false, fn},
 static const struct command {
 	const char *name, *args, *help;
 	void (*print)(const json_t *answer);
 	bool takes_path;
 	bool endless; /* may take as long as S3 does */
-} commands[] = {OFS_COMMAND_TABLE(COMMAND_ROW)};
+	int (*local)(const struct ctl_options *o, int argc, char **argv); /* not sent to the daemon */
+} commands[] = {OFS_COMMAND_TABLE(COMMAND_ROW) OFS_LOCAL_COMMAND_TABLE(LOCAL_ROW)};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
-
-struct options {
-	const char *conf, *socket, *volume;
-	bool json;
-};
 
 struct words { /* joined by NUL */
 	uint8_t bytes[WORDS_MAX_BYTES];
@@ -61,7 +58,7 @@ static void usage(FILE *to)
 		    "exit status: 0 done, 1 failed or not all in S3, 2 usage, 3 no daemon\n");
 }
 
-static bool options_parse(struct options *o, int argc, char **argv)
+static bool options_parse(struct ctl_options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
 			{"socket", required_argument, NULL, 's'},
@@ -153,7 +150,7 @@ out:
 	return out != NULL ? out : strdup(word);
 }
 
-static bool words_build(struct words *w, struct options *o, const struct command *cmd, int argc,
+static bool words_build(struct words *w, struct ctl_options *o, const struct command *cmd, int argc,
 		char **argv)
 {
 	bool value = false, plain = false;
@@ -186,7 +183,7 @@ static bool words_build(struct words *w, struct options *o, const struct command
 	return true;
 }
 
-static int report_away(const char *socket, const struct options *o, int ret)
+static int report_away(const char *socket, const struct ctl_options *o, int ret)
 {
 	if (ret == -ETIMEDOUT || ret == -ECONNRESET || ret == -EBADMSG || ret == -EPROTO) {
 		fprintf(stderr, "objectfsctl: the daemon on %s does not answer: %s\n", socket,
@@ -205,7 +202,7 @@ static int report_away(const char *socket, const struct options *o, int ret)
 	return CTL_EXIT_AWAY;
 }
 
-static int report(const struct options *o, const struct command *cmd, const struct ctl_reply *r)
+static int report(const struct ctl_options *o, const struct command *cmd, const struct ctl_reply *r)
 {
 	if (o->json) {
 		json_t *out = r->json != NULL ? json_incref(r->json) : json_object();
@@ -232,7 +229,7 @@ static int report(const struct options *o, const struct command *cmd, const stru
 int main(int argc, char **argv)
 {
 	static struct words words;
-	struct options o = {0};
+	struct ctl_options o = {0};
 	const struct command *cmd;
 	struct ctl_reply reply;
 	char *socket;
@@ -251,6 +248,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "objectfsctl: there is no command %s\n", argv[optind]);
 		usage(stderr);
 		return CTL_EXIT_USAGE;
+	}
+	if (cmd->local != NULL) {
+		return cmd->local(&o, argc - optind - 1, argv + optind + 1);
 	}
 	if (!words_build(&words, &o, cmd, argc - optind - 1, argv + optind + 1)) {
 		fprintf(stderr, "objectfsctl: too many words\n");

@@ -23,7 +23,6 @@ void obj_count(enum obj_op op);
 void obj_deliver(struct mailbox *mb, struct obj_req *req);
 bool obj_op_mutates(enum obj_op op);
 bool obj_req_conditional(const struct obj_req *req);
-const char *obj_op_name(enum obj_op op);
 /* Lower-case hexadecimal and NUL: out has 2 * len + 1 bytes. */
 void obj_hex(const uint8_t *data, size_t len, char *out);
 

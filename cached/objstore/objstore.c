@@ -53,6 +53,13 @@ static const char *const status_names[OBJ_STATUS_MAX] = {
 	[OBJ_LOCAL] = "local error",
 };
 
+static _Atomic int64_t ended[OBJ_OP_MAX][OBJ_STATUS_MAX];
+
+int64_t objstore_ended(enum obj_op op, enum obj_status s)
+{
+	return atomic_load_explicit(&ended[op][s], memory_order_relaxed);
+}
+
 const char *objstore_status_name(enum obj_status s)
 {
 	if ((unsigned)s >= OBJ_STATUS_MAX) {
@@ -66,7 +73,7 @@ bool objstore_status_transient(enum obj_status s)
 	return s == OBJ_AWAY || s == OBJ_CONFLICT || s == OBJ_UNKNOWN;
 }
 
-const char *obj_op_name(enum obj_op op)
+const char *objstore_op_name(enum obj_op op)
 {
 	if ((unsigned)op >= OBJ_OP_MAX) {
 		return "?";
@@ -466,6 +473,8 @@ void objstore_submit(struct objstore *s, struct obj_req *req)
 	obj_result_clear(&req->result);
 	req->next = NULL;
 	req->impl = NULL;
+	req->submitted_ns = times_now_ns();
+	req->store = s;
 	why = req_refusal(req);
 	if (why != NULL) {
 		obj_fail(req, OBJ_INVALID, "%s", why);
@@ -473,32 +482,25 @@ void objstore_submit(struct objstore *s, struct obj_req *req)
 	s->ops->submit(s, req);
 }
 
+static const struct {
+	_Atomic int64_t *sent;
+	struct times *time;
+} cells[OBJ_OP_MAX] = {
+	[OBJ_HEAD] = {&stats.s3_head, &times_cells.s3_request_head},
+	[OBJ_GET] = {&stats.s3_get, &times_cells.s3_request_get},
+	[OBJ_PUT] = {&stats.s3_put, &times_cells.s3_request_put},
+	[OBJ_COPY] = {&stats.s3_copy, &times_cells.s3_request_copy},
+	[OBJ_DELETE] = {&stats.s3_delete, &times_cells.s3_request_delete},
+	[OBJ_LIST] = {&stats.s3_list, &times_cells.s3_request_list},
+	[OBJ_MPU_CREATE] = {&stats.s3_other, &times_cells.s3_request_other},
+	[OBJ_MPU_PART] = {&stats.s3_put, &times_cells.s3_request_put},
+	[OBJ_MPU_COMPLETE] = {&stats.s3_other, &times_cells.s3_request_other},
+	[OBJ_MPU_ABORT] = {&stats.s3_other, &times_cells.s3_request_other},
+};
+
 void obj_count(enum obj_op op)
 {
-	switch (op) {
-	case OBJ_GET:
-		stats_add(s3_get, 1);
-		break;
-	case OBJ_HEAD:
-		stats_add(s3_head, 1);
-		break;
-	case OBJ_LIST:
-		stats_add(s3_list, 1);
-		break;
-	case OBJ_PUT:
-	case OBJ_MPU_PART:
-		stats_add(s3_put, 1);
-		break;
-	case OBJ_COPY:
-		stats_add(s3_copy, 1);
-		break;
-	case OBJ_DELETE:
-		stats_add(s3_delete, 1);
-		break;
-	default:
-		stats_add(s3_other, 1);
-		break;
-	}
+	atomic_fetch_add_explicit(cells[op].sent, 1, memory_order_relaxed);
 }
 
 static void letter_open(struct letter *letter)
@@ -509,22 +511,36 @@ static void letter_open(struct letter *letter)
 	req->done(req);
 }
 
-void obj_deliver(struct mailbox *mb, struct obj_req *req)
+/* What the answer says of the store. */
+static void judge_store(const struct obj_req *req)
 {
 	switch (req->result.status) {
 	case OBJ_DENIED:
 	case OBJ_NO_BUCKET:
+	case OBJ_AWAY:
+		atomic_store(&req->store->trouble, req->result.status);
+		stats_add(s3_errors, 1);
+		break;
 	case OBJ_INVALID:
 	case OBJ_UNKNOWN:
-	case OBJ_AWAY:
 	case OBJ_LOCAL:
 		stats_add(s3_errors, 1);
 		break;
+	case OBJ_CANCELLED:
+		break;
 	default:
+		atomic_store(&req->store->trouble, OBJ_OK);
 		break;
 	}
+}
+
+void obj_deliver(struct mailbox *mb, struct obj_req *req)
+{
+	times_record(cells[req->op].time, times_now_ns() - req->submitted_ns);
+	atomic_fetch_add_explicit(&ended[req->op][req->result.status], 1, memory_order_relaxed);
+	judge_store(req);
 	if (log_get_level() >= LOG_LVL_DEBUG) {
-		log_line(LOG_LVL_DEBUG, "store", req->request_id, "%s %s%s%s: %s", obj_op_name(req->op),
+		log_line(LOG_LVL_DEBUG, "store", req->request_id, "%s %s%s%s: %s", objstore_op_name(req->op),
 				req->key, req->source_key ? " from " : "",
 				req->source_key ? req->source_key : "",
 				objstore_status_name(req->result.status));

@@ -154,6 +154,8 @@ struct obj_req {
 	/* store only */
 	struct letter letter;
 	struct obj_req *next;
+	int64_t submitted_ns;
+	struct objstore *store;
 	void *impl;
 };
 
@@ -169,6 +171,9 @@ struct objstore_ops {
 struct objstore {
 	const struct objstore_ops *ops;
 	struct obj_caps caps; /* core only; all false until objstore_probe is done */
+	_Atomic int trouble;    /* enum obj_status of the last answer that says the store cannot be used as
+				 * it is: AWAY, DENIED, NO_BUCKET; OBJ_OK since another one; any thread */
+	_Atomic int64_t clock_offset_s; /* the store's clock minus ours, by its last answer; any thread */
 	char *where;          /* for people: "s3://bucket/prefix at http://..." or "dir /path" */
 };
 
@@ -182,6 +187,9 @@ void objstore_submit(struct objstore *s, struct obj_req *req);
 /* Value of user metadata in a result, or NULL. */
 const char *objstore_meta_get(const struct obj_result *r, const char *name);
 const char *objstore_status_name(enum obj_status s);
+/* Requests of this kind that ended so since the start of the process, retries not counted. Any thread. */
+int64_t objstore_ended(enum obj_op op, enum obj_status s);
+const char *objstore_op_name(enum obj_op op);
 /* true: the same request may succeed later without anybody acting (AWAY, CONFLICT, UNKNOWN). */
 bool objstore_status_transient(enum obj_status s);
 

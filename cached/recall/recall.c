@@ -144,6 +144,7 @@ struct recall *recall_new(struct recalls *rs, uint64_t ino, const struct ofs_oid
 	r->fd = fd;
 	r->map_fd = -1;
 	r->size = size;
+	r->since_ns = clock_now_ns(rs->v->clock);
 	r->extents = (size + RECALL_EXTENT_BYTES - 1) >> RECALL_EXTENT_SHIFT;
 	talloc_set_destructor(r, recall_destructor);
 	if (recall_map_new(r) != 0) {

@@ -69,6 +69,7 @@ struct recall { /* talloc child of recalls; core only */
 	struct ofs_oid oid;
 	int fd;
 	uint64_t size, extents, filled;
+	int64_t since_ns; /* until the first extent is here, then 0 */
 	int map_fd;
 	_Atomic uint8_t *map; /* shared with readers: set after the bytes are in the file */
 	size_t map_bytes;

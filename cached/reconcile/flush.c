@@ -105,6 +105,17 @@ json_t *reconcile_pending(struct reconcile *rc, unsigned most)
 	return list;
 }
 
+void reconcile_backlog(const struct reconcile *rc, size_t *count, int64_t *oldest_ns)
+{
+	int64_t first = INT64_MAX;
+
+	for (const struct work *w = rc->works; w != NULL; w = w->next) {
+		first = w->first_ns < first ? w->first_ns : first;
+	}
+	*count = rc->work_count;
+	*oldest_ns = rc->works != NULL ? clock_now_ns(rc->v->clock) - first : 0;
+}
+
 /* ---- flush ---- */
 
 #define FLUSH_LOOK_NS (20 * NS_PER_MS)

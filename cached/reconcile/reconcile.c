@@ -170,6 +170,9 @@ static void work_free(struct work *w)
 			*pp = w->hash_next;
 		}
 	}
+	if (w->kind == WORK_ITEM) {
+		times_add(step, backlog, clock_now_ns(rc->v->clock) - w->first_ns);
+	}
 	rc->work_count--;
 	rc->place_count -= w->kind == WORK_PLACE;
 	stats_add(pending, -1);

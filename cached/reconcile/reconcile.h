@@ -52,6 +52,8 @@ void reconcile_copy_take(struct reconcile *rc, int fd, const struct ofs_oid *tar
 		void (*done)(int status, const char *message, void *arg), void *arg);
 /* [{path, kind, since_s, state, reason}], at most `most`; new reference. */
 json_t *reconcile_pending(struct reconcile *rc, unsigned most);
+/* How much is pending, and for how long the oldest of it has been; 0: nothing. */
+void reconcile_backlog(const struct reconcile *rc, size_t *count, int64_t *oldest_ns);
 /* Is S3 behind the mirror for this row or this place? Listings must then not touch it. */
 bool reconcile_is_pending(struct reconcile *rc, const struct row *row);
 bool reconcile_place_is_pending(struct reconcile *rc, const struct ofs_oid *parent,

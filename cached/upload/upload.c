@@ -26,6 +26,7 @@
 #define UPLOAD_PARTS_AT_ONCE 4
 
 struct upload_state {
+	int64_t since_ns;
 	bool cancelled;
 	struct obj_req *single; /* the PUT or Complete in flight */
 	char *upload_id;
@@ -158,6 +159,7 @@ static void upload_finish(struct upload *u, enum obj_status status, const char *
 	if (status == OBJ_OK) {
 		stats_add(uploads, 1);
 		stats_add(upload_bytes, u->size);
+		times_add(step, upload, clock_now_ns(u->v->clock) - u->state->since_ns);
 	}
 	u->done(u);
 }
@@ -513,6 +515,7 @@ static void upload_begin(void *arg)
 
 void upload_start(struct upload *u)
 {
+	u->state->since_ns = clock_now_ns(u->v->clock);
 	/* From the loop, so that done never comes from inside this call. */
 	if (clock_timer_add(u->v->clock, u, clock_now_ns(u->v->clock), upload_begin, u) == NULL) {
 		upload_begin(u);

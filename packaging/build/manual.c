@@ -199,7 +199,8 @@ static const struct command {
 	const char *name, *args, *help;
 } commands[] = {
 #define COMMAND_ROW(name, fn, path, patience, print, args, help) {name, args, help},
-		OFS_COMMAND_TABLE(COMMAND_ROW)};
+#define LOCAL_ROW(name, fn, args, help) {name, args, help},
+		OFS_COMMAND_TABLE(COMMAND_ROW) OFS_LOCAL_COMMAND_TABLE(LOCAL_ROW)};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 /* "[--wait] [--timeout SECONDS] [PATH]" in mdoc's words */

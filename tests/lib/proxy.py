@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP proxy in front of a testbed's store that can hold requests back.
+"""A TCP proxy in front of a testbed's store that can hold requests back, and answer with a wrong clock.
 
     proxy = Proxy(PATH)
     with Testbed(store="rgw", path=PATH, set=[f"endpoint={proxy.url}"]) as bed:
@@ -11,8 +11,10 @@
     proxy.hold("PUT", "/name", 20)    # after twenty such
 """
 
+import email.utils
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -25,6 +27,7 @@ class Proxy:
         self.rule = None
         self.lock = threading.Lock()
         self.passing = 0
+        self.skew_s = 0  # what is added to the store's Date
         self.open = threading.Event()
         self.open.set()
         self.stalled = threading.Event()
@@ -82,6 +85,10 @@ class Proxy:
         except OSError:
             return True
 
+    def _late(self, match):
+        when = email.utils.parsedate_to_datetime(match[0].decode()).timestamp() + self.skew_s
+        return email.utils.formatdate(when, usegmt=True).encode()
+
     def _pump(self, source, target, watch):
         try:
             while data := source.recv(1 << 18):
@@ -90,6 +97,8 @@ class Proxy:
                     self.open.wait()
                     if self._is_gone(source):
                         break
+                if self.skew_s and not watch:
+                    data = re.sub(rb"(?<=\r\nDate: )[^\r\n]{29}", self._late, data)
                 target.sendall(data)
         except OSError:
             pass

@@ -470,7 +470,7 @@ static void request_run(struct sim *s, struct obj_req *q)
 	what[1] = (int)q->result.status;
 	trace_bytes(s, what, sizeof(what));
 	sim_note(s, "request", q->key);
-	log_debug("store", "%s %s%s%s: %s", obj_op_name(q->op), q->key,
+	log_debug("store", "%s %s%s%s: %s", objstore_op_name(q->op), q->key,
 			q->source_key ? " from " : "", q->source_key ? q->source_key : "",
 			objstore_status_name(q->result.status));
 }

@@ -77,7 +77,7 @@ static void deliver(struct s3_store *s, struct s3_xfer *x)
 	}
 	if (req->result.status != OBJ_OK && log_get_level() >= LOG_LVL_DEBUG) {
 		log_line(LOG_LVL_DEBUG, ROOM, req->request_id, "%s %s: %s: %s (store's request %s)",
-				obj_op_name(req->op), req->key, objstore_status_name(req->result.status),
+				objstore_op_name(req->op), req->key, objstore_status_name(req->result.status),
 				req->result.message == NULL ? "-" : req->result.message,
 				req->result.request_id == NULL ? "-" : req->result.request_id);
 	}
@@ -239,7 +239,7 @@ static void ended(struct s3_store *s, struct s3_xfer *x, CURLcode code)
 		stats_add(s3_retries, 1);
 		x->due_ns = s3_now_ns() + backoff_ns(x);
 		log_line(LOG_LVL_INFO, ROOM, req->request_id, "%s %s: attempt %u failed: %s",
-				obj_op_name(req->op), req->key, x->attempt,
+				objstore_op_name(req->op), req->key, x->attempt,
 				req->result.message == NULL ? "-" : req->result.message);
 		x->next = s->waiting;
 		s->waiting = x;

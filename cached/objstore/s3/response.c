@@ -89,6 +89,9 @@ static void take_header(struct s3_xfer *x, const char *name, char *value)
 		r->mtime_ns = t == -1 ? 0 : (int64_t)t * 1000000000;
 	} else if (strcasecmp(name, "date") == 0) {
 		x->date = curl_getdate(value, NULL);
+		if (x->date != -1) {
+			atomic_store(&x->s->store.clock_offset_s, (int64_t)x->date - time(NULL));
+		}
 	} else if (strcasecmp(name, "content-type") == 0) {
 		keep(&r->content_type, value);
 	} else if (strcasecmp(name, "x-amz-version-id") == 0) {
@@ -401,11 +404,11 @@ static void explain(struct s3_xfer *x, enum obj_status status, const char *code,
 		obj_fail(req, status, "the object is archived and must be restored before it can be read");
 	} else if (status == OBJ_DENIED) {
 		obj_fail(req, status, "%s in bucket \"%s\" was denied (%s%s%s): check the credentials "
-				"from %s, and that they have the right %s", obj_op_name(req->op),
+				"from %s, and that they have the right %s", objstore_op_name(req->op),
 				s->bucket, code, n == 0 ? "" : ": ", words, s->creds.source,
 				right_needed(req->op));
 	} else {
-		obj_fail(req, status, "%s: HTTP %ld, %s%s%s (%s)", obj_op_name(req->op), x->http, code,
+		obj_fail(req, status, "%s: HTTP %ld, %s%s%s (%s)", objstore_op_name(req->op), x->http, code,
 				n == 0 ? "" : ": ", words, s->store.where);
 	}
 }
@@ -549,7 +552,7 @@ static enum s3_verdict judge_error(struct s3_xfer *x)
 static enum s3_verdict not_understood(struct s3_xfer *x)
 {
 	obj_fail(x->req, OBJ_AWAY, "%s: the store's answer could not be understood (%s)",
-			obj_op_name(x->req->op), x->s->store.where);
+			objstore_op_name(x->req->op), x->s->store.where);
 	return unsure(x);
 }
 

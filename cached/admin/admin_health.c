@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: `health`: every component with its state, and, where it is not well, reason and remedy.
+ * Way: http/ and objectfsctl doctor -> admin.c -> here: a job tries every mirror -> the answer.
+ * Thread: core; the job on a worker, where a broken disk may hold it. Owns: the job.
+ * Holds: (1) every component of every volume is told once at least, in the order of the volumes.
+ * (2) Only looks: nothing here repairs or tries S3. What is said of the store is what the last
+ * request found.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "findings.h"
+#include "private.h"
+#include "../base/stats.h"
+#include "../reconcile/reconcile.h"
+
+#define CLOCK_OFF_S 300 /* S3 refuses at 900 */
+#define MIRROR_FREE_MIN_BYTES (16u << 20)
+
+struct health_try {
+	int status;
+	uint64_t free_bytes;
+};
+
+struct health_job { /* owner: as disk.h says */
+	struct disk_job job;
+	struct admin_cmd *cmd;
+	unsigned count;
+	struct volume **volumes; /* the core's: as old as the daemon */
+	struct health_try tries[];
+};
+
+static void say(json_t *list, json_t *item)
+{
+	json_array_append_new(list, item); /* NULL, out of memory, is refused there */
+}
+
+static void say_finding(json_t *list, enum finding_id id, const struct volume *v, const char *reason)
+{
+	json_t *text = admin_string(reason);
+
+	say(list, finding_json(id, v != NULL ? v->name : NULL, json_string_value(text)));
+	json_decref(text);
+}
+
+static void say_if_well(json_t *list, size_t before, const char *component, const struct volume *v)
+{
+	if (json_array_size(list) == before) {
+		say(list, finding_ok_json(component, v != NULL ? v->name : NULL));
+	}
+}
+
+static void health_daemon(const struct core *core, TALLOC_CTX *ctx, json_t *list)
+{
+	size_t before = json_array_size(list);
+	bool needed;
+	char *missing = privs_missing(ctx, &needed);
+
+	if (missing != NULL && missing[0] != '\0') {
+		say_finding(list, needed ? FINDING_RIGHTS_MISSING : FINDING_RIGHTS_FEW, NULL,
+				missing);
+	}
+	if (core->http_error != NULL) {
+		say_finding(list, FINDING_HTTP_OFF, NULL, core->http_error);
+	}
+	say_if_well(list, before, "daemon", NULL);
+}
+
+static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
+{
+	long long offset_s = atomic_load(&v->store->clock_offset_s);
+	size_t before = json_array_size(list);
+
+	if (v->state == VOLUME_HELD) {
+		say_finding(list, FINDING_STORE_HELD, v, v->state_why);
+	} else if (v->state == VOLUME_CONNECTING) {
+		say_finding(list, v->denied ? FINDING_STORE_DENIED : FINDING_STORE_AWAY, v,
+				v->state_why != NULL ? v->state_why : "connecting");
+	} else if (atomic_load(&v->store->trouble) != OBJ_OK) {
+		say_finding(list, FINDING_STORE_FAILING, v,
+				objstore_status_name(atomic_load(&v->store->trouble)));
+	}
+	if (offset_s > CLOCK_OFF_S || offset_s < -CLOCK_OFF_S) {
+		say_finding(list, FINDING_CLOCK_OFF, v,
+				talloc_asprintf(ctx, "this machine's clock is %lld s %s",
+						offset_s < 0 ? -offset_s : offset_s,
+						offset_s < 0 ? "ahead" : "behind"));
+	}
+	if (stats_get(removals_held) > 0) {
+		say_finding(list, FINDING_REMOVALS_HELD, v,
+				talloc_asprintf(ctx, "%lld names, of all volumes",
+						(long long)stats_get(removals_held)));
+	}
+	say_if_well(list, before, "store", v);
+}
+
+static void health_mirror(const struct volume *v, const struct health_try *t, TALLOC_CTX *ctx,
+		json_t *list)
+{
+	size_t before = json_array_size(list);
+
+	if (t->status == -ENOSPC || t->status == -EDQUOT ||
+			(t->status == 0 && t->free_bytes < MIRROR_FREE_MIN_BYTES)) {
+		say_finding(list, FINDING_MIRROR_FULL, v,
+				talloc_asprintf(ctx, "%llu bytes are free below %s",
+						(unsigned long long)t->free_bytes, v->path));
+	} else if (t->status != 0) {
+		say_finding(list, FINDING_MIRROR_BAD, v,
+				talloc_asprintf(ctx, "%s: %s", v->path, strerror(-t->status)));
+	}
+	if (v->inodes_small) {
+		say_finding(list, FINDING_MIRROR_INODES, v, v->path);
+	}
+	if (strcmp(v->rio.xattr, OFS_RECORD_XATTR_USER) == 0) {
+		say_finding(list, FINDING_RECORDS_USER, v, v->path);
+	}
+	say_if_well(list, before, "mirror", v);
+}
+
+static void health_backlog(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
+{
+	int64_t oldest_ns;
+	size_t count;
+
+	reconcile_backlog(v->reconcile, &count, &oldest_ns);
+	if (oldest_ns > v->conf->backlog_age_ns) {
+		say_finding(list, FINDING_BACKLOG_OLD, v,
+				talloc_asprintf(ctx, "%zu changes, the oldest for %lld s", count,
+						(long long)(oldest_ns / NS_PER_S)));
+	} else {
+		say(list, finding_ok_json("backlog", v->name));
+	}
+}
+
+static void health_run(struct disk_job *job)
+{
+	struct health_job *h = (struct health_job *)job;
+
+	for (unsigned i = 0; i < h->count; i++) {
+		h->tries[i].status = volume_fs_try(h->volumes[i], &h->tries[i].free_bytes);
+	}
+}
+
+static void health_done(struct disk_job *job)
+{
+	struct health_job *h = (struct health_job *)job;
+	struct admin_cmd *c = h->cmd;
+	json_t *list = json_array();
+
+	health_daemon(c->core, c, list);
+	for (unsigned i = 0; i < h->count; i++) {
+		const struct volume *v = h->volumes[i];
+
+		health_store(v, c, list);
+		health_mirror(v, &h->tries[i], c, list);
+		health_backlog(v, c, list);
+	}
+	free(h);
+	admin_answer(c, 0,
+			json_pack("{s:s, s:o}", "state", findings_state(list), "components", list),
+			NULL);
+}
+
+void admin_health(struct admin_cmd *c)
+{
+	unsigned count = c->core->volume_count;
+	struct health_job *h = calloc(1, sizeof(*h) + count * sizeof(h->tries[0]));
+
+	if (h == NULL) {
+		admin_answer(c, -ENOMEM, NULL, "out of memory");
+		return;
+	}
+	h->job.what = "health";
+	h->job.run = health_run;
+	h->job.done = health_done;
+	h->cmd = c;
+	h->count = count;
+	h->volumes = c->core->volumes;
+	disk_submit(c->core->disk, DISK_ANY, &h->job);
+}

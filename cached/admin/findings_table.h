@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Everything that health and doctor can find wrong, once:
+ * D(NAME, id, level, component, what, remedy). `/health`, `objectfsctl doctor` and the manual come
+ * from here.
+ *
+ * Levels: FAILED something does not work; DEGRADED it works, and will not for long, or not for all;
+ * ADVICE it works, and could be better or safer: it changes no state and no exit status.
+ */
+#ifndef OFS_ADMIN_FINDINGS_TABLE_H
+#define OFS_ADMIN_FINDINGS_TABLE_H
+
+#define OFS_FINDINGS_TABLE(D)                                                                      \
+	D(CONFIG_BAD, "config-bad", FAILED, "configuration",                                       \
+		"the configuration cannot be used",                                                \
+		"correct what is named; objectfs-cached --check-config says when it is good")      \
+	D(DAEMON_AWAY, "daemon-away", FAILED, "daemon", "the daemon does not answer",              \
+		"start it: systemctl start objectfs-cached; if it ends again, its log says why")   \
+	D(CORE_HANGS, "core-hangs", FAILED, "daemon",                                              \
+		"the daemon's core, or a disk, has not answered in time",                          \
+		"look at the log and at the disks; if it lasts, restart objectfs-cached: nothing " \
+		"is lost by that")                                                                 \
+	D(RIGHTS_MISSING, "rights-missing", FAILED, "daemon",                                      \
+		"the daemon lacks capabilities it cannot work without",                            \
+		"run it as root, in a container with these capabilities added")                    \
+	D(RIGHTS_FEW, "rights-few", ADVICE, "daemon", "the daemon runs without some capabilities", \
+		"add them to the container: records are then safe from the owners of files")       \
+	D(HTTP_OFF, "http-off", DEGRADED, "daemon", "metrics and health pages are not served",     \
+		"set http listen to a free address and port, or to nothing, and restart the "      \
+		"daemon")                                                                          \
+	D(STORE_AWAY, "store-away", FAILED, "store", "the object store is not reached",            \
+		"check endpoint, network, name resolution and the store itself; the daemon tries " \
+		"again by itself, and files that are here work meanwhile")                         \
+	D(STORE_DENIED, "store-denied", FAILED, "store",                                           \
+		"the store refuses the credentials, or a right is missing",                        \
+		"correct access key and secret key and restart the daemon, or grant the right "    \
+		"that is named; the daemon tries again by itself")                                 \
+	D(STORE_FAILING, "store-failing", DEGRADED, "store", "the last request to the store failed", \
+		"check endpoint, network, credentials and the store itself; what waits is sent "   \
+		"when it is back, and files that are here work meanwhile")                         \
+	D(STORE_HELD, "store-held", FAILED, "store", "the bucket is not used, for safety",         \
+		"restore the bucket, or point the volume at its own bucket and prefix; nothing is " \
+		"removed here meanwhile")                                                          \
+	D(CLOCK_OFF, "clock-off", DEGRADED, "store",                                               \
+		"the clocks of this machine and of the store differ",                              \
+		"set the clock and keep it set (chrony, systemd-timesyncd): S3 refuses requests "  \
+		"that are 15 minutes off")                                                         \
+	D(VERSIONS_KEPT, "versions-kept", DEGRADED, "store",                                       \
+		"the bucket keeps old versions for ever, and they are paid for",                   \
+		"add a lifecycle rule with NoncurrentVersionExpiration for the volume's prefix")   \
+	D(VERSIONS_UNKNOWN, "versions-unknown", ADVICE, "store",                                   \
+		"whether old versions in the bucket expire is not known",                          \
+		"grant s3:GetLifecycleConfiguration, or look yourself")                            \
+	D(REMOVALS_HELD, "removals-held", DEGRADED, "store",                                       \
+		"much is missing in the bucket; it has not been removed here",                     \
+		"restore the bucket; if the removal was meant, set accept removals = yes, restart " \
+		"the daemon, and take it out again afterwards")                                    \
+	D(MIRROR_BAD, "mirror-bad", FAILED, "mirror", "the mirror cannot be written",              \
+		"check the file system below the cache directory: dmesg, mount options, fsck")     \
+	D(MIRROR_FULL, "mirror-full", FAILED, "mirror", "the mirror's file system is full",        \
+		"free space on it, or make it larger: clients cannot write, nor read what is only " \
+		"in S3")                                                                           \
+	D(MIRROR_UNSUITABLE, "mirror-unsuitable", FAILED, "mirror",                                \
+		"this file system cannot carry a mirror",                                          \
+		"put the cache directory on a local XFS or ext4")                                  \
+	D(MIRROR_INODES, "mirror-inodes", ADVICE, "mirror",                                        \
+		"inodes are too small for security descriptors: creating files is slow",           \
+		"use XFS made with -i size=1024, or ext4 made with -I 1024 -O ea_inode")           \
+	D(RECORDS_USER, "records-user", ADVICE, "mirror",                                          \
+		"records are kept in user.objectfs, where owners of files can change them locally", \
+		"run the daemon with CAP_SYS_ADMIN and a new cache directory")                     \
+	D(READERS_UNGUARDED, "readers-unguarded", ADVICE, "mirror",                                \
+		"some files are stubs: local programs that read the mirror read zeros",            \
+		"let backups, indexers and virus scanners read the share over SMB, never the "     \
+		"mirror")                                                                          \
+	D(BACKLOG_OLD, "backlog-old", DEGRADED, "backlog",                                         \
+		"changes have been waiting for S3 too long",                                       \
+		"objectfsctl pending says which and why; until they are in S3 they are on this "   \
+		"machine's disk only")                                                             \
+	D(MODULE_MISSING, "module-missing", FAILED, "samba", "Samba has no module objectfs",       \
+		"install objectfs.so into Samba's modules directory: make install")                \
+	D(MODULE_OTHER, "module-other", FAILED, "samba",                                           \
+		"the module was built for another Samba than the installed one",                   \
+		"build and install it for this Samba before smbd is restarted: make, make "        \
+		"install")                                                                         \
+	D(SAMBA_CONF, "samba-conf", FAILED, "samba", "smb.conf cannot be read by testparm",        \
+		"run testparm -s and correct what it names")                                       \
+	D(SHARE_NONE, "share-none", ADVICE, "samba", "no share loads objectfs",                    \
+		"add a share as in smb.conf.d/standalone.conf")                                    \
+	D(SHARE_VOLUME, "share-volume", FAILED, "samba",                                           \
+		"a share cannot be connected to: volume, path or socket do not match",             \
+		"set objectfs:volume, path and objectfs:socket as the reason says")                \
+	D(SHARE_SETTING, "share-setting", DEGRADED, "samba",                                       \
+		"a share lacks a setting that ObjectFS needs",                                     \
+		"set it in smb.conf as in smb.conf.d/standalone.conf, where its reason stands, "   \
+		"then smbcontrol smbd reload-config")
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Inside objectfsctl doctor only. */
+#ifndef OFS_CTL_DOCTOR_H
+#define OFS_CTL_DOCTOR_H
+
+#include <jansson.h>
+#include <talloc.h>
+#include "../admin/findings.h"
+#include "../base/conf.h"
+
+struct doctor { /* talloc */
+	const char *conf_path, *socket;
+	const char *smb_conf;    /* NULL: Samba's own default */
+	const struct conf *conf; /* NULL: it cannot be used */
+	json_t *list;            /* of finding_json */
+};
+
+/* The reason is printf's; bytes that are no UTF-8 become '?'. */
+void doctor_say(struct doctor *d, enum finding_id id, const char *volume, const char *fmt, ...)
+		__attribute__((format(printf, 4, 5)));
+
+/* --- doctor_samba.c --- */
+/* Module and smb.conf; nothing is said where there is no smbd. */
+void doctor_samba(struct doctor *d);
+
+#endif
