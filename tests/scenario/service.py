@@ -183,7 +183,7 @@ def unit():
     print("  ", output.strip().splitlines()[-1])
     check(code == 0, f"exposed more than {EXPOSURE / 10}: {output[-400:]}")
     with open(f"{ROOT}/cached/core/privs.c", encoding="utf-8") as file:
-        kept = set(re.findall(r"CAP_\w+", re.search(r"kept\[\] = \{(.*?)\}", file.read(),
+        kept = set(re.findall(r"CAP_\w+", re.search(r"kept\[\] = \{(.*?)\n\};", file.read(),
                                                      re.DOTALL).group(1)))
     named = set(re.search(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE).group(1).split())
     check(named == kept, f"the unit's capabilities and the daemon's: {named ^ kept}")
