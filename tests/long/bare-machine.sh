@@ -7,9 +7,10 @@
 #   bare-machine.sh [--container] [--keep] [DIR [NAME ...]]
 #
 # --container: as in `docker run debian:12`, with its default capabilities, everything on an overlay.
-# DIR: below it the machine's tree, some 10 GB, is made, and removed in the end unless --keep. NAME ...:
-# of tests, instead of all. BASE=TREE: one that debootstrap made before. The machine has mounts,
-# processes and /dev/shm of its own; network, apt's sources and proxies are this one's.
+# DIR: below it the machine's tree, some 10 GB, is made, and removed in the end unless --keep; logs of
+# tests that failed stay. NAME ...: of tests, instead of all. BASE=TREE: one that debootstrap made
+# before. The machine has mounts, processes and /dev/shm of its own; network, apt's sources and proxies
+# are this one's.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
@@ -19,7 +20,7 @@ while [[ ${1:-} == --* ]]; do
 	--container) container=1 ;;
 	--keep) keep=1 ;;
 	*)
-		sed -n '4,12p' "$0" >&2
+		sed -n '4,13p' "$0" >&2
 		exit 2
 		;;
 	esac
@@ -29,6 +30,19 @@ fail()
 {
 	echo "FAIL: $*"
 	exit 1
+}
+# Everything but the logs of tests that failed.
+remove()	# exit code
+{
+	local logs
+	for logs in "$dir"/{machine,upper}/usr/src/objectfs/build/test-logs; do
+		if [ "$1" != 0 ] && [ -d "$logs" ]; then
+			mv "$logs" "$dir/test-logs"
+			echo "-- logs: $dir/test-logs"
+		fi
+	done
+	rm -rf --one-file-system "$dir"/{machine,base,upper,work}
+	rmdir --ignore-fail-on-non-empty "$dir"
 }
 export PATH=$PATH:/usr/sbin:/sbin
 for tool in debootstrap unshare pivot_root git; do
@@ -47,7 +61,7 @@ machine=$dir/machine
 if [ -n "$keep" ]; then
 	echo "-- everything stays in $dir"
 else
-	trap 'rm -rf --one-file-system "$dir"' EXIT
+	trap 'remove $?' EXIT
 fi
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
