@@ -82,6 +82,7 @@ struct ofs_file { /* fsp extension; there only where there is something to remem
 	unsigned extent_shift;
 	const uint8_t *map;
 	size_t map_len;
+	struct ofs_recall_wait *waits; /* asynchronous requests that wait for its bytes */
 };
 
 /* --- vfs_objectfs.c --- */
@@ -184,8 +185,10 @@ int ofs_recall_discard(struct ofs_conn *c, struct ofs_file *f);
 /* Asynchronous; whole: until plain. ev must be the connection's own loop. */
 struct tevent_req *ofs_recall_send(TALLOC_CTX *ctx, struct tevent_context *ev, struct ofs_conn *c,
 		struct ofs_file *f, uint64_t offset, uint64_t length, bool whole);
-/* 0 or -errno. */
+/* 0 or -errno; -EBADF: the file was closed meanwhile, and f is no more. */
 int ofs_recall_recv(struct tevent_req *req);
+/* The file goes: end what waits for its bytes. */
+void ofs_recall_abandon(struct ofs_file *f);
 /* True if every byte of the range is in the local file. */
 bool ofs_recall_here(const struct ofs_file *f, uint64_t generation, uint64_t offset,
 		uint64_t length);

@@ -31,6 +31,7 @@ static void file_destroy(void *p)
 {
 	struct ofs_file *f = p;
 
+	ofs_recall_abandon(f);
 	/* after a close there is nothing left; without one the session ends all the same */
 	if (f->map != NULL) {
 		munmap(discard_const_p(uint8_t, f->map), f->map_len);
