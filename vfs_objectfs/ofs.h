@@ -155,7 +155,7 @@ void ofs_meta_end(struct ofs_conn *c, struct ofs_meta *m, bool changed,
 
 /* --- ofs_dirty.c --- */
 /* Before the first write of a handle: DESIGN rule 4. Sets f->wrote. A file that is still marked is about
- * to be emptied: it becomes plain, and empty. */
+ * to be emptied: it becomes plain, and empty. -EAGAIN with f->marked: it has become a stub, see there. */
 int ofs_first_write(struct ofs_conn *c, struct ofs_file *f);
 /* Around each write, so that the daemon can take a copy of one moment. */
 void ofs_writes_begin(struct ofs_conn *c, const struct ofs_file *f);

@@ -151,6 +151,13 @@ ssize_t ofs_pread_recv(struct tevent_req *req, struct vfs_aio_state *aio)
 
 /* --- write --- */
 
+static int write_ready(struct ofs_file *f, bool empties)
+{
+	int ret = f->marked && !empties ? ofs_recall_whole(f->conn, f) : 0;
+
+	return ret == 0 && !f->wrote ? ofs_first_write(f->conn, f) : ret;
+}
+
 int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, bool empties,
 		struct ofs_file **file)
 {
@@ -165,11 +172,11 @@ int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, 
 	} else if (f->whole != NULL) {
 		ret = ofs_whole_settle(f);
 	}
-	if (ret == 0 && f->marked && !empties) {
-		ret = ofs_recall_whole(f->conn, f);
+	if (ret == 0) {
+		ret = write_ready(f, empties);
 	}
-	if (ret == 0 && !f->wrote) {
-		ret = ofs_first_write(f->conn, f);
+	if (ret == -EAGAIN && f->marked) { /* a stub after all */
+		ret = write_ready(f, empties);
 	}
 	if (ret != 0) {
 		return ret;

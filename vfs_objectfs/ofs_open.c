@@ -196,6 +196,9 @@ static int opened_truncate(struct vfs_handle_struct *handle, struct files_struct
 	if (!f->wrote) {
 		ret = ofs_first_write(c, f);
 	}
+	if (ret == -EAGAIN && f->marked) { /* a stub after all */
+		ret = ofs_first_write(c, f);
+	}
 	if (ret == 0) {
 		ofs_writes_begin(c, f);
 		ret = ftruncate(fd, 0) == 0 ? 0 : -errno;

@@ -6,12 +6,14 @@ an open waits and does not sleep, a durable handle comes back."""
 
 import os
 import random
+import signal
 import stat
 import threading
 import time
 
+from dirstore import get_object
 from smb import SmbError, Testbed, check, step, wait_until
-from smb2 import nt_time
+from smb2 import MAXIMUM_ALLOWED, nt_time
 from tracer import HELD, Tracer, call_of, client_pid, numbers
 
 MIB = 1 << 20
@@ -160,9 +162,58 @@ def reopened_within(bed):
         client.close(file[0])
 
 
+# --- by force -------------------------------------------------------------------------------------
+BREAK_TIME = "/proc/sys/fs/lease-break-time"
+STUB = 2  # OFS_REC_STUB
+
+
+def record_flags(bed, name):
+    return int.from_bytes(os.getxattr(local(bed, name), "security.objectfs")[8:12], "little")
+
+
+def opened_by_force(bed):
+    step("a client gets in by force, the daemon stores STUB all the same and dies")
+    with open(BREAK_TIME, encoding="ascii") as file:
+        seconds = file.read()
+    try:
+        with open(BREAK_TIME, "w", encoding="ascii") as file:
+            file.write("1")
+    except OSError as error:
+        print(f"not here: {error}")
+        return
+    try:
+        forced(bed)
+    finally:
+        with open(BREAK_TIME, "w", encoding="ascii") as file:
+            file.write(seconds)
+
+
+def forced(bed):
+    data = data_of("forced")
+    with bed.client() as client:
+        client.put("forced", data)
+        bed.flush()
+        with Tracer(int(bed.cached_pid), "fsetxattr", f"delay_enter=8s:delay_exit={HELD}:when=1",
+                    local(bed, "forced")) as tracer:
+            aside(lambda: bed.ctl("evict", "forced", may_fail=True))
+            tracer.wait()
+            file = client.create("forced", MAXIMUM_ALLOWED)
+            check(not record_flags(bed, "forced") & STUB, "it was a stub when it was opened")
+            wait_until(lambda: record_flags(bed, "forced") & STUB, 20, "the daemon stores STUB")
+            os.kill(int(bed.cached_pid), signal.SIGKILL)
+        bed.start("cached")
+        client.write(file, 5, b"again")
+        client.close(file)
+    bed.flush()
+    wait_until(lambda: get_object(bed, "forced") == data[:5] + b"again" + data[10:], 20,
+               "what was written reaches S3")
+    with bed.client() as client:
+        check(client.get("forced") == data[:5] + b"again" + data[10:], "older bytes than were written")
+
+
 def main():
     with Testbed(set=["settle time=1s"]) as bed:
-        for part in (times_stay, durable, reopened_within):
+        for part in (times_stay, durable, reopened_within, opened_by_force):
             part(bed)
 
 
