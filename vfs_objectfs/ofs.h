@@ -42,6 +42,7 @@ struct ofs_conn { /* talloc child of the connection; handle->data */
 	ino_t tree_ino;
 	uint64_t listing_age_ns;
 	struct ofs_shm *shm;
+	uint64_t daemon_generation; /* of the daemon that answered: shm's, as it was then */
 	struct ofs_ring_writer ring;
 	int intent_fd;
 	int doorbell_fd;

@@ -4,8 +4,9 @@
  * Way: from ofs_io and ofs_open; through ofs_call.c to the daemon's recall.
  * Thread: the client's smbd; the plain calls wait, ofs_recall_send does not.
  * Owns: the mapping of the extent map and the open_id, both in struct ofs_file.
- * Holds: 1. A set bit is believed only under the generation it was mapped in: a daemon that came
- *           back may have begun anew. While it is away nobody changes the file, and it holds.
+ * Holds: 1. A set bit is believed only while the daemon that mapped it is the last one that started:
+ *           another one begins anew, and serves others before we have so much as noticed. While none
+ *           is there nobody changes the file, and the bit holds.
  *        2. marked -> [OPEN] -> attached -> [FETCH] -> ... ; plain once OPEN answers no open_id,
  *           or a whole FETCH or DISCARD succeeded; never marked again while it is open.
  *        3. A lost connection is an attempt, not an answer: OPEN and FETCH are made again.
@@ -111,7 +112,8 @@ bool ofs_recall_here(const struct ofs_file *f, uint64_t generation, uint64_t off
 	if (!f->marked) {
 		return true;
 	}
-	if (f->open_id == 0 || f->generation != generation) {
+	if (f->open_id == 0 || f->generation != generation ||
+			atomic_load(&f->conn->shm->daemon_generation) != f->conn->daemon_generation) {
 		return false;
 	}
 	if (length == 0 || offset >= f->size) {

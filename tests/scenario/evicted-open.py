@@ -11,9 +11,9 @@ import stat
 import threading
 import time
 
-from dirstore import get_object
+from dirstore import get_object, put_object
 from smb import SmbError, Testbed, check, step, wait_until
-from smb2 import MAXIMUM_ALLOWED, nt_time
+from smb2 import MAXIMUM_ALLOWED, READ_DATA, nt_time
 from tracer import HELD, Tracer, call_of, client_pid, numbers
 
 MIB = 1 << 20
@@ -162,6 +162,34 @@ def reopened_within(bed):
         client.close(file[0])
 
 
+# --- another daemon -------------------------------------------------------------------------------
+def another_daemon(bed):
+    step("a client reads on after the daemon has been replaced, and the object too")
+    old, new = data_of("old"), data_of("new", 2 * MIB + 1000)
+    with bed.client() as client:
+        client.put("both", old)
+    evict(bed, "both")
+    with bed.client() as client:
+        pid = client_pid(bed)
+        file = client.create("both", READ_DATA)
+        check(client.read(file, 0, MIB) == old[:MIB], "other bytes")
+        os.kill(pid, signal.SIGSTOP)  # it has not seen the daemon go when it reads again
+        bed.restart("cached", kill=True)
+        put_object(bed, "both", new)
+
+        def anew():  # the first one to come upon it is told so
+            with bed.client(user=2) as other:
+                try:
+                    return other.read(other.create("both", READ_DATA), 2 * MIB, MIB)
+                except SmbError:
+                    return None
+        wait_until(lambda: anew() == new[2 * MIB:], 20, "another client reads what is there now")
+        message = client.send_read(file, 0, MIB)
+        os.kill(pid, signal.SIGCONT)
+        check(client.end_read(message) == new[:MIB], "bytes that a daemon had fetched that is no more")
+        client.close(file)
+
+
 # --- by force -------------------------------------------------------------------------------------
 BREAK_TIME = "/proc/sys/fs/lease-break-time"
 STUB = 2  # OFS_REC_STUB
@@ -213,7 +241,7 @@ def forced(bed):
 
 def main():
     with Testbed(set=["settle time=1s"]) as bed:
-        for part in (times_stay, durable, reopened_within, opened_by_force):
+        for part in (times_stay, durable, reopened_within, another_daemon, opened_by_force):
             part(bed)
 
 
