@@ -243,10 +243,13 @@ int ofs_ftruncate(struct vfs_handle_struct *handle, struct files_struct *fsp, of
 int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, uint32_t mode,
 		off_t offset, off_t len)
 {
-	struct ofs_file *f;
+	struct ofs_file *f = ofs_file_marked(handle, fsp);
 	int ret;
 
 	ret = ofs_room_check(ofs_conn_get(handle));
+	if (ret == 0 && f != NULL && mode == VFS_FALLOCATE_FL_KEEP_SIZE) {
+		return 0; /* space set aside, which a file that may leave the disk does not keep anyway */
+	}
 	if (ret == 0) {
 		ret = ofs_write_begin(handle, fsp, false, &f);
 	}

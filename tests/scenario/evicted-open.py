@@ -8,15 +8,17 @@ import os
 import random
 import signal
 import stat
+import struct
 import threading
 import time
 
 from dirstore import get_object, put_object
 from smb import SmbError, Testbed, check, step, wait_until
-from smb2 import MAXIMUM_ALLOWED, READ_DATA, nt_time
+from smb2 import INFO_FILE, MAXIMUM_ALLOWED, READ_DATA, nt_time
 from tracer import HELD, Tracer, call_of, client_pid, numbers
 
 MIB = 1 << 20
+ALLOCATION = 19
 WRITTEN = nt_time(1500000000)
 
 
@@ -79,6 +81,21 @@ def times_stay(bed):
                 check(tracer.stands(), "the client's process did not wait")
             thread.join(20)
             check(seen == [WRITTEN], f"written {WRITTEN}, shown {seen}")
+
+
+def allocated(bed):
+    step("space is set aside for a stub: nothing is fetched")
+    with bed.client() as client:
+        client.put("space", data_of("space"))
+    evict(bed, "space")
+    before = bed.ctl_json("status")["counters"]["recall_bytes"]
+    with bed.client() as client:
+        file = client.create("space", MAXIMUM_ALLOWED)
+        client.set(file, INFO_FILE, ALLOCATION, struct.pack("<Q", 8 * MIB))
+        client.close(file)
+        check(is_stub(bed, "space"), "it is here")
+        check(bed.ctl_json("status")["counters"]["recall_bytes"] == before, "bytes of it were fetched")
+        check(client.get("space") == data_of("space"), "other bytes")
 
 
 # --- durable handles ------------------------------------------------------------------------------
@@ -240,8 +257,8 @@ def forced(bed):
 
 
 def main():
-    with Testbed(set=["settle time=1s"]) as bed:
-        for part in (times_stay, durable, reopened_within, another_daemon, opened_by_force):
+    with Testbed(set=["settle time=1s"], smb=["strict allocate=yes"]) as bed:
+        for part in (times_stay, allocated, durable, reopened_within, another_daemon, opened_by_force):
             part(bed)
 
 
