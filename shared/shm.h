@@ -37,7 +37,8 @@ struct ofs_shm {
 	_Atomic uint64_t written_bytes; /* by all modules, ever; overwriting counts too */
 	_Atomic uint32_t write_slow_us; /* modules let every MiB written wait for so long */
 	_Atomic uint32_t write_full;    /* 1: writes are refused (ENOSPC), truncation is not */
-	char pad[128 - 48];
+	_Atomic uint64_t daemon_generation; /* grows with every start of the daemon, before it does anything */
+	char pad[128 - 56];
 	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];
 };
 

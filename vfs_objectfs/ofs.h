@@ -42,6 +42,7 @@ struct ofs_conn { /* talloc child of the connection; handle->data */
 	ino_t tree_ino;
 	uint64_t listing_age_ns;
 	struct ofs_shm *shm;
+	uint64_t daemon_generation; /* of the daemon that answered: shm's, as it was then */
 	struct ofs_ring_writer ring;
 	int intent_fd;
 	int doorbell_fd;
@@ -82,6 +83,7 @@ struct ofs_file { /* fsp extension; there only where there is something to remem
 	unsigned extent_shift;
 	const uint8_t *map;
 	size_t map_len;
+	struct ofs_recall_wait *waits; /* asynchronous requests that wait for its bytes */
 };
 
 /* --- vfs_objectfs.c --- */
@@ -154,7 +156,7 @@ void ofs_meta_end(struct ofs_conn *c, struct ofs_meta *m, bool changed,
 
 /* --- ofs_dirty.c --- */
 /* Before the first write of a handle: DESIGN rule 4. Sets f->wrote. A file that is still marked is about
- * to be emptied: it becomes plain, and empty. */
+ * to be emptied: it becomes plain, and empty. -EAGAIN with f->marked: it has become a stub, see there. */
 int ofs_first_write(struct ofs_conn *c, struct ofs_file *f);
 /* Around each write, so that the daemon can take a copy of one moment. */
 void ofs_writes_begin(struct ofs_conn *c, const struct ofs_file *f);
@@ -184,8 +186,10 @@ int ofs_recall_discard(struct ofs_conn *c, struct ofs_file *f);
 /* Asynchronous; whole: until plain. ev must be the connection's own loop. */
 struct tevent_req *ofs_recall_send(TALLOC_CTX *ctx, struct tevent_context *ev, struct ofs_conn *c,
 		struct ofs_file *f, uint64_t offset, uint64_t length, bool whole);
-/* 0 or -errno. */
+/* 0 or -errno; -EBADF: the file was closed meanwhile, and f is no more. */
 int ofs_recall_recv(struct tevent_req *req);
+/* The file goes: end what waits for its bytes. */
+void ofs_recall_abandon(struct ofs_file *f);
 /* True if every byte of the range is in the local file. */
 bool ofs_recall_here(const struct ofs_file *f, uint64_t generation, uint64_t offset,
 		uint64_t length);

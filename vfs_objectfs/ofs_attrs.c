@@ -6,7 +6,9 @@
  * Owns: nothing.
  * Holds: 1. What a client sees does not move when the daemon works (DESIGN rule 7): for regular
  *           files ctime is mtime and blocks follow from the size, always; the marker is hidden.
- *        2. Times of a stub are its record's.
+ *        2. Times of a stub are its record's. A stat that shows the marker, beside a record that says
+ *           plain, was taken before the file became so: its times may be those of the daemon's work,
+ *           and it is taken again. Those of the inode are right before the record says plain.
  *        3. Every setter marks the directory before and the record after (META_DIRTY, meta_gen).
  *        4. The record's xattr does not exist for clients.
  *        5. fstat on an open handle never fails on our account (smbd 4.17 panics at close).
@@ -56,13 +58,45 @@ static void stat_overlay(SMB_STRUCT_STAT *st, const struct ofs_record *rec)
 	}
 }
 
+#define STAT_TRIES 3 /* how often a file may become plain while it is looked at */
+
+/* st: of this inode; fd: O_PATH will do. */
+static void stat_overlay_fd(const struct ofs_conn *c, int fd, SMB_STRUCT_STAT *st)
+{
+	struct ofs_record rec;
+	struct stat now;
+	bool have = false;
+
+	for (int tries = 0; stat_is_marked(st); tries++) {
+		have = ofs_record_get(&c->io, fd, &rec) == 0;
+		if (!have || (rec.flags & OFS_REC_STUB) != 0 || tries == STAT_TRIES ||
+				fstat(fd, &now) != 0) {
+			break;
+		}
+		init_stat_ex_from_stat(st, &now, false);
+	}
+	stat_overlay(st, have ? &rec : NULL);
+}
+
+/* The name may be another inode's by now: then it is that one's. */
 static void stat_overlay_at(const struct ofs_conn *c, int dirfd, const char *name,
 		SMB_STRUCT_STAT *st)
 {
-	struct ofs_record rec;
-	bool have = stat_is_marked(st) && ofs_record_get_at(&c->io, dirfd, name, &rec) == 0;
+	struct stat now;
+	int fd = -1;
 
-	stat_overlay(st, have ? &rec : NULL);
+	if (stat_is_marked(st)) {
+		fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	}
+	if (fd < 0) {
+		stat_overlay(st, NULL);
+		return;
+	}
+	if (fstat(fd, &now) == 0 && S_ISREG(now.st_mode)) {
+		init_stat_ex_from_stat(st, &now, false);
+	}
+	stat_overlay_fd(c, fd, st);
+	close(fd);
 }
 
 /* After ENOENT: true if the name is here now; else errno is set. */
@@ -126,15 +160,11 @@ int ofs_fstat(struct vfs_handle_struct *handle, struct files_struct *fsp, SMB_ST
 {
 	const struct ofs_conn *c = ofs_conn_get(handle);
 	int ret = SMB_VFS_NEXT_FSTAT(handle, fsp, sbuf);
-	struct ofs_record rec;
-	bool have;
 
-	if (ret != 0) {
-		return ret;
+	if (ret == 0) {
+		stat_overlay_fd(c, ofs_fsp_fd(fsp), sbuf);
 	}
-	have = stat_is_marked(sbuf) && ofs_record_get(&c->io, ofs_fsp_fd(fsp), &rec) == 0;
-	stat_overlay(sbuf, have ? &rec : NULL);
-	return 0;
+	return ret;
 }
 
 struct dirent *ofs_readdir(struct vfs_handle_struct *handle, struct files_struct *dirfsp,

@@ -261,6 +261,19 @@ void ofs_call_release(struct ofs_link *link, uint64_t generation, uint64_t open_
 	ofs_link_post(link, &f);
 }
 
+void ofs_call_unwanted(struct ofs_link *link, uint16_t op, struct ofs_reply *reply)
+{
+	struct ofs_open_rep rep;
+	int map_fd;
+
+	if (op != OFS_WIRE_OP_OPEN || open_reply(link, reply, &rep, &map_fd) != 0 ||
+			rep.open_id == 0) {
+		return;
+	}
+	close(map_fd);
+	ofs_call_release(link, ofs_link_generation(link), rep.open_id);
+}
+
 struct tevent_req *ofs_call_open_send(TALLOC_CTX *ctx, struct ofs_link *link, int fd,
 		uint32_t flags)
 {

@@ -9,6 +9,8 @@
  * Holds: 1. NEXT copies between raw descriptors (copy_file_range): a source that is a stub would
  *           give zeros. Its range is here first (DESIGN rule 8).
  *        2. The destination is written under the rules of ofs_io.c.
+ *        3. smbd waits for a copy before it closes the destination, not the source: after every wait
+ *           the source is what its token means then, if anything.
  */
 #include "ofs.h"
 
@@ -94,7 +96,8 @@ struct ofs_offload_write_state {
 	uint32_t fsctl;
 	DATA_BLOB *token;
 	off_t transfer_offset;
-	struct files_struct *src_fsp; /* NULL: not ours to prepare */
+	const struct vfs_fn_pointers *fns;
+	struct files_struct *src_fsp; /* offload_source; NULL: not ours to prepare */
 	struct vfs_handle_struct *src_handle; /* of another share, perhaps: with its own link */
 	struct files_struct *dest_fsp;
 	off_t dest_off;
@@ -239,6 +242,28 @@ static void offload_src(struct tevent_req *req)
 
 static void offload_begin(struct tevent_req *req);
 
+/* This module's handle on the share an fsp belongs to; NULL: not one of ours. */
+static struct vfs_handle_struct *handle_of(const struct files_struct *fsp,
+		const struct vfs_fn_pointers *fns)
+{
+	struct vfs_handle_struct *h = fsp->conn->vfs_handles;
+
+	while (h != NULL && h->fns != fns) {
+		h = h->next;
+	}
+	return h;
+}
+
+static void offload_source(struct ofs_offload_write_state *state)
+{
+	if (offload_ctx == NULL || state->transfer_offset < 0 || state->to_copy <= 0 ||
+			!NT_STATUS_IS_OK(vfs_offload_token_db_fetch_fsp(
+					offload_ctx, state->token, &state->src_fsp))) {
+		state->src_fsp = NULL; /* NEXT knows what to answer to a token of nobody */
+	}
+	state->src_handle = state->src_fsp != NULL ? handle_of(state->src_fsp, state->fns) : NULL;
+}
+
 static void offload_chunk(const struct ofs_offload_write_state *state, struct ofs_chunk *chunk)
 {
 	*chunk = (struct ofs_chunk){
@@ -259,6 +284,7 @@ static void offload_asked(struct tevent_req *subreq)
 			tevent_req_data(req, struct ofs_offload_write_state);
 	struct ofs_chunk chunk;
 
+	offload_source(state);
 	offload_chunk(state, &chunk);
 	ofs_whole_recv(subreq, &chunk);
 	TALLOC_FREE(subreq);
@@ -271,6 +297,7 @@ static void offload_waited(struct tevent_req *subreq)
 
 	(void)tevent_wakeup_recv(subreq);
 	TALLOC_FREE(subreq);
+	offload_source(tevent_req_data(req, struct ofs_offload_write_state));
 	offload_begin(req);
 }
 
@@ -315,18 +342,6 @@ static void offload_begin(struct tevent_req *req)
 	offload_src(req);
 }
 
-/* This module's handle on the share an fsp belongs to; NULL: not one of ours. */
-static struct vfs_handle_struct *handle_of(const struct files_struct *fsp,
-		const struct vfs_fn_pointers *fns)
-{
-	struct vfs_handle_struct *h = fsp->conn->vfs_handles;
-
-	while (h != NULL && h->fns != fns) {
-		h = h->next;
-	}
-	return h;
-}
-
 struct tevent_req *ofs_offload_write_send(struct vfs_handle_struct *handle, TALLOC_CTX *ctx,
 		struct tevent_context *ev, uint32_t fsctl, DATA_BLOB *token, off_t transfer_offset,
 		struct files_struct *dest_fsp, off_t dest_off, off_t to_copy)
@@ -341,6 +356,7 @@ struct tevent_req *ofs_offload_write_send(struct vfs_handle_struct *handle, TALL
 	*state = (struct ofs_offload_write_state){
 		.handle = handle,
 		.ev = ev,
+		.fns = handle->fns,
 		.fsctl = fsctl,
 		.token = token,
 		.transfer_offset = transfer_offset,
@@ -348,14 +364,7 @@ struct tevent_req *ofs_offload_write_send(struct vfs_handle_struct *handle, TALL
 		.dest_off = dest_off,
 		.to_copy = to_copy,
 	};
-	if (offload_ctx != NULL && transfer_offset >= 0 && to_copy > 0 &&
-			!NT_STATUS_IS_OK(vfs_offload_token_db_fetch_fsp(
-					offload_ctx, token, &state->src_fsp))) {
-		state->src_fsp = NULL; /* NEXT knows what to answer to a token of nobody */
-	}
-	if (state->src_fsp != NULL) {
-		state->src_handle = handle_of(state->src_fsp, handle->fns);
-	}
+	offload_source(state);
 	if (ev == ofs_link_ev(ofs_conn_get(handle)->link)) {
 		offload_begin(req);
 	} else {

@@ -13,6 +13,9 @@
  *           DISCARD the file is the stub it was, after it a scan of the marked directories, or,
  *           after a power cut, of the intents, finds it dirty. While the change is under way the
  *           mark stays; should we die, the daemon keeps it until DISCARD has ended.
+ *        4. No record says stub and dirty. A file that became a stub although we have it open (we got
+ *           in by force, and the daemon died before it had put the record back) is marked from then
+ *           on: -EAGAIN, and the caller makes it whole, or empties it, as any stub.
  */
 #include "ofs.h"
 
@@ -44,8 +47,8 @@ static int intent_append(struct ofs_conn *c, const struct ofs_record *rec, ino_t
 	return fdatasync(c->intent_fd) == 0 ? 0 : -errno;
 }
 
-/* Make the record say dirty. *was_clean: it did not before. */
-static int dirty_set(struct ofs_conn *c, const struct ofs_file *f, const struct stat *st,
+/* Make the record say dirty. *was_clean: it did not before. -EAGAIN: it is a stub's. */
+static int dirty_set(struct ofs_conn *c, struct ofs_file *f, const struct stat *st,
 		struct ofs_record *rec, bool *was_clean)
 {
 	enum ofs_record_state state;
@@ -58,6 +61,11 @@ static int dirty_set(struct ofs_conn *c, const struct ofs_file *f, const struct 
 	ret = ofs_record_look(c, f->fd, st, rec, &state);
 	if (ret == 0 && state == OFS_RECORD_QUARANTINED) {
 		ret = -EIO;
+	}
+	if (ret == 0 && state == OFS_RECORD_VALID && (rec->flags & OFS_REC_STUB) != 0) {
+		f->marked = true;
+		f->oid = rec->oid;
+		ret = -EAGAIN;
 	}
 	if (ret == 0) {
 		*was_clean = state == OFS_RECORD_VALID && (rec->flags & OFS_REC_DATA_DIRTY) == 0;
@@ -74,7 +82,7 @@ static int dirty_set(struct ofs_conn *c, const struct ofs_file *f, const struct 
  * made clean, or the intent file rotated, between the two, it is written once more: the first write
  * has not happened yet.
  */
-static int dirty_durable(struct ofs_conn *c, const struct ofs_file *f, const struct stat *st,
+static int dirty_durable(struct ofs_conn *c, struct ofs_file *f, const struct stat *st,
 		struct ofs_record *rec)
 {
 	uint32_t epoch = atomic_load(&c->shm->intent_epoch);

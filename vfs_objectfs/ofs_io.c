@@ -151,6 +151,13 @@ ssize_t ofs_pread_recv(struct tevent_req *req, struct vfs_aio_state *aio)
 
 /* --- write --- */
 
+static int write_ready(struct ofs_file *f, bool empties)
+{
+	int ret = f->marked && !empties ? ofs_recall_whole(f->conn, f) : 0;
+
+	return ret == 0 && !f->wrote ? ofs_first_write(f->conn, f) : ret;
+}
+
 int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, bool empties,
 		struct ofs_file **file)
 {
@@ -165,11 +172,11 @@ int ofs_write_begin(struct vfs_handle_struct *handle, struct files_struct *fsp, 
 	} else if (f->whole != NULL) {
 		ret = ofs_whole_settle(f);
 	}
-	if (ret == 0 && f->marked && !empties) {
-		ret = ofs_recall_whole(f->conn, f);
+	if (ret == 0) {
+		ret = write_ready(f, empties);
 	}
-	if (ret == 0 && !f->wrote) {
-		ret = ofs_first_write(f->conn, f);
+	if (ret == -EAGAIN && f->marked) { /* a stub after all */
+		ret = write_ready(f, empties);
 	}
 	if (ret != 0) {
 		return ret;
@@ -236,10 +243,13 @@ int ofs_ftruncate(struct vfs_handle_struct *handle, struct files_struct *fsp, of
 int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, uint32_t mode,
 		off_t offset, off_t len)
 {
-	struct ofs_file *f;
+	struct ofs_file *f = ofs_file_marked(handle, fsp);
 	int ret;
 
 	ret = ofs_room_check(ofs_conn_get(handle));
+	if (ret == 0 && f != NULL && mode == VFS_FALLOCATE_FL_KEEP_SIZE) {
+		return 0; /* space set aside, which a file that may leave the disk does not keep anyway */
+	}
 	if (ret == 0) {
 		ret = ofs_write_begin(handle, fsp, false, &f);
 	}

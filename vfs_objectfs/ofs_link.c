@@ -266,6 +266,7 @@ static void link_dispatch(struct ofs_link *link, struct ofs_reply *reply)
 	}
 	if (w == NULL || w->out != NULL) {
 		DBG_INFO("reply to request %ju came too late\n", (uintmax_t)head->request_id);
+		ofs_call_unwanted(link, head->op, reply);
 		talloc_free(reply);
 		return;
 	}

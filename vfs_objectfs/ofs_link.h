@@ -62,6 +62,9 @@ int ofs_call_copy_take(struct ofs_link *link, uint64_t generation, int fd,
 /* No answer; dropped if the daemon is away. */
 void ofs_call_release(struct ofs_link *link, uint64_t generation, uint64_t open_id);
 
+/* A reply that nobody waits for any more: what it opened is released. */
+void ofs_call_unwanted(struct ofs_link *link, uint16_t op, struct ofs_reply *reply);
+
 struct tevent_req *ofs_call_open_send(TALLOC_CTX *ctx, struct ofs_link *link, int fd,
 		uint32_t flags);
 int ofs_call_open_recv(struct ofs_link *link, struct tevent_req *req, struct ofs_open_rep *rep,

@@ -31,6 +31,7 @@ static void file_destroy(void *p)
 {
 	struct ofs_file *f = p;
 
+	ofs_recall_abandon(f);
 	/* after a close there is nothing left; without one the session ends all the same */
 	if (f->map != NULL) {
 		munmap(discard_const_p(uint8_t, f->map), f->map_len);
@@ -79,22 +80,49 @@ struct ofs_file *ofs_file_need(struct vfs_handle_struct *handle, struct files_st
 
 /* --- open --- */
 
-/* The daemon gives a lease up within milliseconds; smbd itself would ask again in a second. */
+#define OPENAT_MUST_MS 5000
+
+/* An open that would have slept in the kernel: the flag was for the open alone. */
+static int openat_blocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+	int err;
+
+	if (flags >= 0 && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0) {
+		return fd;
+	}
+	err = errno;
+	close(fd);
+	errno = err;
+	return -1;
+}
+
+/*
+ * The daemon gives a lease up within milliseconds. What smbd opens with O_NONBLOCK it can put off, and
+ * asks again in a second. What it does not (a durable handle that comes back) fails for good, or, in the
+ * kernel, sleeps for up to lease-break-time, 45 s, while the file's share modes are locked for everybody:
+ * here it has some seconds.
+ */
 static int next_openat(struct vfs_handle_struct *handle, const struct files_struct *dirfsp,
 		const struct smb_filename *smb_fname, struct files_struct *fsp,
 		const struct vfs_open_how *how)
 {
-	const struct ofs_conn *c = ofs_conn_get(handle);
+	bool can_wait = (how->flags & (O_NONBLOCK | O_PATH)) != 0;
 	int64_t until_ms = 0;
+	struct vfs_open_how h = *how;
 	int fd;
 
+	if (!can_wait) {
+		h.flags |= O_NONBLOCK;
+	}
 	for (;;) {
-		fd = SMB_VFS_NEXT_OPENAT(handle, dirfsp, smb_fname, fsp, how);
+		fd = SMB_VFS_NEXT_OPENAT(handle, dirfsp, smb_fname, fsp, &h);
 		if (fd >= 0 || errno != EAGAIN) {
-			return fd;
+			return fd >= 0 && !can_wait ? openat_blocking(fd) : fd;
 		}
 		if (until_ms == 0) {
-			until_ms = ofs_link_now_ms() + c->openat_retry_ms;
+			until_ms = ofs_link_now_ms() + (can_wait ? ofs_conn_get(handle)->openat_retry_ms
+								 : OPENAT_MUST_MS);
 		} else if (ofs_link_now_ms() >= until_ms) {
 			errno = EAGAIN;
 			return -1;
@@ -166,6 +194,9 @@ static int opened_truncate(struct vfs_handle_struct *handle, struct files_struct
 		}
 	}
 	if (!f->wrote) {
+		ret = ofs_first_write(c, f);
+	}
+	if (ret == -EAGAIN && f->marked) { /* a stub after all */
 		ret = ofs_first_write(c, f);
 	}
 	if (ret == 0) {

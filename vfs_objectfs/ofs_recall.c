@@ -4,11 +4,14 @@
  * Way: from ofs_io and ofs_open; through ofs_call.c to the daemon's recall.
  * Thread: the client's smbd; the plain calls wait, ofs_recall_send does not.
  * Owns: the mapping of the extent map and the open_id, both in struct ofs_file.
- * Holds: 1. A set bit is believed only under the generation it was mapped in: a daemon that came
- *           back may have begun anew. While it is away nobody changes the file, and it holds.
+ * Holds: 1. A set bit is believed only while the daemon that mapped it is the last one that started:
+ *           another one begins anew, and serves others before we have so much as noticed. While none
+ *           is there nobody changes the file, and the bit holds.
  *        2. marked -> [OPEN] -> attached -> [FETCH] -> ... ; plain once OPEN answers no open_id,
  *           or a whole FETCH or DISCARD succeeded; never marked again while it is open.
  *        3. A lost connection is an attempt, not an answer: OPEN and FETCH are made again.
+ *        4. smbd lets a file go once its own requests have ended, but a copy belongs to the file that
+ *           is written: what still waits for bytes of a file that is closed ends with EBADF.
  */
 #include "ofs.h"
 
@@ -109,7 +112,8 @@ bool ofs_recall_here(const struct ofs_file *f, uint64_t generation, uint64_t off
 	if (!f->marked) {
 		return true;
 	}
-	if (f->open_id == 0 || f->generation != generation) {
+	if (f->open_id == 0 || f->generation != generation ||
+			atomic_load(&f->conn->shm->daemon_generation) != f->conn->daemon_generation) {
 		return false;
 	}
 	if (length == 0 || offset >= f->size) {
@@ -241,7 +245,10 @@ int ofs_recall_discard(struct ofs_conn *c, struct ofs_file *f)
 
 /* --- the same without waiting --- */
 
-struct recall_state {
+struct ofs_recall_wait {
+	struct ofs_recall_wait *prev, *next; /* of the file's */
+	struct tevent_req *req;
+	struct tevent_req *subreq; /* what it waits for */
 	struct ofs_conn *conn;
 	struct ofs_file *file;
 	uint64_t offset, length;
@@ -252,19 +259,31 @@ struct recall_state {
 
 static void recall_step(struct tevent_req *req);
 
+static void recall_wait_for(struct tevent_req *req, struct tevent_req *subreq,
+		void (*done)(struct tevent_req *subreq))
+{
+	struct ofs_recall_wait *state = tevent_req_data(req, struct ofs_recall_wait);
+
+	if (!tevent_req_nomem(subreq, req)) {
+		state->subreq = subreq;
+		tevent_req_set_callback(subreq, done, req);
+	}
+}
+
 static void recall_paused(struct tevent_req *subreq)
 {
 	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
+	struct ofs_recall_wait *state = tevent_req_data(req, struct ofs_recall_wait);
 
 	(void)tevent_wakeup_recv(subreq);
-	TALLOC_FREE(subreq);
+	TALLOC_FREE(state->subreq);
 	recall_step(req);
 }
 
 /* The way was lost: once more, after a pause unless it is the first time. */
 static void recall_retry(struct tevent_req *req)
 {
-	struct recall_state *state = tevent_req_data(req, struct recall_state);
+	struct ofs_recall_wait *state = tevent_req_data(req, struct ofs_recall_wait);
 	struct tevent_req *subreq;
 
 	if (++state->attempts < RECALL_ATTEMPTS_AT_ONCE) {
@@ -277,20 +296,18 @@ static void recall_retry(struct tevent_req *req)
 	}
 	subreq = tevent_wakeup_send(
 			state, state->ev, timeval_current_ofs_msec(RECALL_PAUSE_MS));
-	if (!tevent_req_nomem(subreq, req)) {
-		tevent_req_set_callback(subreq, recall_paused, req);
-	}
+	recall_wait_for(req, subreq, recall_paused);
 }
 
 static void recall_open_done(struct tevent_req *subreq)
 {
 	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
-	struct recall_state *state = tevent_req_data(req, struct recall_state);
+	struct ofs_recall_wait *state = tevent_req_data(req, struct ofs_recall_wait);
 	struct ofs_open_rep rep;
 	int map_fd, ret;
 
 	ret = ofs_call_open_recv(state->conn->link, subreq, &rep, &map_fd);
-	TALLOC_FREE(subreq);
+	TALLOC_FREE(state->subreq);
 	if (ret == 0) {
 		ret = recall_attach(state->conn, state->file, &rep, map_fd);
 	}
@@ -306,11 +323,11 @@ static void recall_open_done(struct tevent_req *subreq)
 static void recall_fetch_done(struct tevent_req *subreq)
 {
 	struct tevent_req *req = tevent_req_callback_data(subreq, struct tevent_req);
-	struct recall_state *state = tevent_req_data(req, struct recall_state);
+	struct ofs_recall_wait *state = tevent_req_data(req, struct ofs_recall_wait);
 	int ret;
 
 	ret = ofs_call_fetch_recv(state->conn->link, subreq);
-	TALLOC_FREE(subreq);
+	TALLOC_FREE(state->subreq);
 	if (ret == 0) {
 		if (state->whole) {
 			ofs_recall_over(state->file);
@@ -328,7 +345,7 @@ static void recall_fetch_done(struct tevent_req *subreq)
 
 static void recall_step(struct tevent_req *req)
 {
-	struct recall_state *state = tevent_req_data(req, struct recall_state);
+	struct ofs_recall_wait *state = tevent_req_data(req, struct ofs_recall_wait);
 	struct ofs_file *f = state->file;
 	struct ofs_conn *c = state->conn;
 	struct ofs_fetch_req m;
@@ -342,25 +359,43 @@ static void recall_step(struct tevent_req *req)
 	if (!recall_attached(c, f)) {
 		subreq = ofs_call_open_send(state, c->link, f->fd,
 				state->whole ? OFS_WIRE_OPEN_WRITE : 0);
-		if (!tevent_req_nomem(subreq, req)) {
-			tevent_req_set_callback(subreq, recall_open_done, req);
-		}
+		recall_wait_for(req, subreq, recall_open_done);
 		return;
 	}
 	recall_fetch_req(f, &m, state->offset, state->length, state->whole);
 	subreq = ofs_call_fetch_send(state, c->link, f->generation, &m, m.length);
-	if (!tevent_req_nomem(subreq, req)) {
-		tevent_req_set_callback(subreq, recall_fetch_done, req);
+	recall_wait_for(req, subreq, recall_fetch_done);
+}
+
+static void recall_leave(struct tevent_req *req, enum tevent_req_state req_state)
+{
+	struct ofs_recall_wait *state = tevent_req_data(req, struct ofs_recall_wait);
+
+	(void)req_state;
+	if (state->file != NULL) {
+		DLIST_REMOVE(state->file->waits, state);
+		state->file = NULL;
+	}
+}
+
+void ofs_recall_abandon(struct ofs_file *f)
+{
+	while (f->waits != NULL) {
+		struct ofs_recall_wait *state = f->waits;
+
+		TALLOC_FREE(state->subreq);
+		tevent_req_defer_callback(state->req, state->ev);
+		tevent_req_error(state->req, EBADF); /* leaves the list */
 	}
 }
 
 struct tevent_req *ofs_recall_send(TALLOC_CTX *ctx, struct tevent_context *ev, struct ofs_conn *c,
 		struct ofs_file *f, uint64_t offset, uint64_t length, bool whole)
 {
-	struct recall_state *state;
+	struct ofs_recall_wait *state;
 	struct tevent_req *req;
 
-	req = tevent_req_create(ctx, &state, struct recall_state);
+	req = tevent_req_create(ctx, &state, struct ofs_recall_wait);
 	if (req == NULL) {
 		return NULL;
 	}
@@ -370,6 +405,9 @@ struct tevent_req *ofs_recall_send(TALLOC_CTX *ctx, struct tevent_context *ev, s
 	state->length = length;
 	state->whole = whole;
 	state->ev = ev;
+	state->req = req;
+	DLIST_ADD(f->waits, state);
+	tevent_req_set_cleanup_fn(req, recall_leave);
 	recall_step(req);
 	if (!tevent_req_is_in_progress(req)) {
 		return tevent_req_post(req, ev);

@@ -219,7 +219,7 @@ static void whole_take(const struct ofs_chunk *k, const struct ofs_file *src, st
 
 void ofs_whole_recv(struct tevent_req *req, const struct ofs_chunk *k)
 {
-	struct ofs_file *src = ofs_file_get(k->src_handle, k->src_fsp);
+	struct ofs_file *src = k->src_handle != NULL ? ofs_file_get(k->src_handle, k->src_fsp) : NULL;
 	struct ofs_file *f = ofs_file_get(k->handle, k->fsp);
 	int ret = ofs_call_copy_recv(ofs_conn_get(k->handle)->link, req);
 

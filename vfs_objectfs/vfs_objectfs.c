@@ -160,6 +160,7 @@ int ofs_conn_adopt(struct ofs_conn *c, const struct ofs_hello_rep *rep, int fds[
 	ofs_shm_unmap(&c->shm);
 	c->shm = shm;
 	shm = NULL;
+	c->daemon_generation = atomic_load(&c->shm->daemon_generation);
 	snprintf(c->io.xattr, sizeof(c->io.xattr), "%s", rep->xattr);
 	memcpy(c->io.cache_id, rep->cache_id.bytes, sizeof(c->io.cache_id));
 	c->listing_age_ns = rep->listing_age_ns;

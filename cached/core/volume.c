@@ -409,6 +409,8 @@ static int shm_open_file(struct volume_own *o, const char *run, char **error)
 		return ret != 0 ? ret : -EIO;
 	}
 	talloc_free(path);
+	/* First of all: nothing that an earlier daemon said of extents is believed from here on. */
+	atomic_fetch_add(&v->shm->daemon_generation, 1);
 	atomic_store(&v->shm->capacity_bytes, (uint64_t)v->conf->capacity_bytes);
 	atomic_store(&v->shm->core_sleeps, 1);
 	return 0;

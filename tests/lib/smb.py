@@ -161,11 +161,11 @@ class Testbed:
             timeout=timeout_s, check=False)
         return done.returncode, done.stdout
 
-    def client(self, user=1, plain=False, share=None, timeout_s=60):
+    def client(self, user=1, plain=False, share=None, timeout_s=60, guid=None):
         """A connection of smb2.Client."""
         name, password = self.user(user)
         return Client(self.env["SMB_HOST"], int(self.env["SMB_PORT"]), name, password,
-                      share or self.share(plain), timeout_s)
+                      share or self.share(plain), timeout_s, guid)
 
     def manifest(self, path="", user=1, plain=False, content=True):
         with self.client(user, plain) as client:

@@ -83,7 +83,7 @@ class SmbError(Exception):
 class Client:
     """One connection, one session, one tree."""
 
-    def __init__(self, host, port, user, password, share, timeout_s=60):
+    def __init__(self, host, port, user, password, share, timeout_s=60, guid=None):
         self.sock = socket.create_connection((host, port), timeout=timeout_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = bytearray()
@@ -93,6 +93,7 @@ class Client:
         self.tree = 0
         self.answers = {}
         self.waiting = set()
+        self.guid = guid or os.urandom(16)
         self.breaks = []  # oplock and lease breaks that arrived
         self._negotiate()
         self._authenticate(host, user, password)
@@ -171,7 +172,7 @@ class Client:
 
     def _negotiate(self):
         # a GUID of its own: smbd serves connections of one GUID in one process
-        body = struct.pack("<HHHHI16sQH", 36, 1, 1, 0, 0, os.urandom(16), 0, 0x0210)
+        body = struct.pack("<HHHHI16sQH", 36, 1, 1, 0, 0, self.guid, 0, 0x0210)
         status, _ = self.call(NEGOTIATE, body)
         if status != OK:
             raise SmbError(status, "negotiate")
@@ -206,11 +207,19 @@ class Client:
 
     # --- files --------------------------------------------------------------------------------
     def send_create(self, path, access=MAXIMUM_ALLOWED, disposition=FILE_OPEN, options=0,
-                    attributes=0, share=SHARE_ALL, oplock=0):
+                    attributes=0, share=SHARE_ALL, oplock=0, contexts=()):
+        """contexts: [(name of four bytes, data)], each [MS-SMB2] 2.2.13.2."""
         name = path.replace("/", "\\").encode("utf-16-le")
+        packed = b""
+        for number, (tag, data) in enumerate(contexts):
+            data += bytes(-len(data) % 8)
+            packed += struct.pack("<IHHHHI4s4x", 0 if number + 1 == len(contexts)
+                                  else 24 + len(data), 16, 4, 0, 24, len(data), tag) + data
+        place = (name or b"\0\0") + bytes(-len(name) % 8 if contexts else 0)
         body = struct.pack("<HBBIQQIIIIIHHII", 57, 0, oplock, 2, 0, 0, access, attributes, share,
-                           disposition, options, 64 + 56, len(name), 0, 0)
-        return self.send(CREATE, body + (name or b"\0\0"))
+                           disposition, options, 64 + 56, len(name),
+                           64 + 56 + len(place) if contexts else 0, len(packed))
+        return self.send(CREATE, body + place + packed)
 
     def end_create(self, message, path=""):
         status, body, _, _ = self.wait(message)
@@ -221,6 +230,22 @@ class Client:
     def create(self, path, *arguments, **keywords):
         """File id of an opened file."""
         return self.end_create(self.send_create(path, *arguments, **keywords), path)
+
+    def create_durable(self, path, key, access=MAXIMUM_ALLOWED):
+        """Opened with a lease for reading and keeping (key: 16 bytes): it outlives the connection."""
+        message = self.send_create(path, access, oplock=0xFF, contexts=[
+            (b"DHnQ", bytes(16)), (b"RqLs", struct.pack("<16sIIQ", key, 3, 0, 0))])
+        status, body, _, _ = self.wait(message)
+        if status != OK:
+            raise SmbError(status, f"open {path!r}")
+        if b"DHnQ" not in body[88:]:
+            raise SmbError(status, f"open {path!r}: the handle is not durable")
+        return body[64:80]
+
+    def send_reconnect(self, path, key, file):
+        """The durable handle of a client (the same guid) whose connection has broken; end_create."""
+        return self.send_create(path, MAXIMUM_ALLOWED, oplock=0xFF, contexts=[
+            (b"DHnC", file), (b"RqLs", struct.pack("<16sIIQ", key, 3, 0, 0))])
 
     def send_close(self, file):
         return self.send(CLOSE, struct.pack("<HHI", 24, 0, 0) + file)

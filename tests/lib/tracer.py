@@ -18,18 +18,31 @@ from smb import fail, skip, wait_until
 # numbers of x86-64 and of the generic table, as /proc/PID/syscall shows them
 NUMBERS = {"renameat": (264, 38), "unlinkat": (263, 35), "fcntl": (72, 25),
            "utimensat": (280, 88), "fdatasync": (75, 83),
-           "fchmod": (91, 52), "ftruncate": (77, 46)}
+           "fchmod": (91, 52), "ftruncate": (77, 46),
+           "fallocate": (285, 47), "fgetxattr": (193, 10), "fsetxattr": (190, 7),
+           "openat": (257, 56), "openat2": (437, 437)}
 
 
 HELD = "300s"  # longer than a test waits
+
+
+def numbers(calls):
+    """As text, of names with commas."""
+    table = 0 if os.uname().machine == "x86_64" else 1
+    return {str(NUMBERS[name][table]) for name in calls.split(",")}
+
+
+def call_of(task):
+    """The number of the system call that a process or thread (/proc/...) is in, as text."""
+    with open(task + "/syscall", encoding="ascii") as file:
+        return file.read().split()[0]
 
 
 class Tracer:
     def __init__(self, pid, calls, action, path=None):
         """calls: names with commas; action: of strace's inject; path: calls on this file alone."""
         self.pid = pid
-        table = 0 if os.uname().machine == "x86_64" else 1
-        self.numbers = {str(NUMBERS[name][table]) for name in calls.split(",")}
+        self.numbers = numbers(calls)
         argv = ["strace", "-f", "-q", "-o", "/dev/null", "-e", f"trace={calls}",
                 "-e", f"inject={calls}:{action}", "-p", str(pid)]
         if path is not None:
@@ -65,9 +78,8 @@ class Tracer:
             try:
                 with open(task + "/stat", encoding="ascii", errors="replace") as file:
                     stopped = file.read().rsplit(")", 1)[1].split()[0] == "t"
-                with open(task + "/syscall", encoding="ascii") as file:
-                    if stopped and file.read().split()[0] in self.numbers:
-                        return True
+                if stopped and call_of(task) in self.numbers:
+                    return True
             except OSError:
                 continue
         return False

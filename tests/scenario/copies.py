@@ -330,6 +330,36 @@ def raced():
         check(found in (None, b"", data_of("other")), "a copy of an unknown version stays")
 
 
+def abandoned():
+    """A source that is closed while its bytes, or its copy in S3, are waited for: the copy ends."""
+    path = bed_path()
+    proxy = Proxy(path)
+    with Testbed(store="rgw", path=path, set=[f"endpoint={proxy.url}", "settle time=1s"]) as bed:
+        for what, method, chunk in (("its bytes", "GET", (MIB, 0, MIB)),
+                                    ("its copy in S3", "PUT", (0, 0, MIB))):
+            step(f"the source is closed while the copy waits for {what}")
+            name = "left" if method == "GET" else "leaving"
+            fresh(bed, name)
+            proxy.hold(method, "/" + (name if method == "GET" else "target"))
+            with bed.client(timeout_s=30) as client:
+                copy = Copy(client, name, "target " + method)
+                message = copy.send([chunk])
+                check(proxy.stalled.wait(20), "the store was not asked")
+                client.close(copy.source)
+                if method == "PUT":
+                    proxy.release()
+                status = client.wait(message)[0]
+                check(status != OK, f"a chunk of a closed file was copied: {status:x}")
+                proxy.release()
+                client.close(copy.target)
+                check(client.get(name) == data_of(name), "the source has other bytes")
+        step("nothing of it is left open in the daemon: both can go")
+        bed.flush()
+        for name in ("left", "leaving"):
+            wait_until(lambda: bed.ctl("evict", name, may_fail=True)[0] == 0 and is_stub(bed, name),
+                       20, f"{name} leaves the disk")
+
+
 def stopped(bed):
     """kill -9 of the daemon, or of the client's smbd, after some chunks."""
     data = data_of("stop")
@@ -376,6 +406,7 @@ def main():
                 parts(bed)
                 stopped(bed)
     raced()
+    abandoned()
 
 
 if __name__ == "__main__":
