@@ -278,7 +278,8 @@ void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void
 	struct obj_req *req;
 	char *key;
 
-	if (status == 0 && (row->s3_size == 0 || !keep_has(ev->keep, oid))) {
+	if (status == 0 && (row->s3_size == 0 ||
+				(!keep_has(ev->keep, oid) && !census_running(ev)))) {
 		status = -EALREADY; /* blocks of an empty file are its attributes */
 	}
 	if (status == 0 && eviction_of(ev, row->ino) != NULL) {
