@@ -18,7 +18,8 @@ from smb import fail, skip, wait_until
 # numbers of x86-64 and of the generic table, as /proc/PID/syscall shows them
 NUMBERS = {"renameat": (264, 38), "unlinkat": (263, 35), "fcntl": (72, 25),
            "utimensat": (280, 88), "fdatasync": (75, 83),
-           "fchmod": (91, 52), "ftruncate": (77, 46)}
+           "fchmod": (91, 52), "ftruncate": (77, 46), "fsetxattr": (190, 7), "fsync": (74, 82),
+           "fallocate": (285, 47)}
 
 
 HELD = "300s"  # longer than a test waits
