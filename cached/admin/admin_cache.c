@@ -345,8 +345,9 @@ static struct row *cache_row(struct admin_cmd *c)
 	}
 	if (row == NULL || rest == NULL) {
 		admin_answer(c, -ENOENT, NULL,
-				"%s: not in the mirror of volume %s (a directory nobody has listed may hold "
-				"it in S3: objectfsctl refresh)", c->path, c->v->name);
+				"%s: not known in volume %s (new, and not looked at yet: objectfsctl flush; in "
+				"a directory that nobody has listed: objectfsctl refresh)", c->path,
+				c->v->name);
 		return NULL;
 	}
 	return row;

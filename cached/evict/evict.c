@@ -278,14 +278,15 @@ void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void
 	struct obj_req *req;
 	char *key;
 
-	if (status == 0 && !keep_has(ev->keep, oid)) {
-		status = -EALREADY;
+	if (status == 0 && (row->s3_size == 0 ||
+				(!keep_has(ev->keep, oid) && !census_running(ev)))) {
+		status = -EALREADY; /* blocks of an empty file are its attributes */
 	}
 	if (status == 0 && eviction_of(ev, row->ino) != NULL) {
 		status = -EBUSY;
 	}
 	if (status != 0) {
-		if (status == -ENOENT) {
+		if (status == -ENOENT || status == -EALREADY) {
 			keep_drop(ev->keep, oid);
 		} else {
 			keep_stays(ev->keep, oid);

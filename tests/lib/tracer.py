@@ -18,7 +18,7 @@ from smb import fail, skip, wait_until
 # numbers of x86-64 and of the generic table, as /proc/PID/syscall shows them
 NUMBERS = {"renameat": (264, 38), "unlinkat": (263, 35), "fcntl": (72, 25),
            "utimensat": (280, 88), "fdatasync": (75, 83),
-           "fchmod": (91, 52), "ftruncate": (77, 46),
+           "fchmod": (91, 52), "ftruncate": (77, 46), "fsync": (74, 82),
            "fallocate": (285, 47), "fgetxattr": (193, 10), "fsetxattr": (190, 7),
            "openat": (257, 56), "openat2": (437, 437)}
 
