@@ -112,7 +112,8 @@ int ofs_fsp_fd(const struct files_struct *fsp);
 ssize_t ofs_fd_path(int fd, char *buf, size_t cap);
 bool ofs_fd_in_tree(const struct ofs_conn *c, int fd);
 bool ofs_fd_is_tree(const struct ofs_conn *c, int fd);
-/* Fills *place; 0 also when the answer is "nowhere". Close with ofs_place_done. */
+/* Fills *place; 0 also when the answer is "nowhere"; -EIO: an inode of the mirror that cannot be reached
+ * through the tree. Close with ofs_place_done. */
 int ofs_place_of_fd(struct ofs_conn *c, int fd, struct ofs_place *place);
 void ofs_place_done(struct ofs_place *place);
 

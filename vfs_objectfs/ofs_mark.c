@@ -101,6 +101,25 @@ void ofs_place_done(struct ofs_place *place)
 	}
 }
 
+/*
+ * Outside the tree: nothing of ours, or what the daemon has put aside. But an inode of the mirror that
+ * came there by mounts (the tree's was taken away lazily, or moved) would be changed without a word to
+ * anybody: acknowledged, and lost.
+ */
+static int place_outside(struct ofs_conn *c, int fd, const char *path)
+{
+	size_t volume_len = (size_t)(strrchr(c->tree, '/') - c->tree) + 1;
+	struct ofs_record rec;
+
+	if (strncmp(path, c->tree, volume_len) == 0 || ofs_record_get(&c->io, fd, &rec) != 0) {
+		return 0;
+	}
+	DBG_ERR("volume %s: %s belongs to the mirror, but is not below %s (was that unmounted, or mounted "
+		"over?): it is not changed; connect again once the mirror is where it was\n", c->volume, path,
+			c->tree);
+	return -EIO;
+}
+
 /* 0; -EAGAIN: renamed while we looked; other -errno. */
 static int place_try(struct ofs_conn *c, int fd, const struct stat *st, struct ofs_place *place)
 {
@@ -114,7 +133,7 @@ static int place_try(struct ofs_conn *c, int fd, const struct stat *st, struct o
 		return (int)n;
 	}
 	if (!path_in_tree(c, path)) {
-		return 0;
+		return place_outside(c, fd, path);
 	}
 	slash = strrchr(path, '/');
 	if (slash == NULL || strlen(slash + 1) > OFS_NAME_MAX_BYTES + strlen(" (deleted)")) {

@@ -9,11 +9,12 @@ import random
 import signal
 import stat
 import struct
+import subprocess
 import threading
 import time
 
 from dirstore import get_object, put_object
-from smb import SmbError, Testbed, check, step, wait_until
+from smb import SmbError, Testbed, check, fail, step, wait_until
 from smb2 import INFO_FILE, MAXIMUM_ALLOWED, READ_DATA, nt_time
 from tracer import HELD, Tracer, call_of, client_pid, numbers
 
@@ -207,6 +208,40 @@ def another_daemon(bed):
         client.close(file)
 
 
+# --- out of the tree ------------------------------------------------------------------------------
+def mount(bed, *argv):
+    """In smbd's mount namespace, if that is its own."""
+    spaces = {os.readlink(f"/proc/{pid}/ns/mnt") for pid in ("self", bed.smbd_pid)}
+    return len(spaces) == 2 and subprocess.run(["nsenter", "-t", bed.smbd_pid, "-m", *argv],
+                                               check=False).returncode == 0
+
+
+def out_of_the_tree(bed):
+    step("the mirror is unmounted under open files: what would be lost is refused")
+    with bed.client() as client:
+        client.put("outside", b"outside", times={"write": WRITTEN})
+        bed.flush()
+    if not mount(bed, "mount", "--bind", bed.mirror, bed.mirror):
+        print("not here: smbd has no mount namespace of its own")
+        return
+    with bed.client() as client:
+        file = client.create("outside", MAXIMUM_ALLOWED)
+        check(mount(bed, "umount", "-l", bed.mirror), "umount fails")
+        for what, change in (
+                ("a time", lambda: client.set_basic(file, times={"write": WRITTEN + 10000000})),
+                ("bytes", lambda: client.write(file, 0, b"changed"))):
+            try:
+                change()
+            except SmbError as error:
+                check(error.name == "NT_STATUS_IO_DEVICE_ERROR", f"{what}: {error}")
+            else:
+                fail(f"{what}: acknowledged, and nobody knows of it")
+    with bed.client() as client:
+        check(client.get("outside") == b"outside", "it was changed")
+    check(os.stat(local(bed, "outside")).st_mtime == 1500000000, "its time was changed")
+    check("belongs to the mirror" in bed.log("smbd"), "nothing in the log")
+
+
 # --- by force -------------------------------------------------------------------------------------
 BREAK_TIME = "/proc/sys/fs/lease-break-time"
 STUB = 2  # OFS_REC_STUB
@@ -258,7 +293,8 @@ def forced(bed):
 
 def main():
     with Testbed(set=["settle time=1s"], smb=["strict allocate=yes"]) as bed:
-        for part in (times_stay, allocated, durable, reopened_within, another_daemon, opened_by_force):
+        for part in (times_stay, allocated, durable, reopened_within, another_daemon, out_of_the_tree,
+                     opened_by_force):
             part(bed)
 
 
