@@ -88,7 +88,8 @@ static int openat_blocking(int fd)
 	int flags = fcntl(fd, F_GETFL);
 	int err;
 
-	if (flags >= 0 && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0) {
+	if (flags >= 0 && ((flags & O_PATH) != 0 || /* NEXT makes it one where that will do */
+			fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0)) {
 		return fd;
 	}
 	err = errno;
