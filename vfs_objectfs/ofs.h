@@ -40,6 +40,7 @@ struct ofs_conn { /* talloc child of the connection; handle->data */
 	size_t tree_len;
 	dev_t tree_dev;
 	ino_t tree_ino;
+	dev_t file_dev; /* of regular files in it: not always the tree's own (overlayfs) */
 	uint64_t listing_age_ns;
 	struct ofs_shm *shm;
 	uint64_t daemon_generation; /* of the daemon that answered: shm's, as it was then */

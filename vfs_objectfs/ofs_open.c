@@ -165,6 +165,14 @@ static int opened_data(struct vfs_handle_struct *handle, struct files_struct *fs
 		}
 		return 0;
 	}
+	if (st.st_dev != c->file_dev) {
+		/* its record is the live file's: the daemon refuses its recall, but a copy of it
+		 * would be one of what the live file is by now */
+		DBG_ERR("volume %s: %s is not here, and lies on another file system than the mirror (in a "
+			"snapshot?): its data can be had through the mirror alone; it is not opened\n",
+				c->volume, fsp_str_dbg(fsp));
+		return -EIO;
+	}
 	f = file_make(handle, fsp, fd);
 	if (f == NULL) {
 		return -errno;

@@ -132,6 +132,7 @@ enum { HELLO_RING, HELLO_SHM, HELLO_INTENT, HELLO_DOORBELL, HELLO_TRASH, HELLO_F
 int ofs_conn_adopt(struct ofs_conn *c, const struct ofs_hello_rep *rep, int fds[5])
 {
 	struct ofs_shm *shm = NULL;
+	struct stat intent; /* a regular file that lies beside the tree */
 	int ret = -EBADMSG;
 	uid_t euid;
 
@@ -143,6 +144,7 @@ int ofs_conn_adopt(struct ofs_conn *c, const struct ofs_hello_rep *rep, int fds[
 	ret = conn_adopt_tree(c, rep->tree);
 	if (ret == 0) {
 		conn_trash_here(c->tree, &fds[HELLO_TRASH]);
+		ret = fstat(fds[HELLO_INTENT], &intent) == 0 ? 0 : -errno;
 	}
 	ofs_root_leave(euid);
 	if (ret != 0) {
@@ -160,6 +162,7 @@ int ofs_conn_adopt(struct ofs_conn *c, const struct ofs_hello_rep *rep, int fds[
 	ofs_shm_unmap(&c->shm);
 	c->shm = shm;
 	shm = NULL;
+	c->file_dev = intent.st_dev;
 	c->daemon_generation = atomic_load(&c->shm->daemon_generation);
 	snprintf(c->io.xattr, sizeof(c->io.xattr), "%s", rep->xattr);
 	memcpy(c->io.cache_id, rep->cache_id.bytes, sizeof(c->io.cache_id));

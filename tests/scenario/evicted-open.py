@@ -242,6 +242,38 @@ def out_of_the_tree(bed):
     check("belongs to the mirror" in bed.log("smbd"), "nothing in the log")
 
 
+def snapshot():
+    """A copy of the whole file system has files of the same inode numbers, times of birth and records."""
+    step("a stub in a snapshot of the mirror")
+    with Testbed(fs="ext4", set=["settle time=1s"]) as bed:
+        with bed.client() as client:
+            client.mkdir("snap")
+            client.put("file", data_of("file"))
+        evict(bed, "file")
+        top = subprocess.run(["findmnt", "-n", "-o", "TARGET", "-T", bed.mirror], check=True,
+                             stdout=subprocess.PIPE, text=True).stdout.strip()
+        image, copy = os.path.join(bed.dir, "disk.img"), os.path.join(bed.dir, "copy.img")
+        os.sync()
+        subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+        there = os.path.join(bed.dir, "copy")
+        os.mkdir(there)
+        if not mount(bed, "mount", "-o", "loop", copy, there) or not mount(
+                bed, "mount", "--bind", os.path.join(there, os.path.relpath(bed.mirror, top)),
+                local(bed, "snap")):
+            print("not here: the copy cannot be mounted")
+            return
+        with bed.client() as client:
+            file = client.create("file", READ_DATA)
+            check(client.read(file, 0, MIB) == data_of("file")[:MIB], "other bytes")
+            try:
+                client.read(client.create("snap/file", READ_DATA), 0, MIB)
+            except SmbError as error:
+                check("lies on another file system" in bed.log("smbd"), f"not for that: {error}")
+            else:
+                fail("a stub of the snapshot is read as the live file")
+            check(client.get("file") == data_of("file"), "other bytes")
+
+
 # --- by force -------------------------------------------------------------------------------------
 BREAK_TIME = "/proc/sys/fs/lease-break-time"
 STUB = 2  # OFS_REC_STUB
@@ -296,6 +328,7 @@ def main():
         for part in (times_stay, allocated, durable, reopened_within, another_daemon, out_of_the_tree,
                      opened_by_force):
             part(bed)
+    snapshot()
 
 
 if __name__ == "__main__":
