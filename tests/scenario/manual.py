@@ -117,13 +117,13 @@ def completed():
             (("objectfsctl", "flush", "--"), {"--wait", "--timeout", "--json"}),
             (("objectfsctl", "flush", "--timeout", ""), set()),
             (("objectfsctl", "stat", f"{work}/d"), {f"{work}/deep"}),
-            (("objectfsctl", "log-level", "w"), {"warning"}),
+            (("objectfsctl", "log", "w"), {"warning"}),
             (("objectfs-cached", "--ch"), {"--check-config"})):
         found = completions(*words)
         check(found == wanted, f"{' '.join(words)}: {found}, not {wanted}")
     for level in ("error", "debug"):
-        if level not in completions("objectfsctl", "log-level", ""):
-            fail(f"log-level does not offer {level}")
+        if level not in completions("objectfsctl", "log", ""):
+            fail(f"log does not offer {level}")
 
 
 sound()
