@@ -27,6 +27,7 @@ class Proxy:
         self.rule = None
         self.lock = threading.Lock()
         self.passing = 0
+        self.heads = None  # a list: what comes from the daemon is noted there
         self.skew_s = 0  # what is added to the store's Date
         self.open = threading.Event()
         self.open.set()
@@ -92,6 +93,8 @@ class Proxy:
     def _pump(self, source, target, watch):
         try:
             while data := source.recv(1 << 18):
+                if watch and self.heads is not None:
+                    self.heads.append(data[:8192])
                 if watch and self._is_held(data):
                     self.stalled.set()
                     self.open.wait()
