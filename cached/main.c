@@ -34,6 +34,7 @@
 
 struct options {
 	const char *conf;
+	int log_format; /* -1: as configured */
 	bool foreground, check, version;
 };
 
@@ -45,9 +46,11 @@ struct daemon {
 
 static void usage(FILE *to)
 {
-	fprintf(to, "usage: objectfs-cached [-c FILE] [--foreground] [--check-config] [--version]\n"
+	fprintf(to, "usage: objectfs-cached [-c FILE] [--foreground] [--log-format FORMAT]\n"
+		    "                       [--check-config] [--version]\n"
 		    "  -c, --config FILE  configuration, default " CONF_PATH_DEFAULT "\n"
 		    "  -F, --foreground   stay in the foreground\n"
+		    "      --log-format   text or json, instead of log format in FILE\n"
 		    "      --check-config read the configuration, say what is wrong, and exit\n"
 		    "      --version      say the version, and exit\n");
 }
@@ -56,12 +59,14 @@ static bool options_parse(struct options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
 			{"foreground", no_argument, NULL, 'F'},
+			{"log-format", required_argument, NULL, 'l'},
 			{"check-config", no_argument, NULL, 'k'},
 			{"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'},
 			{NULL, 0, NULL, 0}};
 	int c;
 
 	o->conf = CONF_PATH_DEFAULT;
+	o->log_format = -1;
 	while ((c = getopt_long(argc, argv, "c:Fh", longs, NULL)) != -1) {
 		switch (c) {
 		case 'c':
@@ -69,6 +74,14 @@ static bool options_parse(struct options *o, int argc, char **argv)
 			break;
 		case 'F':
 			o->foreground = true;
+			break;
+		case 'l':
+			if (strcmp(optarg, "text") != 0 && strcmp(optarg, "json") != 0) {
+				usage(stderr);
+				return false;
+			}
+			o->log_format = strcmp(optarg, "json") == 0 ? LOG_FORMAT_JSON
+								    : LOG_FORMAT_TEXT;
 			break;
 		case 'k':
 			o->check = true;
@@ -214,8 +227,10 @@ static void signal_take(struct daemon *d, const struct signalfd_siginfo *si)
 
 	if ((int)si->ssi_signo == SIGRTMIN) {
 		for (unsigned i = 0; i < core->volume_count; i++) {
+			(void)log_enter(core->volumes[i]->log);
 			reconcile_lease_broken(core->volumes[i]->reconcile, si->ssi_fd);
 		}
+		(void)log_enter(NULL);
 		return;
 	}
 	switch ((int)si->ssi_signo) {
@@ -226,7 +241,7 @@ static void signal_take(struct daemon *d, const struct signalfd_siginfo *si)
 		break;
 	case SIGHUP:
 		notify_send("RELOADING=1\nMONOTONIC_USEC=%lld", monotonic_us());
-		ret = log_open(core->conf->global.log_file, log_get_level());
+		ret = log_open(core->conf->global.log_file, log_level_of(NULL));
 		if (ret != 0) {
 			log_error("core", "%s: %s", core->conf->global.log_file, strerror(-ret));
 		}
@@ -355,6 +370,7 @@ int main(int argc, char **argv)
 		talloc_free(conf);
 		return 0;
 	}
+	log_set_format(o.log_format >= 0 ? (enum log_format)o.log_format : conf->global.log_format);
 	ret = log_open(conf->global.log_file, conf->global.log_level);
 	if (ret != 0) {
 		fprintf(stderr, "objectfs-cached: %s: %s\n", conf->global.log_file, strerror(-ret));

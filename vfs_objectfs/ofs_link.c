@@ -21,7 +21,7 @@
 #define BACKOFF_MAX_MS 1000
 #define HELLO_MIN_MS 10000
 
-static uint64_t link_ids; /* unique per process, so that a log line names one request */
+static uint64_t link_ids; /* with the process id before it: one request has one id in all logs */
 
 int64_t ofs_link_now_ms(void)
 {
@@ -34,7 +34,7 @@ int64_t ofs_link_now_ms(void)
 uint64_t ofs_link_next_id(struct ofs_link *link)
 {
 	(void)link;
-	return ++link_ids;
+	return (uint64_t)getpid() << 24 | (++link_ids & 0xffffff);
 }
 
 uint64_t ofs_link_generation(const struct ofs_link *link)

@@ -60,18 +60,44 @@ static void admin_version(struct admin_cmd *c)
 			NULL);
 }
 
-static void admin_log_level(struct admin_cmd *c)
+/* LEVEL [VOLUME]; "default" gives a volume the level of all again. Until the next start. */
+static void admin_log(struct admin_cmd *c)
 {
-	int level = c->argc == 1 ? log_level_parse(c->argv[0]) : -1;
+	struct volume *v = c->v;
+	int level = c->argc >= 1 ? log_level_parse(c->argv[0]) : -1;
+	bool back = c->argc >= 1 && strcmp(c->argv[0], "default") == 0;
 
-	if (level < 0) {
+	if (c->argc == 2 && v == NULL) {
+		v = volumes_find(c->core, c->argv[1]);
+		if (v == NULL) {
+			char *names = volumes_names(c, c->core);
+
+			admin_answer(c, -ENOENT, NULL, "there is no volume %s; there are: %s", c->argv[1],
+					names != NULL ? names : "?");
+			return;
+		}
+	} else if (c->argc != 1) {
+		level = -1;
+		back = false;
+	}
+	if ((level < 0 && !back) || (back && v == NULL) || (v != NULL && v->log == NULL)) {
 		admin_answer(c, -EINVAL, NULL,
-				"log-level needs one of: error warning notice info debug");
+				"log needs one of: error warning notice info debug, and perhaps a volume, "
+				"for which default takes its own level away");
 		return;
 	}
-	log_set_level((enum log_level)level);
-	log_notice("admin", "log level is %s now", c->argv[0]);
-	admin_answer(c, 0, json_pack("{s:s}", "log_level", c->argv[0]), NULL);
+	if (v != NULL) {
+		log_volume_set_level(v->log, back ? -1 : level);
+	} else {
+		log_set_level((enum log_level)level);
+	}
+	log_notice("admin", "log level%s%s is %s now", v != NULL ? " of volume " : "",
+			v != NULL ? v->name : "", c->argv[0]);
+	admin_answer(c, 0,
+			json_pack("{s:s, s:s?}", "log_level",
+					log_level_name(log_level_of(v != NULL ? v->log : NULL)),
+					"volume", v != NULL ? v->name : NULL),
+			NULL);
 }
 
 #define COMMAND_ROW(name, fn, path, patience, print, args, help)                                     \
@@ -200,6 +226,8 @@ static bool flush_options_take(struct admin_cmd *c)
 
 static void command_run(struct admin_cmd *c, const struct command *cmd)
 {
+	const struct log_volume *before;
+
 	if (cmd->fn == admin_flush && !flush_options_take(c)) {
 		return;
 	}
@@ -214,7 +242,9 @@ static void command_run(struct admin_cmd *c, const struct command *cmd)
 	if (cmd->path != COMMAND_PATH_NO && c->argc == 1 && !path_take(c, c->argv[0])) {
 		return;
 	}
+	before = log_enter(c->v != NULL ? c->v->log : NULL);
 	cmd->fn(c);
+	(void)log_enter(before);
 }
 
 /* Split at NULs; the last word may lack its own. */

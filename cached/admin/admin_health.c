@@ -87,6 +87,9 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 						offset_s < 0 ? -offset_s : offset_s,
 						offset_s < 0 ? "ahead" : "behind"));
 	}
+	if (v->store->caps.versioned) {
+		say_finding(list, FINDING_VERSIONS_KEPT, v, v->store->where);
+	}
 	if (stats_get(removals_held) > 0) {
 		say_finding(list, FINDING_REMOVALS_HELD, v,
 				talloc_asprintf(ctx, "%lld names, of all volumes",
@@ -108,6 +111,9 @@ static void health_mirror(const struct volume *v, const struct health_try *t, TA
 	} else if (t->status != 0) {
 		say_finding(list, FINDING_MIRROR_BAD, v,
 				talloc_asprintf(ctx, "%s: %s", v->path, strerror(-t->status)));
+	}
+	if (atomic_load(&v->shm->write_full) != 0) {
+		say_finding(list, FINDING_CACHE_FULL, v, v->path);
 	}
 	if (v->inodes_small) {
 		say_finding(list, FINDING_MIRROR_INODES, v, v->path);

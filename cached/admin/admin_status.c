@@ -18,8 +18,6 @@
 #include "../reconcile/reconcile.h"
 #include "shared/version.h"
 
-static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
-
 static json_t *caps_json(const struct obj_caps *c)
 {
 	return json_pack("{s:i, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b}", "class", c->fence_class,
@@ -40,6 +38,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	rings_drain(v->rings);
 	ofs_oid_hex(&v->uuid, uuid);
 	json_object_set_new(o, "name", json_string(v->name));
+	json_object_set_new(o, "log_level", json_string(log_level_name(log_level_of(v->log))));
 	json_object_set_new(o, "state", json_string(volume_state_name(v->state)));
 	json_object_set_new(o, "why", admin_string(v->state_why));
 	json_object_set_new(o, "store", admin_string(v->store->where));
@@ -98,7 +97,7 @@ void admin_status(struct admin_cmd *c)
 	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:s?, s:o, s:o}", "version", OFS_VERSION, "pid",
 			(int)getpid(), "uptime_s",
 			(double)(clock_now_ns(core->clock) - core->start_ns) / 1e9, "node",
-			core->node_id, "log_level", level_names[log_get_level()], "configuration",
+			core->node_id, "log_level", log_level_name(log_level_of(NULL)), "configuration",
 			core->conf->path, "http",
 			core->http != NULL ? core->conf->global.http_listen : NULL, "volumes", volumes, "counters", counters_json());
 	admin_answer(c, o != NULL ? 0 : -ENOMEM, o, NULL);

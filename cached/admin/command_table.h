@@ -36,8 +36,9 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 	C("unpin", admin_unpin, MUST, SHORT, print_object, "PATH",                                 \
 		"it may leave the local disk again")                                               \
 	C("tasks", admin_tasks, NO, SHORT, print_object, "", "evict and warm under way")           \
-	C("log-level", admin_log_level, NO, SHORT, print_object, "LEVEL",                          \
-		"error, warning, notice, info or debug, until the next start")                     \
+	C("log", admin_log, NO, SHORT, print_object, "LEVEL [VOLUME]",                             \
+		"error, warning, notice, info or debug, until the next start; of a volume: "       \
+		"default takes its own level away")                                                \
 	C("version", admin_version, NO, SHORT, print_object, "", "version of the daemon")
 
 /* Those that objectfsctl runs itself: C(name, fn, args, help). */

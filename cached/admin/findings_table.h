@@ -45,12 +45,10 @@
 		"the clocks of this machine and of the store differ",                              \
 		"set the clock and keep it set (chrony, systemd-timesyncd): S3 refuses requests "  \
 		"that are 15 minutes off")                                                         \
-	D(VERSIONS_KEPT, "versions-kept", DEGRADED, "store",                                       \
-		"the bucket keeps old versions for ever, and they are paid for",                   \
-		"add a lifecycle rule with NoncurrentVersionExpiration for the volume's prefix")   \
-	D(VERSIONS_UNKNOWN, "versions-unknown", ADVICE, "store",                                   \
-		"whether old versions in the bucket expire is not known",                          \
-		"grant s3:GetLifecycleConfiguration, or look yourself")                            \
+	D(VERSIONS_KEPT, "versions-kept", ADVICE, "store",                                         \
+		"the bucket keeps old versions, which are paid for; whether they expire is not "   \
+		"looked at",                                                                       \
+		"let a lifecycle rule with NoncurrentVersionExpiration cover the volume's prefix") \
 	D(REMOVALS_HELD, "removals-held", DEGRADED, "store",                                       \
 		"much is missing in the bucket; it has not been removed here",                     \
 		"restore the bucket; if the removal was meant, set accept removals = yes, restart " \
@@ -60,6 +58,10 @@
 	D(MIRROR_FULL, "mirror-full", FAILED, "mirror", "the mirror's file system is full",        \
 		"free space on it, or make it larger: clients cannot write, nor read what is only " \
 		"in S3")                                                                           \
+	D(CACHE_FULL, "cache-full", DEGRADED, "mirror",                                            \
+		"writers are refused: the cache is full of what S3 does not have yet",             \
+		"objectfsctl pending says what waits and why; it ends when enough is sent, or "    \
+		"with a larger cache size or a larger file system")                                \
 	D(MIRROR_UNSUITABLE, "mirror-unsuitable", FAILED, "mirror",                                \
 		"this file system cannot carry a mirror",                                          \
 		"put the cache directory on a local XFS or ext4")                                  \

@@ -34,6 +34,7 @@ struct clock_timer {
 	uint64_t order;
 	void (*fn)(void *arg);
 	void *arg;
+	const struct log_volume *log; /* for whom */
 };
 struct clock_real {
 	struct clock clock;
@@ -189,6 +190,7 @@ static struct clock_timer *clock_real_timer_add(
 	t->order = c->next_order++;
 	t->fn = fn;
 	t->arg = arg;
+	t->log = log_here();
 	clock_heap_settle(c, c->count++, t);
 	talloc_set_destructor(t, clock_timer_destroy);
 	if (t->place == 0) {
@@ -214,12 +216,15 @@ static void clock_fire(
 		struct clock_timer *t = c->heap[0];
 		void (*fn)(void *arg) = t->fn;
 		void *arg = t->arg;
+		const struct log_volume *log = t->log, *before;
 
 		if (t->at_ns > now_ns || t->order >= newer) {
 			break;
 		}
 		talloc_free(t);
+		before = log_enter(log);
 		fn(arg);
+		(void)log_enter(before);
 	}
 	clock_arm(c);
 }

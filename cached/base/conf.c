@@ -26,6 +26,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include "conf_private.h"
+#include "utf8.h"
 
 #define CONF_LINE_MAX_BYTES 8192
 #define CONF_KEY_MAX_BYTES 40
@@ -246,37 +247,6 @@ static void conf_section_begin(struct conf_parse *p, char *text)
 
 /* --- lines --- */
 
-/* Unicode standard, table 3-7. */
-static bool conf_utf8_sound(const unsigned char *s)
-{
-	while (*s != '\0') {
-		unsigned more = *s < 0x80 ? 0 : *s >= 0xf0 ? 3 : *s >= 0xe0 ? 2 : 1;
-		unsigned char low = 0x80, high = 0xbf;
-
-		if ((*s >= 0x80 && *s < 0xc2) || *s > 0xf4) {
-			return false;
-		}
-		if (*s == 0xe0) {
-			low = 0xa0;
-		} else if (*s == 0xed) {
-			high = 0x9f;
-		} else if (*s == 0xf0) {
-			low = 0x90;
-		} else if (*s == 0xf4) {
-			high = 0x8f;
-		}
-		s++;
-		for (; more > 0; more--, s++) {
-			if (*s < low || *s > high) {
-				return false;
-			}
-			low = 0x80;
-			high = 0xbf;
-		}
-	}
-	return true;
-}
-
 /* The next line that says something, trimmed; NULL: the end, or an error. */
 static char *conf_line_next(struct conf_parse *p)
 {
@@ -306,7 +276,7 @@ static char *conf_line_next(struct conf_parse *p)
 			text += 3;
 			len -= 3;
 		}
-		if (strlen(text) != (size_t)len || !conf_utf8_sound((unsigned char *)text)) {
+		if (strlen(text) != (size_t)len || !utf8_is_sound(text)) {
 			conf_fail(p, -EINVAL, p->line, NULL, "not text in UTF-8");
 			return NULL;
 		}

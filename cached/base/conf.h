@@ -27,6 +27,7 @@ enum conf_xattr { CONF_XATTR_AUTO, CONF_XATTR_SECURITY, CONF_XATTR_USER };
 #define CONF_CTYPE_SIZE int64_t
 #define CONF_CTYPE_DURATION int64_t
 #define CONF_CTYPE_LEVEL enum log_level
+#define CONF_CTYPE_FORMAT enum log_format
 #define CONF_CTYPE_STORE enum conf_store
 #define CONF_CTYPE_ADDRESSING enum conf_addressing
 #define CONF_CTYPE_XATTR enum conf_xattr
@@ -69,6 +70,7 @@ enum conf_type {
 	CONF_SIZE,
 	CONF_DURATION,
 	CONF_LEVEL,
+	CONF_FORMAT,
 	CONF_STORE,
 	CONF_ADDRESSING,
 	CONF_XATTR

@@ -5,7 +5,7 @@
  *
  * Types: STR text, PATH absolute path (min and max: of the length in bytes), BOOL, COUNT, SIZE
  * (K M G T), DURATION (ms s m h d, plain: seconds; min and max in ns), and the enumerations LEVEL,
- * STORE, ADDRESSING, XATTR of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
+ * FORMAT, STORE, ADDRESSING, XATTR of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
  */
 #ifndef OFS_BASE_CONF_TABLE_H
 #define OFS_BASE_CONF_TABLE_H
@@ -27,6 +27,8 @@
 	O(PATH, cache_directory, "cache directory", "/var/cache/objectfs", 2, 1024, 0,             \
 		"directory that holds the mirror of every volume")                                 \
 	O(LEVEL, log_level, "log level", "notice", 0, 0, 0, "least severe level that is logged")   \
+	O(FORMAT, log_format, "log format", "text", 0, 0, 0,                                       \
+		"text, or json: one object a line")                                                \
 	O(PATH, log_file, "log file", NULL, 2, 1024, 0, "log file; standard error if unset")       \
 	O(COUNT, workers, "workers", "8", 2, 64, 0, "threads for work on the local disk")          \
 	O(STR, group, "group", NULL, 1, 64, 0, "group that may use objectfsctl; root only if unset") \

@@ -32,6 +32,8 @@ static const char *const conf_words_level[] = {
 	[LOG_LVL_DEBUG] = "debug",
 	NULL,
 };
+static const char *const conf_words_format[] = {
+	[LOG_FORMAT_TEXT] = "text", [LOG_FORMAT_JSON] = "json", NULL};
 static const char *const conf_words_store[] = {
 	[CONF_STORE_DIR] = "dir", [CONF_STORE_S3] = "s3", NULL};
 static const char *const conf_words_addressing[] = {[CONF_ADDR_AUTO] = "auto",
@@ -48,6 +50,8 @@ const char *const *conf_type_words(enum conf_type type)
 	switch (type) {
 	case CONF_LEVEL:
 		return conf_words_level;
+	case CONF_FORMAT:
+		return conf_words_format;
 	case CONF_STORE:
 		return conf_words_store;
 	case CONF_ADDRESSING:
@@ -270,6 +274,7 @@ bool conf_value_parse(TALLOC_CTX *ctx, const struct conf_option *opt, const char
 	case CONF_DURATION:
 		return conf_number_value(ctx, opt, text, field, reason);
 	case CONF_LEVEL:
+	case CONF_FORMAT:
 	case CONF_STORE:
 	case CONF_ADDRESSING:
 	case CONF_XATTR:

@@ -48,8 +48,10 @@ static void disk_job_home(struct letter *letter)
 {
 	struct disk_job *job =
 			(struct disk_job *)((char *)letter - offsetof(struct disk_job, letter));
+	const struct log_volume *before = log_enter(job->log);
 
 	job->done(job);
+	(void)log_enter(before);
 }
 
 /* The next job, or NULL: stop. */
@@ -94,7 +96,9 @@ static void *disk_worker(void *arg)
 		int64_t from_ns = times_now_ns();
 
 		times_record(disk_waits[lane], from_ns - job->submitted_ns);
+		(void)log_enter(job->log);
 		job->run(job);
+		(void)log_enter(NULL);
 		times_record(disk_runs[lane], times_now_ns() - from_ns);
 		stats_add(disk_jobs, 1);
 		job->letter.open = disk_job_home;
@@ -110,6 +114,7 @@ static void disk_real_submit(struct disk *disk, enum disk_lane lane, struct disk
 
 	job->next = NULL;
 	job->submitted_ns = times_now_ns();
+	job->log = log_here();
 	pthread_mutex_lock(&q->lock);
 	*q->tail = job;
 	q->tail = &job->next;

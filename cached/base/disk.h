@@ -12,6 +12,8 @@
 #include <talloc.h>
 #include "mailbox.h"
 
+struct log_volume;
+
 enum disk_lane {
 	DISK_ANY,   /* any worker, no order */
 	DISK_ORDER, /* one worker, first in first out: looking at the tree */
@@ -23,6 +25,7 @@ struct disk_job {
 	struct letter letter; /* disk only */
 	struct disk_job *next; /* disk only */
 	int64_t submitted_ns;  /* disk only */
+	const struct log_volume *log; /* disk only: for whom it was submitted */
 	const char *what;      /* static, for log and counters */
 	void (*run)(struct disk_job *);  /* worker thread, may block */
 	void (*done)(struct disk_job *); /* core thread */

@@ -200,6 +200,7 @@ static void hello_root(struct volume *v, void *arg, int status)
 
 static int do_hello(struct request *req, const uint8_t *frame, size_t len)
 {
+	const struct log_volume *before;
 	struct ofs_hello_req m;
 	struct hello_job *h;
 	struct volume *v;
@@ -236,11 +237,13 @@ static int do_hello(struct request *req, const uint8_t *frame, size_t len)
 	snprintf(h->samba, sizeof(h->samba), "%s", m.samba);
 	snprintf(h->path, sizeof(h->path), "%s", m.path);
 	snprintf(h->tree, sizeof(h->tree), "%s/tree", v->path);
+	before = log_enter(v->log);
 	if (v->root_known) {
 		disk_submit(v->disk, DISK_ANY, &h->job);
 	} else {
 		volume_when_ready(v, v->away ? 0 : HELLO_ROOT_WAIT_NS, hello_root, h);
 	}
+	(void)log_enter(before);
 	return 0;
 }
 

@@ -305,6 +305,7 @@ static unsigned rings_reap(struct rings *rs)
 
 unsigned rings_drain(struct rings *rs)
 {
+	const struct log_volume *before = log_enter(rs->v->log);
 	int64_t now = clock_now_ns(rs->v->clock);
 	unsigned count = 0;
 
@@ -325,6 +326,7 @@ unsigned rings_drain(struct rings *rs)
 				rs->v->name);
 		reconcile_rescan(rs->v->reconcile);
 	}
+	(void)log_enter(before);
 	return count;
 }
 

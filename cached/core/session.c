@@ -165,10 +165,12 @@ static void session_flags(struct session *s)
 static void session_resume(struct tevent_context *ev, struct tevent_immediate *im, void *arg)
 {
 	struct session *s = arg;
+	const struct log_volume *before = log_enter(s->v != NULL ? s->v->log : NULL);
 
 	(void)ev;
 	(void)im;
 	session_process(s);
+	(void)log_enter(before);
 }
 
 static void session_flush(struct session *s)
@@ -518,6 +520,7 @@ static void session_read(struct session *s)
 static void on_session(struct tevent_context *ev, struct tevent_fd *fde, uint16_t flags, void *arg)
 {
 	struct session *s = arg;
+	const struct log_volume *before = log_enter(s->v != NULL ? s->v->log : NULL);
 
 	(void)ev;
 	(void)fde;
@@ -527,6 +530,7 @@ static void on_session(struct tevent_context *ev, struct tevent_fd *fde, uint16_
 	if (!s->dead && (flags & TEVENT_FD_READ) != 0) {
 		session_read(s);
 	}
+	(void)log_enter(before);
 }
 
 /* ---- what dispatch keeps here ---- */

@@ -312,7 +312,10 @@ static void volume_connect(void *arg)
 
 void volume_start(struct volume *v)
 {
+	const struct log_volume *before = log_enter(v->log);
+
 	volume_connect(own_of(v));
+	(void)log_enter(before);
 }
 
 /* ---- what ticks ---- */
@@ -360,6 +363,7 @@ static void tick(void *arg)
 static void on_doorbell(struct tevent_context *ev, struct tevent_fd *fde, uint16_t flags, void *arg)
 {
 	struct volume_own *o = arg;
+	const struct log_volume *before = log_enter(o->v.log);
 	uint64_t rung;
 
 	(void)ev;
@@ -371,6 +375,7 @@ static void on_doorbell(struct tevent_context *ev, struct tevent_fd *fde, uint16
 	/* From here on a hint rings again; what came before this line is seen by the second look. */
 	atomic_store(&o->v.shm->core_sleeps, 1);
 	rings_drain(o->v.rings);
+	(void)log_enter(before);
 }
 
 /* ---- open, close ---- */
@@ -447,7 +452,11 @@ static int store_open(struct volume_own *o, char **error)
 		v->store = objstore_s3_new(v, o->core->mb, &sc, error);
 		talloc_free(agent);
 	}
-	return v->store != NULL ? 0 : -EINVAL;
+	if (v->store == NULL) {
+		return -EINVAL;
+	}
+	v->store->log = v->log;
+	return 0;
 }
 
 static const char *const index_ends[] = {"", "-wal", "-shm"};
@@ -536,7 +545,8 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	return o->tick != NULL ? 0 : -ENOMEM;
 }
 
-struct volume *volume_open(struct core *core, const struct conf_volume *cv, char **error)
+static struct volume *volume_build(
+		struct core *core, const struct conf_volume *cv, char **error)
 {
 	struct volume_own *o = talloc_zero(core, struct volume_own);
 	struct volume *v = (struct volume *)o;
@@ -552,6 +562,7 @@ struct volume *volume_open(struct core *core, const struct conf_volume *cv, char
 	o->retry_ns = RETRY_FIRST_NS;
 	v->path_fd = v->tree_fd = v->trash_fd = v->limbo_fd = -1;
 	v->name = cv->name;
+	v->log = log_here();
 	v->conf = cv;
 	v->clock = core->clock;
 	v->disk = core->disk;
@@ -582,6 +593,15 @@ struct volume *volume_open(struct core *core, const struct conf_volume *cv, char
 	}
 	log_info("core", "volume %s: mirror %s/tree, records in %s, %llu rows, %s", v->name, v->path,
 			v->rio.xattr, (unsigned long long)index_count(v->index), v->store->where);
+	return v;
+}
+
+struct volume *volume_open(struct core *core, const struct conf_volume *cv, char **error)
+{
+	const struct log_volume *before = log_enter(log_volume(cv->name));
+	struct volume *v = volume_build(core, cv, error);
+
+	(void)log_enter(before);
 	return v;
 }
 

@@ -17,6 +17,7 @@
 #include "../coord/coord.h"
 #include "../objstore/objstore.h"
 
+struct log_volume;
 struct index;
 struct mirror;
 struct recalls;
@@ -34,6 +35,7 @@ enum volume_state {
 struct volume {
 	/* constant after volume_start */
 	const char *name;
+	const struct log_volume *log;
 	const struct conf_volume *conf;
 	struct clock *clock;
 	struct disk *disk;

@@ -16,6 +16,7 @@
 #endif
 #include "impl.h"
 #include "../base/log.h"
+#include "../base/utf8.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -265,46 +266,6 @@ void obj_fail(struct obj_req *req, enum obj_status status, const char *fmt, ...)
 
 /* --- limits --- */
 
-/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
-static bool utf8_valid(const char *text)
-{
-	const uint8_t *s = (const uint8_t *)text;
-
-	while (*s != 0) {
-		unsigned more;
-		uint32_t c;
-
-		if (*s < 0x80) {
-			s++;
-			continue;
-		}
-		if (*s >= 0xc2 && *s <= 0xdf) {
-			more = 1;
-			c = *s & 0x1f;
-		} else if ((*s & 0xf0) == 0xe0) {
-			more = 2;
-			c = *s & 0x0f;
-		} else if (*s >= 0xf0 && *s <= 0xf4) {
-			more = 3;
-			c = *s & 0x07;
-		} else {
-			return false;
-		}
-		for (unsigned i = 1; i <= more; i++) {
-			if ((s[i] & 0xc0) != 0x80) {
-				return false;
-			}
-			c = (c << 6) | (s[i] & 0x3f);
-		}
-		if ((more == 2 && c < 0x800) || (more == 3 && (c < 0x10000 || c > 0x10ffff)) ||
-				(c >= 0xd800 && c <= 0xdfff)) {
-			return false;
-		}
-		s += more + 1;
-	}
-	return true;
-}
-
 static const char *key_refusal(const char *key, bool empty_allowed)
 {
 	size_t len = key == NULL ? 0 : strlen(key);
@@ -315,7 +276,7 @@ static const char *key_refusal(const char *key, bool empty_allowed)
 	if (len > OBJ_KEY_MAX_BYTES) {
 		return "the object's key is longer than 1,024 bytes, the most S3 stores";
 	}
-	if (!utf8_valid(key)) {
+	if (!utf8_is_sound(key)) {
 		return "the object's key is not valid UTF-8";
 	}
 	return NULL;
@@ -475,6 +436,7 @@ void objstore_submit(struct objstore *s, struct obj_req *req)
 	req->impl = NULL;
 	req->submitted_ns = times_now_ns();
 	req->store = s;
+	req->log = s->log;
 	why = req_refusal(req);
 	if (why != NULL) {
 		obj_fail(req, OBJ_INVALID, "%s", why);
@@ -507,8 +469,11 @@ static void letter_open(struct letter *letter)
 {
 	struct obj_req *req =
 			(struct obj_req *)((char *)letter - offsetof(struct obj_req, letter));
+	const struct log_volume *before;
 
+	before = log_enter(req->log);
 	req->done(req);
+	(void)log_enter(before);
 }
 
 /* What the answer says of the store. */
@@ -534,17 +499,31 @@ static void judge_store(const struct obj_req *req)
 	}
 }
 
+static void deliver_log(const struct obj_req *req)
+{
+	const struct obj_result *r = &req->result;
+	const struct log_volume *before = log_enter(req->log);
+
+	if (log_get_level() >= LOG_LVL_DEBUG) {
+		log_line(LOG_LVL_DEBUG, "store", req->request_id,
+				"%s %s%s%s: %s%s%s%s%s%s", objstore_op_name(req->op), req->key,
+				req->source_key ? " from " : "", req->source_key ? req->source_key : "",
+				objstore_status_name(r->status),
+				r->status != OBJ_OK && r->message != NULL ? ": " : "",
+				r->status != OBJ_OK && r->message != NULL ? r->message : "",
+				r->request_id != NULL ? " (the store's request " : "",
+				r->request_id != NULL ? r->request_id : "",
+				r->request_id != NULL ? ")" : "");
+	}
+	(void)log_enter(before);
+}
+
 void obj_deliver(struct mailbox *mb, struct obj_req *req)
 {
 	times_record(cells[req->op].time, times_now_ns() - req->submitted_ns);
 	atomic_fetch_add_explicit(&ended[req->op][req->result.status], 1, memory_order_relaxed);
 	judge_store(req);
-	if (log_get_level() >= LOG_LVL_DEBUG) {
-		log_line(LOG_LVL_DEBUG, "store", req->request_id, "%s %s%s%s: %s", objstore_op_name(req->op),
-				req->key, req->source_key ? " from " : "",
-				req->source_key ? req->source_key : "",
-				objstore_status_name(req->result.status));
-	}
+	deliver_log(req);
 	req->letter.next = NULL;
 	req->letter.open = letter_open;
 	mailbox_post(mb, &req->letter);

@@ -155,10 +155,12 @@ struct obj_req {
 	struct letter letter;
 	struct obj_req *next;
 	int64_t submitted_ns;
+	const struct log_volume *log; /* the store's */
 	struct objstore *store;
 	void *impl;
 };
 
+struct log_volume;
 struct objstore;
 struct objstore_ops {
 	const char *name;
@@ -171,6 +173,7 @@ struct objstore_ops {
 struct objstore {
 	const struct objstore_ops *ops;
 	struct obj_caps caps; /* core only; all false until objstore_probe is done */
+	const struct log_volume *log; /* whose store it is; set before the first request */
 	_Atomic int trouble;    /* enum obj_status of the last answer that says the store cannot be used as
 				 * it is: AWAY, DENIED, NO_BUCKET; OBJ_OK since another one; any thread */
 	_Atomic int64_t clock_offset_s; /* the store's clock minus ours, by its last answer; any thread */

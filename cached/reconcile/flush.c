@@ -259,6 +259,7 @@ static void flush_begin(void *arg)
 void reconcile_flush(struct reconcile *rc, const char *path, int64_t deadline_ns,
 		void (*done)(int status, json_t *left, void *arg), void *arg)
 {
+	const struct log_volume *before;
 	struct flush *f = talloc_zero(rc, struct flush);
 
 	if (f == NULL) {
@@ -270,7 +271,9 @@ void reconcile_flush(struct reconcile *rc, const char *path, int64_t deadline_ns
 	f->deadline_ns = deadline_ns;
 	f->done = done;
 	f->arg = arg;
+	before = log_enter(rc->v->log); /* it may be of all volumes */
 	flush_begin(f);
+	(void)log_enter(before);
 }
 
 /* ---- one inode ---- */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cached/admin/command_table.h"
+#include "cached/admin/findings.h"
 #include "cached/base/conf.h"
 #include "cached/base/stats.h"
 #include "shared/version.h"
@@ -195,6 +196,34 @@ static void counters(void)
 	list_end();
 }
 
+static void times(void)
+{
+	list_begin();
+	for (unsigned i = 0; i < times_row_count; i++) {
+		const struct times_row *t = &times_rows[i];
+
+		printf(".It Va objectfs_%s_seconds Pq %s %s\n", t->family, t->label, t->value);
+		put(t->help);
+		printf(".\n");
+	}
+	list_end();
+}
+
+static void findings_list(void)
+{
+	list_begin();
+	for (unsigned i = 0; i < FINDINGS; i++) {
+		const struct finding *f = &findings[i];
+
+		printf(".It Sy %s Pq %s, %s\n", f->id, f->component, finding_level_name(f->level));
+		put(f->what);
+		printf(".\nRemedy:\n");
+		put(f->remedy);
+		printf(".\n");
+	}
+	list_end();
+}
+
 static const struct command {
 	const char *name, *args, *help;
 } commands[] = {
@@ -282,7 +311,8 @@ static const struct {
 	const char *name;
 	void (*print)(void);
 } tables[] = {{"conf-global", conf_global}, {"conf-volume", conf_volume}, {"share", share_options},
-		{"counters", counters}, {"commands", command_list}, {"completion", completion},
+		{"counters", counters}, {"times", times},
+		{"findings", findings_list}, {"commands", command_list}, {"completion", completion},
 		{"levels", levels}, {"version", version}};
 
 static bool table_print(const char *name)

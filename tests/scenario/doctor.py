@@ -170,6 +170,12 @@ def daemon(bed, doctor, proxy):
                "doctor says that the store refuses the credentials")
     with open(bed.conf, "w", encoding="utf-8") as file:
         file.write(good)
+    proxy.versioned = True
+    bed.restart("cached")
+    wait_until(lambda: any(item["id"] == "versions-kept" for item in doctor.run()[1]), 20,
+               "doctor says that the bucket keeps versions")
+    doctor.reasons("store-held")  # this store has too few conditions for such a bucket
+    proxy.versioned = False
     bed.stop("cached")
     check(bed.socket in doctor.reasons("daemon-away")[0], "the socket is not named")
     bed.start("cached")

@@ -66,6 +66,13 @@ def complete():
     rows += [("vfs_objectfs.8", f"objectfs:{key} =", text) for key, text in re.findall(
         r'\bO\([A-Z]+, \w+, "([^"]+)", (?:"[^"]*"|\w+), "([^"]*)"\)',
         source("vfs_objectfs/ofs_conf_table.h"))]
+    rows += [("objectfs-cached.8", plain(f"objectfs_{family}_seconds"), text) for family, text in
+             re.findall(r'\bH\((\w+), \w+, "([^"]*)"\)', source("cached/base/stats_table.h"))]
+    found = re.findall(r'\bD\([A-Z_]+, "([^"]+)", [A-Z]+, "[^"]+", "([^"]*)", "([^"]*)"\)',
+                       source("cached/admin/findings_table.h"))
+    counted = len(re.findall(r"\bD\((?!NAME)", source("cached/admin/findings_table.h")))
+    check(len(found) == counted > 20, f"{counted} findings, {len(found)} understood here")
+    rows += [("objectfsctl.8", name, text) for name, what, remedy in found for text in (what, remedy)]
     pages = {page: rendered(page) for page in PAGES}
     for page in PAGES[1:]:
         count = len([row for row in rows if row[0] == page])
@@ -117,13 +124,14 @@ def completed():
             (("objectfsctl", "flush", "--"), {"--wait", "--timeout", "--json"}),
             (("objectfsctl", "flush", "--timeout", ""), set()),
             (("objectfsctl", "stat", f"{work}/d"), {f"{work}/deep"}),
-            (("objectfsctl", "log-level", "w"), {"warning"}),
-            (("objectfs-cached", "--ch"), {"--check-config"})):
+            (("objectfsctl", "log", "w"), {"warning"}),
+            (("objectfs-cached", "--ch"), {"--check-config"}),
+            (("objectfs-cached", "--log-format", ""), {"text", "json"})):
         found = completions(*words)
         check(found == wanted, f"{' '.join(words)}: {found}, not {wanted}")
     for level in ("error", "debug"):
-        if level not in completions("objectfsctl", "log-level", ""):
-            fail(f"log-level does not offer {level}")
+        if level not in completions("objectfsctl", "log", ""):
+            fail(f"log does not offer {level}")
 
 
 sound()

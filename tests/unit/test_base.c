@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Clock, mailbox, disk jobs, log, counters, configuration. */
+/* Clock, mailbox, disk jobs, counters, configuration. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -351,61 +351,27 @@ static void test_disk_stop(void **state)
 	talloc_free(ctx);
 }
 
-/* --- log and counters --- */
+/* --- counters --- */
 
-static char *read_file(TALLOC_CTX *ctx, const char *path)
+static void test_times(void **state)
 {
-	char *buf = talloc_zero_size(ctx, 65536);
-	int fd = open(path, O_RDONLY);
-
-	assert_true(fd >= 0);
-	assert_true(read(fd, buf, 65535) >= 0);
-	close(fd);
-	return buf;
-}
-
-static void test_log(void **state)
-{
-	TALLOC_CTX *ctx = talloc_new(NULL);
-	char *path = talloc_asprintf(ctx, "%s/log", tmp);
-	char *old = talloc_asprintf(ctx, "%s/log.1", tmp);
-	char *text, *big = talloc_zero_size(ctx, 10000);
-	int y, mo, d, h, mi, s, us, end = 0;
+	struct times t = {0};
 
 	(void)state;
-	assert_int_equal(log_open(talloc_asprintf(ctx, "%s/no/log", tmp), LOG_LVL_INFO), -ENOENT);
-	assert_int_equal(log_open(path, LOG_LVL_INFO), 0);
-	errno = EDOM;
-	log_line(LOG_LVL_WARNING, "upload", 42, "text %d %m", 7);
-	assert_int_equal(errno, EDOM);
-	log_debug("core", "not seen");
-	log_info("core", "a name: %s", "x\n\x1b[2J\x7fy\xc3\xa4");
-	memset(big, 'b', 9999);
-	log_error("core", "%s", big);
-	text = read_file(ctx, path);
-	assert_int_equal(sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%6dZ %n", &y, &mo, &d, &h, &mi, &s,
-					 &us, &end),
-			7);
-	assert_int_equal(end, 28);
-	assert_int_equal(strncmp(text + end, "WARNING upload [req 42] text 7 Numerical", 40), 0);
-	assert_null(strstr(text, "not seen"));
-	assert_non_null(strstr(text, " INFO core a name: x\\x0a\\x1b[2J\\x7fy\xc3\xa4\n"));
-	assert_non_null(strstr(text, "bbb...\n"));
-	/* rotated away and opened again */
-	assert_int_equal(rename(path, old), 0);
-	log_notice("core", "still old");
-	assert_int_equal(log_open(path, LOG_LVL_DEBUG), 0);
-	log_debug("core", "new");
-	log_close();
-	assert_non_null(strstr(read_file(ctx, old), "still old"));
-	assert_null(strstr(read_file(ctx, old), "DEBUG core new"));
-	assert_non_null(strstr(read_file(ctx, path), "DEBUG core new"));
-	assert_int_equal(log_level_parse("Warning"), LOG_LVL_WARNING);
-	assert_int_equal(log_level_parse("loud"), -1);
-	log_set_level(LOG_LVL_NOTICE);
-	unlink(path);
-	unlink(old);
-	talloc_free(ctx);
+	times_record(&t, -1);
+	times_record(&t, times_bound_ns[0]);
+	times_record(&t, times_bound_ns[0] + 1);
+	times_record(&t, INT64_MAX / 2);
+	assert_int_equal(atomic_load(&t.bucket[0]), 2);
+	assert_int_equal(atomic_load(&t.bucket[1]), 1);
+	assert_int_equal(atomic_load(&t.bucket[TIMES_BUCKETS - 1]), 1);
+	assert_int_equal(atomic_load(&t.sum_ns), 2 * times_bound_ns[0] + 1 + INT64_MAX / 2);
+	for (unsigned i = 1; i < TIMES_BUCKETS - 1; i++) {
+		assert_true(times_bound_ns[i] > times_bound_ns[i - 1]);
+	}
+	for (unsigned i = 0; i < times_row_count; i++) {
+		assert_true(strlen(times_rows[i].help) > 0 && strlen(times_rows[i].family_help) > 0);
+	}
 }
 
 static void test_stats(void **state)
@@ -725,7 +691,7 @@ int main(void)
 		cmocka_unit_test(test_mailbox_again),
 		cmocka_unit_test(test_disk),
 		cmocka_unit_test(test_disk_stop),
-		cmocka_unit_test(test_log),
+		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_stats),
 		cmocka_unit_test(test_conf_defaults),
 		cmocka_unit_test(test_conf_manner),

@@ -75,12 +75,6 @@ static void deliver(struct s3_store *s, struct s3_xfer *x)
 				why == NULL ? "" : why);
 		free(why);
 	}
-	if (req->result.status != OBJ_OK && log_get_level() >= LOG_LVL_DEBUG) {
-		log_line(LOG_LVL_DEBUG, ROOM, req->request_id, "%s %s: %s: %s (store's request %s)",
-				objstore_op_name(req->op), req->key, objstore_status_name(req->result.status),
-				req->result.message == NULL ? "-" : req->result.message,
-				req->result.request_id == NULL ? "-" : req->result.request_id);
-	}
 	EVP_MD_CTX_free(x->md5);
 	EVP_MD_CTX_free(x->sha256);
 	free(x->in);
@@ -235,12 +229,15 @@ static void ended(struct s3_store *s, struct s3_xfer *x, CURLcode code)
 	}
 	attempt_end(s, x);
 	if (verdict == S3_RETRY && x->attempt < s->retries) {
+		const struct log_volume *before = log_enter(req->log);
+
 		x->attempt++;
 		stats_add(s3_retries, 1);
 		x->due_ns = s3_now_ns() + backoff_ns(x);
 		log_line(LOG_LVL_INFO, ROOM, req->request_id, "%s %s: attempt %u failed: %s",
 				objstore_op_name(req->op), req->key, x->attempt,
 				req->result.message == NULL ? "-" : req->result.message);
+		(void)log_enter(before);
 		x->next = s->waiting;
 		s->waiting = x;
 		return;

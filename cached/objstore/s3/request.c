@@ -479,7 +479,7 @@ static int set_up_curl(struct s3_xfer *x, const struct wire *w)
 	/* copies and completions answer when the store has moved the bytes */
 	long patience = x->req->op == OBJ_COPY || x->req->op == OBJ_MPU_COMPLETE ? 4 : 1;
 	bool upload = strcmp(w->method, "PUT") == 0 || strcmp(w->method, "POST") == 0;
-	char *url;
+	char *url, agent[256];
 	int ret;
 
 	if (asprintf(&url, "%s://%s%s%s%s", s->scheme, w->host, w->path,
@@ -496,7 +496,11 @@ static int set_up_curl(struct s3_xfer *x, const struct wire *w)
 	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(c, CURLOPT_HTTPHEADER, x->headers);
-	curl_easy_setopt(c, CURLOPT_USERAGENT, s->user_agent);
+	if (x->req->request_id != 0) { /* the store's access log says for whose request of a client */
+		snprintf(agent, sizeof(agent), "%.200s req/%llu", s->user_agent,
+				(unsigned long long)x->req->request_id);
+	}
+	curl_easy_setopt(c, CURLOPT_USERAGENT, x->req->request_id != 0 ? agent : s->user_agent);
 	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
 	curl_easy_setopt(c, CURLOPT_MAXAGE_CONN, IDLE_CONNECTION_S);
