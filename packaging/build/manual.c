@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cached/admin/command_table.h"
+#include "cached/admin/findings.h"
 #include "cached/base/conf.h"
 #include "cached/base/stats.h"
 #include "shared/version.h"
@@ -195,6 +196,47 @@ static void counters(void)
 	list_end();
 }
 
+/* --- times and findings --- */
+
+static void times(void)
+{
+	const char *family = "";
+
+	list_begin();
+	for (unsigned i = 0; i < times_row_count; i++) {
+		const struct times_row *r = &times_rows[i];
+
+		if (strcmp(r->family, family) != 0) {
+			family = r->family;
+			printf(".It Va objectfs_%s_seconds Pq by %s\n", family, r->label);
+			put(r->family_help);
+			printf("\n.Bl -tag -width first_extent -compact\n");
+		}
+		printf(".It Cm %s\n", r->value);
+		put(r->help);
+		putchar('\n');
+		if (i + 1 == times_row_count || strcmp(times_rows[i + 1].family, family) != 0) {
+			list_end();
+		}
+	}
+	list_end();
+}
+
+static void finding_list(void)
+{
+	list_begin();
+	for (unsigned i = 0; i < FINDINGS; i++) {
+		const struct finding *f = &findings[i];
+
+		printf(".It Cm %s Pq %s\n", f->id, f->component);
+		put(f->what);
+		printf(":\n");
+		put(f->remedy);
+		printf(".\n");
+	}
+	list_end();
+}
+
 static const struct command {
 	const char *name, *args, *help;
 } commands[] = {
@@ -282,7 +324,7 @@ static const struct {
 	const char *name;
 	void (*print)(void);
 } tables[] = {{"conf-global", conf_global}, {"conf-volume", conf_volume}, {"share", share_options},
-		{"counters", counters}, {"commands", command_list}, {"completion", completion},
+		{"counters", counters}, {"times", times}, {"findings", finding_list}, {"commands", command_list}, {"completion", completion},
 		{"levels", levels}, {"version", version}};
 
 static bool table_print(const char *name)

@@ -66,6 +66,14 @@ def complete():
     rows += [("vfs_objectfs.8", f"objectfs:{key} =", text) for key, text in re.findall(
         r'\bO\([A-Z]+, \w+, "([^"]+)", (?:"[^"]*"|\w+), "([^"]*)"\)',
         source("vfs_objectfs/ofs_conf_table.h"))]
+    times = source("cached/base/stats_table.h")
+    rows += [("objectfs-cached.8", f"objectfs_{name}_seconds", text) for name, text in re.findall(
+        r'\bF\((\w+), "\w+", "([^"]*)"\)', times)]
+    rows += [("objectfs-cached.8", name, text) for name, text in re.findall(
+        r'\bH\(\w+, (\w+), "([^"]*)"\)', times)]
+    rows += [("objectfsctl.8", name, text) for name, *texts in re.findall(
+        r'\bD\(\w+, "([^"]+)", \w+, "[^"]+", "([^"]+)", "([^"]+)"\)',
+        source("cached/admin/findings_table.h")) for text in texts]
     pages = {page: rendered(page) for page in PAGES}
     for page in PAGES[1:]:
         count = len([row for row in rows if row[0] == page])
@@ -118,6 +126,8 @@ def completed():
             (("objectfsctl", "flush", "--timeout", ""), set()),
             (("objectfsctl", "stat", f"{work}/d"), {f"{work}/deep"}),
             (("objectfsctl", "log-level", "w"), {"warning"}),
+            (("objectfsctl", "doctor", ""), {"--smb-conf", "--json"}),
+            (("objectfsctl", "doctor", "--smb-conf", f"{work}/d"), {f"{work}/deep"}),
             (("objectfs-cached", "--ch"), {"--check-config"})):
         found = completions(*words)
         check(found == wanted, f"{' '.join(words)}: {found}, not {wanted}")
