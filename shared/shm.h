@@ -37,7 +37,9 @@ struct ofs_shm {
 	_Atomic uint64_t written_bytes; /* by all modules, ever; overwriting counts too */
 	_Atomic uint32_t write_slow_us; /* modules let every MiB written wait for so long */
 	_Atomic uint32_t write_full;    /* 1: writes are refused (ENOSPC), truncation is not */
-	char pad[128 - 48];
+	_Atomic uint64_t write_limit;   /* written_bytes stays below: writes wait for more; 0: no limit */
+	_Atomic uint32_t write_waits;   /* grows while any of them waits for that */
+	char pad[128 - 64];
 	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];
 };
 
