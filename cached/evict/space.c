@@ -31,7 +31,7 @@
 #define SPACE_PATIENCE_NS (10 * NS_PER_S) /* writers wait so long for a file to go */
 #define SPACE_REST_MOST_NS (30 * NS_PER_S)
 #define SPACE_CENSUS_NS (86400 * NS_PER_S)
-#define SPACE_OLD_LOOK 256u      /* table slots looked at for age, a tick */
+#define SPACE_OLD_LOOK 1024u     /* table slots looked at for age, a tick */
 #define SPACE_PENDING_MOST 4096u /* files being written whose growth is measured */
 #define SPACE_SLOW_MOST_US 500000u /* a MiB */
 
@@ -298,15 +298,17 @@ static void space_aged(void *arg, int status)
 	(void)status;
 }
 
+/* A part of the table each tick, a few files at once. */
 static void space_age(struct space *s)
 {
 	int64_t age_s = space_conf(s)->evict_age_ns / NS_PER_S;
 	struct evictor *ev = s->ev;
+	unsigned look = age_s > 0 ? SPACE_OLD_LOOK : 0;
 	struct ofs_oid oid;
 
-	if (age_s > 0 && ev->count < EVICT_AT_ONCE &&
-			keep_old(ev->keep, clock_wall_ns(ev->v->clock) / NS_PER_S - age_s,
-					SPACE_OLD_LOOK, &oid)) {
+	while (ev->count < EVICT_AT_ONCE &&
+			keep_old(ev->keep, clock_wall_ns(ev->v->clock) / NS_PER_S - age_s, &look,
+					&oid)) {
 		evict_file(ev, &oid, space_aged, NULL);
 	}
 }

@@ -57,7 +57,8 @@ class Watch(threading.Thread):
 
     def check(self, what):
         check(0 < self.counted <= CACHE, f"{what}: {self.counted >> 20} MiB by counter")
-        check(self.blocks <= CACHE, f"{what}: {self.blocks >> 20} MiB on the disk")
+        # the tree is not walked in one moment: a file that goes and one that comes may both be seen
+        check(self.blocks <= CACHE + max(SIZES), f"{what}: {self.blocks >> 20} MiB on the disk")
 
 
 def five_times(bed):
