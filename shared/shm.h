@@ -39,7 +39,9 @@ struct ofs_shm {
 	_Atomic uint32_t write_full;    /* 1: writes are refused (ENOSPC), truncation is not */
 	_Atomic uint64_t write_limit;   /* written_bytes stays below: writes wait for more; 0: no limit */
 	_Atomic uint32_t write_waits;   /* grows while any of them waits for that */
-	char pad[128 - 64];
+	/* for the next daemon, until it has counted: what was here when written_bytes was so much */
+	_Atomic uint64_t cache_bytes, cache_at;
+	char pad[128 - 80];
 	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];
 };
 

@@ -43,6 +43,7 @@ struct space { /* core only */
 	uint64_t fs_free; /* at the last measuring */
 	uint64_t written; /* what modules had written by then */
 	uint64_t fresh;   /* bytes of files that reconcile has not looked at yet: in no queue, not kept */
+	uint64_t before;  /* what an earlier daemon knew to be here; 0: the census has ended */
 	uint64_t told;    /* of the bytes here, in the counter of all volumes */
 	uint64_t misses;  /* in a row, this round */
 	int64_t rest_ns, rest_until_ns;
@@ -81,7 +82,10 @@ struct space *space_new(struct evictor *ev)
 	if (s != NULL) {
 		s->ev = ev;
 		s->fs_free = UINT64_MAX; /* not measured yet */
-		s->written = ev->v->shm != NULL ? atomic_load(&ev->v->shm->written_bytes) : 0;
+		if (ev->v->shm != NULL) {
+			s->written = atomic_load(&ev->v->shm->cache_at);
+			s->before = atomic_load(&ev->v->shm->cache_bytes);
+		}
 	}
 	return s;
 }
@@ -101,6 +105,12 @@ static uint64_t percent(int64_t of, unsigned p)
 static uint64_t space_here(const struct space *s)
 {
 	return keep_bytes(s->ev->keep) + s->fresh;
+}
+
+/* The same for those who want more: a daemon that has just begun has not seen all yet. */
+static uint64_t space_here_most(const struct space *s)
+{
+	return space_here(s) > s->before ? space_here(s) : s->before;
 }
 
 /* What is here, and what has been written since that was last counted. */
@@ -161,7 +171,8 @@ static uint64_t space_limit(const struct space *s)
 		room = UINT64_MAX;
 	}
 	if (cv->cache_size_bytes > 0) {
-		own = space_room((uint64_t)cv->cache_size_bytes, space_here(s), space_reserve(cv));
+		own = space_room((uint64_t)cv->cache_size_bytes, space_here_most(s),
+				space_reserve(cv));
 		room = own < room ? own : room;
 	}
 	limit = s->written + room;
@@ -215,6 +226,8 @@ static void space_tell(struct space *s)
 		s->told = space_here(s);
 	}
 	s->measured = false;
+	atomic_store(&shm->cache_bytes, space_here_most(s));
+	atomic_store(&shm->cache_at, s->written);
 }
 
 bool space_has_room(const struct space *s)
@@ -375,6 +388,7 @@ static void measure_done(struct disk_job *job)
 	unsigned i;
 
 	s->measuring = false;
+	s->before = census_running(s->ev) ? s->before : 0;
 	s->fresh = 0;
 	for (i = 0; i < m->file_count; i++) {
 		measure_found(s, &m->files[i]);
@@ -479,4 +493,18 @@ void space_kick(struct space *s)
 	if (space_excess(s, false) > 0) {
 		space_later(s, SPACE_AT_ONCE_NS);
 	}
+}
+
+bool space_can_take(struct space *s, uint64_t bytes)
+{
+	const struct conf_volume *cv = space_conf(s);
+	uint64_t size = (uint64_t)cv->cache_size_bytes;
+	uint64_t used = space_used(s) - space_here(s) + space_here_most(s);
+
+	if ((size == 0 || used + bytes <= size - space_reserve(cv) / 2) &&
+			s->fs_free >= (uint64_t)cv->cache_free_bytes / 2) {
+		return true;
+	}
+	space_later(s, SPACE_AT_ONCE_NS);
+	return false;
 }
