@@ -185,7 +185,7 @@ def main():
     cache = max(data // 10, 64 * MIB)
     step(f"{seconds:g} s, seed {seed}, {data >> 20} MiB of data, {cache >> 20} MiB of cache")
     rng = random.Random(seed)
-    with Testbed(set=["settle time=200ms", f"cache size={cache}", "cache high=60", "cache low=50"]) as bed:
+    with Testbed(set=["settle time=200ms", f"cache size={cache}", "cache high=80", "cache low=70"]) as bed:
         until = time.monotonic() + seconds
         workers = [Worker(bed, number, seed, data // CLIENTS, until) for number in range(CLIENTS)]
         for worker in workers:
