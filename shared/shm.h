@@ -38,7 +38,11 @@ struct ofs_shm {
 	_Atomic uint32_t write_slow_us; /* modules let every MiB written wait for so long */
 	_Atomic uint32_t write_full;    /* 1: writes are refused (ENOSPC), truncation is not */
 	_Atomic uint64_t daemon_generation; /* grows with every start of the daemon, before it does anything */
-	char pad[128 - 56];
+	_Atomic uint64_t write_limit;   /* written_bytes stays below: writes wait for more; 0: no limit */
+	/* for the next daemon, until it has counted: what was here when written_bytes was so much */
+	_Atomic uint64_t cache_bytes, cache_at;
+	_Atomic uint32_t write_waits;   /* grows while any of them waits for that */
+	char pad[128 - 84];
 	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];
 };
 

@@ -304,12 +304,13 @@ int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, ui
 		off_t offset, off_t len);
 
 /* --- ofs_room.c: the cache's size --- */
-/* May something be written? 0; -ENOSPC: the cache is full of what S3 does not have. */
-int ofs_room_check(const struct ofs_conn *c);
+/* Room for n bytes more, taken: 0; -EAGAIN: not now; -ENOSPC: the cache is full of what S3 does not
+ * have. */
+int ofs_room_take(const struct ofs_conn *c, uint64_t n);
+/* The same where nobody can wait asynchronously: blocks for a second at most, then -ENOSPC. */
+int ofs_room_take_now(const struct ofs_conn *c, uint64_t n);
 /* How long a write of n bytes should wait first, for uploads to keep pace; 0: not at all. */
 unsigned ofs_room_wait_us(const struct ofs_conn *c, size_t n);
-/* What a write answered; < 0: it failed. */
-void ofs_room_wrote(const struct ofs_conn *c, off_t n);
 /* A resident file was opened. */
 void ofs_room_used(struct ofs_conn *c, const struct ofs_record *rec, ino_t ino);
 

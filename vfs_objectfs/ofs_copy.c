@@ -116,7 +116,6 @@ static void offload_write_done(struct tevent_req *subreq)
 	status = SMB_VFS_NEXT_OFFLOAD_WRITE_RECV(state->handle, subreq, &state->copied);
 	TALLOC_FREE(subreq);
 	if (state->dest != NULL) {
-		ofs_room_wrote(state->dest->conn, state->copied);
 		ofs_write_end(state->dest);
 	}
 	if (!tevent_req_nterror(req, status)) {
@@ -133,7 +132,7 @@ static void offload_write_go(struct tevent_req *req)
 	int ret = 0;
 
 	if (!fsp_is_alternate_stream(state->dest_fsp) && state->to_copy > 0) {
-		ret = ofs_room_check(ofs_conn_get(state->handle));
+		ret = ofs_room_take_now(ofs_conn_get(state->handle), (uint64_t)state->to_copy);
 		if (ret == 0) {
 			ret = ofs_write_begin(state->handle, state->dest_fsp, false, &state->dest);
 		}

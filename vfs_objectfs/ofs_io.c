@@ -14,6 +14,9 @@
  */
 #include "ofs.h"
 
+#define PWRITE_ROOM_S 20 /* a write waits so long for the cache to have room; clients wait for 60 s */
+#define PWRITE_ROOM_TRY_US 20000
+
 /* --- read --- */
 
 struct ofs_file *ofs_file_marked(struct vfs_handle_struct *handle,
@@ -211,7 +214,7 @@ ssize_t ofs_pwrite(struct vfs_handle_struct *handle, struct files_struct *fsp, c
 	ssize_t written;
 	int ret;
 
-	ret = ofs_room_check(ofs_conn_get(handle));
+	ret = ofs_room_take_now(ofs_conn_get(handle), n);
 	if (ret == 0) {
 		ret = ofs_write_begin(handle, fsp, false, &f);
 	}
@@ -220,7 +223,6 @@ ssize_t ofs_pwrite(struct vfs_handle_struct *handle, struct files_struct *fsp, c
 		return -1;
 	}
 	written = SMB_VFS_NEXT_PWRITE(handle, fsp, data, n, offset);
-	ofs_room_wrote(f->conn, written);
 	ofs_write_end(f);
 	return written;
 }
@@ -246,10 +248,10 @@ int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, ui
 	struct ofs_file *f = ofs_file_marked(handle, fsp);
 	int ret;
 
-	ret = ofs_room_check(ofs_conn_get(handle));
-	if (ret == 0 && f != NULL && mode == VFS_FALLOCATE_FL_KEEP_SIZE) {
+	if (f != NULL && mode == VFS_FALLOCATE_FL_KEEP_SIZE) {
 		return 0; /* space set aside, which a file that may leave the disk does not keep anyway */
 	}
+	ret = ofs_room_take_now(ofs_conn_get(handle), (uint64_t)len);
 	if (ret == 0) {
 		ret = ofs_write_begin(handle, fsp, false, &f);
 	}
@@ -269,7 +271,7 @@ ssize_t ofs_recvfile(struct vfs_handle_struct *handle, int fromfd, struct files_
 	ssize_t written;
 	int ret;
 
-	ret = ofs_room_check(ofs_conn_get(handle));
+	ret = ofs_room_take_now(ofs_conn_get(handle), count);
 	if (ret == 0) {
 		ret = ofs_write_begin(handle, tofsp, false, &f);
 	}
@@ -281,7 +283,6 @@ ssize_t ofs_recvfile(struct vfs_handle_struct *handle, int fromfd, struct files_
 		return -1;
 	}
 	written = SMB_VFS_NEXT_RECVFILE(handle, fromfd, tofsp, offset, count);
-	ofs_room_wrote(f->conn, written);
 	ofs_write_end(f);
 	return written;
 }
@@ -294,6 +295,7 @@ struct ofs_pwrite_state {
 	size_t n;
 	off_t offset;
 	struct ofs_file *file;
+	struct timeval room_until; /* unset: it has not waited for room yet */
 	ssize_t ret;
 	struct vfs_aio_state aio;
 };
@@ -305,7 +307,6 @@ static void pwrite_done(struct tevent_req *subreq)
 
 	state->ret = SMB_VFS_PWRITE_RECV(subreq, &state->aio);
 	TALLOC_FREE(subreq);
-	ofs_room_wrote(state->file->conn, state->ret);
 	ofs_write_end(state->file);
 	if (state->ret == -1) {
 		tevent_req_error(req, state->aio.error);
@@ -347,18 +348,57 @@ static void pwrite_recalled(struct tevent_req *subreq)
 	pwrite_go(req);
 }
 
+static void pwrite_waited(struct tevent_req *subreq);
+
+/* Again in `us`, perhaps from the start. */
+static void pwrite_later(struct tevent_req *req, uint32_t us)
+{
+	struct ofs_pwrite_state *state = tevent_req_data(req, struct ofs_pwrite_state);
+	struct tevent_req *subreq = tevent_wakeup_send(
+			state, state->ev, tevent_timeval_current_ofs(0, us));
+
+	if (!tevent_req_nomem(subreq, req)) {
+		tevent_req_set_callback(subreq, pwrite_waited, req);
+	}
+}
+
+/* 0 if there is room; else the request waits, or has failed. */
+static int pwrite_room(struct tevent_req *req)
+{
+	struct ofs_pwrite_state *state = tevent_req_data(req, struct ofs_pwrite_state);
+	struct ofs_conn *c = ofs_conn_get(state->handle);
+	bool can_wait = state->ev == ofs_link_ev(c->link);
+	int ret = can_wait ? ofs_room_take(c, state->n) : ofs_room_take_now(c, state->n);
+
+	if (ret == -EAGAIN && tevent_timeval_is_zero(&state->room_until)) {
+		state->room_until = tevent_timeval_current_ofs(PWRITE_ROOM_S, 0);
+	}
+	if (ret == -EAGAIN) {
+		struct timeval now = tevent_timeval_current();
+
+		if (tevent_timeval_compare(&now, &state->room_until) < 0) {
+			pwrite_later(req, PWRITE_ROOM_TRY_US);
+			return ret;
+		}
+		ret = -ENOSPC;
+	}
+	if (ret != 0) {
+		tevent_req_error(req, -ret);
+	}
+	return ret;
+}
+
 /* Room and, for a marked file, its bytes: then the write. */
 static void pwrite_admitted(struct tevent_req *req)
 {
 	struct ofs_pwrite_state *state = tevent_req_data(req, struct ofs_pwrite_state);
-	struct ofs_file *f = ofs_write_awaits(state->handle, state->ev, state->fsp);
-	int ret = ofs_room_check(ofs_conn_get(state->handle));
+	struct ofs_file *f;
 	struct tevent_req *subreq;
 
-	if (ret != 0) {
-		tevent_req_error(req, -ret);
+	if (pwrite_room(req) != 0) {
 		return;
 	}
+	f = ofs_write_awaits(state->handle, state->ev, state->fsp);
 	if (f == NULL) {
 		pwrite_go(req);
 		return;
@@ -385,7 +425,7 @@ struct tevent_req *ofs_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX 
 	struct ofs_conn *c = ofs_conn_get(handle);
 	unsigned wait_us = ev == ofs_link_ev(c->link) ? ofs_room_wait_us(c, n) : 0;
 	struct ofs_pwrite_state *state;
-	struct tevent_req *req, *subreq;
+	struct tevent_req *req;
 
 	req = tevent_req_create(ctx, &state, struct ofs_pwrite_state);
 	if (req == NULL) {
@@ -400,14 +440,10 @@ struct tevent_req *ofs_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX 
 		.offset = offset,
 	};
 	if (wait_us > 0) {
-		subreq = tevent_wakeup_send(state, ev, tevent_timeval_current_ofs(0, wait_us));
-		if (tevent_req_nomem(subreq, req)) {
-			return tevent_req_post(req, ev);
-		}
-		tevent_req_set_callback(subreq, pwrite_waited, req);
-		return req;
+		pwrite_later(req, wait_us);
+	} else {
+		pwrite_admitted(req);
 	}
-	pwrite_admitted(req);
 	return tevent_req_is_in_progress(req) ? req : tevent_req_post(req, ev);
 }
 

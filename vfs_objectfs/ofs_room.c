@@ -1,23 +1,52 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Room on the local disk, and what is used of it: before a write, whether the cache can take it; after
- * it, how much it was; at an open, that the file is in use.
+ * Room on the local disk: before a write, whether the cache can take it; at an open, that the file is in
+ * use.
  * Way: from ofs_io, ofs_copy, ofs_open; to the shared memory and the ring. cached/evict/space.c is the
  *      other end.
- * Thread: the client's smbd; never waits.
+ * Thread: the client's smbd; ofs_room_take_now waits for a second at most.
  * Owns: nothing.
  * Holds: 1. A write is refused before anything of it has happened: nothing acknowledged is lost, and
  *           the file is not marked dirty for it.
  *        2. Truncation and deletion are never refused: they make room.
- *        3. Hints of use give way to hints of change: they take half of a ring at most.
+ *        3. What all clients write between two looks of the daemon is no more than there is room for:
+ *           each takes its part of it first. What then fails to be written counts until the next look.
+ *        4. Hints of use give way to hints of change: they take half of a ring at most.
  */
 #include "ofs.h"
 
-#define ROOM_WAIT_MOST_US 1000000u
+#include <poll.h>
 
-int ofs_room_check(const struct ofs_conn *c)
+#define ROOM_WAIT_MOST_US 1000000u
+#define ROOM_NOW_TRIES 50
+#define ROOM_NOW_WAIT_MS 20
+
+int ofs_room_take(const struct ofs_conn *c, uint64_t n)
 {
-	return atomic_load_explicit(&c->shm->write_full, memory_order_relaxed) != 0 ? -ENOSPC : 0;
+	struct ofs_shm *shm = c->shm;
+	uint64_t limit = atomic_load(&shm->write_limit), had;
+
+	if (atomic_load(&shm->write_full) != 0) {
+		return -ENOSPC;
+	}
+	had = atomic_fetch_add(&shm->written_bytes, n);
+	if (limit == 0 || (had < limit && n <= limit - had)) {
+		return 0;
+	}
+	atomic_fetch_sub(&shm->written_bytes, n);
+	atomic_fetch_add(&shm->write_waits, 1);
+	return -EAGAIN;
+}
+
+int ofs_room_take_now(const struct ofs_conn *c, uint64_t n)
+{
+	int ret = ofs_room_take(c, n);
+
+	for (int i = 0; i < ROOM_NOW_TRIES && ret == -EAGAIN; i++) {
+		poll(NULL, 0, ROOM_NOW_WAIT_MS);
+		ret = ofs_room_take(c, n);
+	}
+	return ret == -EAGAIN ? -ENOSPC : ret;
 }
 
 unsigned ofs_room_wait_us(const struct ofs_conn *c, size_t n)
@@ -25,13 +54,6 @@ unsigned ofs_room_wait_us(const struct ofs_conn *c, size_t n)
 	uint64_t slow = atomic_load_explicit(&c->shm->write_slow_us, memory_order_relaxed);
 
 	return (unsigned)MIN(slow * n >> 20, ROOM_WAIT_MOST_US);
-}
-
-void ofs_room_wrote(const struct ofs_conn *c, off_t n)
-{
-	if (n > 0) {
-		atomic_fetch_add_explicit(&c->shm->written_bytes, (uint64_t)n, memory_order_relaxed);
-	}
 }
 
 void ofs_room_used(struct ofs_conn *c, const struct ofs_record *rec, ino_t ino)

@@ -87,6 +87,11 @@ bool evict_has_room(const struct evictor *ev)
 	return space_has_room(ev->space);
 }
 
+bool evict_can_take(struct evictor *ev, uint64_t bytes)
+{
+	return ev == NULL || space_can_take(ev->space, bytes);
+}
+
 json_t *evict_json(struct evictor *ev)
 {
 	json_t *o = space_json(ev->space);

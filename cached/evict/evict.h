@@ -44,6 +44,8 @@ bool evict_is_pinned(struct evictor *ev, const struct row *row);
 
 /* Below the high mark, and the file system has what it is to keep free. */
 bool evict_has_room(const struct evictor *ev);
+/* Half of what is above the high mark is left when so much more has come; if not, files go. NULL: true. */
+bool evict_can_take(struct evictor *ev, uint64_t bytes);
 /* For `status`: new reference. */
 json_t *evict_json(struct evictor *ev);
 

@@ -283,15 +283,30 @@ void keep_stays(struct keep *k, const struct ofs_oid *oid)
 	}
 }
 
-bool keep_old(struct keep *k, int64_t before_s, unsigned look, struct ofs_oid *oid)
+/* To the end of its chain: those behind it have their turn when it stays. */
+static void keep_behind(struct kept **slot)
 {
-	for (; look > 0; look--) {
-		struct kept *e;
+	struct kept *e = *slot;
 
+	*slot = e->hash_next;
+	while (*slot != NULL) {
+		slot = &(*slot)->hash_next;
+	}
+	e->hash_next = NULL;
+	*slot = e;
+}
+
+bool keep_old(struct keep *k, int64_t before_s, unsigned *look, struct ofs_oid *oid)
+{
+	while (*look > 0) {
+		struct kept **slot;
+
+		(*look)--;
 		k->hand = (k->hand + 1) & (k->buckets - 1);
-		for (e = k->hash[k->hand]; e != NULL; e = e->hash_next) {
-			if (e->used_s < before_s && e->queue != KEEP_OUT) {
-				*oid = e->oid;
+		for (slot = &k->hash[k->hand]; *slot != NULL; slot = &(*slot)->hash_next) {
+			if ((*slot)->used_s < before_s && (*slot)->queue != KEEP_OUT) {
+				*oid = (*slot)->oid;
+				keep_behind(slot);
 				return true;
 			}
 		}

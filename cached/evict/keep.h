@@ -36,7 +36,8 @@ bool keep_pick(struct keep *k, struct ofs_oid *oid);
 bool keep_take(struct keep *k, const struct ofs_oid *oid);
 void keep_gone(struct keep *k, const struct ofs_oid *oid); /* remembered for a while */
 void keep_stays(struct keep *k, const struct ofs_oid *oid); /* in use: to the main queue's young end */
-/* The next (round and round) of up to `look` files that nobody has opened since before_s. */
-bool keep_old(struct keep *k, int64_t before_s, unsigned look, struct ofs_oid *oid);
+/* The next (round and round) that nobody has opened since before_s; *look: places it may look at, less
+ * those it did. */
+bool keep_old(struct keep *k, int64_t before_s, unsigned *look, struct ofs_oid *oid);
 
 #endif

@@ -70,6 +70,7 @@ void space_start(struct space *s);
 /* Something is here that was not: look soon. */
 void space_kick(struct space *s);
 bool space_has_room(const struct space *s);
+bool space_can_take(struct space *s, uint64_t bytes);
 json_t *space_json(const struct space *s);
 
 #endif

@@ -6,11 +6,13 @@
  *      memory tells the modules.
  * Thread: core; measure_run on a worker.
  * Owns: the round: how much must go, and how often nothing would.
- * Holds: 1. clients are refused before the disk is full, never after a write was acknowledged;
+ * Holds: 1. clients are refused before the disk is full, never after a write was acknowledged: they take
+ *           their part of what is free, and wait when there is none; refused they are when waiting has
+ *           not helped;
  *        2. a round ends: when the low mark is reached, or when every file was asked in vain.
  *
  *   used:   0 ...... low mark ...... high mark ... half the reserve ... 1/16 of it ... all
- *              rest            rest            files go        and writers wait    and are refused
+ *              rest            rest            files go        and writers are slowed   and wait
  */
 #include "private.h"
 
@@ -20,13 +22,16 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include "../core/rings.h"
 #include "../reconcile/reconcile.h"
 
 #define SPACE_TICK_NS NS_PER_S
 #define SPACE_SOON_NS (50 * NS_PER_MS)
+#define SPACE_AT_ONCE_NS (5 * NS_PER_MS)
+#define SPACE_PATIENCE_NS (10 * NS_PER_S) /* writers wait so long for a file to go */
 #define SPACE_REST_MOST_NS (30 * NS_PER_S)
 #define SPACE_CENSUS_NS (86400 * NS_PER_S)
-#define SPACE_OLD_LOOK 256u      /* table slots looked at for age, a tick */
+#define SPACE_OLD_LOOK 1024u     /* table slots looked at for age, a tick */
 #define SPACE_PENDING_MOST 4096u /* files being written whose growth is measured */
 #define SPACE_SLOW_MOST_US 500000u /* a MiB */
 
@@ -34,15 +39,20 @@ struct space { /* core only */
 	struct evictor *ev;
 	struct clock_timer *timer;
 	int64_t timer_at_ns;
-	bool started, measuring, pumping;
+	bool started, measuring, pumping, growing;
 	uint64_t fs_free; /* at the last measuring */
 	uint64_t written; /* what modules had written by then */
+	uint64_t fresh;   /* bytes of files that reconcile has not looked at yet: in no queue, not kept */
+	uint64_t before;  /* what an earlier daemon knew to be here; 0: the census has ended */
 	uint64_t told;    /* of the bytes here, in the counter of all volumes */
 	uint64_t misses;  /* in a row, this round */
 	int64_t rest_ns, rest_until_ns;
 	int64_t census_ns;
+	int64_t waiting_ns; /* since when writers wait and no file has gone; 0: they do not */
+	uint32_t waits;     /* of shm, at the last measuring */
 	unsigned slow_us;
 	bool full;
+	bool measured, gone; /* it was, a file has, since the modules were told how full it is */
 };
 
 struct space_file {
@@ -72,7 +82,10 @@ struct space *space_new(struct evictor *ev)
 	if (s != NULL) {
 		s->ev = ev;
 		s->fs_free = UINT64_MAX; /* not measured yet */
-		s->written = ev->v->shm != NULL ? atomic_load(&ev->v->shm->written_bytes) : 0;
+		if (ev->v->shm != NULL) {
+			s->written = atomic_load(&ev->v->shm->cache_at);
+			s->before = atomic_load(&ev->v->shm->cache_bytes);
+		}
 	}
 	return s;
 }
@@ -89,10 +102,21 @@ static uint64_t percent(int64_t of, unsigned p)
 	return (uint64_t)of / 100 * p;
 }
 
+static uint64_t space_here(const struct space *s)
+{
+	return keep_bytes(s->ev->keep) + s->fresh;
+}
+
+/* The same for those who want more: a daemon that has just begun has not seen all yet. */
+static uint64_t space_here_most(const struct space *s)
+{
+	return space_here(s) > s->before ? space_here(s) : s->before;
+}
+
 /* What is here, and what has been written since that was last counted. */
 static uint64_t space_used(const struct space *s)
 {
-	return keep_bytes(s->ev->keep) + atomic_load(&s->ev->v->shm->written_bytes) - s->written;
+	return space_here(s) + atomic_load(&s->ev->v->shm->written_bytes) - s->written;
 }
 
 /* How much has to go: 0 below the high mark. `until_low`: a round has begun. */
@@ -117,10 +141,52 @@ static uint64_t space_excess(const struct space *s, bool until_low)
 	return most > leaving ? most - leaving : 0;
 }
 
+/* What is above the high mark, for what S3 does not have yet. */
+static uint64_t space_reserve(const struct conf_volume *cv)
+{
+	return (uint64_t)cv->cache_size_bytes - percent(cv->cache_size_bytes, cv->cache_high);
+}
+
 /* What is left of a reserve, in 1/1024; 1024 and more: all of it. */
 static uint64_t space_left(uint64_t room, uint64_t reserve)
 {
 	return reserve == 0 || room >= reserve ? 1024 : room * 1024 / reserve;
+}
+
+/* All but 1/16 of the reserve may be written. */
+static uint64_t space_room(uint64_t total, uint64_t used, uint64_t reserve)
+{
+	uint64_t taken = used + reserve / 16;
+
+	return total > taken ? total - taken : 0;
+}
+
+/* Up to where the modules may go: their counter was `written` when this was measured. */
+static uint64_t space_limit(const struct space *s)
+{
+	const struct conf_volume *cv = space_conf(s);
+	uint64_t room = space_room(s->fs_free, 0, (uint64_t)cv->cache_free_bytes), own, limit;
+
+	if (s->fs_free == UINT64_MAX) {
+		room = UINT64_MAX;
+	}
+	if (cv->cache_size_bytes > 0) {
+		own = space_room((uint64_t)cv->cache_size_bytes, space_here_most(s),
+				space_reserve(cv));
+		room = own < room ? own : room;
+	}
+	limit = s->written + room;
+	return limit < room ? 0 : limit > 0 ? limit : 1;
+}
+
+/* Waiting has not helped: nothing has gone for a while. */
+static bool space_is_full(struct space *s, uint64_t left)
+{
+	if (s->full) {
+		return left < 512 && !s->gone;
+	}
+	return s->waiting_ns != 0 &&
+			clock_now_ns(s->ev->v->clock) - s->waiting_ns >= SPACE_PATIENCE_NS;
 }
 
 static void space_tell(struct space *s)
@@ -132,16 +198,18 @@ static void space_tell(struct space *s)
 
 	if (cv->cache_size_bytes > 0) {
 		uint64_t size = (uint64_t)cv->cache_size_bytes;
-		uint64_t own = space_left(used < size ? size - used : 0,
-				size - percent(cv->cache_size_bytes, cv->cache_high));
+		uint64_t own = space_left(used < size ? size - used : 0, space_reserve(cv));
 
 		left = own < left ? own : left;
 	}
-	full = left < (s->full ? 128 : 64);
+	full = space_is_full(s, left);
+	s->gone = false;
 	s->slow_us = left < 512 ? (unsigned)((512 - left) * SPACE_SLOW_MOST_US / 512) : 0;
 	atomic_store(&shm->write_slow_us, s->slow_us);
+	atomic_store(&shm->write_limit, space_limit(s));
 	atomic_store(&shm->write_full, full ? 1 : 0);
 	if (full != s->full) {
+		s->waiting_ns = 0;
 		s->full = full;
 		if (full) {
 			stats_add(cache_full, 1);
@@ -152,8 +220,14 @@ static void space_tell(struct space *s)
 			log_notice("evict", "volume %s: the cache has room again", s->ev->v->name);
 		}
 	}
-	stats_add(cache_bytes, (int64_t)(keep_bytes(s->ev->keep) - s->told));
-	s->told = keep_bytes(s->ev->keep);
+	/* Between two measurings a file may be both fresh and kept: only what goes is news. */
+	if (s->measured || space_here(s) < s->told) {
+		stats_add(cache_bytes, (int64_t)(space_here(s) - s->told));
+		s->told = space_here(s);
+	}
+	s->measured = false;
+	atomic_store(&shm->cache_bytes, space_here_most(s));
+	atomic_store(&shm->cache_at, s->written);
 }
 
 bool space_has_room(const struct space *s)
@@ -182,6 +256,9 @@ static void space_evicted(void *arg, int status)
 	if (status == 0) {
 		s->misses = 0;
 		s->rest_ns = 0;
+		s->waiting_ns = 0;
+		s->gone = true;
+		space_tell(s);
 	} else {
 		s->misses++;
 	}
@@ -214,7 +291,7 @@ static void space_round(struct space *s)
 {
 	int64_t now = clock_now_ns(s->ev->v->clock);
 
-	if (space_excess(s, false) == 0 || now < s->rest_until_ns) {
+	if ((space_excess(s, false) == 0 && s->waiting_ns == 0) || now < s->rest_until_ns) {
 		return;
 	}
 	if (s->misses > keep_count(s->ev->keep)) {
@@ -234,15 +311,17 @@ static void space_aged(void *arg, int status)
 	(void)status;
 }
 
+/* A part of the table each tick, a few files at once. */
 static void space_age(struct space *s)
 {
 	int64_t age_s = space_conf(s)->evict_age_ns / NS_PER_S;
 	struct evictor *ev = s->ev;
+	unsigned look = age_s > 0 ? SPACE_OLD_LOOK : 0;
 	struct ofs_oid oid;
 
-	if (age_s > 0 && ev->count < EVICT_AT_ONCE &&
-			keep_old(ev->keep, clock_wall_ns(ev->v->clock) / NS_PER_S - age_s,
-					SPACE_OLD_LOOK, &oid)) {
+	while (ev->count < EVICT_AT_ONCE &&
+			keep_old(ev->keep, clock_wall_ns(ev->v->clock) / NS_PER_S - age_s, &look,
+					&oid)) {
 		evict_file(ev, &oid, space_aged, NULL);
 	}
 }
@@ -266,7 +345,8 @@ static void measure_run(struct disk_job *job)
 
 		if (fstatat(m->tree_fd, f->path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 				S_ISREG(st.st_mode) &&
-				ofs_record_get_at(&m->rio, m->tree_fd, f->path, &rec) == 0) {
+				ofs_record_get_at(&m->rio, m->tree_fd, f->path, &rec) == 0 &&
+				(rec.flags & OFS_REC_STUB) == 0) {
 			f->oid = rec.oid;
 			f->bytes = (uint64_t)st.st_blocks * 512;
 			f->there = true;
@@ -276,6 +356,31 @@ static void measure_run(struct disk_job *job)
 
 static void space_later(struct space *s, int64_t delay_ns);
 
+/* Do writers wait for room? */
+static void space_waits(struct space *s)
+{
+	uint32_t waits = atomic_load(&s->ev->v->shm->write_waits);
+
+	if (waits == s->waits) {
+		s->waiting_ns = 0;
+	} else if (s->waiting_ns == 0) {
+		s->waiting_ns = clock_now_ns(s->ev->v->clock);
+	}
+	s->waits = waits;
+}
+
+static void measure_found(struct space *s, const struct space_file *f)
+{
+	const struct row *row = f->there ? index_get(s->ev->v->index, &f->oid) : NULL;
+
+	if (row != NULL && row->live == ROW_HERE) {
+		keep_set(s->ev->keep, &f->oid, f->bytes,
+				clock_wall_ns(s->ev->v->clock) / NS_PER_S);
+	} else if (f->there) {
+		s->fresh += f->bytes;
+	}
+}
+
 static void measure_done(struct disk_job *job)
 {
 	struct measure_job *m = (struct measure_job *)job;
@@ -283,16 +388,17 @@ static void measure_done(struct disk_job *job)
 	unsigned i;
 
 	s->measuring = false;
+	s->before = census_running(s->ev) ? s->before : 0;
+	s->fresh = 0;
 	for (i = 0; i < m->file_count; i++) {
-		if (m->files[i].there) {
-			keep_set(s->ev->keep, &m->files[i].oid, m->files[i].bytes,
-					clock_wall_ns(s->ev->v->clock) / NS_PER_S);
-		}
+		measure_found(s, &m->files[i]);
 		free(m->files[i].path);
 	}
 	if (m->status == 0) {
 		s->fs_free = m->fs_free;
 		s->written = m->written;
+		s->measured = true;
+		space_waits(s);
 		space_tell(s);
 		space_round(s);
 	} else {
@@ -301,7 +407,7 @@ static void measure_done(struct disk_job *job)
 	}
 	free(m->files);
 	free(m);
-	space_later(s, s->slow_us > 0 ? SPACE_SOON_NS : SPACE_TICK_NS);
+	space_later(s, s->slow_us > 0 || s->waiting_ns != 0 ? SPACE_SOON_NS : SPACE_TICK_NS);
 }
 
 static bool measure_add(void *arg, const char *path)
@@ -336,9 +442,11 @@ static void space_measure(struct space *s)
 	m->rio = v->rio;
 	m->tree_fd = v->tree_fd;
 	m->written = atomic_load(&v->shm->written_bytes);
-	if (m->written != s->written) {
+	if (m->written != s->written || s->growing || s->fresh > 0) {
+		rings_drain(v->rings); /* a file is hinted before its first bytes */
 		reconcile_pending_paths(v->reconcile, measure_add, m);
 	}
+	s->growing = m->written != s->written; /* the last bytes may still be on their way to the disk */
 	s->measuring = true;
 	disk_submit(v->disk, DISK_ANY, &m->job);
 }
@@ -383,6 +491,20 @@ void space_start(struct space *s)
 void space_kick(struct space *s)
 {
 	if (space_excess(s, false) > 0) {
-		space_later(s, SPACE_SOON_NS);
+		space_later(s, SPACE_AT_ONCE_NS);
 	}
+}
+
+bool space_can_take(struct space *s, uint64_t bytes)
+{
+	const struct conf_volume *cv = space_conf(s);
+	uint64_t size = (uint64_t)cv->cache_size_bytes;
+	uint64_t used = space_used(s) - space_here(s) + space_here_most(s);
+
+	if ((size == 0 || used + bytes <= size - space_reserve(cv) / 2) &&
+			s->fs_free >= (uint64_t)cv->cache_free_bytes / 2) {
+		return true;
+	}
+	space_later(s, SPACE_AT_ONCE_NS);
+	return false;
 }

@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FETCH_ROOM_NS (2 * NS_PER_S) /* GETs wait so long for the cache to have room */
+#define FETCH_ROOM_LOOK_NS (10 * NS_PER_MS)
 #define FETCH_OVER 4u
 
 static bool fetch_busy(const struct recall *r, uint64_t extent)
@@ -268,6 +270,38 @@ static bool fetch_lacks_row(const struct recall *r)
 			(row == NULL || !row->in_s3 || row->etag == NULL);
 }
 
+static void fetch_pump(struct recalls *rs);
+
+static void fetch_held_over(void *arg)
+{
+	struct recalls *rs = arg;
+
+	rs->room_timer = NULL;
+	fetch_pump(rs);
+}
+
+/* The cache is full: files are to go first. They have FETCH_ROOM_NS for it; reads are never refused. */
+static bool fetch_is_held(struct recalls *rs)
+{
+	struct clock *c = rs->v->clock;
+	int64_t now = clock_now_ns(c);
+
+	if (evict_can_take(rs->v->evictor, ((uint64_t)rs->running + 1) << RECALL_EXTENT_SHIFT)) {
+		rs->room_until_ns = 0;
+		return false;
+	}
+	if (rs->room_until_ns == 0) {
+		rs->room_until_ns = now + FETCH_ROOM_NS;
+	}
+	if (now >= rs->room_until_ns) {
+		return false;
+	}
+	if (rs->room_timer == NULL) {
+		rs->room_timer = clock_timer_add(c, rs, now + FETCH_ROOM_LOOK_NS, fetch_held_over, rs);
+	}
+	return rs->room_timer != NULL;
+}
+
 /* Round and round until a whole round started nothing. */
 static void fetch_pump(struct recalls *rs)
 {
@@ -277,7 +311,7 @@ static void fetch_pump(struct recalls *rs)
 		return;
 	}
 	rs->pumping = true;
-	while ((r = rs->turn) != NULL && r != stop) {
+	while ((r = rs->turn) != NULL && r != stop && !fetch_is_held(rs)) {
 		rs->turn = r->turn_next;
 		if (rs->turn == NULL) {
 			rs->turn_last = &rs->turn;

@@ -107,6 +107,8 @@ struct recalls { /* core only */
 	unsigned plain_count;
 	struct recall *turn, **turn_last;
 	bool pumping;
+	struct clock_timer *room_timer; /* set while GETs wait for room */
+	int64_t room_until_ns;          /* 0: there is room */
 };
 
 /* --- recall.c --- */

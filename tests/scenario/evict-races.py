@@ -9,6 +9,7 @@ strace, the question by a proxy. The bytes are right afterwards, whatever has ha
 import os
 import signal
 import threading
+import time
 
 import smb2
 from dirstore import get_object, object_etag
@@ -21,6 +22,7 @@ MIB = 1 << 20
 BYTES = 40 * MIB + 3  # three steps of a punch
 STEPS = ("fsetxattr", "fchmod", "fsync", "fallocate")
 BEFORE_BYTES_GO = STEPS[:2]
+OPEN_TRIES_S = 0.5  # the daemon's own, for a recall
 
 
 class Aside(threading.Thread):
@@ -169,6 +171,7 @@ def warmed(bed):
         thread = threading.Thread(target=bed.ctl, args=("warm", "warmed"), daemon=True)
         thread.start()
         wait_until(lambda: bed.ctl_json("tasks")["tasks"][0]["task"] == "warm", 20, "warm is under way")
+        time.sleep(2 * OPEN_TRIES_S)
     thread.join(60)
     check(is_resident(bed, "warmed"), "it was not fetched")
     with bed.client() as client:

@@ -3,18 +3,20 @@
 # timeout: 600
 """smbtorture on the share and on the plain share of one testbed, at the same time, test by test.
 
-usage: torture.py [--all] [--fs FS] [--out FILE] [NAME ...]       (PYTHONPATH=tests/lib)
+usage: torture.py [--all] [--evict] [--fs FS] [--out FILE] [NAME ...]       (PYTHONPATH=tests/lib)
 
 Without --all the gating part runs, two and a half minutes: suites.gate, all of each suite but what
 it leaves out for its time. With it, eight minutes. A NAME is a suite or a test.
 Fails on: a different result of a test of the suites in EXACT; a different result of another test
 that is not in differences.txt (the test, a tab, the cause); a line there whose test does not
 differ; a panic of smbd; a daemon that ended, or that cannot bring to the store what the tests left.
+With --evict every file is sent at once and leaves the local disk as soon as nobody has it open.
 --out writes every test: suite, test, both results, both times, both details, tab-separated.
 """
 
 import argparse
 import collections
+import contextlib
 import os
 import re
 import subprocess
@@ -38,6 +40,7 @@ SMB = ["global.smbd:FSCTL_SMBTORTURE=yes", "global.smbd:validate_oplock_types=ye
        "strict rename=yes"]
 # The daemon uploads while the tests still use the files.
 SET = ["settle time=1s"]
+SET_EVICT = ["settle time=0"]
 SUITE_TIMEOUT_S = 400
 DRAIN_TIMEOUT_S = 60
 
@@ -229,6 +232,30 @@ def plan(options):
     return work
 
 
+class Evict(threading.Thread):
+    """All that can goes from the local disk, again and again, within `with`."""
+
+    def __init__(self, bed):
+        super().__init__(daemon=True)
+        self.bed = bed
+        self.ended = threading.Event()
+
+    def run(self):
+        while not self.ended.is_set():
+            self.bed.ctl("evict", ".", may_fail=True)
+            self.ended.wait(0.02)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
+        counters = self.bed.ctl_json("status")["counters"]
+        step(f"{counters['evictions']} evictions, {counters['recalls']} recalls")
+
+
 def run_lanes(lanes):
     for lane in lanes:
         lane.start()
@@ -304,13 +331,15 @@ def drained(bed):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--evict", action="store_true")
     parser.add_argument("--fs", default="xfs")
     parser.add_argument("--out")
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     work = plan(options)
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="torture-") as scratch, make_bed(options.fs) as bed:
+    with tempfile.TemporaryDirectory(prefix="torture-") as scratch, make_bed(options) as bed, \
+            Evict(bed) if options.evict else contextlib.nullcontext():
         plain_work = [(suite, [test for test in tests if test not in NAMED])
                       for suite, tests in work]
         lanes = [Lane(bed, share, plain_work, scratch)
@@ -334,13 +363,14 @@ def main():
     return 0
 
 
-def make_bed(fs):
+def make_bed(options):
     """On the file system asked for, where this machine can mount one."""
     done = subprocess.run(["unshare", "-m", "true"], stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL, check=False)
+    fs = options.fs
     if done.returncode != 0 or not os.path.exists("/dev/loop-control"):
         fs = "here"
-    return Testbed(plain=True, fs=fs, smb=SMB, set=SET)
+    return Testbed(plain=True, fs=fs, smb=SMB, set=SET_EVICT if options.evict else SET)
 
 
 if __name__ == "__main__":

@@ -294,8 +294,8 @@ static void test_a_hundred_thousand(void **state)
 static void test_age(void **state)
 {
 	struct keep *k = *state;
+	unsigned found = 0, look = 1 << 20;
 	struct ofs_oid oid;
-	unsigned found = 0;
 	uint64_t n;
 
 	for (n = 1; n <= 2000; n++) {
@@ -307,8 +307,10 @@ static void test_age(void **state)
 	}
 	oid = oid_of(1);
 	keep_touch(k, &oid, 5); /* a clock that went back makes nothing older */
-	assert_false(keep_old(k, 10, 1 << 20, &oid));
-	while (keep_old(k, 11, 1 << 20, &oid)) {
+	assert_false(keep_old(k, 10, &look, &oid));
+	assert_int_equal(look, 0);
+	look = 1 << 20;
+	while (keep_old(k, 11, &look, &oid)) {
 		assert_int_equal(number_of(&oid) % 2, 1);
 		assert_true(keep_take(k, &oid));
 		keep_gone(k, &oid);
@@ -318,7 +320,29 @@ static void test_age(void **state)
 	set(k, 3000, 100);
 	oid = oid_of(3000);
 	assert_true(keep_take(k, &oid)); /* one that leaves already is not given twice */
-	assert_false(keep_old(k, 11, 1 << 20, &oid));
+	look = 1 << 20;
+	assert_false(keep_old(k, 11, &look, &oid));
+}
+
+/* One that may not go does not hide others from their age. */
+static void test_age_of_all(void **state)
+{
+	struct keep *k = *state;
+	uint8_t *seen = calloc(2001, 1);
+	unsigned found = 0, look = 100 * 1024;
+	struct ofs_oid oid;
+
+	assert_non_null(seen);
+	for (uint64_t n = 1; n <= 2000; n++) {
+		set(k, n, 100);
+	}
+	while (keep_old(k, 11, &look, &oid)) {
+		found += !seen[number_of(&oid)];
+		seen[number_of(&oid)] = 1;
+	}
+	assert_int_equal(look, 0);
+	assert_int_equal(found, 2000);
+	free(seen);
 }
 
 int main(void)
@@ -337,6 +361,7 @@ int main(void)
 					test_a_file_in_use_is_not_asked_at_once_again, setup, teardown),
 			cmocka_unit_test_setup_teardown(test_a_hundred_thousand, setup, teardown),
 			cmocka_unit_test_setup_teardown(test_age, setup, teardown),
+			cmocka_unit_test_setup_teardown(test_age_of_all, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,220 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# timeout: 280
+"""A cache smaller than the data: it keeps its size while five times as much is written and read; files that nobody
+opens leave it; warm stops when it is full. With S3 away writers are slowed, then refused before anything is
+acknowledged; what is here goes on, and all goes on by itself when S3 is back.
+"""
+
+import hashlib
+import threading
+import time
+
+import smb2
+from local import counter, is_out, is_resident
+from smb import SmbError, Testbed, check, step, wait_until
+
+MIB = 1 << 20
+CACHE = 64 * MIB
+HIGH = CACHE * 9 // 10
+SIZES = (300000, MIB, 3 * MIB, 8 * MIB + 5)
+FULL = "NT_STATUS_DISK_FULL"
+
+
+def body(name, size):
+    block = hashlib.sha256(name.encode()).digest() * 2048
+    return (block * (size // len(block) + 1))[:size]
+
+
+def cache(bed):
+    return bed.ctl_json("status")["volumes"][0]["cache"]
+
+
+class Watch(threading.Thread):
+    """The most that was here within `with`, by the daemon's counter and by the disk."""
+
+    def __init__(self, bed):
+        super().__init__(daemon=True)
+        self.bed, self.counted, self.blocks, self.ended = bed, 0, 0, False
+
+    def run(self):
+        while not self.ended:
+            self.counted = max(self.counted, counter(self.bed, "cache_bytes"))
+            try:
+                self.blocks = max(self.blocks, self.bed.mirror_bytes())
+            except FileNotFoundError:
+                pass
+            time.sleep(0.05)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended = True
+        self.join()
+        print(f"   at most {self.counted >> 20} MiB counted, {self.blocks >> 20} MiB on the disk", flush=True)
+
+    def check(self, what):
+        check(0 < self.counted <= CACHE, f"{what}: {self.counted >> 20} MiB by counter")
+        # the tree is not walked in one moment: a file that goes and one that comes may both be seen
+        check(self.blocks <= CACHE + max(SIZES), f"{what}: {self.blocks >> 20} MiB on the disk")
+
+
+def five_times(bed):
+    step("five times the cache is written: it keeps its size")
+    names = [f"f{number:03}-{SIZES[number % 4]}" for number in range(5 * CACHE // sum(SIZES) * 4 + 4)]
+    contents = {f"five/{name}": body(name, int(name.split("-")[1])) for name in names}
+    check(sum(map(len, contents.values())) >= 5 * CACHE, "too little")
+    with bed.client() as client:
+        client.mkdir("five")
+        with Watch(bed) as watch:
+            for path, data in contents.items():
+                client.put(path, data)
+        watch.check("while it is written")
+        step("and read: every byte is right, and the cache keeps its size")
+        with Watch(bed) as watch:
+            for path, data in contents.items():
+                check(client.get(path) == data, f"{path}: other bytes")
+        watch.check("while it is read")
+    wait_until(lambda: counter(bed, "cache_bytes") <= HIGH, 20, "it is below the high mark")
+    check(counter(bed, "evictions") > len(contents), "few files went")
+    check(counter(bed, "evicted_bytes") > 4 * CACHE, "few bytes went")
+    check(counter(bed, "cache_full") == 0, "writers were refused while S3 took everything")
+    return contents
+
+
+def warm_stops(bed):
+    step("warm stops when the cache is full")
+    code, text = bed.ctl("warm", "five", may_fail=True)
+    check(code == 1 and "cache is full" in text, f"warm: exit {code}: {text}")
+    check(counter(bed, "cache_bytes") <= CACHE, "warm filled more than the cache")
+    code, text = bed.ctl("evict", "five", may_fail=True)
+    wait_until(lambda: bed.ctl("evict", "five", may_fail=True)[0] == 0, 30, "all goes")
+    check(counter(bed, "cache_bytes") < MIB, "much is left")
+
+
+def larger_than_the_cache(bed):
+    step("a file larger than the cache, held open: refused, and what was acknowledged is there")
+    with bed.client() as client:
+        file = client.create("larger", smb2.READ_DATA | smb2.WRITE_DATA, disposition=smb2.FILE_CREATE)
+        data = b""
+        try:
+            while len(data) < 2 * CACHE:
+                piece = body(f"larger{len(data)}", MIB)
+                client.write(file, len(data), piece)
+                data += piece
+            check(False, f"{len(data)} bytes of unsent data were taken")
+        except SmbError as error:
+            check(error.name == FULL, f"{error}")
+        check(len(data) > CACHE // 2, f"refused after {len(data)} bytes")
+        check(client.read(file, len(data) - MIB, MIB) == data[-MIB:], "reads do not go on")
+        client.close(file)
+        wait_until(lambda: writes(client, "small"), 60, "writers go on when it is sent")
+        check(client.get("larger") == data, "other bytes than were acknowledged")
+
+
+def writes(client, name):
+    try:
+        client.put(name, b"small")
+        return True
+    except SmbError as error:
+        check(error.name == FULL, f"{error}")
+        return False
+
+
+def fill(bed, client, top, contents):
+    """Until a write is refused; what was acknowledged goes to contents. The waits a writer was told of."""
+    waits = set()
+    for number in range(2 * CACHE // MIB):
+        path = f"{top}{number}"
+        data = body(path, MIB)
+        try:
+            client.put(path, data)
+        except SmbError as error:
+            check(error.name == FULL, f"{error}")
+            # made before its bytes were refused
+            client.unlink(path)
+            return waits
+        contents[path] = data
+        waits.add(cache(bed)["slow_us_per_mib"])
+    return check(False, "nothing was refused")
+
+
+def store_away(bed):
+    contents = {}
+    with bed.client() as client:
+        client.put("resident", body("resident", 5 * MIB))
+        client.put("out", body("out", MIB))
+        bed.flush()
+        check(bed.ctl("evict", "out", may_fail=True)[0] == 0, "a clean file does not go")
+        contents["resident"] = body("resident", 5 * MIB)
+        step("S3 is away: writers are slowed, then refused")
+        bed.stop("store")
+        waits = fill(bed, client, "a", contents)
+        used = bed.mirror_bytes()
+        check(CACHE // 2 < used <= CACHE, f"refused with {used >> 20} MiB here")
+        check(max(waits) > 0, "nobody was slowed before")
+        check(counter(bed, "cache_full") == 1 and cache(bed)["full"], "it is not counted")
+        step("what is here goes on: reads, renames, deletes, truncation")
+        for path, data in contents.items():
+            check(client.get(path) == data, f"{path}: other bytes")
+        client.rename("a0", "renamed")
+        contents["renamed"] = contents.pop("a0")
+        client.create("a1", smb2.WRITE_DATA, disposition=smb2.FILE_OVERWRITE)
+        contents["a1"] = b""
+        check(not writes(client, "refused"), "a write was taken")
+        check(client.get("refused") == b"", "bytes of a refused write are there")
+        client.unlink("refused")
+        for number in range(2, 14):
+            client.unlink(f"a{number}")
+            del contents[f"a{number}"]
+        wait_until(lambda: writes(client, "room"), 20, "deletes make room")
+        contents["room"] = b"small"
+        fill(bed, client, "b", contents)
+    step("S3 is back: it recovers by itself, and nothing that was acknowledged is missing")
+    bed.start("store")
+    with bed.client() as client:
+        wait_until(lambda: writes(client, "back"), 90, "writers go on")
+        contents["back"] = b"small"
+        bed.flush()
+        contents["out"] = body("out", MIB)
+        for path, data in contents.items():
+            check(client.get(path) == data, f"{path}: other bytes")
+    bed.wipe()
+    with bed.client() as client:
+        check(set(contents) == {entry[0] for entry in client.list("")}, "other names in S3")
+        for path, data in contents.items():
+            check(client.get(path) == data, f"{path}: other bytes in S3")
+
+
+def age(bed):
+    step("what nobody opens leaves; what is opened, and what is pinned, stays")
+    with bed.client() as client:
+        names = [f"old{number}" for number in range(40)]
+        for name in (*names, "used", "pinned"):
+            client.put(name, body(name, 50000))
+        bed.flush()
+        bed.ctl("pin", "pinned")
+
+        def all_out():
+            client.close(client.create("used", smb2.READ_DATA))
+            return all(is_out(bed, name) for name in names)
+
+        wait_until(all_out, 30, "old files leave", interval_s=0.3)
+        check(is_resident(bed, "used") and is_resident(bed, "pinned"), "others left, too")
+        check(client.get("old7") == body("old7", 50000), "other bytes")
+
+
+def main():
+    with Testbed(set=["settle time=100ms", "cache size=64M"]) as bed:
+        for part in (five_times, warm_stops, larger_than_the_cache):
+            part(bed)
+    with Testbed(store="rgw", set=["settle time=100ms", "cache size=64M"]) as bed:
+        store_away(bed)
+    with Testbed(set=["settle time=100ms", "evict age=3s"]) as bed:
+        age(bed)
+
+
+if __name__ == "__main__":
+    main()
