@@ -230,7 +230,10 @@ class Testbed:
         total = 0
         for directory, _, names in os.walk(self.env["MIRROR"]):
             for name in names:
-                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
+                try:
+                    total += os.lstat(os.path.join(directory, name)).st_blocks * 512
+                except FileNotFoundError:
+                    pass  # it went meanwhile
         return total
 
 

@@ -163,7 +163,9 @@ def watch(bed, workers, cache, rng):
         now = counters(bed)
         if now is not None:
             most = max(most, now["cache_bytes"])
-            check(now["cache_bytes"] <= cache, f"{now['cache_bytes'] >> 20} MiB are in the cache")
+            if now["cache_bytes"] > cache:
+                fail(f"{now['cache_bytes'] / MIB:.1f} MiB are in the cache, {bed.mirror_bytes() / MIB:.1f} on "
+                     f"the disk: {bed.ctl('--json', 'status')}")
         check(not any(worker.error for worker in workers),
               next((worker.error for worker in workers if worker.error), ""))
         if time.monotonic() > kill_at:

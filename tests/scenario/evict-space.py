@@ -40,10 +40,7 @@ class Watch(threading.Thread):
     def run(self):
         while not self.ended:
             self.counted = max(self.counted, counter(self.bed, "cache_bytes"))
-            try:
-                self.blocks = max(self.blocks, self.bed.mirror_bytes())
-            except FileNotFoundError:
-                pass
+            self.blocks = max(self.blocks, self.bed.mirror_bytes())
             time.sleep(0.05)
 
     def __enter__(self):
