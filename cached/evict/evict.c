@@ -165,6 +165,7 @@ static int evict_may(struct evictor *ev, const struct row *row)
 	if (row == NULL || row->is_dir || row->live != ROW_HERE) {
 		return -ENOENT;
 	}
+	recall_forget(v->recalls, row->ino);
 	if (!row->in_s3 || row->etag == NULL || row->work != NULL || recall_busy(v->recalls, row->ino)) {
 		return -EBUSY;
 	}

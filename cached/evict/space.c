@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include "../core/rings.h"
+#include "../reconcile/metalog.h"
 #include "../reconcile/reconcile.h"
 
 #define SPACE_TICK_NS NS_PER_S
@@ -255,7 +256,7 @@ static void space_evicted(void *arg, int status)
 
 	if (status == 0) {
 		s->misses = 0;
-		s->rest_ns = 0;
+		s->rest_ns = s->rest_until_ns = 0;
 		s->waiting_ns = 0;
 		s->gone = true;
 		space_tell(s);
@@ -294,9 +295,14 @@ static void space_round(struct space *s)
 	if ((space_excess(s, false) == 0 && s->waiting_ns == 0) || now < s->rest_until_ns) {
 		return;
 	}
+	if (s->misses > keep_count(s->ev->keep) && s->ev->count > 0) {
+		return; /* the others are not all asked in vain yet */
+	}
 	if (s->misses > keep_count(s->ev->keep)) {
-		/* All are open, dirty or pinned, or S3 is away. */
-		s->rest_ns = s->rest_ns == 0 ? NS_PER_S : s->rest_ns * 2;
+		/* All are open, dirty or pinned, or S3 is away. Those whose rights or times wait for the
+		 * log's next segment need not. */
+		metalog_flush(s->ev->v->metalog);
+		s->rest_ns = s->rest_ns == 0 || s->waiting_ns != 0 ? NS_PER_S : s->rest_ns * 2;
 		s->rest_ns = s->rest_ns > SPACE_REST_MOST_NS ? SPACE_REST_MOST_NS : s->rest_ns;
 		s->rest_until_ns = now + s->rest_ns;
 		s->misses = 0;

@@ -241,6 +241,16 @@ static void recall_expired(void *arg)
 	}
 }
 
+void recall_forget(struct recalls *rs, uint64_t ino)
+{
+	struct recall *r = recall_find(rs, ino);
+
+	if (r != NULL && r->timer != NULL && r->held == 0) {
+		TALLOC_FREE(r->timer);
+		recall_expired(r);
+	}
+}
+
 void recall_settle(struct recall *r)
 {
 	struct clock *c = r->rs->v->clock;
