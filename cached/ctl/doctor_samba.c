@@ -279,8 +279,8 @@ static void share_volume(struct doctor *d, const char *text, const char *share)
 		snprintf(socket, sizeof(socket), "%s", MODULE_SOCKET_DEFAULT);
 	}
 	if (strcmp(socket, ours) != 0) {
-		doctor_say(d, FINDING_SHARE_VOLUME, name, "[%s] objectfs:socket = %s, and the daemon's is %s",
-				share, socket, ours);
+		doctor_say(d, FINDING_SHARE_VOLUME, name,
+				"[%s] objectfs:socket = %s, and the daemon's is %s", share, socket, ours);
 	}
 	tree = talloc_asprintf(d, "%s/%s/tree", d->conf->global.cache_directory, name);
 	if (tree != NULL && setting(text, share, "path", path, sizeof(path)) != NULL &&

@@ -50,10 +50,12 @@ def one_request(bed, proxy):
     number = re.search(r" req/(\d+)", agent)
     check(number, f"the GET names no request: {agent}")
     number = number[1]
-    check(re.search(rf"request {number} FETCH sent", bed.log("smbd")), f"smbd's log has no request {number}")
+    check(re.search(rf"request {number} FETCH sent", bed.log("smbd")),
+          f"smbd's log has no request {number}")
     wait_until(lambda: any(entry.get("request") == int(number) and entry["room"] == "store" and
                            "GET" in entry["message"] and "the store's request" in entry["message"]
-                           for entry in lines(bed)), 10, "the daemon's log has the request and the store's id")
+                           for entry in lines(bed)), 10,
+               "the daemon's log has the request and the store's id")
     check(any(entry.get("request") == int(number) and entry["room"] == "core" and
               "FETCH" in entry["message"] for entry in lines(bed)), "the daemon does not log the question")
     bed.smbclient("put /etc/hosts more")
