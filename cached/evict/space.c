@@ -43,6 +43,7 @@ struct space { /* core only */
 	bool started, measuring, pumping, growing;
 	uint64_t fs_free; /* at the last measuring */
 	uint64_t written; /* what modules had written by then */
+	uint64_t earlier; /* and by the measuring before */
 	uint64_t fresh;   /* bytes of files that reconcile has not looked at yet: in no queue, not kept */
 	uint64_t before;  /* what an earlier daemon knew to be here; 0: the census has ended */
 	uint64_t told;    /* of the bytes here, in the counter of all volumes */
@@ -85,6 +86,7 @@ struct space *space_new(struct evictor *ev)
 		s->fs_free = UINT64_MAX; /* not measured yet */
 		if (ev->v->shm != NULL) {
 			s->written = atomic_load(&ev->v->shm->cache_at);
+			s->earlier = s->written;
 			s->before = atomic_load(&ev->v->shm->cache_bytes);
 		}
 	}
@@ -176,7 +178,7 @@ static uint64_t space_limit(const struct space *s)
 				space_reserve(cv));
 		room = own < room ? own : room;
 	}
-	limit = s->written + room;
+	limit = s->earlier + room; /* what was taken since may have been on its way when it was measured */
 	return limit < room ? 0 : limit > 0 ? limit : 1;
 }
 
@@ -402,6 +404,7 @@ static void measure_done(struct disk_job *job)
 	}
 	if (m->status == 0) {
 		s->fs_free = m->fs_free;
+		s->earlier = s->written;
 		s->written = m->written;
 		s->measured = true;
 		space_waits(s);

@@ -86,7 +86,6 @@ def warm_stops(bed):
     code, text = bed.ctl("warm", "five", may_fail=True)
     check(code == 1 and "cache is full" in text, f"warm: exit {code}: {text}")
     check(counter(bed, "cache_bytes") <= CACHE, "warm filled more than the cache")
-    code, text = bed.ctl("evict", "five", may_fail=True)
     wait_until(lambda: bed.ctl("evict", "five", may_fail=True)[0] == 0, 30, "all goes")
     wait_until(lambda: counter(bed, "cache_bytes") < MIB, 20, "nothing is left")
 
