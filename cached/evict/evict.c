@@ -68,6 +68,14 @@ void evict_note(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes)
 	}
 }
 
+void evict_note_least(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes)
+{
+	if (ev != NULL) {
+		keep_set_least(ev->keep, oid, bytes, now_s(ev));
+		space_kick(ev->space);
+	}
+}
+
 void evict_note_use(struct evictor *ev, const struct ofs_oid *oid)
 {
 	if (ev != NULL) {

@@ -22,6 +22,7 @@ void evictor_start(struct evictor *ev);
 
 /* --- what is here (any room, any time; ev NULL: nobody keeps count) --- */
 void evict_note(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes);
+void evict_note_least(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes);
 void evict_note_use(struct evictor *ev, const struct ofs_oid *oid);
 void evict_note_gone(struct evictor *ev, const struct ofs_oid *oid);
 

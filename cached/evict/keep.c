@@ -187,6 +187,15 @@ void keep_set(struct keep *k, const struct ofs_oid *oid, uint64_t bytes, int64_t
 	e->bytes = bytes;
 }
 
+void keep_set_least(struct keep *k, const struct ofs_oid *oid, uint64_t bytes, int64_t now_s)
+{
+	const struct kept *e = *keep_slot(k, oid);
+
+	if (e == NULL || e->bytes < bytes) {
+		keep_set(k, oid, bytes, now_s);
+	}
+}
+
 void keep_touch(struct keep *k, const struct ofs_oid *oid, int64_t now_s)
 {
 	struct kept *e = *keep_slot(k, oid);

@@ -18,6 +18,8 @@ struct keep;
 struct keep *keep_new(TALLOC_CTX *ctx);
 /* The file has so many bytes here now (0: none, it is forgotten). now_s: in any clock, for keep_old. */
 void keep_set(struct keep *k, const struct ofs_oid *oid, uint64_t bytes, int64_t now_s);
+/* So many at least: what an earlier recall has left is here too. */
+void keep_set_least(struct keep *k, const struct ofs_oid *oid, uint64_t bytes, int64_t now_s);
 /* A client has opened it. Nothing if it has no data here. */
 void keep_touch(struct keep *k, const struct ofs_oid *oid, int64_t now_s);
 /* Its inode is gone, or its data is another's. */

@@ -72,7 +72,7 @@ static void fetch_got(struct recall *r, struct recall_get *g, struct obj_result 
 	r->checks = 0;
 	r->moves = 0;
 	stats_add(recall_bytes, res->size);
-	evict_note(r->rs->v->evictor, &r->oid, r->filled << RECALL_EXTENT_SHIFT);
+	evict_note_least(r->rs->v->evictor, &r->oid, r->filled << RECALL_EXTENT_SHIFT);
 	if (r->since_ns != 0) {
 		times_add(step, first_extent, clock_now_ns(r->rs->v->clock) - r->since_ns);
 		r->since_ns = 0;

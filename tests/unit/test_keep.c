@@ -115,6 +115,20 @@ static void test_sums(void **state)
 }
 
 /* Between pick and its fate a file is counted, but is given to nobody else. */
+static void test_what_is_left_of_an_earlier_recall_counts(void **state)
+{
+	struct keep *k = *state;
+	struct ofs_oid oid = oid_of(1);
+
+	keep_set_least(k, &oid, 300, 1);
+	keep_set_least(k, &oid, 100, 1);
+	assert_int_equal(keep_bytes(k), 300);
+	keep_set_least(k, &oid, 400, 1);
+	assert_int_equal(keep_bytes(k), 400);
+	keep_set(k, &oid, 200, 1);
+	assert_int_equal(keep_bytes(k), 200);
+}
+
 static void test_pick_then_fate(void **state)
 {
 	struct keep *k = *state;
@@ -349,6 +363,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test_setup_teardown(test_sums, setup, teardown),
+			cmocka_unit_test_setup_teardown(test_what_is_left_of_an_earlier_recall_counts, setup, teardown),
 			cmocka_unit_test_setup_teardown(test_pick_then_fate, setup, teardown),
 			cmocka_unit_test_setup_teardown(
 					test_oldest_first_used_ones_later, setup, teardown),
