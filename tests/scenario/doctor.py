@@ -30,7 +30,7 @@ class Doctor:
         if self.path:
             env["PATH"] = self.path + ":" + env["PATH"]
         done = subprocess.run(
-            ["nsenter", f"--mount=/proc/{self.pid()}/ns/mnt", "--",
+            [*self.inside(),
              f"{bed.testbed_build}/objectfsctl", "-c", conf or bed.conf, "doctor", "--json",
              "--smb-conf", smb_conf or bed.smb_conf, *argv],
             capture_output=True, text=True, check=False, env=env, timeout=60)
@@ -47,6 +47,12 @@ class Doctor:
     def pid(self):
         """A process in the namespace that the daemon's restarts do not end."""
         return self.bed.smbd_pid
+
+    def inside(self):
+        """The words before a command that is to see the same mounts."""
+        space = f"/proc/{self.pid()}/ns/mnt"
+        own = os.readlink(space) == os.readlink("/proc/self/ns/mnt")  # as in plain containers
+        return [] if own else ["nsenter", f"--mount={space}", "--"]
 
     def reasons(self, wanted, **kwargs):
         """The reasons of a finding, which must be there, and make the status 1 unless it is advice."""
@@ -187,7 +193,7 @@ def unsuitable(bed, doctor):
     os.mkdir(where)
     conf = conf_with(bed, "ram.conf", ("cache directory", where),
                      ("socket", os.path.join(bed.dir, "none.sock")))
-    mount = ["nsenter", f"--mount=/proc/{doctor.pid()}/ns/mnt", "--"]
+    mount = doctor.inside()
     if subprocess.run([*mount, "mount", "-t", "ramfs", "ramfs", where], check=False,
                       stderr=subprocess.DEVNULL).returncode == 0:
         try:
