@@ -8,10 +8,11 @@ import fcntl
 import json
 import os
 import struct
+import threading
 import urllib.error
 import urllib.request
 
-from smb import Testbed, check, step, wait_until
+from smb import SmbError, Testbed, check, step, wait_until
 
 EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32); 2: at once, without a last flush
 
@@ -29,6 +30,17 @@ def mirror(bed):
             if item["component"] == "mirror" and item["state"] == "failed"]
 
 
+def write(bed, said, enough):
+    """A program that does not take no for an answer."""
+    with bed.client() as client:
+        while not enough.is_set():
+            try:
+                client.put("w", bytes(8 << 20))
+                said.add("NT_STATUS_OK")
+            except SmbError as error:
+                said.add(error.name)
+
+
 def main():
     with Testbed(fs="ext4") as bed:
         check(get(bed, "/ready")[0] == 200 and mirror(bed) == [], "not well from the start")
@@ -40,7 +52,15 @@ def main():
         check(mirror(bed) == ["mirror-full"], f"a full disk: {mirror(bed)}")
         status, text = get(bed, "/ready")
         check(status == 503 and "mirror of volume test" in text, f"/ready: {status} {text}")
-        wait_until(lambda: "cache-full" in get(bed, "/health")[1], 20, "writers are refused")
+        said, enough = set(), threading.Event()
+        writer = threading.Thread(target=write, args=(bed, said, enough))
+        writer.start()
+        try:
+            wait_until(lambda: "cache-full" in get(bed, "/health")[1], 40, "writers are refused")
+        finally:
+            enough.set()
+            writer.join()
+        check(said == {"NT_STATUS_DISK_FULL"}, f"a writer on a full disk: {said}")
         os.unlink(filler)
         wait_until(lambda: "cache-full" not in get(bed, "/health")[1], 20, "writers go on")
         wait_until(lambda: mirror(bed) == [] and get(bed, "/ready")[0] == 200, 20, "well again")
