@@ -43,8 +43,10 @@ struct ofs_record {
 	struct ofs_oid oid;
 	uint64_t data_gen; /* grows with the first write of every handle */
 	uint64_t meta_gen; /* grows with every metadata change; for a marked dir with every marking */
-	uint64_t size;     /* of a stub: what stat must say */
-	int64_t mtime_ns;  /* of a stub, since 1970 */
+	/* Of a stub: what stat must say. Of a file that S3 has: as it was then; if it looks otherwise
+	 * without being dirty, something below the share has changed it. */
+	uint64_t size;
+	int64_t mtime_ns; /* since 1970 */
 	int64_t atime_ns;
 	int64_t ctime_clean_ns; /* ctime of the inode when its metadata was last clean */
 	int64_t listed_ns;      /* directory: CLOCK_REALTIME of the listing */

@@ -31,7 +31,7 @@ enum ofs_hint_kind {
 	OFS_HINT_MKDIR,
 	OFS_HINT_RMDIR,
 	OFS_HINT_ATTR, /* metadata changed */
-	OFS_HINT_OPENED,
+	OFS_HINT_OPENED, /* a resident file, for its data: oid and ino are all it says */
 	OFS_HINT_KIND_MAX
 };
 

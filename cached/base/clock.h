@@ -9,9 +9,15 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <talloc.h>
+#include <time.h>
 
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
+
+static inline int64_t timespec_ns(struct timespec t)
+{
+	return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
+}
 
 struct clock;
 struct clock_timer; /* talloc child of the ctx given; talloc_free cancels it */

@@ -89,7 +89,7 @@ static int census_entry(struct census_job *j, int dirfd, const char *name)
 		f->bytes = (uint64_t)st.st_blocks * 512;
 		f->used_s = st.st_atime > st.st_mtime ? st.st_atime : st.st_mtime;
 		/* What its attributes take is not data. */
-		if ((rec.flags & OFS_REC_STUB) != 0 && f->bytes <= OFS_EVICT_ATTR_BYTES) {
+		if ((rec.flags & OFS_REC_STUB) != 0 && f->bytes <= EVICT_ATTR_BYTES) {
 			j->file_count--;
 		}
 	}

@@ -173,7 +173,6 @@ static int evict_may(struct evictor *ev, const struct row *row)
 	if (row == NULL || row->is_dir || row->live != ROW_HERE) {
 		return -ENOENT;
 	}
-	recall_forget(v->recalls, row->ino);
 	if (!row->in_s3 || row->etag == NULL || row->work != NULL || recall_busy(v->recalls, row->ino)) {
 		return -EBUSY;
 	}
@@ -287,11 +286,15 @@ void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void
 {
 	struct volume *v = ev->v;
 	struct row *row = index_get(v->index, oid);
-	int status = evict_may(ev, row);
 	struct eviction *e;
 	struct obj_req *req;
+	int status;
 	char *key;
 
+	if (row != NULL && row->live == ROW_HERE && !row->is_dir) {
+		recall_forget(v->recalls, row->ino); /* kept only because readers come back */
+	}
+	status = evict_may(ev, row);
 	if (status == 0 && (row->s3_size == 0 ||
 				(!keep_has(ev->keep, oid) && !census_running(ev)))) {
 		status = -EALREADY; /* blocks of an empty file are its attributes */

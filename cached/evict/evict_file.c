@@ -25,11 +25,6 @@
 
 #define EVICT_STEP_BYTES (16LL << 20) /* who opens the file waits for one */
 
-static int64_t time_ns(struct timespec t)
-{
-	return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
-}
-
 static bool evict_alone(int fd)
 {
 	return fcntl(fd, F_GETLEASE) == F_WRLCK;
@@ -52,7 +47,7 @@ static int evict_check(const struct evict_job *j, const struct ofs_record *rec, 
 		return -EUCLEAN;
 	}
 	/* Something other than smbd has written to it. */
-	return (uint64_t)st->st_size == rec->size && time_ns(st->st_mtim) == rec->mtime_ns ? 0
+	return (uint64_t)st->st_size == rec->size && timespec_ns(st->st_mtim) == rec->mtime_ns ? 0
 										      : -EUCLEAN;
 }
 
@@ -82,8 +77,8 @@ static int evict_mark(struct evict_job *j, int fd)
 	if ((was.flags & OFS_REC_STUB) == 0) {
 		rec.flags |= OFS_REC_STUB;
 		rec.size = (uint64_t)st.st_size;
-		rec.mtime_ns = time_ns(st.st_mtim);
-		rec.atime_ns = time_ns(st.st_atim);
+		rec.mtime_ns = timespec_ns(st.st_mtim);
+		rec.atime_ns = timespec_ns(st.st_atim);
 		ret = ofs_record_set(&j->place.rio, fd, &rec);
 	}
 	if (ret == 0) {

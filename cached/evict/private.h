@@ -11,7 +11,7 @@
 #include "../mirror/mirror_private.h"
 
 #define EVICT_AT_ONCE 16u
-#define OFS_EVICT_ATTR_BYTES 65536u /* blocks of a stub that are extended attributes, at most */
+#define EVICT_ATTR_BYTES 65536u /* blocks of a stub that are extended attributes, at most */
 
 struct eviction { /* talloc child of the evictor; core only */
 	struct eviction *next, **prev;

@@ -423,7 +423,10 @@ static bool measure_add(void *arg, const char *path)
 {
 	struct measure_job *m = arg;
 
-	if (m->file_count >= SPACE_PENDING_MOST ||
+	if (m->files == NULL) {
+		m->files = calloc(SPACE_PENDING_MOST, sizeof(*m->files));
+	}
+	if (m->files == NULL || m->file_count >= SPACE_PENDING_MOST ||
 			(m->files[m->file_count].path = strdup(path)) == NULL) {
 		return false;
 	}
@@ -436,11 +439,7 @@ static void space_measure(struct space *s)
 	struct volume *v = s->ev->v;
 	struct measure_job *m = calloc(1, sizeof(*m));
 
-	if (m != NULL) {
-		m->files = calloc(SPACE_PENDING_MOST, sizeof(*m->files));
-	}
-	if (m == NULL || m->files == NULL) {
-		free(m);
+	if (m == NULL) {
 		space_later(s, SPACE_TICK_NS);
 		return;
 	}

@@ -202,7 +202,7 @@ int64_t mirror_wall_ns(void)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
+	return timespec_ns(ts);
 }
 
 int mirror_lock(struct ofs_shm *shm, int fd, uint32_t *stripe)

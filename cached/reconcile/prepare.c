@@ -134,7 +134,7 @@ static bool prepare_is_unchanged(const struct prepare_job *p)
 	return p->was_sent && prepare_wants_data(p) && fstat(p->fd, &st) == 0 &&
 			p->rec.data_gen == p->sent.data_gen && st.st_size == p->sent.size &&
 			((p->rec.flags & OFS_REC_META_DIRTY) ||
-					st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec ==
+					timespec_ns(st.st_mtim) ==
 							p->sent.mtime_ns) &&
 			atomic_load(&p->shm->stripe[ofs_shm_stripe_of(st.st_ino)].writes) ==
 					p->sent.writes;
@@ -241,7 +241,7 @@ static int prepare_file(struct prepare_job *p)
 		return -ENOENT; /* unlinked since: KNOWN came too late for a trash link */
 	}
 	p->size = st.st_size;
-	p->ctime_ns = st.st_ctim.tv_sec * NS_PER_S + st.st_ctim.tv_nsec;
+	p->ctime_ns = timespec_ns(st.st_ctim);
 	return 0;
 }
 
@@ -368,7 +368,7 @@ static void finish_note_state(const struct finish_job *f, const struct stat *st,
 	} else if (rec->size != (uint64_t)st->st_size) {
 		return;
 	}
-	rec->mtime_ns = st->st_mtim.tv_sec * NS_PER_S + st->st_mtim.tv_nsec;
+	rec->mtime_ns = timespec_ns(st->st_mtim);
 }
 
 static void finish_run(struct disk_job *job)
@@ -398,7 +398,7 @@ static void finish_run(struct disk_job *job)
 		}
 		if (rec.meta_gen == f->meta_gen) {
 			rec.flags &= ~(uint32_t)OFS_REC_META_DIRTY;
-			rec.ctime_clean_ns = st.st_ctim.tv_sec * NS_PER_S + st.st_ctim.tv_nsec;
+			rec.ctime_clean_ns = timespec_ns(st.st_ctim);
 		}
 		finish_note_state(f, &st, was.flags, &rec);
 		if (memcmp(&rec, &was, sizeof(rec)) == 0 || ofs_record_set(&f->rio, fd, &rec) == 0) {

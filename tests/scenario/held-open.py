@@ -62,6 +62,7 @@ class Held:
 
 def once_for_each_change(bed, client):
     step("held open for several settle limits: sent once")
+    before = counters(bed)["uploads_open"]
     held = Held(bed, client, "held", os.urandom(2 * MIB))
     held.sent_to(1, "at the first limit")
     held.looked_at()
@@ -82,6 +83,7 @@ def once_for_each_change(bed, client):
     client.set_basic(held.file, attributes=ATTR_HIDDEN)
     bed.flush()
     held.sent_to(3, "after a change of attributes")
+    wait_until(lambda: counters(bed)["uploads_open"] == before + 3, 10, "all three are counted as open")
 
     step("closed: clean, without another upload")
     client.close(held.file)

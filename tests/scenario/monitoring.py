@@ -73,7 +73,9 @@ def has_id(bed, name, wanted):
 
 
 def check_rows(bed):
+    before = value(metrics(bed)[0], "http_requests_total")
     samples, families = metrics(bed)
+    check(value(samples, "http_requests_total") > before, "pages are not counted")
     with open(f"{ROOT}/cached/base/stats_table.h", encoding="utf-8") as file:
         table = file.read().replace("\\\n", " ")
     rows = re.findall(r'\bS\((\w+), (COUNTER|GAUGE), \w+, "([^"]+)"\)', table)
