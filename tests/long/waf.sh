@@ -37,7 +37,7 @@ in_tree()
 	export CFLAGS=-O0	# nobody runs it
 	# shellcheck disable=SC2086
 	type_one logged ./configure $options --with-shared-modules='!DEFAULT,!FORCED,vfs_objectfs'
-	type_one logged python3 buildtools/bin/waf build --jobs="$(nproc)" --targets=vfs_objectfs
+	type_one logged env PYTHONHASHSEED=1 python3 buildtools/bin/waf build --jobs="$(nproc)" --targets=vfs_objectfs
 	echo "-- $(grep -c 'Compiling' /tmp/log || true) files compiled"
 	module=$(find bin/default/source3 -name '*objectfs*.so*' -type f | head -n 1)
 	if ! nm -D --defined-only "$module" | grep ' T samba_init_module' ||
