@@ -7,6 +7,7 @@
 #   make install    DESTDIR= PREFIX=/usr/local; make uninstall
 #   make deb        Debian packages into build/deb/
 #   make fuzz       libFuzzer on every target, FUZZ_SECONDS=60 each
+#   make test-samba-next, test-waf: with the Samba after this one; inside Samba's source tree. Below DIR=
 #
 # V=1 shows the commands. CC=clang. SAMBA_SOURCE=DIR: Samba's source, instead of through apt.
 # SANITIZER=address|undefined|thread|address,undefined builds into build/<sanitizer>/.
@@ -225,6 +226,12 @@ fuzz-run: $(FUZZERS)
 $(FUZZERS): $(B)/%: $(B)/obj/tests/fuzz/%.o $(test_libs)
 	$(call say,LINK,$@)
 	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+.PHONY: test-samba-next test-waf
+test-samba-next:
+	$(Q)tests/long/samba-next.sh $(or $(DIR),/var/tmp) $(TESTS)
+test-waf:
+	$(Q)tests/long/waf.sh $(or $(DIR),/var/tmp)
 
 # --- packages, demo, install --------------------------------------------------------------------------
 deps:

@@ -161,6 +161,17 @@ static bool dir_is_ours(const struct ofs_conn *c, int dirfd)
 			ofs_fd_in_tree(c, dirfd);
 }
 
+/* In a snapshot of the mirror, and was not listed then: what else was in it nobody can tell. (A single
+ * name shadow_copy2 looks for itself.) */
+static bool dir_is_unknown(const struct ofs_conn *c, int dirfd)
+{
+	struct ofs_record rec;
+	struct stat st;
+
+	return fstat(dirfd, &st) == 0 && S_ISDIR(st.st_mode) && st.st_dev != c->tree_dev &&
+			ofs_record_get(&c->io, dirfd, &rec) == 0 && (rec.flags & OFS_REC_LISTED) == 0;
+}
+
 bool ofs_dir_unlisted(const struct ofs_conn *c, int dirfd)
 {
 	return listing_of(c, dirfd) != LISTING_GOOD && dir_is_ours(c, dirfd);
@@ -257,6 +268,12 @@ DIR *ofs_fdopendir(struct vfs_handle_struct *handle, struct files_struct *fsp, c
 	struct ofs_conn *c = ofs_conn_get(handle);
 	int fd = fsp_get_pathref_fd(fsp);
 
+	if (dir_is_unknown(c, fd)) {
+		DBG_WARNING("volume %s: directory %s of a snapshot had not been listed then: its names "
+			"are in S3\n", c->volume, fsp_str_dbg(fsp));
+		errno = EIO;
+		return NULL;
+	}
 	if (ofs_dir_unlisted(c, fd)) {
 		int ret = call_list(c, fd);
 

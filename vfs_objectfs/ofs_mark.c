@@ -13,6 +13,7 @@
  *        3. Records are read, compared and set under the stripe lock of their inode; set as root.
  */
 #include "ofs.h"
+#include "shared/samba.h"
 
 #include <sys/eventfd.h>
 
@@ -538,6 +539,9 @@ static void meta_dirty(struct ofs_conn *c, struct ofs_meta *m, const struct smb_
 		/* META_DIRTY was set before the change */
 		DBG_ERR("volume %s: a metadata change is not noted: %s\n", c->volume,
 				strerror(-ret));
+		return;
+	}
+	if (ofs_samba_tmpname(m->place.name)) {
 		return;
 	}
 	hint.ino = st.st_ino;

@@ -9,6 +9,7 @@
  *        2. The daemon is asked before anything changes.
  */
 #include "ofs.h"
+#include "shared/samba.h"
 
 /* --- unlink, rmdir --- */
 
@@ -85,7 +86,8 @@ static int absent_or_brought(struct ofs_conn *c, const struct ofs_at *at)
 	struct stat st;
 	int ret;
 
-	if (fstatat(at->dirfd, at->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+	if (ofs_samba_tmpname(at->name) ||
+			fstatat(at->dirfd, at->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		return 0;
 	}
 	if (errno != ENOENT) {
@@ -106,7 +108,8 @@ static int mkdir_note(struct ofs_conn *c, const struct ofs_at *at, struct ofs_hi
 		return -errno;
 	}
 	ret = ofs_record_create(c, fd, true, &rec);
-	if (ret == 0 && fstat(fd, &st) == 0) {
+	/* one with a name of smbd's own is announced when it gets its real one */
+	if (ret == 0 && !ofs_samba_tmpname(at->name) && fstat(fd, &st) == 0) {
 		hint->ino = st.st_ino;
 		hint->oid = rec.oid;
 		hint->is_dir = true;
@@ -173,6 +176,7 @@ struct rename {
 	struct ofs_victim from, to;
 	struct ofs_hint hint;
 	uint32_t src_stripe, dst_stripe;
+	bool no_replace;
 };
 
 /* Everything that may fail or wait, before anything changes. */
@@ -192,6 +196,9 @@ static int rename_prepare(struct ofs_conn *c, struct rename *r)
 	ret = ofs_victim_look(c, &r->dst, &r->to);
 	if (ret != 0) {
 		return ret;
+	}
+	if (r->to.fd >= 0 && r->no_replace) {
+		return -EEXIST;
 	}
 	if (r->to.fd >= 0 && r->from.is_dir && r->to.is_dir && r->from.ino != r->to.ino) {
 		ret = ofs_victim_empty(c, &r->dst, &r->to);
@@ -229,7 +236,7 @@ static int rename_change(struct vfs_handle_struct *handle, struct files_struct *
 		ofs_victim_gone(c, &r->to);
 	}
 	if (ret == 0 && (r->from.is_dir || r->from.regular)) {
-		r->hint.kind = OFS_HINT_RENAMED;
+		r->hint.kind = ofs_samba_tmpname(r->src.name) ? OFS_HINT_MKDIR : OFS_HINT_RENAMED;
 		r->hint.ino = r->from.ino;
 		r->hint.oid = r->from.oid;
 		r->hint.is_dir = r->from.is_dir;
@@ -272,7 +279,7 @@ int ofs_renameat(struct vfs_handle_struct *handle, struct files_struct *srcdir_f
 		const struct smb_filename *smb_fname_src, struct files_struct *dstdir_fsp,
 		const struct smb_filename *smb_fname_dst OFS_RENAME_HOW_ARG)
 {
-	struct rename r = {.from.fd = -1, .to.fd = -1};
+	struct rename r = {.from.fd = -1, .to.fd = -1, .no_replace = OFS_RENAME_NO_REPLACE};
 	struct ofs_conn *c = ofs_conn_get(handle);
 	int ret;
 

@@ -364,7 +364,7 @@ NTSTATUS vfs_objectfs_init(TALLOC_CTX *ctx)
 	static const char built_for[] = OFS_BUILT_FOR OFS_SAMBA_VERSION;
 	const char *running = samba_version_string();
 
-	if (!ofs_samba_fits(OFS_SAMBA_VERSION, running)) {
+	if (!ofs_samba_fits(built_for + strlen(OFS_BUILT_FOR), running)) {
 		DBG_ERR("%s and this is Samba %s: build it again\n", built_for, running);
 		return NT_STATUS_REVISION_MISMATCH;
 	}
@@ -372,8 +372,10 @@ NTSTATUS vfs_objectfs_init(TALLOC_CTX *ctx)
 	return smb_register_vfs(SMB_VFS_INTERFACE_VERSION, "objectfs", &ofs_fns);
 }
 
+#ifndef OFS_IN_SAMBA_TREE
 __attribute__((visibility("default"))) NTSTATUS samba_init_module(TALLOC_CTX *ctx);
 NTSTATUS samba_init_module(TALLOC_CTX *ctx)
 {
 	return vfs_objectfs_init(ctx);
 }
+#endif

@@ -219,7 +219,7 @@ int mirror_lock(struct ofs_shm *shm, int fd, uint32_t *stripe)
 int mirror_unlist(const struct mirror_place *p, const char *path, const struct ofs_oid *oid)
 {
 	struct ofs_record rec;
-	uint32_t stripe;
+	uint32_t stripe = 0;
 	int fd, ret;
 
 	fd = mirror_open_beneath(p->tree_fd, path, O_RDONLY | O_DIRECTORY);

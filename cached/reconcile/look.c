@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "shared/samba.h"
 
 #define LOOK_DIR_TRIES 30 /* 100 ms apart, until a directory is taken for gone */
 
@@ -64,8 +65,13 @@ void look_at(const struct ofs_record_io *rio, struct ofs_shm *shm, struct clock 
 		struct seen *s)
 {
 	struct stat st;
-	int fd = openat(dirfd, s->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int fd;
 
+	if (ofs_samba_tmpname(s->name)) {
+		s->status = -EINVAL;
+		return;
+	}
+	fd = openat(dirfd, s->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0) {
 		s->status = -errno;
 		return;

@@ -1,186 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 7200
-# The README's commands as typed on a bare Debian 12: debootstrap's smallest tree, an empty apt cache,
-# and make, which whoever types them has. As root:
+# The README's commands as typed on a bare Debian 12, which has make. As root:
 #
 #   bare-machine.sh [--container] [--keep] [DIR [NAME ...]]
 #
-# --container: as in `docker run debian:12`, with its default capabilities, everything on an overlay.
-# DIR: below it the machine's tree, some 10 GB, is made, and removed in the end unless --keep; logs of
-# tests that failed stay. NAME ...: of tests, instead of all. BASE=TREE: one that debootstrap made
-# before. The machine has mounts, processes and /dev/shm of its own; network, apt's sources and proxies
-# are this one's.
+# NAME ...: of tests, instead of all; the rest: tests/lib/debian.sh.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
-container= keep=
-while [[ ${1:-} == --* ]]; do
-	case $1 in
-	--container) container=1 ;;
-	--keep) keep=1 ;;
-	*)
-		sed -n '4,13p' "$0" >&2
-		exit 2
-		;;
-	esac
-	shift
-done
-fail()
-{
-	echo "FAIL: $*"
-	exit 1
-}
-# Everything but the logs of tests that failed.
-remove()	# exit code
-{
-	local logs
-	for logs in "$dir"/{machine,upper}/usr/src/objectfs/build/test-logs; do
-		if [ "$1" != 0 ] && [ -d "$logs" ]; then
-			mv "$logs" "$dir/test-logs"
-			echo "-- logs: $dir/test-logs"
-		fi
-	done
-	rm -rf --one-file-system "$dir"/{machine,base,upper,work}
-	rmdir --ignore-fail-on-non-empty "$dir"
-}
-export PATH=$PATH:/usr/sbin:/sbin
-for tool in debootstrap unshare pivot_root git; do
-	command -v $tool >/dev/null || { echo "needs $tool"; exit 77; }
-done
-[ "$(id -u)" = 0 ] || { echo "needs root: it makes mounts"; exit 77; }
-dir=$(realpath -m "${1:-${TMPDIR:-/var/tmp}}")
-shift || true
-case $dir/ in
-"$ROOT"/*) fail "$dir is inside the checkout" ;;
-esac
-mkdir -p "$dir"
-dir=$(mktemp -d "$dir/bare-machine.XXXXXX")
-chmod 755 "$dir"
-machine=$dir/machine
-if [ -n "$keep" ]; then
-	echo "-- everything stays in $dir"
-else
-	trap 'remove $?' EXIT
-fi
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-# --- what a person finds ---------------------------------------------------------------------------
-sources()
-{
-	apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
-		'Created-By: Packages' 'Origin: Debian' | { grep ' bookworm' || true; } | sort -u
-}
-make_base()	# directory
-{
-	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	mirror=$(sources | awk '$3 == "bookworm" && !found++ { print $2 }')
-	echo "-- debootstrap from ${mirror:=http://deb.debian.org/debian/}"
-	debootstrap --variant=minbase --keyring=$keyring --include=make,ca-certificates \
-		bookworm "$1" "$mirror" >"$dir/debootstrap.log" 2>&1 || {
-		tail -n 20 "$dir/debootstrap.log"
-		fail "debootstrap"
-	}
-	rm "$dir/debootstrap.log"
-	rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/*
-}
-configure_apt()	# of the tree
-{
-	[ -z "$(sources)" ] || sources >"$1/etc/apt/sources.list"
-	{
-		apt-config dump | grep -E '^Acquire::(https?::|Check-)' || true
-		for scheme in http https; do
-			proxy=${scheme}_proxy
-			[ -z "${!proxy:-}" ] || echo "Acquire::$scheme::Proxy \"${!proxy}\";"
-		done
-	} >"$1/etc/apt/apt.conf.d/90host"
-}
-base=$(realpath -m "${BASE:-$dir/base}")
-[ -e "$base/etc/debian_version" ] || make_base "$base"
-if [ -n "$container" ]; then
-	mkdir -p "$machine" "$dir/upper" "$dir/work"
-else
-	cp -a --reflink=auto "$base" "$machine"
-fi
-
-# --- in its own namespaces ---------------------------------------------------------------------------
-# The process that this makes is the machine's first: when it ends, all others end, and all mounts.
-enter()
-{
-	set -euo pipefail
-	if [ -n "$container" ]; then
-		mount -t overlay -o "lowerdir=$base,upperdir=$dir/upper,workdir=$dir/work" \
-			overlay "$machine"
-	else
-		mount --bind "$machine" "$machine"
-	fi
-	configure_apt "$machine"
-	cp -L /etc/resolv.conf "$machine/etc/resolv.conf"
-	printf '127.0.0.1 localhost bare\n' >"$machine/etc/hosts"
-	hostname bare
-	git clone -q --no-hardlinks "$ROOT" "$machine/usr/src/objectfs"
-	cd "$machine"
-	mount -t proc proc proc
-	if [ -n "$container" ]; then
-		mount -t sysfs -o ro sysfs sys
-		mount -t tmpfs -o mode=755,size=64k dev dev
-		local name
-		for name in "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "tty 5 0"; do
-			mknod -m 666 dev/${name/ / c }
-		done
-		ln -s /proc/self/fd dev/fd
-		for name in 0:stdin 1:stdout 2:stderr; do
-			ln -s "/proc/self/fd/${name%:*}" "dev/${name#*:}"
-		done
-		mkdir dev/shm dev/pts
-		mount -t tmpfs -o nosuid,nodev,noexec,size=64m shm dev/shm
-	else
-		mount -t sysfs sysfs sys
-		mount -t devtmpfs dev dev
-		mkdir -p dev/shm dev/pts
-		mount -t tmpfs shm dev/shm
-	fi
-	mount -t devpts -o newinstance,mode=620,ptmxmode=666 devpts dev/pts
-	[ -z "$container" ] || ln -s pts/ptmx dev/ptmx
-	pivot_root . .
-	umount -l .
-	cd /
-	local kept=-all drop=() name
-	for name in $capabilities; do
-		kept+=",+$name"
-	done
-	[ -z "$container" ] || drop=(setpriv --bounding-set "$kept" --inh-caps -all)
-	exec "${drop[@]}" env -i HOME=/root TERM=dumb \
-		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-		bash -c "$(declare -f typed); typed \"\$@\"" typed "$@"
-}
+. "$ROOT/tests/lib/debian.sh"
 
 # What a person types, and what must be so afterwards.
 typed()
 {
-	local failed=0 begin
-	cd /usr/src/objectfs
-	type_one()
-	{
-		echo "$ $*"
-		begin=$SECONDS
-		"$@" </dev/null || { echo "FAIL: $*: exit $?"; failed=1; }
-		echo "-- $*: $(((SECONDS - begin) / 60)) min $(((SECONDS - begin) % 60)) s"
-	}
 	grep -E '^(Cap(Eff|Bnd)):' /proc/self/status
 	echo "-- $(nproc) processors; / is $(sed -n 's|^[^ ]* / \([^ ]*\).*|\1|p' /proc/mounts | tail -n 1)"
 	type_one make demo
 	type_one make demo-stop
-	left()
-	{
-		local process
-		for process in /proc/[0-9]*; do
-			if [ "$process" != /proc/$$ ] && [ "$process" != "/proc/$BASHPID" ]; then
-				tr '\0' ' ' <"$process/cmdline" 2>/dev/null || true
-			fi
-		done
-	}
 	if [ -n "$(left)" ]; then
 		failed=1
 		echo "FAIL: left running after make demo-stop: $(left)"
@@ -201,10 +38,4 @@ typed()
 	return $failed
 }
 
-# Docker's defaults, https://docs.docker.com/engine/containers/run/, "Runtime privilege and Linux
-# capabilities".
-capabilities="chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw
-	sys_chroot mknod audit_write setfcap"
-export container base dir machine ROOT capabilities
-unshare --mount --propagation private --pid --fork --kill-child --ipc --uts \
-	bash -c "$(declare -f sources configure_apt enter typed); enter \"\$@\"" enter "$@"
+debian_machine bookworm typed "$@"

@@ -67,6 +67,9 @@ class Doctor:
         check(not any(item["id"] in unwanted for item in found), f"{unwanted}: {found}")
 
 
+NEWER = "smb3 directory leases"  # from Samba 4.22 on
+
+
 def settings_of_the_example():
     """{key: value} that the example explains, besides what differs from share to share."""
     with open(f"{ROOT}/smb.conf.d/standalone.conf", encoding="utf-8") as file:
@@ -83,8 +86,8 @@ def smb_conf_with(bed, changes, drop_share=False):
         head, _, share = file.read().partition(f"[{bed.share_name}]\n")
     lines = share.splitlines()
     for key, value in changes.items():
-        if key == "kernel change notify":
-            head = re.sub(r"kernel change notify = .*", f"kernel change notify = {value}", head)
+        if key in ("kernel change notify", NEWER):
+            head = re.sub(rf"{key} = .*", f"{key} = {value}", head)
             continue
         kept = [line for line in lines if not line.strip().startswith(key + " =")]
         lines = kept + [f"\t{key} = {value}"]
@@ -97,6 +100,9 @@ def smb_conf_with(bed, changes, drop_share=False):
 def shares(bed, doctor):
     example = settings_of_the_example()
     check(len(example) > 12, f"the example has not been understood: {example}")
+    with open(bed.smb_conf, encoding="utf-8") as file:
+        if NEWER in file.read():
+            example[NEWER] = "no"
     opposite = {"yes": "no", "no": "yes", "0777": "0700"}
     wrong = smb_conf_with(bed, {key: opposite[value] for key, value in example.items()})
     reasons = doctor.reasons("share-setting", smb_conf=wrong)

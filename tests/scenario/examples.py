@@ -10,15 +10,18 @@ import glob
 import os
 import subprocess
 import tempfile
+import time
 
 from dirstore import object_keys
 from smb import SmbError, Testbed, check, fail, step
 
 ROOT = os.environ["ROOT"]
-EXAMPLES = ("standalone", "macos", "large-directory", "read-mostly", "archive")
+EXAMPLES = ("standalone", "macos", "large-directory", "read-mostly", "archive", "snapshots")
 PAYLOAD = os.urandom(3 << 20)
 IO_URING_SETUP = 425
 NEEDED = "# What every share needs"
+SNAPSHOTS = tempfile.mkdtemp()
+os.chmod(SNAPSHOTS, 0o755)
 
 
 def text_of(name):
@@ -135,6 +138,23 @@ def archive(bed):
         check(f"|{operation}|ok|" in log, f"{operation} is not in the audit log")
 
 
+def snapshots(bed):
+    step("Previous Versions: what was here, and an error for what was not")
+    version = f"@GMT-{time.strftime('%Y.%m.%d-%H.%M.%S', time.gmtime())}"
+    work = tempfile.mkdtemp()
+    smbclient(bed, "ls deep/*; get deep/other back", cwd=work)
+    os.makedirs(f"{SNAPSHOTS}/{version}/versions")
+    subprocess.run(["cp", "-a", "--reflink=auto", bed.mirror,
+                    f"{SNAPSHOTS}/{version}/versions/tree"], check=True)
+    smbclient(bed, "put /etc/hostname deep/other")
+    smbclient(bed, f"get {version}/deep/other back", cwd=work)
+    with open(f"{work}/back", "rb") as file:
+        check(file.read() == PAYLOAD, "other bytes than there were")
+    output = smbclient(bed, f"get {version}/deep/payload none", may_fail=True, cwd=work)
+    check("NT_STATUS_IO_DEVICE_ERROR" in output and not os.path.exists(f"{work}/none"),
+          f"a stub of a snapshot: {output}")
+
+
 # What an example needs to be tested: more of [volume] and of the share.
 SPECIAL = {
     "standalone": (standalone, [], []),
@@ -142,7 +162,9 @@ SPECIAL = {
     "large-directory": (large_directory, ["listing age=1d"], []),
     "read-mostly": (read_mostly, ["listing age=5m"], ["write list=objectfs1"]),
     "archive": (archive, ["settle time=1h", "settle limit=1h"], ["full_audit:syslog=no"]),
+    "snapshots": (snapshots, [], [f"shadow:snapdir={SNAPSHOTS}"]),
 }
+
 
 def has_io_uring():
     """Containers often switch it off."""
