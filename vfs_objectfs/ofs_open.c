@@ -108,7 +108,7 @@ static int next_openat(struct vfs_handle_struct *handle, const struct files_stru
 		const struct smb_filename *smb_fname, struct files_struct *fsp,
 		const struct vfs_open_how *how)
 {
-	bool can_wait = (how->flags & (O_NONBLOCK | O_PATH)) != 0;
+	bool can_wait = (how->flags & (O_NONBLOCK | O_PATH | O_DIRECTORY)) != 0; /* no lease there */
 	int64_t until_ms = 0;
 	struct vfs_open_how h = *how;
 	int fd;
