@@ -77,17 +77,24 @@ static json_t *work_json(struct work *w)
 	return j;
 }
 
-void reconcile_pending_paths(struct reconcile *rc, bool (*fn)(void *arg, const char *path), void *arg)
+bool reconcile_pending_files(struct reconcile *rc, bool begin, unsigned most,
+		void (*fn)(void *arg, const char *path), void *arg)
 {
-	struct work *w;
-	bool more = true;
+	struct work *w = begin ? rc->works : rc->measured;
 
-	for (w = rc->works; w != NULL && more; w = w->next) {
-		char *path = work_path(rc, w);
+	for (; w != NULL && most > 0; w = w->next, most--) {
+		char *path = NULL;
 
-		more = path == NULL || fn(arg, path);
+		if (w->kind == WORK_PLACE || (!w->row->is_dir && w->row->live == ROW_HERE)) {
+			path = work_path(rc, w);
+		}
+		if (path != NULL) {
+			fn(arg, path);
+		}
 		talloc_free(path);
 	}
+	rc->measured = w;
+	return w != NULL;
 }
 
 json_t *reconcile_pending(struct reconcile *rc, unsigned most)
