@@ -252,7 +252,7 @@ static void task_open_done(struct disk_job *job)
 	} else if (i->is_dir) {
 		mirror_list(t->v->mirror, t->cmd->request_id, i->fd, false, task_listed, i);
 	} else {
-		recall_open(t->v->recalls, t->cmd->request_id, i->fd, task_opened, i);
+		recall_open(t->v->recalls, t->cmd->request_id, RECALL_CLIENT_OWN, i->fd, task_opened, i);
 	}
 }
 

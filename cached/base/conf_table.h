@@ -90,6 +90,9 @@
 		"objects and parts sent at the same time")                                         \
 	O(COUNT, parallel_fetches, "parallel fetches", "16", 1, 256, 0,                            \
 		"ranges fetched at the same time")                                                 \
+	O(SIZE, recall_budget_bytes, "recall budget", "0", 0, INT64_MAX, 0,                        \
+		"what one client may recall in a minute; when it is used up its reads of stubs are slowed; " \
+		"0: no bound")                                                                     \
 	O(COUNT, connections, "connections", "32", 1, 1024, CONF_S3_ONLY,                          \
 		"connections to the store")                                                        \
 	O(COUNT, retries, "retries", "5", 1, 100, CONF_S3_ONLY,                                    \

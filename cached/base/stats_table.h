@@ -23,6 +23,7 @@
 	S(recall_bytes, COUNTER, bytes, "bytes fetched from S3 into files")                        \
 	S(recall_failures, COUNTER, count, "extents that could not be fetched")                    \
 	S(recalls_whole, COUNTER, count, "files made resident")                                    \
+	S(recalls_slowed, COUNTER, count, "reads of stubs that waited because their client was over its budget") \
 	S(cache_bytes, GAUGE, bytes, "data of files on the local disk")                            \
 	S(evictions, COUNTER, count, "files whose data left the local disk")                       \
 	S(evicted_bytes, COUNTER, bytes, "what that freed")                                        \

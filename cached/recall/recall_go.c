@@ -24,6 +24,7 @@
 
 static void wait_answer(struct recall_wait *w, int status, const char *message)
 {
+	recall_client_put(w->client);
 	w->done(status, message, w->arg);
 	talloc_free(w);
 }
@@ -96,7 +97,7 @@ void recall_rewind_waits(struct recall *r)
 static void ask_failed(struct recall *r, int status, const char *message)
 {
 	r->asking = false;
-	r->ahead_at = r->ahead_end = 0;
+	r->ahead_by = NULL;
 	recall_hold(r);
 	recall_fail_waits(r, status, message);
 	recall_unhold(r);

@@ -341,7 +341,7 @@ static int stub_make_plain(struct world *w, int fd, const char *path, bool empty
 {
 	struct stub_ask a = {0};
 
-	recall_open(w->v->recalls, 0, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, &a);
+	recall_open(w->v->recalls, 0, RECALL_CLIENT_OWN, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, &a);
 	stub_wait(w, &a, path);
 	if (a.status == 0 && a.open_id != 0) {
 		a.done = false;
