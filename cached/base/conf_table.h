@@ -75,6 +75,8 @@
 		"what stays free on the file system of the cache; clean files leave for it")       \
 	O(DURATION, evict_age_ns, "evict age", "0", 0, 3650 * CONF_DAY, 0,                         \
 		"clean files that nobody has opened for so long leave the local disk; 0: never")   \
+	O(BOOL, evict_at_close, "evict at close", "no", 0, 0, 0,                                   \
+		"files leave the local disk as soon as nobody has them open and the store has them") \
 	O(DURATION, settle_time_ns, "settle time", "5s", 0, CONF_DAY, 0,                           \
 		"quiet time after the last change before a file is sent")                          \
 	O(DURATION, settle_limit_ns, "settle limit", "60s", 0, 7 * CONF_DAY, 0,                    \

@@ -34,6 +34,8 @@ void evict_note_gone(struct evictor *ev, const struct ofs_oid *oid);
  */
 void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),
 		void *arg);
+/* Nobody may have it open any more, and S3 may have it: out with it, if that is how the volume is set. */
+void evict_closed(struct evictor *ev, const struct ofs_oid *oid);
 /* Is the inode being evicted? Then fn(arg) comes once it is not; else false, and fn never comes. */
 bool evict_wait(struct evictor *ev, uint64_t ino, void (*fn)(void *arg), void *arg);
 

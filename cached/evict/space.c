@@ -328,9 +328,10 @@ static void space_aged(void *arg, int status)
 /* A part of the table each tick, a few files at once. */
 static void space_age(struct space *s)
 {
-	int64_t age_s = space_conf(s)->evict_age_ns / NS_PER_S;
+	const struct conf_volume *cv = space_conf(s);
+	int64_t age_s = cv->evict_at_close ? -1 : cv->evict_age_ns / NS_PER_S;
 	struct evictor *ev = s->ev;
-	unsigned look = age_s > 0 ? SPACE_OLD_LOOK : 0;
+	unsigned look = age_s != 0 ? SPACE_OLD_LOOK : 0;
 	struct ofs_oid oid;
 
 	while (ev->count < EVICT_AT_ONCE &&

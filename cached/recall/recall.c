@@ -318,12 +318,19 @@ void recall_release(struct recalls *rs, uint64_t open_id)
 {
 	struct recall_reader *x = reader_find(rs, open_id);
 	struct recall *r = x ? x->r : NULL;
+	struct ofs_oid oid;
+	bool last;
 
 	if (x == NULL) {
 		return;
 	}
+	oid = r->oid;
+	last = r->readers == x && x->next == NULL && r->state == RECALL_PLAIN;
 	reader_free(x);
 	recall_settle(r);
+	if (last) {
+		evict_closed(rs->v->evictor, &oid);
+	}
 }
 
 /* ---- open ---- */

@@ -9,6 +9,7 @@
  * until the last waiter has come back.
  */
 #include "private.h"
+#include "../evict/evict.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -297,7 +298,7 @@ struct flush_fd {
 	int tree_fd, fd;
 	int status;
 	bool dirty;
-	unsigned moved;
+	unsigned moved, evicts;
 	struct ofs_record rec;
 	struct ofs_record parent;
 	char *name; /* malloc */
@@ -355,12 +356,51 @@ static void flush_fd_run(struct disk_job *job)
 			(f->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0;
 }
 
-static void flush_fd_end(struct flush_fd *f, int status, const char *message)
+static void flush_fd_tell(struct flush_fd *f, int status, const char *message)
 {
 	f->done(status, message, f->arg);
 	close(f->fd);
 	free(f->name);
 	free(f);
+}
+
+#define FLUSH_EVICT_NS (5 * NS_PER_MS)
+#define FLUSH_EVICT_TRIES 40
+
+static void flush_fd_evicted(void *arg, int status);
+
+static void flush_fd_evict(void *arg)
+{
+	struct flush_fd *f = arg;
+
+	f->evicts++;
+	evict_file(f->rc->v->evictor, &f->rec.oid, flush_fd_evicted, f);
+}
+
+/* Somebody has it open, or its close is still being looked at. */
+static void flush_fd_evicted(void *arg, int status)
+{
+	struct flush_fd *f = arg;
+	struct clock *c = f->rc->v->clock;
+	const struct row *row = index_get(f->rc->v->index, &f->rec.oid);
+
+	if (status == -EBUSY && row != NULL && row->work != NULL && f->evicts < FLUSH_EVICT_TRIES &&
+			clock_timer_add(c, f->rc, clock_now_ns(c) + FLUSH_EVICT_NS, flush_fd_evict, f) !=
+					NULL) {
+		return;
+	}
+	flush_fd_tell(f, 0, NULL);
+}
+
+static void flush_fd_end(struct flush_fd *f, int status, const char *message)
+{
+	struct volume *v = f->rc->v;
+
+	if (status == 0 && v->conf->evict_at_close && v->evictor != NULL) {
+		flush_fd_evict(f);
+	} else {
+		flush_fd_tell(f, status, message);
+	}
 }
 
 static void flush_fd_look(void *arg)
