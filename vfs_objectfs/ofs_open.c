@@ -148,6 +148,9 @@ static int opened_data(struct vfs_handle_struct *handle, struct files_struct *fs
 	if (!S_ISREG(st.st_mode)) {
 		return 0;
 	}
+	if (st.st_nlink == 0) {
+		return -EAGAIN; /* removed between smbd's look and its open: it looks again */
+	}
 	ret = ofs_record_look(c, fd, &st, &rec, &state);
 	if (ret != 0) {
 		return ret;

@@ -75,6 +75,9 @@
 		"what stays free on the file system of the cache; clean files leave for it")       \
 	O(DURATION, evict_age_ns, "evict age", "0", 0, 3650 * CONF_DAY, 0,                         \
 		"clean files that nobody has opened for so long leave the local disk; 0: never")   \
+	O(DURATION, drop_age_ns, "drop age", "30d", 0, 3650 * CONF_DAY, 0,                         \
+		"stubs of a directory that nobody has used for so long leave the mirror, and come " \
+		"back when they are asked for; 0, or with listing age = 0: never")                 \
 	O(BOOL, evict_at_close, "evict at close", "no", 0, 0, 0,                                   \
 		"files leave the local disk as soon as nobody has them open and the store has them") \
 	O(DURATION, settle_time_ns, "settle time", "5s", 0, CONF_DAY, 0,                           \

@@ -123,6 +123,11 @@ static struct eviction *eviction_of(struct evictor *ev, uint64_t ino)
 	return e;
 }
 
+bool evict_is_running(struct evictor *ev, uint64_t ino)
+{
+	return eviction_of(ev, ino) != NULL;
+}
+
 bool evict_wait(struct evictor *ev, uint64_t ino, void (*fn)(void *arg), void *arg)
 {
 	struct eviction *e = ev != NULL ? eviction_of(ev, ino) : NULL;

@@ -489,6 +489,14 @@ static void space_measure(struct space *s)
 	disk_submit(v->disk, DISK_ANY, &m->job);
 }
 
+/* Once a day, or as often as there may be stubs to drop. */
+static int64_t space_census_ns(const struct space *s)
+{
+	int64_t age = space_conf(s)->drop_age_ns;
+
+	return age > 0 && age < SPACE_CENSUS_NS ? age : SPACE_CENSUS_NS;
+}
+
 static void space_tick(void *arg)
 {
 	struct space *s = arg;
@@ -496,7 +504,7 @@ static void space_tick(void *arg)
 
 	s->timer = NULL;
 	s->timer_at_ns = 0;
-	if (now - s->census_ns > SPACE_CENSUS_NS) {
+	if (now - s->census_ns > space_census_ns(s)) {
 		s->census_ns = now;
 		census_start(s->ev);
 	}
