@@ -30,6 +30,7 @@
 #define RING_FILE_BYTES (OFS_RING_HEAD_BYTES + (size_t)OFS_RING_SLOTS * OFS_RING_SLOT_BYTES)
 #define RING_CRC_OFFSET 8u
 #define RING_PAYLOAD_OFFSET 12u
+#define RING_GROW_BYTES 65536 /* a hundred slots at a time */
 #define RING_WAIT_NS 100000L
 #define RING_READ_TRIES 3
 
@@ -313,6 +314,7 @@ int ofs_ring_writer_init(struct ofs_ring_writer *w, int fd)
 	}
 	w->fd = fd;
 	w->head = map;
+	w->grown = 0;
 	w->head->writer_pid = (uint64_t)getpid();
 	/* a writer killed between seq and head has left head one behind */
 	last = atomic_load(&w->head->head);
@@ -373,6 +375,22 @@ static bool ring_wait_room(const struct ofs_ring_writer *w, uint64_t last, int t
 	return true;
 }
 
+/* The pages of the slot are there, and those of the next ones. */
+static bool ring_grow(struct ofs_ring_writer *w, uint64_t seq)
+{
+	off_t at = ring_slot_offset(seq), len = (off_t)RING_FILE_BYTES - at;
+
+	if (seq > OFS_RING_SLOTS || at + (off_t)OFS_RING_SLOT_BYTES <= w->grown) {
+		return true;
+	}
+	len = len < RING_GROW_BYTES ? len : RING_GROW_BYTES;
+	if (fallocate(w->fd, 0, at, len) != 0 && errno != EOPNOTSUPP) {
+		return false;
+	}
+	w->grown = at + len;
+	return true;
+}
+
 int ofs_ring_write(struct ofs_ring_writer *w, const struct ofs_hint *hint, int timeout_ms)
 {
 	uint64_t last = atomic_load_explicit(&w->head->head, memory_order_relaxed);
@@ -386,12 +404,7 @@ int ofs_ring_write(struct ofs_ring_writer *w, const struct ofs_hint *hint, int t
 		atomic_fetch_add(&w->head->lost, 1);
 		return -EINVAL;
 	}
-	room = ring_wait_room(w, last, timeout_ms);
-	if (room && seq <= OFS_RING_SLOTS &&
-			fallocate(w->fd, 0, ring_slot_offset(seq), OFS_RING_SLOT_BYTES) != 0 &&
-			errno != EOPNOTSUPP) {
-		room = false;
-	}
+	room = ring_wait_room(w, last, timeout_ms) && ring_grow(w, seq);
 	if (!room) {
 		atomic_fetch_add(&w->head->lost, 1);
 		return -ENOSPC;

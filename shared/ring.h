@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include "record.h"
 
 #define OFS_RING_MAGIC 0x31474e52u /* "RNG1" */
@@ -78,6 +79,7 @@ bool ofs_ring_writer_dead(int fd);
 struct ofs_ring_writer {
 	int fd;
 	struct ofs_ring_head *head; /* mapping of the whole file; NULL when not open */
+	off_t grown; /* on the first lap: the pages up to here are there */
 };
 /* Map and take the writer's lock; the descriptor is owned by *w afterwards. 0; -EBUSY: another
  * writer lives; -EBADMSG: not a ring; other -errno. On failure the descriptor stays the caller's. */

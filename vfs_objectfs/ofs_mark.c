@@ -461,6 +461,16 @@ static int meta_announce(struct ofs_conn *c, const struct ofs_meta *m)
 	return ret;
 }
 
+/* An inode that left the tree as a stub: its file may live on under another one. */
+static bool is_dropped(struct ofs_conn *c, int fd)
+{
+	struct ofs_record rec;
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0 &&
+			ofs_record_get(&c->io, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) != 0;
+}
+
 int ofs_meta_begin(struct ofs_conn *c, int fd, struct ofs_meta *m)
 {
 	int ret;
@@ -472,6 +482,9 @@ int ofs_meta_begin(struct ofs_conn *c, int fd, struct ofs_meta *m)
 		return 0; /* NEXT will say what it thinks of that */
 	}
 	ret = ofs_place_of_fd(c, m->fd, &m->place);
+	if (ret == 0 && m->place.dirfd < 0 && is_dropped(c, m->fd)) {
+		ret = -EIO;
+	}
 	if (ret != 0 || m->place.dirfd < 0) {
 		return ret;
 	}

@@ -108,7 +108,7 @@ static int next_openat(struct vfs_handle_struct *handle, const struct files_stru
 		const struct smb_filename *smb_fname, struct files_struct *fsp,
 		const struct vfs_open_how *how)
 {
-	bool can_wait = (how->flags & (O_NONBLOCK | O_PATH)) != 0;
+	bool can_wait = (how->flags & (O_NONBLOCK | O_PATH | O_DIRECTORY)) != 0; /* no lease there */
 	int64_t until_ms = 0;
 	struct vfs_open_how h = *how;
 	int fd;
@@ -147,6 +147,9 @@ static int opened_data(struct vfs_handle_struct *handle, struct files_struct *fs
 	}
 	if (!S_ISREG(st.st_mode)) {
 		return 0;
+	}
+	if (st.st_nlink == 0) {
+		return -EAGAIN; /* removed between smbd's look and its open: it looks again */
 	}
 	ret = ofs_record_look(c, fd, &st, &rec, &state);
 	if (ret != 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: commands about what is kept on the local disk: `evict`, `warm`, `pin`, `unpin`, `tasks`.
+ * Duty: commands about what is kept on the local disk: `evict`, `drop`, `warm`, `pin`, `unpin`, `tasks`.
  * Way: admin.c -> a task that goes through the rows below a path -> evict/, or mirror/ and recall/ ->
  *      the answer when all are through.
  * Thread: core; files are opened by a disk job. Owns: the tasks.
@@ -23,13 +23,16 @@
 #define TASK_AT_ONCE 8u
 #define TASK_STEPS_MOST 2000u /* rows in one turn of the loop */
 
+enum task_kind { TASK_EVICT, TASK_DROP, TASK_WARM };
+static const char *const task_names[] = {"evict", "drop", "warm"};
+
 struct task { /* talloc child of core */
 	struct task *next, **prev;
 	struct admin_cmd *cmd;
 	struct core *core;
 	struct volume *v;
 	char *path;
-	bool warm;
+	enum task_kind kind;
 	struct ofs_oid *todo;
 	size_t count, cap;
 	unsigned running;
@@ -92,7 +95,7 @@ static void task_stays(struct task *t, const char *path, const char *why)
 static json_t *task_json(const struct task *t)
 {
 	return json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "task",
-			t->warm ? "warm" : "evict", "volume", t->v->name, "path",
+			task_names[t->kind], "volume", t->v->name, "path",
 			admin_string(t->path), "files", (json_int_t)t->files, "bytes",
 			(json_int_t)t->bytes, "nothing_to_do", (json_int_t)t->plain, "stay",
 			(json_int_t)t->stay, "left", (json_int_t)(t->count + t->running), "why",
@@ -106,7 +109,7 @@ static void task_end(struct task *t)
 
 	if (status == -EBUSY) {
 		admin_answer(t->cmd, status, o, "%llu %s, the first: %s", (unsigned long long)t->stay,
-				t->warm ? "could not be fetched" : "could not go",
+				t->kind == TASK_WARM ? "could not be fetched" : "could not go",
 				t->why != NULL ? t->why : "?");
 	} else if (status == -ENOSPC) {
 		admin_answer(t->cmd, status, o, "the cache is full: what is left was not fetched "
@@ -147,6 +150,37 @@ static void task_evicted(void *arg, int status)
 		t->plain++;
 	} else {
 		task_stays(t, i->path, stays_why(status));
+	}
+	free(i->path);
+	free(i);
+	t->running--;
+	task_step(t);
+}
+
+/* ---- the stubs of one directory ---- */
+
+static const char *drop_why(int status)
+{
+	switch (status) {
+	case -EBUSY:
+		return "a file in it was used lately, has data here, or is not in S3 as it is here";
+	case -EPERM:
+		return "it is pinned, or a file in it";
+	default:
+		return stays_why(status);
+	}
+}
+
+static void task_dropped(void *arg, int status, uint64_t count)
+{
+	struct task_item *i = arg;
+	struct task *t = i->t;
+
+	t->files += count;
+	if (status == -EALREADY || status == -ENOENT) {
+		t->plain++;
+	} else if (status != 0) {
+		task_stays(t, i->path, drop_why(status));
 	}
 	free(i->path);
 	free(i);
@@ -211,7 +245,7 @@ static void task_children(struct task *t, const struct row *dir)
 {
 	for (struct row *r = index_live_child(t->v->index, dir); r != NULL;
 			r = index_live_next(t->v->index, r)) {
-		if (!task_push(t, &r->oid)) {
+		if ((t->kind != TASK_DROP || r->is_dir) && !task_push(t, &r->oid)) {
 			return;
 		}
 	}
@@ -252,7 +286,7 @@ static void task_open_done(struct disk_job *job)
 	} else if (i->is_dir) {
 		mirror_list(t->v->mirror, t->cmd->request_id, i->fd, false, task_listed, i);
 	} else {
-		recall_open(t->v->recalls, t->cmd->request_id, i->fd, task_opened, i);
+		recall_open(t->v->recalls, t->cmd->request_id, RECALL_CLIENT_OWN, i->fd, task_opened, i);
 	}
 }
 
@@ -263,8 +297,10 @@ static void task_row(struct task *t, const struct row *row)
 	struct task_item *i;
 	char *path;
 
-	if (row->is_dir && !t->warm) {
+	if (row->is_dir && t->kind != TASK_WARM) {
 		task_children(t, row);
+	}
+	if (row->is_dir && t->kind == TASK_EVICT) {
 		return;
 	}
 	i = calloc(1, sizeof(*i));
@@ -280,7 +316,12 @@ static void task_row(struct task *t, const struct row *row)
 	i->oid = row->oid;
 	i->is_dir = row->is_dir;
 	t->running++;
-	if (!t->warm) {
+	if (t->kind == TASK_DROP) {
+		evict_drop(t->v->evictor, &i->oid, evict_drop_before_ns(t->v->evictor, true), task_dropped,
+				i);
+		return;
+	}
+	if (t->kind == TASK_EVICT) {
 		i->bytes = (uint64_t)(row->s3_size > 0 ? row->s3_size : 0);
 		evict_file(t->v->evictor, &i->oid, task_evicted, i);
 		return;
@@ -312,7 +353,7 @@ static void task_step(struct task *t)
 		struct ofs_oid oid = t->todo[--t->count];
 		struct row *row = index_get(t->v->index, &oid);
 
-		if (t->warm && !evict_has_room(t->v->evictor)) {
+		if (t->kind == TASK_WARM && !evict_has_room(t->v->evictor)) {
 			t->status = -ENOSPC;
 			break;
 		}
@@ -353,7 +394,7 @@ static struct row *cache_row(struct admin_cmd *c)
 	return row;
 }
 
-static void task_new(struct admin_cmd *c, bool warm)
+static void task_new(struct admin_cmd *c, enum task_kind kind)
 {
 	struct row *row = cache_row(c);
 	struct task *t;
@@ -370,7 +411,7 @@ static void task_new(struct admin_cmd *c, bool warm)
 	t->core = c->core;
 	t->v = c->v;
 	t->path = talloc_strdup(t, c->path);
-	t->warm = warm;
+	t->kind = kind;
 	t->next = tasks;
 	t->prev = &tasks;
 	if (t->next != NULL) {
@@ -384,12 +425,27 @@ static void task_new(struct admin_cmd *c, bool warm)
 
 void admin_evict(struct admin_cmd *c)
 {
-	task_new(c, false);
+	task_new(c, TASK_EVICT);
+}
+
+void admin_drop(struct admin_cmd *c)
+{
+	const struct row *row = cache_row(c);
+
+	if (row != NULL && !row->is_dir) {
+		admin_answer(c, -ENOTDIR, NULL, "%s: is a file; stubs go with all others of their directory",
+				c->path);
+	} else if (row != NULL && c->v->conf->listing_age_ns == 0) {
+		admin_answer(c, -EOPNOTSUPP, NULL, "with listing age = 0 clients do not ask for what they "
+				"listed once: nothing can be dropped");
+	} else if (row != NULL) {
+		task_new(c, TASK_DROP);
+	}
 }
 
 void admin_warm(struct admin_cmd *c)
 {
-	task_new(c, true);
+	task_new(c, TASK_WARM);
 }
 
 void admin_tasks(struct admin_cmd *c)

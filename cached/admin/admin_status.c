@@ -13,6 +13,7 @@
 #include "../core/rings.h"
 #include "../core/session.h"
 #include "../evict/evict.h"
+#include "../recall/recall.h"
 #include "../reconcile/index.h"
 #include "../reconcile/metalog.h"
 #include "../reconcile/reconcile.h"
@@ -59,6 +60,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "used_bytes",
 			json_integer((json_int_t)atomic_load(&v->shm->used_bytes)));
 	json_object_set_new(o, "cache", evict_json(v->evictor));
+	json_object_set_new(o, "recall", recalls_json(v->recalls));
 	reconcile_backlog(v->reconcile, &pending, &oldest_ns);
 	json_object_set_new(o, "pending", json_integer((json_int_t)pending));
 	json_object_set_new(o, "oldest_pending_s", json_real((double)oldest_ns / NS_PER_S));

@@ -29,13 +29,16 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 		"look at the bucket anew for a directory or file")                                 \
 	C("evict", admin_evict, MUST, LONG, print_object, "PATH",                                  \
 		"take a file, or all below a directory, from the local disk; S3 keeps it")         \
+	C("drop", admin_drop, MUST, LONG, print_object, "PATH",                                    \
+		"take the stubs of a directory and of all below it, if nobody has used them lately, " \
+		"from the mirror; they come back when they are asked for")                         \
 	C("warm", admin_warm, MUST, LONG, print_object, "PATH",                                    \
 		"fetch a file, or all below a directory, to the local disk")                       \
 	C("pin", admin_pin, MUST, SHORT, print_object, "PATH",                                     \
 		"what is here of a file, or below a directory, stays on the local disk")           \
 	C("unpin", admin_unpin, MUST, SHORT, print_object, "PATH",                                 \
 		"it may leave the local disk again")                                               \
-	C("tasks", admin_tasks, NO, SHORT, print_object, "", "evict and warm under way")           \
+	C("tasks", admin_tasks, NO, SHORT, print_object, "", "evict, drop and warm under way")           \
 	C("log", admin_log, NO, SHORT, print_object, "LEVEL [VOLUME]",                             \
 		"error, warning, notice, info or debug, until the next start; of a volume: "       \
 		"default takes its own level away")                                                \

@@ -34,6 +34,7 @@ void admin_pending(struct admin_cmd *c);
 void admin_flush(struct admin_cmd *c);
 void admin_refresh(struct admin_cmd *c);
 void admin_evict(struct admin_cmd *c);
+void admin_drop(struct admin_cmd *c);
 void admin_warm(struct admin_cmd *c);
 void admin_pin(struct admin_cmd *c);
 void admin_unpin(struct admin_cmd *c);

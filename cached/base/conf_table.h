@@ -75,6 +75,11 @@
 		"what stays free on the file system of the cache; clean files leave for it")       \
 	O(DURATION, evict_age_ns, "evict age", "0", 0, 3650 * CONF_DAY, 0,                         \
 		"clean files that nobody has opened for so long leave the local disk; 0: never")   \
+	O(DURATION, drop_age_ns, "drop age", "30d", 0, 3650 * CONF_DAY, 0,                         \
+		"stubs of a directory that nobody has used for so long leave the mirror, and come " \
+		"back when they are asked for; 0, or with listing age = 0: never")                 \
+	O(BOOL, evict_at_close, "evict at close", "no", 0, 0, 0,                                   \
+		"files leave the local disk as soon as nobody has them open and the store has them") \
 	O(DURATION, settle_time_ns, "settle time", "5s", 0, CONF_DAY, 0,                           \
 		"quiet time after the last change before a file is sent")                          \
 	O(DURATION, settle_limit_ns, "settle limit", "60s", 0, 7 * CONF_DAY, 0,                    \
@@ -90,6 +95,9 @@
 		"objects and parts sent at the same time")                                         \
 	O(COUNT, parallel_fetches, "parallel fetches", "16", 1, 256, 0,                            \
 		"ranges fetched at the same time")                                                 \
+	O(SIZE, recall_budget_bytes, "recall budget", "0", 0, INT64_MAX, 0,                        \
+		"what one client may recall in a minute; when it is used up its reads of stubs are slowed; " \
+		"0: no bound")                                                                     \
 	O(COUNT, connections, "connections", "32", 1, 1024, CONF_S3_ONLY,                          \
 		"connections to the store")                                                        \
 	O(COUNT, retries, "retries", "5", 1, 100, CONF_S3_ONLY,                                    \

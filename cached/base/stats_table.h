@@ -23,9 +23,11 @@
 	S(recall_bytes, COUNTER, bytes, "bytes fetched from S3 into files")                        \
 	S(recall_failures, COUNTER, count, "extents that could not be fetched")                    \
 	S(recalls_whole, COUNTER, count, "files made resident")                                    \
+	S(recalls_slowed, COUNTER, count, "reads of stubs that waited because their client was over its budget") \
 	S(cache_bytes, GAUGE, bytes, "data of files on the local disk")                            \
 	S(evictions, COUNTER, count, "files whose data left the local disk")                       \
 	S(evicted_bytes, COUNTER, bytes, "what that freed")                                        \
+	S(stubs_dropped, COUNTER, count, "stubs of unused directories that left the mirror")       \
 	S(evict_refused, COUNTER, count, "files kept because S3 does not have, or give out, what is here") \
 	S(cache_full, COUNTER, count, "times writers were refused because the cache was full of unsent data") \
 	S(uploads, COUNTER, count, "objects written by PUT or multipart")                          \

@@ -425,7 +425,8 @@ static int do_open(struct request *req, const uint8_t *frame, size_t len)
 		return -EBADMSG;
 	}
 	if (request_check(req, S_IFREG, NULL)) {
-		recall_open(req->v->recalls, req->id, take_fd(req), on_opened, req);
+		recall_open(req->v->recalls, req->id, session_client(req->session), take_fd(req),
+				on_opened, req);
 	}
 	return 0;
 }

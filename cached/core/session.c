@@ -540,6 +540,12 @@ uint64_t session_id(const struct session *s)
 	return s->id;
 }
 
+uint64_t session_client(const struct session *s)
+{
+	/* one of another pid namespace has none here */
+	return s->pid > 0 ? (uint64_t)s->pid : ((uint64_t)1 << 32) + s->id;
+}
+
 void session_attach(struct session *s, struct volume *v, uint32_t pid, const char *samba)
 {
 	s->v = v;

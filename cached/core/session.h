@@ -50,6 +50,8 @@ void request_reply_frame(struct request *req, uint8_t *frame, ssize_t len, const
 void request_free(struct request *req);
 
 uint64_t session_id(const struct session *s);
+/* Who is at the other end: a process, that is, a client machine with all its shares. Not 0. */
+uint64_t session_client(const struct session *s);
 /* HELLO succeeded. */
 void session_attach(struct session *s, struct volume *v, uint32_t pid, const char *samba);
 bool session_is_attached(const struct session *s);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: which files have data here, asked of the tree: at the start, and once a day because notes can
- *       get lost (an inode that came back from nowhere, memory that ran out).
- * Way: evictor_start, space.c -> one directory after the other as a disk job -> the table.
+ *       get lost (an inode that came back from nowhere, memory that ran out). Directories of stubs
+ *       alone are offered to be dropped on the way.
+ * Way: evictor_start, space.c -> one directory after the other as a disk job -> the table, drop.c.
  * Thread: core; census_run on a worker.
  * Owns: the names of directories still to be read.
  * Holds: what somebody else has noted meanwhile is newer, and stands.
@@ -37,6 +38,9 @@ struct census_job {
 	int tree_fd;
 	char *path;
 	int status;
+	struct ofs_oid dir;
+	bool cold; /* files are in it, and all seem to be stubs */
+	bool warm; /* one is not */
 	struct census_file *files;
 	size_t file_count, file_cap;
 	char **dirs; /* names */
@@ -77,8 +81,12 @@ static int census_entry(struct census_job *j, int dirfd, const char *name)
 		}
 		return ret;
 	}
-	if (!S_ISREG(st.st_mode) || st.st_blocks == 0 ||
-			ofs_record_get_at(&j->rio, dirfd, name, &rec) != 0) {
+	if (!S_ISREG(st.st_mode)) {
+		return 0;
+	}
+	j->cold = true;
+	j->warm |= (st.st_mode & OFS_MARKER_MODE) == 0 && st.st_size > 0;
+	if (st.st_blocks == 0 || ofs_record_get_at(&j->rio, dirfd, name, &rec) != 0) {
 		return 0;
 	}
 	ret = census_grow((void **)&j->files, j->file_count, &j->file_cap, sizeof(*j->files));
@@ -99,8 +107,10 @@ static int census_entry(struct census_job *j, int dirfd, const char *name)
 static void census_run(struct disk_job *job)
 {
 	struct census_job *j = (struct census_job *)job;
-	int fd = mirror_open_beneath(j->tree_fd, j->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+	int fd = mirror_open_beneath(j->tree_fd, j->path,
+			O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOATIME);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct ofs_record rec;
 	struct dirent *de;
 
 	if (dir == NULL) {
@@ -114,6 +124,10 @@ static void census_run(struct disk_job *job)
 		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0) {
 			j->status = census_entry(j, dirfd(dir), de->d_name);
 		}
+	}
+	j->cold = j->cold && !j->warm && j->status == 0 && ofs_record_get(&j->rio, dirfd(dir), &rec) == 0;
+	if (j->cold) {
+		j->dir = rec.oid;
 	}
 	closedir(dir);
 }
@@ -136,10 +150,31 @@ static int census_push(struct census *c, const char *above, const char *name)
 
 static void census_next(struct census *c);
 
+static void census_dropped(void *arg, int status, uint64_t count)
+{
+	(void)status;
+	(void)count;
+	census_next(arg);
+}
+
+/* Nobody waits for it: one directory after the other. */
+static bool census_drop(struct census *c, const struct census_job *j)
+{
+	int64_t before_ns = c->ev->v->conf->drop_age_ns > 0 ? evict_drop_before_ns(c->ev, false)
+							   : INT64_MIN;
+
+	if (!j->cold || before_ns == INT64_MIN) {
+		return false;
+	}
+	evict_drop(c->ev, &j->dir, before_ns, census_dropped, c);
+	return true;
+}
+
 static void census_done(struct disk_job *job)
 {
 	struct census_job *j = (struct census_job *)job;
 	struct census *c = j->c;
+	bool drops;
 	size_t i;
 
 	for (i = 0; i < j->file_count; i++) {
@@ -157,11 +192,14 @@ static void census_done(struct disk_job *job)
 	if (j->status != 0 && j->status != -ENOENT) {
 		log_warning("evict", "%s: cannot be read: %s", j->path, strerror(-j->status));
 	}
+	drops = census_drop(c, j);
 	free(j->dirs);
 	free(j->files);
 	free(j->path);
 	free(j);
-	census_next(c);
+	if (!drops) {
+		census_next(c);
+	}
 }
 
 static void census_end(struct census *c)

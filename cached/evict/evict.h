@@ -34,8 +34,23 @@ void evict_note_gone(struct evictor *ev, const struct ofs_oid *oid);
  */
 void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),
 		void *arg);
+/* Nobody may have it open any more, and S3 may have it: out with it, if that is how the volume is set. */
+void evict_closed(struct evictor *ev, const struct ofs_oid *oid);
 /* Is the inode being evicted? Then fn(arg) comes once it is not; else false, and fn never comes. */
 bool evict_wait(struct evictor *ev, uint64_t ino, void (*fn)(void *arg), void *arg);
+
+/*
+ * The stubs in a directory leave the mirror, if all files in it are clean stubs (or empty) and nobody
+ * has used them since before_ns (wall clock). done(arg, 0, count); -EALREADY: no file is in it; -EBUSY:
+ * one is in use, has data here, or differs from S3 (count others may have gone); -EPERM: pinned;
+ * -EAGAIN: S3 is away; -ENOENT; other -errno. Perhaps at once.
+ */
+void evict_drop(struct evictor *ev, const struct ofs_oid *dir, int64_t before_ns,
+		void (*done)(void *arg, int status, uint64_t count), void *arg);
+/* `drop age` ago; at_once: as long as a client may rely on a listing. INT64_MIN: nothing may be dropped. */
+int64_t evict_drop_before_ns(const struct evictor *ev, bool at_once);
+/* Are stubs of this directory being dropped? Then fn(arg) comes at the end; else false. */
+bool evict_drop_wait(struct evictor *ev, const struct ofs_oid *dir, void (*fn)(void *arg), void *arg);
 
 /* Pins: of files and of directories with all below. By object id: they stay through renames. Kept in
  * the index, so losing the index loses them. 0; -EALREADY: (not) pinned anyway; -ENOSPC: too many. */

@@ -37,7 +37,10 @@ struct evictor { /* core only */
 	struct evict_pins pins;
 	struct space *space;
 	struct census *census;
+	struct drop *drops;
 };
+/* Is the inode being asked about, or going? */
+bool evict_is_running(struct evictor *ev, uint64_t ino);
 
 /* --- evict_file.c: the disk job --- */
 struct evict_job {

@@ -2,14 +2,16 @@
 /*
  * Duty: keep room on the disk: above the high mark files go until the low one; what dirty data may
  *       need is kept free, and when that runs out writers are slowed, then refused.
- * Way: a timer, and what has come here (evict_note) -> measure (a disk job) -> evict.c; the shared
- *      memory tells the modules.
+ * Way: a timer, and what has come here (evict_note) -> measure (disk jobs) -> evict.c; the shared
+ *      memory tells the modules, reconcile is told to hurry.
  * Thread: core; measure_run on a worker.
  * Owns: the round: how much must go, and how often nothing would.
  * Holds: 1. clients are refused before the disk is full, never after a write was acknowledged: they take
  *           their part of what is free, and wait when there is none; refused they are when waiting has
  *           not helped;
- *        2. a round ends: when the low mark is reached, or when every file was asked in vain.
+ *        2. a round ends: when the low mark is reached, or when every file was asked in vain;
+ *        3. every pending file is measured, some in each job: the sum is of the moment the first job
+ *           began, and what is written from then on the modules count.
  *
  *   used:   0 ...... low mark ...... high mark ... half the reserve ... 1/16 of it ... all
  *              rest            rest            files go        and writers are slowed   and wait
@@ -32,8 +34,8 @@
 #define SPACE_PATIENCE_NS (10 * NS_PER_S) /* writers wait so long for a file to go */
 #define SPACE_REST_MOST_NS (30 * NS_PER_S)
 #define SPACE_CENSUS_NS (86400 * NS_PER_S)
-#define SPACE_OLD_LOOK 1024u     /* table slots looked at for age, a tick */
-#define SPACE_PENDING_MOST 4096u /* files being written whose growth is measured */
+#define SPACE_OLD_LOOK 1024u /* table slots looked at for age, a tick */
+#define SPACE_BATCH 1024u    /* files being written whose growth is measured, in one job */
 #define SPACE_SLOW_MOST_US 500000u /* a MiB */
 
 struct space { /* core only */
@@ -45,6 +47,10 @@ struct space { /* core only */
 	uint64_t written; /* what modules had written by then */
 	uint64_t earlier; /* and by the measuring before */
 	uint64_t fresh;   /* bytes of files that reconcile has not looked at yet: in no queue, not kept */
+	/* of the measuring under way: its begin, what had been written by then, and what is fresh so far */
+	int64_t begin_ns;
+	uint64_t begin_written, begin_fresh;
+	bool more; /* files are left for another job */
 	uint64_t before;  /* what an earlier daemon knew to be here; 0: the census has ended */
 	uint64_t told;    /* of the bytes here, in the counter of all volumes */
 	uint64_t misses;  /* in a row, this round */
@@ -69,8 +75,7 @@ struct measure_job {
 	struct space *s; /* core only */
 	struct ofs_record_io rio;
 	int tree_fd;
-	uint64_t written;
-	struct space_file *files; /* pending ones */
+	struct space_file *files; /* pending ones, SPACE_BATCH at most */
 	unsigned file_count;
 	/* out */
 	int status;
@@ -211,6 +216,7 @@ static void space_tell(struct space *s)
 	atomic_store(&shm->write_slow_us, s->slow_us);
 	atomic_store(&shm->write_limit, space_limit(s));
 	atomic_store(&shm->write_full, full ? 1 : 0);
+	reconcile_hurry(s->ev->v->reconcile, s->slow_us > 0 || s->waiting_ns != 0 || full);
 	if (full != s->full) {
 		s->waiting_ns = 0;
 		s->full = full;
@@ -322,9 +328,10 @@ static void space_aged(void *arg, int status)
 /* A part of the table each tick, a few files at once. */
 static void space_age(struct space *s)
 {
-	int64_t age_s = space_conf(s)->evict_age_ns / NS_PER_S;
+	const struct conf_volume *cv = space_conf(s);
+	int64_t age_s = cv->evict_at_close ? -1 : cv->evict_age_ns / NS_PER_S;
 	struct evictor *ev = s->ev;
-	unsigned look = age_s > 0 ? SPACE_OLD_LOOK : 0;
+	unsigned look = age_s != 0 ? SPACE_OLD_LOOK : 0;
 	struct ofs_oid oid;
 
 	while (ev->count < EVICT_AT_ONCE &&
@@ -385,61 +392,78 @@ static void measure_found(struct space *s, const struct space_file *f)
 		keep_set(s->ev->keep, &f->oid, f->bytes,
 				clock_wall_ns(s->ev->v->clock) / NS_PER_S);
 	} else if (f->there) {
-		s->fresh += f->bytes;
+		s->begin_fresh += f->bytes;
 	}
 }
 
-static void measure_done(struct disk_job *job)
+/* All have been measured, or the file system cannot be asked. */
+static void space_measured(struct space *s, int status)
 {
-	struct measure_job *m = (struct measure_job *)job;
-	struct space *s = m->s;
-	unsigned i;
+	int64_t rest_ns = s->slow_us > 0 || s->waiting_ns != 0 ? SPACE_SOON_NS : SPACE_TICK_NS;
+	int64_t took_ns = clock_now_ns(s->ev->v->clock) - s->begin_ns;
 
 	s->measuring = false;
 	s->before = census_running(s->ev) ? s->before : 0;
-	s->fresh = 0;
-	for (i = 0; i < m->file_count; i++) {
-		measure_found(s, &m->files[i]);
-		free(m->files[i].path);
-	}
-	if (m->status == 0) {
-		s->fs_free = m->fs_free;
+	if (status == 0) {
+		s->fresh = s->begin_fresh;
+		s->growing = s->begin_written != s->written; /* the last bytes may still be on their way */
 		s->earlier = s->written;
-		s->written = m->written;
+		s->written = s->begin_written;
 		s->measured = true;
 		space_waits(s);
 		space_tell(s);
 		space_round(s);
 	} else {
 		log_warning("evict", "volume %s: the mirror's file system cannot be asked: %s",
-				s->ev->v->name, strerror(-m->status));
+				s->ev->v->name, strerror(-status));
 	}
-	free(m->files);
-	free(m);
-	space_later(s, s->slow_us > 0 || s->waiting_ns != 0 ? SPACE_SOON_NS : SPACE_TICK_NS);
+	space_later(s, rest_ns > took_ns ? rest_ns : took_ns);
 }
 
-static bool measure_add(void *arg, const char *path)
+static void space_measure(struct space *s);
+
+static void measure_done(struct disk_job *job)
+{
+	struct measure_job *m = (struct measure_job *)job;
+	struct space *s = m->s;
+	int status = m->status;
+	unsigned i;
+
+	for (i = 0; i < m->file_count; i++) {
+		measure_found(s, &m->files[i]);
+		free(m->files[i].path);
+	}
+	s->fs_free = status == 0 ? m->fs_free : s->fs_free;
+	free(m->files);
+	free(m);
+	if (status == 0 && s->more) {
+		space_measure(s);
+	} else {
+		space_measured(s, status);
+	}
+}
+
+static void measure_add(void *arg, const char *path)
 {
 	struct measure_job *m = arg;
 
 	if (m->files == NULL) {
-		m->files = calloc(SPACE_PENDING_MOST, sizeof(*m->files));
+		m->files = calloc(SPACE_BATCH, sizeof(*m->files));
 	}
-	if (m->files == NULL || m->file_count >= SPACE_PENDING_MOST ||
-			(m->files[m->file_count].path = strdup(path)) == NULL) {
-		return false;
+	if (m->files != NULL && (m->files[m->file_count].path = strdup(path)) != NULL) {
+		m->file_count++;
 	}
-	m->file_count++;
-	return true;
 }
 
+/* Some files; the first of a measuring begin it. */
 static void space_measure(struct space *s)
 {
 	struct volume *v = s->ev->v;
 	struct measure_job *m = calloc(1, sizeof(*m));
+	bool begin = !s->measuring;
 
 	if (m == NULL) {
+		s->measuring = false;
 		space_later(s, SPACE_TICK_NS);
 		return;
 	}
@@ -449,14 +473,28 @@ static void space_measure(struct space *s)
 	m->s = s;
 	m->rio = v->rio;
 	m->tree_fd = v->tree_fd;
-	m->written = atomic_load(&v->shm->written_bytes);
-	if (m->written != s->written || s->growing || s->fresh > 0) {
-		rings_drain(v->rings); /* a file is hinted before its first bytes */
-		reconcile_pending_paths(v->reconcile, measure_add, m);
+	if (begin) {
+		s->begin_ns = clock_now_ns(v->clock);
+		s->begin_written = atomic_load(&v->shm->written_bytes);
+		s->begin_fresh = 0;
+		s->more = s->begin_written != s->written || s->growing || s->fresh > 0;
+		if (s->more) {
+			rings_drain(v->rings); /* a file is hinted before its first bytes */
+		}
 	}
-	s->growing = m->written != s->written; /* the last bytes may still be on their way to the disk */
+	if (s->more) {
+		s->more = reconcile_pending_files(v->reconcile, begin, SPACE_BATCH, measure_add, m);
+	}
 	s->measuring = true;
 	disk_submit(v->disk, DISK_ANY, &m->job);
+}
+
+/* Once a day, or as often as there may be stubs to drop. */
+static int64_t space_census_ns(const struct space *s)
+{
+	int64_t age = space_conf(s)->drop_age_ns;
+
+	return age > 0 && age < SPACE_CENSUS_NS ? age : SPACE_CENSUS_NS;
 }
 
 static void space_tick(void *arg)
@@ -466,7 +504,7 @@ static void space_tick(void *arg)
 
 	s->timer = NULL;
 	s->timer_at_ns = 0;
-	if (now - s->census_ns > SPACE_CENSUS_NS) {
+	if (now - s->census_ns > space_census_ns(s)) {
 		s->census_ns = now;
 		census_start(s->ev);
 	}

@@ -8,6 +8,7 @@
 #ifndef OFS_MIRROR_H
 #define OFS_MIRROR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <talloc.h>
 #include "shared/record.h"
@@ -29,6 +30,8 @@ void mirror_list(struct mirror *m, uint64_t request_id, int dirfd, bool refresh,
  * handling. */
 void mirror_refresh(struct mirror *m, uint64_t request_id, const char *path, mirror_done done,
 		void *arg);
+/* Is a listing of this directory under way? */
+bool mirror_is_listing(const struct mirror *m, const struct ofs_oid *dir);
 /* 0: S3 holds no client-visible key below dirfd/name besides its own marker; -ENOTEMPTY. */
 void mirror_rmdir_check(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
 		mirror_done done, void *arg);

@@ -368,6 +368,14 @@ static void locate_walk_done(struct disk_job *job)
 	locate_answer(l, 0, NULL);
 }
 
+static void locate_start(struct locate *l);
+
+/* Its stubs were being dropped. */
+static void locate_again(void *arg)
+{
+	locate_start(arg);
+}
+
 static void locate_read_done(struct disk_job *job)
 {
 	struct locate *l = (struct locate *)job;
@@ -375,6 +383,9 @@ static void locate_read_done(struct disk_job *job)
 
 	if (l->status != 0) {
 		locate_answer(l, l->status, "the directory cannot be read");
+		return;
+	}
+	if (evict_drop_wait(l->m->v->evictor, &l->rec.oid, locate_again, l)) {
 		return;
 	}
 	row = ofs_oid_is_none(&l->rec.oid) ? NULL : index_get(l->m->v->index, &l->rec.oid);
@@ -386,6 +397,15 @@ static void locate_read_done(struct disk_job *job)
 	l->job.what = "mirror walk";
 	l->job.run = locate_walk;
 	l->job.done = locate_walk_done;
+	disk_submit(l->m->v->disk, DISK_ORDER, &l->job);
+}
+
+static void locate_start(struct locate *l)
+{
+	memset(&l->job, 0, sizeof(l->job));
+	l->job.what = "mirror locate";
+	l->job.run = locate_read;
+	l->job.done = locate_read_done;
 	disk_submit(l->m->v->disk, DISK_ORDER, &l->job);
 }
 
@@ -409,10 +429,7 @@ void mirror_locate(struct mirror *m, TALLOC_CTX *ctx, int dirfd, const char *pro
 	l->fd = dirfd;
 	l->found = found;
 	l->arg = arg;
-	l->job.what = "mirror locate";
-	l->job.run = locate_read;
-	l->job.done = locate_read_done;
-	disk_submit(m->v->disk, DISK_ORDER, &l->job);
+	locate_start(l);
 }
 
 /* ---- to change what is in it ---- */

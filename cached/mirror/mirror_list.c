@@ -652,6 +652,16 @@ static void list_located(int status, const char *message, struct mirror_dir *dir
 	listing_start(c, dir);
 }
 
+bool mirror_is_listing(const struct mirror *m, const struct ofs_oid *dir)
+{
+	const struct listing *l = m->listings;
+
+	while (l != NULL && !ofs_oid_equal(&l->dir->oid, dir)) {
+		l = l->next;
+	}
+	return l != NULL;
+}
+
 void mirror_list(struct mirror *m, uint64_t request_id, int dirfd, bool refresh, mirror_done done,
 		void *arg)
 {

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <talloc.h>
 #include <time.h>
@@ -134,6 +135,12 @@ struct removal { /* malloc'ed */
 void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir,
 		struct removal *list, void (*done)(unsigned removed, unsigned left, void *arg),
 		void *arg);
+/* May this file leave the mirror without a loss, by record and inode? */
+bool mirror_may_drop(const struct ofs_record *rec, const struct stat *st);
+/* Worker. It leaves, if nobody has it open. 0; -ENOENT: it is not called so any more; -EBUSY, -EAGAIN: in
+ * use, or changed; -errno. */
+int mirror_drop_one(const struct mirror_place *p, int dir_fd, const char *name,
+		const struct ofs_oid *oid);
 /* Rows below a directory that S3 no longer has and the mirror never had. */
 void mirror_forget(struct mirror *m, struct row *row);
 uint64_t mirror_rows_below(struct index *ix, const struct row *row);

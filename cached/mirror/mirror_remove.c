@@ -71,9 +71,9 @@ static void remove_limbo_name(const struct ofs_oid *oid, char name[64])
 }
 
 /* 0: the record says that S3 has all there is of it. */
-static int remove_check(struct remove_job *j, int fd, bool is_dir, struct ofs_record *rec)
+static int remove_check(const struct mirror_place *p, int fd, bool is_dir, struct ofs_record *rec)
 {
-	int ret = ofs_record_get(&j->place.rio, fd, rec);
+	int ret = ofs_record_get(&p->rio, fd, rec);
 
 	if (ret != 0) {
 		return ret;
@@ -87,7 +87,7 @@ static int remove_check(struct remove_job *j, int fd, bool is_dir, struct ofs_re
 }
 
 /* dir_fd/name, whose inode is behind fd, to limbo/. 0 or -errno with the name where it was. */
-static int remove_to_limbo(struct remove_job *j, int dir_fd, const char *name, int fd,
+static int remove_to_limbo(const struct mirror_place *p, int dir_fd, const char *name, int fd,
 		const struct ofs_oid *oid, char limbo[64])
 {
 	struct stat st, moved;
@@ -98,7 +98,7 @@ static int remove_to_limbo(struct remove_job *j, int dir_fd, const char *name, i
 		return -errno;
 	}
 	for (tries = 0; tries < 2; tries++) {
-		if (renameat2(dir_fd, name, j->place.limbo_fd, limbo, RENAME_NOREPLACE) == 0) {
+		if (renameat2(dir_fd, name, p->limbo_fd, limbo, RENAME_NOREPLACE) == 0) {
 			break;
 		}
 		ret = -errno;
@@ -106,18 +106,18 @@ static int remove_to_limbo(struct remove_job *j, int dir_fd, const char *name, i
 			return ret;
 		}
 		/* Left by a crash between rename and unlink. */
-		if (unlinkat(j->place.limbo_fd, limbo, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0)) {
+		if (unlinkat(p->limbo_fd, limbo, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0)) {
 			return -errno;
 		}
 	}
-	if (fstatat(j->place.limbo_fd, limbo, &moved, AT_SYMLINK_NOFOLLOW) != 0) {
+	if (fstatat(p->limbo_fd, limbo, &moved, AT_SYMLINK_NOFOLLOW) != 0) {
 		return -errno;
 	}
 	if (moved.st_ino == st.st_ino) {
 		return 0;
 	}
 	/* Another file had taken the name: it goes back. */
-	if (renameat2(j->place.limbo_fd, limbo, dir_fd, name, RENAME_NOREPLACE) != 0) {
+	if (renameat2(p->limbo_fd, limbo, dir_fd, name, RENAME_NOREPLACE) != 0) {
 		log_error("mirror", "%s could not be moved back from limbo/%s: %s", name, limbo,
 				strerror(errno));
 	}
@@ -137,12 +137,12 @@ static int remove_file(struct remove_job *j, struct removal *r)
 	}
 	ret = mirror_lock(j->place.shm, fd, &stripe);
 	if (ret == 0) {
-		ret = remove_check(j, fd, false, &rec);
+		ret = remove_check(&j->place, fd, false, &rec);
 		if (ret == 0 && !ofs_oid_equal(&rec.oid, &r->oid)) {
 			ret = -ESTALE;
 		}
 		if (ret == 0) {
-			ret = remove_to_limbo(j, j->dir_fd, r->name, fd, &r->oid, limbo);
+			ret = remove_to_limbo(&j->place, j->dir_fd, r->name, fd, &r->oid, limbo);
 		}
 		ofs_shm_unlock(j->place.shm, stripe);
 	}
@@ -156,6 +156,67 @@ static int remove_file(struct remove_job *j, struct removal *r)
 	close(fd);
 	return ret;
 }
+
+/* ---- stubs that are dropped: cached/evict/drop.c ---- */
+
+bool mirror_may_drop(const struct ofs_record *rec, const struct stat *st)
+{
+	if ((rec->flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0 ||
+			(rec->flags & OFS_REC_KNOWN) == 0) {
+		return false;
+	}
+	return (rec->flags & OFS_REC_STUB) != 0 ||
+			(st->st_size == 0 && rec->size == 0 && timespec_ns(st->st_mtim) == rec->mtime_ns);
+}
+
+/* Under the stripe's lock; a client that deletes it has linked it into trash/ first. */
+static int drop_locked(const struct mirror_place *p, int dir_fd, const char *name, int fd,
+		const struct ofs_oid *oid)
+{
+	struct ofs_record rec;
+	struct stat st;
+	char limbo[64];
+	int ret = remove_check(p, fd, false, &rec);
+
+	if (ret == 0 && !ofs_oid_equal(&rec.oid, oid)) {
+		ret = -ENOENT; /* another file's name by now */
+	}
+	if (ret == 0 && (fstat(fd, &st) != 0 || st.st_nlink != 1 || !mirror_may_drop(&rec, &st))) {
+		ret = -EBUSY;
+	}
+	if (ret == 0) {
+		ret = remove_to_limbo(p, dir_fd, name, fd, oid, limbo);
+	}
+	if (ret != 0) {
+		return ret;
+	}
+	if ((fstat(fd, &st) != 0 || st.st_nlink != 1) &&
+			renameat2(p->limbo_fd, limbo, dir_fd, name, RENAME_NOREPLACE) == 0) {
+		return -EBUSY;
+	}
+	return unlinkat(p->limbo_fd, limbo, 0) == 0 ? 0 : -errno;
+}
+
+int mirror_drop_one(const struct mirror_place *p, int dir_fd, const char *name,
+		const struct ofs_oid *oid)
+{
+	int fd = mirror_open_alone(dir_fd, name), ret;
+	uint32_t stripe;
+
+	if (fd < 0) {
+		return fd;
+	}
+	ret = mirror_lock(p->shm, fd, &stripe);
+	if (ret == 0) {
+		ret = drop_locked(p, dir_fd, name, fd, oid);
+		ofs_shm_unlock(p->shm, stripe);
+	}
+	mirror_lease_drop(fd);
+	close(fd);
+	return ret;
+}
+
+/* ---- directories ---- */
 
 static int remove_tree(struct remove_job *j, int fd, bool really, int depth);
 
@@ -174,7 +235,7 @@ static int remove_entry(struct remove_job *j, int dir_fd, const char *name, bool
 		if (fd < 0) {
 			return -errno;
 		}
-		ret = remove_check(j, fd, true, &rec);
+		ret = remove_check(&j->place, fd, true, &rec);
 		if (ret == 0) {
 			ret = remove_tree(j, fd, really, depth + 1);
 		}
@@ -183,7 +244,7 @@ static int remove_entry(struct remove_job *j, int dir_fd, const char *name, bool
 		if (fd < 0) {
 			return fd;
 		}
-		ret = remove_check(j, fd, false, &rec);
+		ret = remove_check(&j->place, fd, false, &rec);
 		mirror_lease_drop(fd);
 	} else {
 		return -EBUSY;
@@ -274,7 +335,7 @@ static int remove_dir(struct remove_job *j, struct removal *r)
 	if (fd < 0) {
 		return -errno;
 	}
-	ret = fstat(fd, &st) == 0 ? remove_check(j, fd, true, &rec) : -errno;
+	ret = fstat(fd, &st) == 0 ? remove_check(&j->place, fd, true, &rec) : -errno;
 	if (ret == 0 && !ofs_oid_equal(&rec.oid, &r->oid)) {
 		ret = -ESTALE;
 	}
@@ -287,7 +348,7 @@ static int remove_dir(struct remove_job *j, struct removal *r)
 		ret = remove_tree(j, fd, false, 0);
 	}
 	if (ret == 0) {
-		ret = remove_to_limbo(j, j->dir_fd, r->name, fd, &r->oid, limbo);
+		ret = remove_to_limbo(&j->place, j->dir_fd, r->name, fd, &r->oid, limbo);
 	}
 	if (ret != 0) {
 		close(fd);

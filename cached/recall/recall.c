@@ -90,27 +90,9 @@ static int recall_map_new(struct recall *r)
 
 /* ---- recalls ---- */
 
-static void recall_turn_leave(struct recall *r)
-{
-	struct recalls *rs = r->rs;
-	struct recall **pp = &rs->turn;
-
-	if (!r->in_turn) {
-		return;
-	}
-	while (*pp != r) {
-		pp = &(*pp)->turn_next;
-	}
-	*pp = r->turn_next;
-	if (rs->turn_last == &r->turn_next) {
-		rs->turn_last = pp;
-	}
-	r->in_turn = false;
-}
-
 static int recall_destructor(struct recall *r)
 {
-	recall_turn_leave(r);
+	recall_fetch_leave(r);
 	if (r->prev != NULL) {
 		*r->prev = r->next;
 		if (r->next != NULL) {
@@ -293,13 +275,14 @@ static struct recall_reader *reader_find(struct recalls *rs, uint64_t open_id)
 	return x;
 }
 
-static struct recall_reader *reader_new(struct recall *r)
+static struct recall_reader *reader_new(struct recall *r, uint64_t client)
 {
 	struct recalls *rs = r->rs;
 	struct recall_reader *x = talloc_zero(r, struct recall_reader);
 	struct recall_reader **slot;
 
-	if (x == NULL) {
+	if (x == NULL || (x->client = recall_client_get(rs, client)) == NULL) {
+		talloc_free(x);
 		return NULL;
 	}
 	x->r = r;
@@ -324,6 +307,10 @@ static void reader_free(struct recall_reader *x)
 	for (pp = &x->r->readers; *pp != x; pp = &(*pp)->next) {
 	}
 	*pp = x->next;
+	if (x->r->ahead_by == x) {
+		x->r->ahead_by = NULL;
+	}
+	recall_client_put(x->client);
 	talloc_free(x);
 }
 
@@ -331,21 +318,25 @@ void recall_release(struct recalls *rs, uint64_t open_id)
 {
 	struct recall_reader *x = reader_find(rs, open_id);
 	struct recall *r = x ? x->r : NULL;
+	struct ofs_oid oid;
+	bool last;
 
 	if (x == NULL) {
 		return;
 	}
+	oid = r->oid;
+	last = r->readers == x && x->next == NULL && r->state == RECALL_PLAIN;
 	reader_free(x);
-	if (r->readers == NULL) {
-		r->ahead_at = r->ahead_end = 0; /* nobody to read ahead for */
-	}
 	recall_settle(r);
+	if (last) {
+		evict_closed(rs->v->evictor, &oid);
+	}
 }
 
 /* ---- open ---- */
 
 struct open_ask {
-	uint64_t request_id;
+	uint64_t request_id, client;
 	void (*opened)(int status, const char *message, uint64_t open_id, uint64_t size,
 			int map_fd, void *arg);
 	void *arg;
@@ -377,7 +368,7 @@ static void open_attach(struct recall_file_job *j, struct open_ask *ask)
 	} else {
 		r = recall_new(j->rs, j->ino, &j->rec.oid, j->fd, j->rec.size);
 	}
-	x = r ? reader_new(r) : NULL;
+	x = r ? reader_new(r, ask->client) : NULL;
 	if (x == NULL) {
 		if (r != NULL) {
 			recall_settle(r);
@@ -440,7 +431,7 @@ static void open_done(struct recall_file_job *j)
 	free(j);
 }
 
-void recall_open(struct recalls *rs, uint64_t request_id, int fd,
+void recall_open(struct recalls *rs, uint64_t request_id, uint64_t client, int fd,
 		void (*opened)(int status, const char *message, uint64_t open_id, uint64_t size,
 				int map_fd, void *arg),
 		void *arg)
@@ -456,6 +447,7 @@ void recall_open(struct recalls *rs, uint64_t request_id, int fd,
 		return;
 	}
 	ask->request_id = request_id;
+	ask->client = client;
 	ask->opened = opened;
 	ask->arg = arg;
 	j->fd = fd;
@@ -489,9 +481,10 @@ static void reader_ahead(struct recall_reader *x, uint64_t first, uint64_t end)
 	}
 	to = end + x->window < r->extents ? end + x->window : r->extents;
 	x->ahead_end = to;
-	if (r->ahead_at >= r->ahead_end || end < r->ahead_at) {
+	if (r->ahead_by == NULL || r->ahead_at >= r->ahead_end || end < r->ahead_at) {
 		r->ahead_at = end;
 	}
+	r->ahead_by = x;
 	r->ahead_end = to;
 }
 
@@ -531,6 +524,8 @@ void recall_fetch(struct recalls *rs, uint64_t request_id, uint64_t open_id, uin
 		done(-ENOMEM, "out of memory", arg);
 		return;
 	}
+	w->client = recall_client_again(x->client);
+	w->since_ns = clock_now_ns(rs->v->clock);
 	w->request_id = request_id;
 	w->open_id = open_id;
 	w->first = w->at = w->here = first;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: extents that somebody waits for come from S3, pinned to one version of the object.
- * Way: recall_go.c -> recall_fetch_enqueue -> GETs of one extent each, in turn over all files ->
- *      bits -> recall_go; what S3 has no more, or has in another version: recall_object.c.
+ * Way: recall_go.c -> recall_fetch_enqueue -> GETs of one extent each, in turn over all clients
+ *      (recall_client.c) and their files -> bits -> recall_go; what S3 has no more, or has in another
+ *      version: recall_object.c.
  * Thread: core.
  * Owns: GETs in flight; the turn.
  * Holds: 1. a bit is set after the bytes are in the file, and only for the version the row names;
- *        2. a file with nothing in flight may always start one GET: others that hang cannot stop it
- *           (up to FETCH_OVER times the volume's number).
+ *        2. the next GET is for the client that has the fewest under way, and of its files for the one
+ *           whose turn is longest ago: who reads a million files is one reader among others.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -19,8 +20,7 @@
 #include <string.h>
 
 #define FETCH_ROOM_NS (2 * NS_PER_S) /* GETs wait so long for the cache to have room */
-#define FETCH_ROOM_LOOK_NS (10 * NS_PER_MS)
-#define FETCH_OVER 4u
+#define FETCH_LOOK_NS (20 * NS_PER_MS)
 
 static bool fetch_busy(const struct recall *r, uint64_t extent)
 {
@@ -119,7 +119,7 @@ static void fetch_failed(struct recall *r, struct recall_get *g, struct obj_req 
 	}
 	stats_add(recall_failures, 1);
 	if (g->ahead) {
-		r->ahead_at = r->ahead_end = 0;
+		r->ahead_by = NULL;
 	}
 	text = talloc_asprintf(r, "%s: %s", req->key,
 			res->message ? res->message : objstore_status_name(res->status));
@@ -141,6 +141,8 @@ static void fetch_get_done(struct obj_req *req)
 	}
 	r->running--;
 	rs->running--;
+	g->client->running--;
+	recall_client_put(g->client);
 	fetch_busy_set(r, g->extent, false);
 	if (req->result.status == OBJ_OK && req->result.size != req->length) {
 		req->result.status = OBJ_AWAY;
@@ -157,12 +159,21 @@ static void fetch_get_done(struct obj_req *req)
 	fetch_pump(rs);
 }
 
-static bool fetch_start(struct recall *r, const struct row *row, uint64_t extent,
-		uint64_t request_id, bool ahead)
+/* The GET to be sent next. */
+struct fetch_choice {
+	struct recall *r; /* NULL: none may be sent */
+	struct recall_client *client;
+	uint64_t extent, request_id;
+	bool ahead;
+};
+
+static bool fetch_start(const struct fetch_choice *c)
 {
+	struct recall *r = c->r;
 	struct recalls *rs = r->rs;
+	const struct row *row = index_get(rs->v->index, &r->oid);
 	struct recall_get *g = talloc_zero(r, struct recall_get);
-	int64_t offset = (int64_t)(extent << RECALL_EXTENT_SHIFT);
+	int64_t offset = (int64_t)(c->extent << RECALL_EXTENT_SHIFT);
 	int64_t left = (int64_t)r->size - offset;
 	char *key = recall_key(r, row);
 	struct obj_req *req = key ? objstore_req_new(OBJ_GET, key) : NULL;
@@ -173,8 +184,8 @@ static bool fetch_start(struct recall *r, const struct row *row, uint64_t extent
 		objstore_req_free(&req);
 		return false;
 	}
-	req->prio = ahead ? OBJ_PRIO_AHEAD : OBJ_PRIO_READER;
-	req->request_id = request_id;
+	req->prio = c->ahead ? OBJ_PRIO_AHEAD : OBJ_PRIO_READER;
+	req->request_id = c->request_id;
 	req->offset = offset;
 	req->length = left < RECALL_EXTENT_BYTES ? left : RECALL_EXTENT_BYTES;
 	req->sink_fd = r->fd;
@@ -182,84 +193,100 @@ static bool fetch_start(struct recall *r, const struct row *row, uint64_t extent
 	req->done = fetch_get_done;
 	req->arg = g;
 	g->r = r;
+	g->client = recall_client_again(c->client);
 	g->req = req;
-	g->extent = extent;
-	g->ahead = ahead;
+	g->extent = c->extent;
+	g->ahead = c->ahead;
 	g->next = r->gets;
 	g->prev = &r->gets;
 	if (g->next != NULL) {
 		g->next->prev = &g->next;
 	}
 	r->gets = g;
-	fetch_busy_set(r, extent, true);
+	fetch_busy_set(r, c->extent, true);
 	r->running++;
 	rs->running++;
+	recall_client_pay(c->client, req->length);
 	objstore_submit(rs->v->store, req);
 	return true;
 }
 
 /* ---- whose turn it is ---- */
 
-/* The next extent to ask for; false: none. */
-static bool fetch_pick(struct recall *r, uint64_t *extent, uint64_t *request_id, bool *ahead)
+static bool wait_wants(struct recall *r, struct recall_wait *w)
 {
-	struct recall_wait *w;
+	while (w->at < w->end && (recall_has(r, w->at) || fetch_busy(r, w->at))) {
+		w->at++;
+	}
+	return w->at < w->end;
+}
 
-	for (w = r->waits; w != NULL; w = w->next) {
-		while (w->at < w->end && (recall_has(r, w->at) || fetch_busy(r, w->at))) {
-			w->at++;
-		}
-		if (w->at < w->end) {
-			*extent = w->at;
-			*request_id = w->request_id;
-			*ahead = false;
-			return true;
-		}
+static bool ahead_wants(struct recall *r)
+{
+	if (r->ahead_by == NULL) {
+		return false;
 	}
 	while (r->ahead_at < r->ahead_end &&
 			(recall_has(r, r->ahead_at) || fetch_busy(r, r->ahead_at))) {
 		r->ahead_at++;
 	}
-	*extent = r->ahead_at;
-	*request_id = 0;
-	*ahead = true;
 	return r->ahead_at < r->ahead_end;
-}
-
-static bool fetch_allowed(const struct recall *r, bool ahead)
-{
-	const struct recalls *rs = r->rs;
-	unsigned most = rs->v->conf->parallel_fetches;
-	unsigned own = most > 1 ? most / 2 : 1;
-
-	if (r->running >= own) {
-		return false;
-	}
-	return rs->running < most ||
-			(!ahead && r->running == 0 && rs->running < FETCH_OVER * most);
-}
-
-/* One more GET for this file? */
-static bool fetch_step(struct recall *r)
-{
-	const struct row *row = index_get(r->rs->v->index, &r->oid);
-	uint64_t extent, request_id;
-	bool ahead;
-
-	if (r->state != RECALL_FILLING || r->asking || r->job_running || row == NULL ||
-			!row->in_s3 || row->etag == NULL || !fetch_pick(r, &extent, &request_id, &ahead) ||
-			!fetch_allowed(r, ahead)) {
-		return false;
-	}
-	return fetch_start(r, row, extent, request_id, ahead);
 }
 
 bool recall_fetch_wanted(struct recall *r)
 {
-	uint64_t extent, request_id;
-	bool ahead;
+	struct recall_wait *w;
 
-	return r->state == RECALL_FILLING && fetch_pick(r, &extent, &request_id, &ahead);
+	if (r->state != RECALL_FILLING) {
+		return false;
+	}
+	for (w = r->waits; w != NULL; w = w->next) {
+		if (wait_wants(r, w)) {
+			return true;
+		}
+	}
+	return ahead_wants(r);
+}
+
+/* Fewer under way, and then: somebody waits. */
+static unsigned choice_rank(const struct recall_client *client, bool ahead)
+{
+	return 2 * client->running + ahead;
+}
+
+static void fetch_choose(struct recall *r, struct fetch_choice *c)
+{
+	struct recall_wait *w;
+
+	for (w = r->waits; w != NULL; w = w->next) {
+		if (!wait_wants(r, w) || !recall_client_may(w->client, r->running == 0) ||
+				(c->r != NULL && choice_rank(w->client, false) >=
+								choice_rank(c->client, c->ahead))) {
+			continue;
+		}
+		if (recall_client_slows(w)) {
+			r->rs->slowing = true;
+			continue;
+		}
+		*c = (struct fetch_choice){r, w->client, w->at, w->request_id, false};
+	}
+	if (!ahead_wants(r) || !recall_client_may(r->ahead_by->client, false) ||
+			recall_client_is_over(r->ahead_by->client) ||
+			(c->r != NULL && choice_rank(r->ahead_by->client, true) >=
+							choice_rank(c->client, c->ahead))) {
+		return;
+	}
+	*c = (struct fetch_choice){r, r->ahead_by->client, r->ahead_at, 0, true};
+}
+
+/* May a GET be sent for this file, whoever wants it? */
+static bool fetch_allowed(const struct recall *r)
+{
+	const struct row *row = index_get(r->rs->v->index, &r->oid);
+	unsigned most = r->rs->v->conf->parallel_fetches;
+
+	return !r->asking && !r->job_running && row != NULL && row->in_s3 && row->etag != NULL &&
+			r->failed_at != r->rs->pumps && r->running < (most > 1 ? most / 2 : 1);
 }
 
 static bool fetch_lacks_row(const struct recall *r)
@@ -270,21 +297,87 @@ static bool fetch_lacks_row(const struct recall *r)
 			(row == NULL || !row->in_s3 || row->etag == NULL);
 }
 
-static void fetch_pump(struct recalls *rs);
+static void turn_cut(struct recalls *rs, struct recall **at)
+{
+	struct recall *r = *at;
 
-static void fetch_held_over(void *arg)
+	*at = r->turn_next;
+	if (rs->turn_last == &r->turn_next) {
+		rs->turn_last = at;
+	}
+	r->in_turn = false;
+}
+
+static void turn_enter(struct recall *r)
+{
+	struct recalls *rs = r->rs;
+
+	r->turn_next = NULL;
+	*rs->turn_last = r;
+	rs->turn_last = &r->turn_next;
+	r->in_turn = true;
+}
+
+void recall_fetch_leave(struct recall *r)
+{
+	struct recall **pp = &r->rs->turn;
+
+	if (!r->in_turn) {
+		return;
+	}
+	while (*pp != r) {
+		pp = &(*pp)->turn_next;
+	}
+	turn_cut(r->rs, pp);
+}
+
+/* Who is next of all; those that want nothing more leave the turn. */
+static struct fetch_choice fetch_next(struct recalls *rs)
+{
+	struct fetch_choice c = {0};
+	struct recall **pp = &rs->turn, *r;
+
+	rs->slowing = false;
+	while ((r = *pp) != NULL) {
+		if (!recall_fetch_wanted(r)) {
+			turn_cut(rs, pp);
+		} else if (fetch_lacks_row(r)) {
+			turn_cut(rs, pp);
+			recall_go(r); /* asks for it; whatever it calls may change the turn */
+			c.r = NULL;
+			pp = &rs->turn;
+		} else {
+			if (fetch_allowed(r)) {
+				fetch_choose(r, &c);
+			}
+			pp = &r->turn_next;
+		}
+	}
+	return c;
+}
+
+static void fetch_look(void *arg)
 {
 	struct recalls *rs = arg;
 
-	rs->room_timer = NULL;
+	rs->look_timer = NULL;
 	fetch_pump(rs);
+}
+
+static bool fetch_look_later(struct recalls *rs)
+{
+	struct clock *c = rs->v->clock;
+
+	if (rs->look_timer == NULL) {
+		rs->look_timer = clock_timer_add(c, rs, clock_now_ns(c) + FETCH_LOOK_NS, fetch_look, rs);
+	}
+	return rs->look_timer != NULL;
 }
 
 /* The cache is full: files are to go first. They have FETCH_ROOM_NS for it; reads are never refused. */
 static bool fetch_is_held(struct recalls *rs)
 {
-	struct clock *c = rs->v->clock;
-	int64_t now = clock_now_ns(c);
+	int64_t now = clock_now_ns(rs->v->clock);
 
 	if (evict_can_take(rs->v->evictor, ((uint64_t)rs->running + 1) << RECALL_EXTENT_SHIFT)) {
 		rs->room_until_ns = 0;
@@ -293,58 +386,41 @@ static bool fetch_is_held(struct recalls *rs)
 	if (rs->room_until_ns == 0) {
 		rs->room_until_ns = now + FETCH_ROOM_NS;
 	}
-	if (now >= rs->room_until_ns) {
-		return false;
-	}
-	if (rs->room_timer == NULL) {
-		rs->room_timer = clock_timer_add(c, rs, now + FETCH_ROOM_LOOK_NS, fetch_held_over, rs);
-	}
-	return rs->room_timer != NULL;
+	return now < rs->room_until_ns && fetch_look_later(rs);
 }
 
-/* Round and round until a whole round started nothing. */
+/* As many as may be sent. */
 static void fetch_pump(struct recalls *rs)
 {
-	struct recall *r, *stop = NULL;
+	struct fetch_choice c;
 
 	if (rs->pumping) {
 		return;
 	}
 	rs->pumping = true;
-	while ((r = rs->turn) != NULL && r != stop && !fetch_is_held(rs)) {
-		rs->turn = r->turn_next;
-		if (rs->turn == NULL) {
-			rs->turn_last = &rs->turn;
+	rs->pumps++;
+	rs->slowing = false;
+	while (rs->turn != NULL && !fetch_is_held(rs)) {
+		c = fetch_next(rs);
+		if (c.r == NULL) {
+			break;
 		}
-		r->in_turn = false;
-		if (!recall_fetch_wanted(r)) {
-			continue;
+		if (!fetch_start(&c)) {
+			c.r->failed_at = rs->pumps;
 		}
-		if (fetch_step(r)) {
-			stop = NULL;
-		} else if (fetch_lacks_row(r)) {
-			recall_go(r); /* asks for it */
-			continue;
-		} else if (stop == NULL) {
-			stop = r;
-		}
-		r->turn_next = NULL;
-		*rs->turn_last = r;
-		rs->turn_last = &r->turn_next;
-		r->in_turn = true;
+		recall_fetch_leave(c.r);
+		turn_enter(c.r);
 	}
 	rs->pumping = false;
+	if (rs->slowing) {
+		(void)fetch_look_later(rs);
+	}
 }
 
 void recall_fetch_enqueue(struct recall *r)
 {
-	struct recalls *rs = r->rs;
-
 	if (!r->in_turn) {
-		r->turn_next = NULL;
-		*rs->turn_last = r;
-		rs->turn_last = &r->turn_next;
-		r->in_turn = true;
+		turn_enter(r);
 	}
-	fetch_pump(rs);
+	fetch_pump(r->rs);
 }

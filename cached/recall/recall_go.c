@@ -24,6 +24,7 @@
 
 static void wait_answer(struct recall_wait *w, int status, const char *message)
 {
+	recall_client_put(w->client);
 	w->done(status, message, w->arg);
 	talloc_free(w);
 }
@@ -96,7 +97,7 @@ void recall_rewind_waits(struct recall *r)
 static void ask_failed(struct recall *r, int status, const char *message)
 {
 	r->asking = false;
-	r->ahead_at = r->ahead_end = 0;
+	r->ahead_by = NULL;
 	recall_hold(r);
 	recall_fail_waits(r, status, message);
 	recall_unhold(r);
@@ -192,16 +193,23 @@ static void ask_ready(struct volume *v, void *arg, int status)
 static void finish_done(struct recall_file_job *j)
 {
 	struct recall *r = j->r;
+	struct evictor *ev = r->rs->v->evictor;
+	struct ofs_oid oid = r->oid;
 	int status = j->status;
+	bool last;
 
 	free(j);
 	if (status == 0) {
 		stats_add(recalls_whole, 1);
-		evict_note(r->rs->v->evictor, &r->oid, r->size);
+		evict_note(ev, &oid, r->size);
 		recall_hold(r);
 		recall_became_plain(r);
 		recall_answer_waits(r);
+		last = r->readers == NULL;
 		recall_unhold(r);
+		if (last) {
+			evict_closed(ev, &oid);
+		}
 		return;
 	}
 	log_warning("recall", "inode %llu cannot be made resident: %s", (unsigned long long)r->ino,

@@ -19,6 +19,7 @@
 #define RECALL_EXTENT_BYTES (1LL << RECALL_EXTENT_SHIFT)
 #define RECALL_AHEAD_MAX 16u /* extents */
 #define RECALL_KEEP_NS (10 * NS_PER_S)
+#define FETCH_OVER 4u /* GETs in flight, at most: so many times `parallel fetches` */
 
 enum recall_state {
 	RECALL_FILLING,
@@ -29,8 +30,21 @@ enum recall_state {
 	RECALL_DEAD,       /* changed or gone in S3: every reader gets `dead_status` */
 };
 
+struct recall_client { /* talloc child of recalls */
+	struct recall_client *next;
+	struct recalls *rs;
+	uint64_t id;
+	unsigned refs;    /* readers, waits, GETs */
+	unsigned running; /* GETs */
+	double left;      /* bytes of its budget, at since_ns */
+	int64_t since_ns;
+};
+
 struct recall_wait { /* a fetch that waits; talloc child of the recall */
 	struct recall_wait *next;
+	struct recall_client *client;
+	int64_t since_ns;
+	bool slowed; /* its client was over its budget meanwhile */
 	uint64_t request_id;
 	uint64_t open_id;
 	uint64_t at, end; /* extents; before `at` all are here or on their way */
@@ -45,6 +59,7 @@ struct recall_reader { /* one open_id; talloc child of the recall */
 	struct recall_reader *next;      /* of the recall */
 	struct recall_reader *hash_next; /* of the table */
 	struct recall *r;
+	struct recall_client *client;
 	uint64_t open_id;
 	uint64_t seq_next; /* extent after the last range */
 	uint64_t ahead_end;
@@ -54,6 +69,7 @@ struct recall_reader { /* one open_id; talloc child of the recall */
 struct recall_get { /* talloc child of the recall */
 	struct recall_get *next, **prev;
 	struct recall *r;
+	struct recall_client *client;
 	struct obj_req *req;
 	uint64_t extent;
 	bool ahead;
@@ -64,6 +80,7 @@ struct recall { /* talloc child of recalls; core only */
 	struct recall *next, **prev;
 	struct recall *turn_next; /* those with something to fetch, in turn */
 	bool in_turn;
+	uint64_t failed_at; /* of recalls.pumps: no GET could be made */
 	enum recall_state state;
 	uint64_t ino;
 	struct ofs_oid oid;
@@ -76,6 +93,7 @@ struct recall { /* talloc child of recalls; core only */
 	uint8_t *busy; /* bit: GET in flight */
 	struct recall_reader *readers;
 	struct recall_wait *waits; /* oldest first */
+	struct recall_reader *ahead_by; /* for whom extents are read ahead; NULL: none are */
 	uint64_t ahead_at, ahead_end;
 	struct recall_get *gets;
 	unsigned running;  /* GETs */
@@ -106,8 +124,10 @@ struct recalls { /* core only */
 	uint64_t *plain;  /* inodes that became plain meanwhile: those jobs saw the past */
 	unsigned plain_count;
 	struct recall *turn, **turn_last;
-	bool pumping;
-	struct clock_timer *room_timer; /* set while GETs wait for room */
+	struct recall_client *clients;
+	bool pumping, slowing; /* slowing: somebody waits for a budget */
+	uint64_t pumps;
+	struct clock_timer *look_timer; /* set while GETs wait for room, or for a budget */
 	int64_t room_until_ns;          /* 0: there is room */
 };
 
@@ -127,6 +147,20 @@ bool recall_has(const struct recall *r, uint64_t extent);
 /* From recall_go, once no GET writes into the file. */
 void recall_discard_now(struct recall *r);
 
+/* --- recall_client.c --- */
+/* A reference; NULL: out of memory. */
+struct recall_client *recall_client_get(struct recalls *rs, uint64_t id);
+struct recall_client *recall_client_again(struct recall_client *c);
+void recall_client_put(struct recall_client *c);
+/* Its budget is used up. */
+bool recall_client_is_over(struct recall_client *c);
+/* The same, and the wait has to wait for it. */
+bool recall_client_slows(struct recall_wait *w);
+/* Another GET of it is sent. */
+void recall_client_pay(struct recall_client *c, int64_t bytes);
+/* One more GET for it? file_idle: for a file that has none under way, and somebody waits. */
+bool recall_client_may(const struct recall_client *c, bool file_idle);
+
 /* --- recall_go.c --- */
 /* Go on with what waits: answers, GETs, finishing. The recall may be freed. */
 void recall_go(struct recall *r);
@@ -145,6 +179,7 @@ void recall_answer_waits(struct recall *r);
 bool recall_fetch_wanted(struct recall *r);
 /* The recall takes its turn: GETs are sent as far as the volume's number allows. */
 void recall_fetch_enqueue(struct recall *r);
+void recall_fetch_leave(struct recall *r);
 void recall_cancel_gets(struct recall *r);
 /* -errno of what did not succeed. */
 int recall_errno(const struct obj_result *res);

@@ -7,6 +7,7 @@
  * Holds: an attempt ends once, by one of the functions here; rc->attempts lists those under way.
  */
 #include "private.h"
+#include "../evict/evict.h"
 #include <fcntl.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -64,10 +65,14 @@ static struct work *attempt_close(struct attempt *a)
 
 void attempt_end_done(struct attempt *a)
 {
+	struct volume *v = a->v;
+	struct ofs_oid oid = a->oid;
+
 	log_debug("reconcile", "%s: done%s", a->row->name ? a->row->name : "?",
 			a->item->again ? ", again" : "");
 	copy_answer(a, a->upload_done);
 	work_done(attempt_close(a));
+	evict_closed(v->evictor, &oid);
 }
 
 void attempt_end_again(struct attempt *a, int64_t delay_ns)

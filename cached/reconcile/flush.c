@@ -9,6 +9,7 @@
  * until the last waiter has come back.
  */
 #include "private.h"
+#include "../evict/evict.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -77,17 +78,24 @@ static json_t *work_json(struct work *w)
 	return j;
 }
 
-void reconcile_pending_paths(struct reconcile *rc, bool (*fn)(void *arg, const char *path), void *arg)
+bool reconcile_pending_files(struct reconcile *rc, bool begin, unsigned most,
+		void (*fn)(void *arg, const char *path), void *arg)
 {
-	struct work *w;
-	bool more = true;
+	struct work *w = begin ? rc->works : rc->measured;
 
-	for (w = rc->works; w != NULL && more; w = w->next) {
-		char *path = work_path(rc, w);
+	for (; w != NULL && most > 0; w = w->next, most--) {
+		char *path = NULL;
 
-		more = path == NULL || fn(arg, path);
+		if (w->kind == WORK_PLACE || (!w->row->is_dir && w->row->live == ROW_HERE)) {
+			path = work_path(rc, w);
+		}
+		if (path != NULL) {
+			fn(arg, path);
+		}
 		talloc_free(path);
 	}
+	rc->measured = w;
+	return w != NULL;
 }
 
 json_t *reconcile_pending(struct reconcile *rc, unsigned most)
@@ -290,7 +298,7 @@ struct flush_fd {
 	int tree_fd, fd;
 	int status;
 	bool dirty;
-	unsigned moved;
+	unsigned moved, evicts;
 	struct ofs_record rec;
 	struct ofs_record parent;
 	char *name; /* malloc */
@@ -348,12 +356,51 @@ static void flush_fd_run(struct disk_job *job)
 			(f->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0;
 }
 
-static void flush_fd_end(struct flush_fd *f, int status, const char *message)
+static void flush_fd_tell(struct flush_fd *f, int status, const char *message)
 {
 	f->done(status, message, f->arg);
 	close(f->fd);
 	free(f->name);
 	free(f);
+}
+
+#define FLUSH_EVICT_NS (5 * NS_PER_MS)
+#define FLUSH_EVICT_TRIES 40
+
+static void flush_fd_evicted(void *arg, int status);
+
+static void flush_fd_evict(void *arg)
+{
+	struct flush_fd *f = arg;
+
+	f->evicts++;
+	evict_file(f->rc->v->evictor, &f->rec.oid, flush_fd_evicted, f);
+}
+
+/* Somebody has it open, or its close is still being looked at. */
+static void flush_fd_evicted(void *arg, int status)
+{
+	struct flush_fd *f = arg;
+	struct clock *c = f->rc->v->clock;
+	const struct row *row = index_get(f->rc->v->index, &f->rec.oid);
+
+	if (status == -EBUSY && row != NULL && row->work != NULL && f->evicts < FLUSH_EVICT_TRIES &&
+			clock_timer_add(c, f->rc, clock_now_ns(c) + FLUSH_EVICT_NS, flush_fd_evict, f) !=
+					NULL) {
+		return;
+	}
+	flush_fd_tell(f, 0, NULL);
+}
+
+static void flush_fd_end(struct flush_fd *f, int status, const char *message)
+{
+	struct volume *v = f->rc->v;
+
+	if (status == 0 && v->conf->evict_at_close && v->evictor != NULL) {
+		flush_fd_evict(f);
+	} else {
+		flush_fd_tell(f, status, message);
+	}
 }
 
 static void flush_fd_look(void *arg)

@@ -112,6 +112,7 @@ uint64_t index_count(struct index *ix);
 void index_each(struct index *ix, bool (*fn)(struct row *r, void *arg), void *arg);
 
 /* Small values that outlive restarts: "uuid", "log_seq", ... value NULL: remove. */
+#define INDEX_KV_DROP "drop" /* id of the directory whose stubs are being dropped */
 void index_kv_set(struct index *ix, const char *key, const char *value);
 const char *index_kv_get(struct index *ix, const char *key); /* valid until the next set */
 

@@ -81,8 +81,10 @@ struct work { /* core only; talloc child of rc */
 struct reconcile { /* core only */
 	struct volume *v;
 	bool started, fresh;
-	struct work *works;
+	struct work *works; /* youngest first */
+	struct work *measured; /* the next whose file is measured: flush.c */
 	size_t work_count, place_count;
+	bool hurry; /* nothing settles */
 	struct work *places[RECONCILE_PLACE_BUCKETS];
 	struct work **heap;
 	size_t heap_len, heap_cap;

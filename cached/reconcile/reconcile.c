@@ -157,6 +157,9 @@ static void work_free(struct work *w)
 	if (w->next != NULL) {
 		w->next->prev = w->prev;
 	}
+	if (rc->measured == w) {
+		rc->measured = w->next;
+	}
 	if (w->row != NULL) {
 		w->row->work = NULL;
 	}
@@ -251,7 +254,7 @@ static void work_schedule(struct work *w, int64_t delay_ns)
 		return; /* runs when the other is done */
 	}
 	if (delay_ns < 0) {
-		delay_ns = w->urgent ? 0 : v->conf->settle_time_ns;
+		delay_ns = w->urgent || w->rc->hurry ? 0 : v->conf->settle_time_ns;
 		due = now + delay_ns;
 		if (due > w->first_ns + v->conf->settle_limit_ns) {
 			due = w->first_ns + v->conf->settle_limit_ns;
@@ -577,6 +580,23 @@ void reconcile_rescan(struct reconcile *rc)
 	if (rc->started && rc->scans_running == 0) {
 		scan_start(rc);
 	}
+}
+
+void reconcile_hurry(struct reconcile *rc, bool hurry)
+{
+	int64_t now = clock_now_ns(rc->v->clock);
+	struct work *w;
+
+	if (hurry == rc->hurry) {
+		return;
+	}
+	rc->hurry = hurry;
+	for (w = hurry ? rc->works : NULL; w != NULL; w = w->next) {
+		if (w->heap_pos != SIZE_MAX && w->failures == 0 && w->due_ns > now) {
+			heap_set(w, now);
+		}
+	}
+	reconcile_kick(rc);
 }
 
 /* ---- hints ---- */

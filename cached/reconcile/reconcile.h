@@ -68,8 +68,15 @@ void reconcile_when_still(struct reconcile *rc, TALLOC_CTX *ctx, const struct of
 /* The key a file will have when the rename of a directory above it is done; NULL: none is under
  * way. talloc child of ctx. */
 char *reconcile_moving_key(struct reconcile *rc, TALLOC_CTX *ctx, const struct row *row);
-/* Paths below the tree of what is pending, files and directories, until fn says false. */
-void reconcile_pending_paths(struct reconcile *rc, bool (*fn)(void *arg, const char *path), void *arg);
+/*
+ * Paths below the tree of pending files and of places not looked at yet, so many works at a time:
+ * from the first on (`begin`), else from where the last call stopped. True: there are more. Works
+ * that come meanwhile have no turn.
+ */
+bool reconcile_pending_files(struct reconcile *rc, bool begin, unsigned most,
+		void (*fn)(void *arg, const char *path), void *arg);
+/* Room is short: from now on (until false) nothing settles before it is sent. */
+void reconcile_hurry(struct reconcile *rc, bool hurry);
 /* A resident file (HERE) differs from S3 though nobody marked it dirty: its data is sent. */
 void reconcile_resend(struct reconcile *rc, const struct row *row);
 /* Something happened to the row that no hint tells. */

@@ -6,7 +6,8 @@
  * Thread: *_run on a worker, without core state; the rest on the core.
  * Owns: its jobs; they carry plain copies.
  * Holds:
- *  1. only marked directories are read, unless the index is new: then all;
+ *  1. only marked directories are read, and one whose stubs were being dropped, unless the index is
+ *     new: then all;
  *  2. reconcile_flush waits until no scan is under way;
  *  3. a scan that failed sets rescan_wanted;
  *  4. what moves from a directory not read yet into one that was is scanned where its hint says;
@@ -467,6 +468,22 @@ static bool scan_resume_row(struct row *row, void *arg)
 	return true;
 }
 
+/* Of a drop that a kill has ended some files are there still, and their rows do not say so. */
+static void scan_dropped(struct reconcile *rc)
+{
+	const char *hex = index_kv_get(rc->v->index, INDEX_KV_DROP);
+	struct ofs_oid oid;
+	struct row *dir;
+
+	if (hex == NULL || !ofs_oid_parse(hex, &oid)) {
+		return;
+	}
+	dir = index_get(rc->v->index, &oid);
+	if (dir != NULL && dir->live == ROW_HERE) {
+		scan_dir(rc, dir);
+	}
+}
+
 void scan_start(struct reconcile *rc)
 {
 	struct root_job *r = calloc(1, sizeof(*r));
@@ -479,6 +496,7 @@ void scan_start(struct reconcile *rc)
 	}
 	index_each(rc->v->index, scan_resume_row, rc);
 	scan_submit(rc, NULL);
+	scan_dropped(rc);
 	r->job.what = "look at the root";
 	r->job.run = root_run;
 	r->job.done = root_done;

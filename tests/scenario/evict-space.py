@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 280
 """A cache smaller than the data: it keeps its size while five times as much is written and read; files that nobody
-opens leave it; warm stops when it is full. With S3 away writers are slowed, then refused before anything is
+opens leave it; warm stops when it is full. All that is pending counts, however many files it is; when room is short
+nothing settles. With S3 away writers are slowed, then refused before anything is
 acknowledged; what is here goes on, and all goes on by itself when S3 is back.
 """
 
@@ -88,6 +89,25 @@ def warm_stops(bed):
     check(counter(bed, "cache_bytes") <= CACHE, "warm filled more than the cache")
     wait_until(lambda: bed.ctl("evict", "five", may_fail=True)[0] == 0, 30, "all goes")
     wait_until(lambda: counter(bed, "cache_bytes") < MIB, 20, "nothing is left")
+
+
+def nothing_settles(bed):
+    step("nothing was looked at yet: all of it counts")
+    number = 1300
+    with bed.client() as client:
+        client.mkdir("many")
+        for one in range(number):
+            client.put(f"many/{one:04}", body("many", 8192))
+        here = bed.mirror_bytes()
+        check(here >= number * 8192, "the files have no blocks yet")
+        wait_until(lambda: counter(bed, "cache_bytes") >= here, 20, "every file is counted")
+        check(counter(bed, "uploads") == 0, "it was sent before the settle time")
+        step("more than the cache is written within the settle time: what is here is sent, nobody is refused")
+        for one in range(2 * CACHE // MIB):
+            client.put(f"large{one}", body(f"large{one}", MIB))
+        check(counter(bed, "cache_full") == 0, "writers were refused while S3 took everything")
+        for one in range(0, 2 * CACHE // MIB, 9):
+            check(client.get(f"large{one}") == body(f"large{one}", MIB), "other bytes")
 
 
 def larger_than_the_cache(bed):
@@ -206,6 +226,8 @@ def main():
     with Testbed(set=["settle time=100ms", "cache size=64M"]) as bed:
         for part in (five_times, warm_stops, larger_than_the_cache):
             part(bed)
+    with Testbed(set=["settle time=1h", "settle limit=1h", "cache size=64M"]) as bed:
+        nothing_settles(bed)
     with Testbed(store="rgw", set=["settle time=100ms", "cache size=64M"]) as bed:
         store_away(bed)
     with Testbed(set=["settle time=100ms", "evict age=3s"]) as bed:

@@ -228,6 +228,32 @@ static void one_operation(struct world *w)
 
 /* ---- one seed ---- */
 
+/* Every fourth world has directories that are cold now and then. */
+static bool drops(const struct world *w)
+{
+	return w->seed % 4 == 2;
+}
+
+/* Quiet until most of it is in the store; then the daemon may be killed at any step of a drop, or clients go on
+ * in the middle of it. */
+static void drop_some(struct world *w)
+{
+	if (sim_random(w->sim, 12) == 0) {
+		unsigned steps = (unsigned)sim_random(w->sim, 24);
+
+		sim_run_until(w->sim, NULL, NULL, 120 * NS_PER_S);
+		client_drop(w, pick_dir(w));
+		while (steps-- > 0 && sim_step(w->sim)) {
+		}
+		if (sim_random(w->sim, 2) == 0) {
+			daemon_kill(w);
+			daemon_start(w);
+			rings_drain(w->v->rings);
+		}
+	}
+	client_find(w);
+}
+
 /* The hash of everything that happened. */
 static uint64_t run_seed(uint64_t seed)
 {
@@ -238,6 +264,9 @@ static uint64_t run_seed(uint64_t seed)
 	world_open(&w, seed);
 	sim_set_faults(w.sim, (struct sim_faults){.away = 20, .lost_answer = 20});
 	for (i = 0; i < OPS_PER_SEED; i++) {
+		if (drops(&w)) {
+			drop_some(&w);
+		}
 		one_operation(&w);
 		if (sim_random(w.sim, is_dense(&w) ? 12 : 3) == 0) {
 			sim_run_until(w.sim, NULL, NULL, (int64_t)sim_random(w.sim, 10 * NS_PER_S));
@@ -249,7 +278,7 @@ static uint64_t run_seed(uint64_t seed)
 			}
 			daemon_kill(&w);
 			crashes++;
-			if (sim_random(w.sim, 2) == 0) {
+			if (sim_random(w.sim, 2) == 0 && client_find(&w)) {
 				one_operation(&w); /* nobody listens */
 			}
 			daemon_start(&w);
@@ -258,13 +287,14 @@ static uint64_t run_seed(uint64_t seed)
 	}
 	sim_set_faults(w.sim, (struct sim_faults){0});
 	world_drain(&w);
+	client_find(&w);
 	for (i = 0; i < w.file_count; i++) {
 		client_read(&w, w.files[i].path, true);
 	}
 	trace = sim_trace(w.sim);
-	printf("seed %llu: %u files, %u crashes, %lld evictions, %llu events, trace %016llx\n",
+	printf("seed %llu: %u files, %u crashes, %lld evictions, %lld dropped, %llu events, trace %016llx\n",
 			(unsigned long long)seed, w.file_count, crashes, (long long)stats_get(evictions),
-			(unsigned long long)sim_events(w.sim), (unsigned long long)trace);
+			(long long)stats_get(stubs_dropped), (unsigned long long)sim_events(w.sim), (unsigned long long)trace);
 	world_close(&w);
 	return trace;
 }

@@ -341,7 +341,7 @@ static int stub_make_plain(struct world *w, int fd, const char *path, bool empty
 {
 	struct stub_ask a = {0};
 
-	recall_open(w->v->recalls, 0, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, &a);
+	recall_open(w->v->recalls, 0, RECALL_CLIENT_OWN, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, &a);
 	stub_wait(w, &a, path);
 	if (a.status == 0 && a.open_id != 0) {
 		a.done = false;
@@ -409,6 +409,90 @@ void client_evict(struct world *w, const char *path)
 	if (w->v != NULL && ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) == 0) {
 		evict_file(w->v->evictor, &rec.oid, on_evicted, w);
 	}
+}
+
+static void on_dropped(void *arg, int status, uint64_t count)
+{
+	(void)arg;
+	(void)status;
+	(void)count;
+}
+
+void client_drop(struct world *w, const char *path)
+{
+	struct ofs_record rec;
+	unsigned i;
+
+	if (w->v == NULL) {
+		return;
+	}
+	for (i = 0; i < w->file_count; i++) {
+		const char *slash = strrchr(w->files[i].path, '/');
+		size_t len = slash ? (size_t)(slash - w->files[i].path) : 0;
+
+		if (strlen(path) == len && strncmp(w->files[i].path, path, len) == 0) {
+			client_evict(w, w->files[i].path);
+		}
+	}
+	sim_run_until(w->sim, NULL, NULL, 20 * NS_PER_S);
+	trace(w, "drop", path, "");
+	if (ofs_record_get_at(&w->rio, w->tree_fd, *path ? path : ".", &rec) == 0) {
+		evict_drop(w->v->evictor, &rec.oid, INT64_MAX, on_dropped, w);
+	}
+}
+
+static bool client_has(const struct world *w, const char *path)
+{
+	struct stat st;
+
+	return fstatat(w->tree_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int client_look_up(struct world *w, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	struct stub_ask a = {0};
+	char dir[256];
+
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+	trace(w, "look up", path, "");
+	mirror_lookup(w->v->mirror, 0, openat(w->tree_fd, dir, O_RDONLY | O_DIRECTORY),
+			slash ? slash + 1 : path, on_stub_done, &a);
+	stub_wait(w, &a, path);
+	return a.status;
+}
+
+/* A file called like a directory that has gone comes back under its plain name. */
+static void client_plain_name(struct world *w, struct model_file *f)
+{
+	char plain[300];
+
+	world_key(f->path, plain);
+	if (strcmp(plain + 2, f->path) != 0 && client_look_up(w, plain + 2) == 0) {
+		snprintf(f->path, sizeof(f->path), "%.250s", plain + 2);
+	}
+}
+
+bool client_find(struct world *w)
+{
+	unsigned i, tries;
+
+	for (i = 0; i < w->file_count; i++) {
+		struct model_file *f = &w->files[i];
+
+		for (tries = 0; !client_has(w, f->path); tries++) {
+			if (w->v == NULL) {
+				return false;
+			}
+			if (tries == 50) {
+				die(w, f->path, "was dropped, and cannot be found");
+			}
+			if (client_look_up(w, f->path) == -ENOENT) {
+				client_plain_name(w, f);
+			}
+		}
+	}
+	return true;
 }
 
 static void module_write(struct world *w, const char *path, const char *text, bool create)

@@ -74,6 +74,11 @@ void client_write(struct world *w, const char *path, const char *text);
 void client_read(struct world *w, const char *path, bool must);
 /* The daemon is asked to take it from the disk, and may decline. */
 void client_evict(struct world *w, const char *path);
+/* The same for the names of a directory ("": the root), once its files have been evicted. */
+void client_drop(struct world *w, const char *path);
+/* Every file that was dropped is asked for, as a module would before it goes on; false: one is missing, and
+ * nobody is there to be asked. */
+bool client_find(struct world *w);
 void client_unlink(struct world *w, const char *path);
 void client_mkdir(struct world *w, const char *path);
 void client_rmdir(struct world *w, const char *path);

@@ -74,7 +74,7 @@ static struct opened open_it(struct fixture *fx, const char *name)
 {
 	struct opened o = {.map_fd = -1};
 
-	recall_open(fx->v->recalls, 1, fixture_open(fx, name, O_PATH), on_opened, &o);
+	recall_open(fx->v->recalls, 1, 1, fixture_open(fx, name, O_PATH), on_opened, &o);
 	fixture_until(fx, &o.done);
 	return o;
 }
@@ -501,7 +501,7 @@ static void test_open_while_finishing(void **state)
 	memset(n, 0, sizeof(n));
 	ask(fx, &f, o.id, 0, 0, true);
 	for (i = 0; i < 8; i++) {
-		recall_open(fx->v->recalls, 1, fixture_open(fx, "f", O_PATH), on_opened, &n[i]);
+		recall_open(fx->v->recalls, 1, 1, fixture_open(fx, "f", O_PATH), on_opened, &n[i]);
 		fixture_idle(fx, 2);
 	}
 	fixture_until(fx, &f.done);
