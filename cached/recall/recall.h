@@ -36,5 +36,8 @@ bool recall_is_discarding(const struct recalls *rs);
 bool recall_busy(struct recalls *rs, uint64_t ino);
 /* A recall that nobody reads any more, and that is only kept because readers come back, ends. */
 void recall_forget(struct recalls *rs, uint64_t ino);
+/* Objects that the store has and did not give out whole: how many, and the key of one (borrowed).
+ * Those read whole, replaced or removed since do not count. */
+unsigned recall_damaged(const struct recalls *rs, const char **key);
 
 #endif

@@ -197,6 +197,7 @@ static void finish_done(struct recall_file_job *j)
 	free(j);
 	if (status == 0) {
 		stats_add(recalls_whole, 1);
+		recall_damage_forget(r);
 		evict_note(r->rs->v->evictor, &r->oid, r->size);
 		recall_hold(r);
 		recall_became_plain(r);
