@@ -13,6 +13,7 @@
 #include "findings.h"
 #include "private.h"
 #include "../base/stats.h"
+#include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
 
 #define CLOCK_OFF_S 300 /* S3 refuses at 900 */
@@ -71,9 +72,13 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 {
 	long long offset_s = atomic_load(&v->store->clock_offset_s);
 	size_t before = json_array_size(list);
+	const char *key = NULL;
+	unsigned damaged;
 
 	if (v->state == VOLUME_HELD) {
 		say_finding(list, FINDING_STORE_HELD, v, v->state_why);
+	} else if (atomic_load(&v->store->trouble) == OBJ_NO_BUCKET) {
+		say_finding(list, FINDING_BUCKET_GONE, v, v->store->where);
 	} else if (v->state == VOLUME_CONNECTING) {
 		say_finding(list, v->denied ? FINDING_STORE_DENIED : FINDING_STORE_AWAY, v,
 				v->state_why != NULL ? v->state_why : "connecting");
@@ -86,6 +91,11 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 				talloc_asprintf(ctx, "this machine's clock is %lld s %s",
 						offset_s < 0 ? -offset_s : offset_s,
 						offset_s < 0 ? "ahead" : "behind"));
+	}
+	damaged = recall_damaged(v->recalls, &key);
+	if (damaged > 0) {
+		say_finding(list, FINDING_OBJECT_DAMAGED, v,
+				talloc_asprintf(ctx, "%s%s", key, damaged > 1 ? ", and others" : ""));
 	}
 	if (v->store->caps.versioned) {
 		say_finding(list, FINDING_VERSIONS_KEPT, v, v->store->where);

@@ -41,6 +41,13 @@
 	D(STORE_HELD, "store-held", FAILED, "store", "the bucket is not used, for safety",         \
 		"restore the bucket, or point the volume at its own bucket and prefix; nothing is " \
 		"removed here meanwhile")                                                          \
+	D(BUCKET_GONE, "bucket-gone", FAILED, "store", "the bucket does not exist",                \
+		"stop the daemon, make the bucket again with what was in it, start the daemon; "   \
+		"or correct the volume's bucket. Nothing is removed here meanwhile")               \
+	D(OBJECT_DAMAGED, "object-damaged", DEGRADED, "store",                                     \
+		"the store does not give out all bytes of an object",                              \
+		"put an older version or a copy of the object in its place, then objectfsctl "     \
+		"refresh and warm the file")                                                       \
 	D(CLOCK_OFF, "clock-off", DEGRADED, "store",                                               \
 		"the clocks of this machine and of the store differ",                              \
 		"set the clock and keep it set (chrony, systemd-timesyncd): S3 refuses requests "  \

@@ -136,7 +136,10 @@ static void hello_accept(struct request *req, struct hello_job *h)
 
 	ret = hello_fds(v, fds);
 	if (ret != 0) {
-		request_reply(req, ret, "the daemon has no descriptors left for another connection");
+		request_reply(req, ret,
+				ret == -EMFILE || ret == -ENFILE
+						? "the daemon has no descriptors left for another connection"
+						: "the files of another connection cannot be opened");
 		return;
 	}
 	memcpy(rep.cache_id.bytes, v->rio.cache_id, sizeof(rep.cache_id.bytes));

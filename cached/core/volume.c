@@ -86,6 +86,11 @@ static void wait_expired(void *arg)
 	wait_end(w, -ETIMEDOUT);
 }
 
+static int stuck_status(const struct volume *v)
+{
+	return v->denied ? -EACCES : -EIO;
+}
+
 void volume_when_ready(struct volume *v, int64_t deadline_ns,
 		void (*fn)(struct volume *v, void *arg, int status), void *arg)
 {
@@ -93,6 +98,10 @@ void volume_when_ready(struct volume *v, int64_t deadline_ns,
 
 	if (v->state != VOLUME_CONNECTING) {
 		fn(v, arg, v->state == VOLUME_READY ? 0 : -EROFS);
+		return;
+	}
+	if (v->stuck) {
+		fn(v, arg, stuck_status(v));
 		return;
 	}
 	w = talloc_zero(v, struct volume_wait);
@@ -121,7 +130,7 @@ void volume_when_ready(struct volume *v, int64_t deadline_ns,
 static void waits_wake(struct volume *v, int status)
 {
 	/* One at a time from the head: a callback may add or end others. */
-	while (v->waiting != NULL && v->state != VOLUME_CONNECTING) {
+	while (v->waiting != NULL && (v->state != VOLUME_CONNECTING || v->stuck)) {
 		wait_end(v->waiting, status);
 	}
 }
@@ -181,8 +190,10 @@ static void volume_retry(struct volume_own *o, bool transient, const char *why)
 	if (o->v.state != VOLUME_HELD) {
 		state_set(&o->v, VOLUME_CONNECTING, why);
 	}
+	o->v.stuck = !transient;
 	if (!transient) {
 		o->retry_ns = RETRY_MOST_NS;
+		waits_wake(&o->v, stuck_status(&o->v));
 	}
 	retry_at(o, o->retry_ns);
 	o->retry_ns = o->retry_ns * 2 > RETRY_MOST_NS ? RETRY_MOST_NS : o->retry_ns * 2;
@@ -203,6 +214,7 @@ static void volume_ready(struct volume_own *o)
 	o->retry_ns = RETRY_FIRST_NS;
 	v->away = false;
 	v->denied = false;
+	v->stuck = false;
 	reconcile_start(v->reconcile);
 	evictor_start(v->evictor);
 	if (v->on_ready != NULL) {

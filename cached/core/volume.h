@@ -56,6 +56,7 @@ struct volume {
 	char *state_why;     /* for people; NULL when READY */
 	bool away;           /* the last attempt to reach S3 failed */
 	bool denied;         /* for want of credentials or a right */
+	bool stuck;          /* CONNECTING, and somebody must act first: nobody waits for it */
 	struct ofs_oid uuid; /* from the volume record, once READY */
 	int64_t created_ns;  /* the same; 0: the record does not say */
 	bool root_known; /* the root has the rights S3 has for it: clients may come in */
@@ -72,7 +73,8 @@ struct volume {
 
 /*
  * Run fn(v, arg, status) on the core thread when the volume is READY (0, perhaps at once), HELD
- * (-EROFS) or still CONNECTING deadline_ns from now (-ETIMEDOUT).
+ * (-EROFS) or still CONNECTING deadline_ns from now (-ETIMEDOUT), or cannot be had before somebody acts
+ * (-EACCES: the credentials; -EIO).
  */
 void volume_when_ready(struct volume *v, int64_t deadline_ns,
 		void (*fn)(struct volume *v, void *arg, int status), void *arg);

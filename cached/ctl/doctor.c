@@ -156,10 +156,11 @@ static void print_finding(const json_t *item)
 	const char *volume = json_string_value(json_object_get(item, "volume"));
 	const char *reason = json_string_value(json_object_get(item, "reason"));
 
-	printf("%-9s %s%s%s: %s\n", json_string_value(json_object_get(item, "level")),
+	printf("%-9s %s%s%s: %s [%s]\n", json_string_value(json_object_get(item, "level")),
 			json_string_value(json_object_get(item, "component")),
 			volume != NULL ? " of volume " : "", volume != NULL ? volume : "",
-			json_string_value(json_object_get(item, "what")));
+			json_string_value(json_object_get(item, "what")),
+			json_string_value(json_object_get(item, "id")));
 	if (reason != NULL) {
 		printf("          (");
 		print_safe(reason);

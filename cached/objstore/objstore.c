@@ -48,6 +48,7 @@ static const char *const status_names[OBJ_STATUS_MAX] = {
 	[OBJ_CONFLICT] = "conflict",
 	[OBJ_DENIED] = "denied",
 	[OBJ_INVALID] = "refused as invalid",
+	[OBJ_DAMAGED] = "damaged",
 	[OBJ_UNKNOWN] = "outcome unknown",
 	[OBJ_AWAY] = "store away",
 	[OBJ_CANCELLED] = "cancelled",
@@ -487,6 +488,7 @@ static void judge_store(const struct obj_req *req)
 		stats_add(s3_errors, 1);
 		break;
 	case OBJ_INVALID:
+	case OBJ_DAMAGED:
 	case OBJ_UNKNOWN:
 	case OBJ_LOCAL:
 		stats_add(s3_errors, 1);

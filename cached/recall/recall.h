@@ -40,5 +40,8 @@ bool recall_busy(struct recalls *rs, uint64_t ino);
 void recall_forget(struct recalls *rs, uint64_t ino);
 /* For `status`: new reference. */
 json_t *recalls_json(struct recalls *rs);
+/* Objects that the store has and did not give out whole: how many, and the key of one (borrowed).
+ * Those read whole, replaced or removed since do not count. */
+unsigned recall_damaged(const struct recalls *rs, const char **key);
 
 #endif

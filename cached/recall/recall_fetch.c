@@ -118,6 +118,9 @@ static void fetch_failed(struct recall *r, struct recall_get *g, struct obj_req 
 		}
 	}
 	stats_add(recall_failures, 1);
+	if (res->status == OBJ_DAMAGED) {
+		recall_damage_note(r, req->key);
+	}
 	if (g->ahead) {
 		r->ahead_by = NULL;
 	}

@@ -201,6 +201,7 @@ static void finish_done(struct recall_file_job *j)
 	free(j);
 	if (status == 0) {
 		stats_add(recalls_whole, 1);
+		recall_damage_forget(r);
 		evict_note(ev, &oid, r->size);
 		recall_hold(r);
 		recall_became_plain(r);

@@ -57,6 +57,70 @@ bool recall_elsewhere(struct recall *r)
 	return true;
 }
 
+/* ---- it is damaged ---- */
+
+static struct recall_damage *damage_of(struct recalls *rs, const struct ofs_oid *oid)
+{
+	for (unsigned i = 0; i < rs->damage_count; i++) {
+		if (ofs_oid_equal(&rs->damage[i].oid, oid)) {
+			return &rs->damage[i];
+		}
+	}
+	return NULL;
+}
+
+static void damage_end(struct recalls *rs, struct recall_damage *d)
+{
+	talloc_free(d->key);
+	talloc_free(d->etag);
+	*d = rs->damage[--rs->damage_count];
+}
+
+void recall_damage_forget(struct recall *r)
+{
+	struct recall_damage *d = r->rs->damage_count > 0 ? damage_of(r->rs, &r->oid) : NULL;
+
+	if (d != NULL) {
+		damage_end(r->rs, d);
+	}
+}
+
+void recall_damage_note(struct recall *r, const char *key)
+{
+	struct recalls *rs = r->rs;
+	const struct row *row = index_get(rs->v->index, &r->oid);
+	struct recall_damage *d;
+
+	recall_damage_forget(r);
+	if (row == NULL || row->etag == NULL) {
+		return;
+	}
+	if (rs->damage_count == RECALL_DAMAGED_MAX) {
+		damage_end(rs, &rs->damage[0]);
+	}
+	d = &rs->damage[rs->damage_count++];
+	d->oid = r->oid;
+	d->key = talloc_strdup(rs, key);
+	d->etag = talloc_strdup(rs, row->etag);
+}
+
+unsigned recall_damaged(const struct recalls *rs, const char **key)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < rs->damage_count; i++) {
+		const struct recall_damage *d = &rs->damage[i];
+		const struct row *row = index_get(rs->v->index, &d->oid);
+
+		if (row != NULL && row->in_s3 && row->etag != NULL && d->key != NULL &&
+				d->etag != NULL && strcmp(row->etag, d->etag) == 0) {
+			*key = d->key;
+			count++;
+		}
+	}
+	return count;
+}
+
 /* ---- it is another one, or gone ---- */
 
 /* What S3 has is not what we read: every reader is told; the next open starts anew. */
@@ -151,7 +215,7 @@ static void check_adopted(struct recall_file_job *j)
 	recall_kill(r, -EIO, "the object changed in S3 while it was being read");
 }
 
-static void check_head(struct recall *r, struct obj_result *res)
+static void check_head(struct recall *r, const char *key, struct obj_result *res)
 {
 	struct volume *v = r->rs->v;
 	struct row *row = index_get(v->index, &r->oid);
@@ -191,6 +255,11 @@ static void check_head(struct recall *r, struct obj_result *res)
 		recall_go(r);
 		return;
 	}
+	if (same_size && same_etag) { /* each HEAD says so, and each GET that it is not there */
+		recall_damage_note(r, key);
+		recall_kill(r, -EIO, "the store has the object, and does not give out all its bytes");
+		return;
+	}
 	stats_add(remote_changes, 1);
 	recall_bits_clear(r);
 	j = recall_file_job_new(r->rs, r);
@@ -218,7 +287,7 @@ static void check_head_done(struct obj_req *req)
 		return;
 	}
 	if (res->status == OBJ_OK) {
-		check_head(r, res);
+		check_head(r, req->key, res);
 	} else if (res->status == OBJ_NOT_FOUND && recall_elsewhere(r)) {
 		r->state = RECALL_FILLING;
 		recall_rewind_waits(r);

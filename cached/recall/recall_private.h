@@ -113,6 +113,12 @@ struct recall { /* talloc child of recalls; core only */
 	void *discarded_arg;
 };
 
+#define RECALL_DAMAGED_MAX 16u
+struct recall_damage { /* an object that could not be read */
+	struct ofs_oid oid;
+	char *key, *etag; /* talloc children of recalls */
+};
+
 #define RECALL_HASH 256u
 struct recalls { /* core only */
 	struct volume *v;
@@ -129,6 +135,8 @@ struct recalls { /* core only */
 	uint64_t pumps;
 	struct clock_timer *look_timer; /* set while GETs wait for room, or for a budget */
 	int64_t room_until_ns;          /* 0: there is room */
+	struct recall_damage damage[RECALL_DAMAGED_MAX];
+	unsigned damage_count;
 };
 
 /* --- recall.c --- */
@@ -191,6 +199,9 @@ char *recall_key(struct recall *r, const struct row *row);
 bool recall_elsewhere(struct recall *r);
 /* In CHECKING, once it is idle: a HEAD. */
 void recall_check_start(struct recall *r);
+/* For recall_damaged: not all of it can be had; all of it was read. */
+void recall_damage_note(struct recall *r, const char *key);
+void recall_damage_forget(struct recall *r);
 /* DEAD: every reader gets the status. */
 void recall_kill(struct recall *r, int status, const char *message);
 

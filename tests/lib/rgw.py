@@ -136,6 +136,10 @@ class Rgw:
     def _run(self, *argv):
         return run(list(argv), env=self._env(), cwd="/")
 
+    def admin(self, *words, program=("radosgw-admin",)):
+        """What a command says that speaks to the cluster itself."""
+        return self._run(*program, *words)
+
     def create(self, tls, access_key, secret_key, bucket):
         """Make and start everything, with one user and one bucket."""
         for tool in ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool"):

@@ -251,11 +251,11 @@ static void test_damage_is_found(void **state)
 	req = contract_req(OBJ_GET, "damaged");
 	req->length = -1;
 	contract_run(contract.store, req);
-	assert_int_equal(req->result.status, OBJ_INVALID);
+	assert_int_equal(req->result.status, OBJ_DAMAGED);
 	objstore_req_free(&req);
 	req = contract_req(OBJ_LIST, "dam"); /* no gap in a listing */
 	contract_run(contract.store, req);
-	assert_int_equal(req->result.status, OBJ_INVALID);
+	assert_int_equal(req->result.status, OBJ_DAMAGED);
 	objstore_req_free(&req);
 	assert_int_equal(contract_put("damaged", "again", 5, NULL, false, NULL), OBJ_OK);
 	assert_int_equal(ftruncate(fd, 10), 0); /* the old file, no more the object */
@@ -266,7 +266,7 @@ static void test_damage_is_found(void **state)
 	req = contract_req(OBJ_GET, "damaged");
 	req->length = -1;
 	contract_run(contract.store, req);
-	assert_int_equal(req->result.status, OBJ_INVALID);
+	assert_int_equal(req->result.status, OBJ_DAMAGED);
 	objstore_req_free(&req);
 	assert_int_equal(contract_delete("damaged"), OBJ_OK);
 }

@@ -325,6 +325,42 @@ static void test_failure(void **state)
 	free(data);
 }
 
+/* The key is told until the object is read, replaced or gone. */
+static void test_damaged(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *data = stub(fx, "cut", 2 * MIB, 9);
+	struct opened o = open_it(fx, "cut");
+	const char *key = NULL;
+
+	fixture_fault(fx, OBJ_GET, "share/cut", FAULT_FAIL, OBJ_AWAY);
+	assert_int_equal(fetch(fx, o.id, 0, 1, false), -EIO);
+	assert_int_equal(recall_damaged(fx->v->recalls, &key), 0);
+	fixture_fault(fx, OBJ_GET, "share/cut", FAULT_FAIL, OBJ_DAMAGED);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(fetch(fx, o.id, 0, 1, false), -EIO);
+		assert_int_equal(recall_damaged(fx->v->recalls, &key), 1);
+		assert_string_equal(key, "share/cut");
+	}
+	fixture_fault(fx, OBJ_GET, "", FAULT_NONE, OBJ_OK);
+	assert_int_equal(fetch(fx, o.id, 0, 1, false), 0);
+	assert_int_equal(recall_damaged(fx->v->recalls, &key), 1); /* not all of it */
+	assert_int_equal(fetch(fx, o.id, 0, 0, true), 0);
+	assert_int_equal(recall_damaged(fx->v->recalls, &key), 0);
+	done_with(fx, &o);
+	free(data);
+	data = stub(fx, "two", 1, 10);
+	o = open_it(fx, "two");
+	/* each HEAD says that it is there */
+	fixture_fault(fx, OBJ_GET, "share/two", FAULT_FAIL, OBJ_NOT_FOUND);
+	assert_int_equal(fetch(fx, o.id, 0, 1, false), -EIO);
+	assert_int_equal(recall_damaged(fx->v->recalls, &key), 1);
+	index_set_fence(fx->v->index, fixture_row(fx, "two"), "another", NULL, 1, MTIME);
+	assert_int_equal(recall_damaged(fx->v->recalls, &key), 0);
+	done_with(fx, &o);
+	free(data);
+}
+
 static void test_discard(void **state)
 {
 	struct fixture *fx = *state;
@@ -531,6 +567,7 @@ int main(void)
 		T(shared),
 		T(one_hangs),
 		T(failure),
+		T(damaged),
 		T(discard),
 		T(replaced_before),
 		T(replaced_after),

@@ -202,6 +202,27 @@ static void test_get_broken_off(void **state)
 	objstore_req_free(&req);
 }
 
+/* Each time: it is not the network. */
+static void test_get_damaged(void **state)
+{
+	struct obj_req *req = scripted_make(OBJ_GET);
+
+	(void)state;
+	scripted_answer(ANSWER("200 OK", "Content-Length: 10\r\nETag: \"e1\"\r\n", "0123"));
+	for (int i = 0; i < 2; i++) {
+		scripted_answer(ANSWER("206 Partial", "Content-Length: 6\r\nContent-Range: bytes 4-9/10\r\n"
+					     "ETag: \"e1\"\r\n", ""));
+	}
+	scripted_run(req, OBJ_DAMAGED);
+	objstore_req_free(&req);
+	req = scripted_make(OBJ_GET);
+	scripted_answer(ANSWER("200 OK", "Content-Length: 10\r\nETag: \"e1\"\r\n", "0123"));
+	scripted_answer(SLOW_DOWN);
+	scripted_answer(SLOW_DOWN);
+	scripted_run(req, OBJ_AWAY);
+	objstore_req_free(&req);
+}
+
 static void test_get_changed_meanwhile(void **state)
 {
 	struct obj_req *req = scripted_make(OBJ_GET);
@@ -495,6 +516,7 @@ int main(void)
 		T(test_other_bytes_kept),
 		T(test_if_match_form),
 		T(test_get_broken_off),
+		T(test_get_damaged),
 		T(test_get_changed_meanwhile),
 		T(test_get_short_range),
 		T(test_range_ignored),

@@ -43,7 +43,7 @@ void dir_fail(struct dir_job *job, int err, const char *what)
 				"directory", what, strerror(err));
 		break;
 	case EBADMSG:
-		obj_fail(req, OBJ_INVALID, "%s: the file of this object is damaged", what);
+		obj_fail(req, OBJ_DAMAGED, "%s: the file of this object is damaged", what);
 		break;
 	case ENAMETOOLONG:
 		obj_fail(req, OBJ_INVALID, "%s: the key is too long for the store's file system",

@@ -590,6 +590,14 @@ static enum s3_verdict judge_document(struct s3_xfer *x)
 	return v;
 }
 
+/* Once, it is the network; as the last of all attempts, it is the object. */
+static enum s3_verdict broke_off(struct s3_xfer *x)
+{
+	obj_fail(x->req, OBJ_DAMAGED, "the store's answer broke off each time: it does not give out all "
+			"bytes of the object (%s)", x->s->store.where);
+	return S3_RETRY;
+}
+
 static enum s3_verdict judge_get(struct s3_xfer *x)
 {
 	struct obj_req *req = x->req;
@@ -598,8 +606,7 @@ static enum s3_verdict judge_get(struct s3_xfer *x)
 		   (req->length < 0 || x->got < req->length);
 
 	if (cut || (x->content_length >= 0 && x->sent != x->content_length)) {
-		obj_fail(req, OBJ_AWAY, "the store's answer broke off");
-		return S3_RETRY;
+		return broke_off(x);
 	}
 	if (x->http == 200 && x->content_length < 0 && x->sent == 0 && x->got == 0) {
 		return not_understood(x);
@@ -690,6 +697,9 @@ static enum s3_verdict judge_curl(struct s3_xfer *x, CURLcode code)
 	struct obj_req *req = x->req;
 	const char *words = x->error[0] == '\0' ? curl_easy_strerror(code) : x->error;
 
+	if (code == CURLE_PARTIAL_FILE && req->op == OBJ_GET) {
+		return broke_off(x);
+	}
 	switch (code) {
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CACERT_BADFILE:
