@@ -33,6 +33,9 @@ void mirror_refresh(struct mirror *m, uint64_t request_id, const char *path, mir
 void mirror_rmdir_check(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
 		mirror_done done, void *arg);
 
+/* A module has connected: what waits for files to be closed is asked about. */
+void mirror_can_ask(struct mirror *m);
+
 /* --- helpers for disk jobs (worker threads); no core state --- */
 /* Open a path below the tree without following symlinks or leaving it (openat2 RESOLVE_BENEATH |
  * RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS); fd or -errno. */
