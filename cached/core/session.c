@@ -574,18 +574,14 @@ void session_attach(struct session *s, struct volume *v, const struct ofs_hello_
 
 struct session *session_to_ask(const struct core *core, const struct volume *v)
 {
-	struct session *s = core->server != NULL ? core->server->sessions : NULL, *slow = NULL;
+	struct session *s = core->server != NULL ? core->server->sessions : NULL, *best = NULL;
 
-	for (; s != NULL; s = s->next) {
-		if (s->v != v || !s->answers || s->dead) {
-			continue;
+	for (; s != NULL; s = s->next) { /* the latest first */
+		if (s->v == v && s->answers && !s->dead && (best == NULL || best->slow || !s->slow)) {
+			best = s;
 		}
-		if (!s->slow) {
-			return s;
-		}
-		slow = s;
 	}
-	return slow;
+	return best;
 }
 
 /* Not sent at once: the asker must not see the connection end while it asks. */

@@ -207,6 +207,7 @@ static void volume_ready(struct volume_own *o)
 	v->denied = false;
 	reconcile_start(v->reconcile);
 	evictor_start(v->evictor);
+	mirror_start(v->mirror);
 	if (v->on_ready != NULL) {
 		v->on_ready(v);
 	}

@@ -33,6 +33,8 @@ void mirror_refresh(struct mirror *m, uint64_t request_id, const char *path, mir
 void mirror_rmdir_check(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
 		mirror_done done, void *arg);
 
+/* The volume is READY: go on with what waited for files to be closed when the last daemon ended. */
+void mirror_start(struct mirror *m);
 /* A module has connected: what waits for files to be closed is asked about. */
 void mirror_can_ask(struct mirror *m);
 

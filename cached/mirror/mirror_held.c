@@ -9,7 +9,7 @@
  * Holds: 1. where no module can be asked, every file counts as held for as long as a durable handle may
  *           wait for its client: those are in no process, so no lease of the kernel's shows them;
  *        2. trying again costs a question to a module, and a listing only once the file is free;
- *        3. what waits is a hint: lost with the daemon, the next listing finds it again.
+ *        3. the directories of what waits are in the index, for the next daemon to list.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -28,6 +28,8 @@
 #define LATER_FIRST_NS (200 * NS_PER_MS)
 #define LATER_HELD_NS (5 * NS_PER_S)  /* between two questions */
 #define LATER_VAIN_NS (60 * NS_PER_S) /* between two listings that did not help */
+#define LATER_KV "later"
+#define LATER_KV_MAX 256u /* directories */
 #define FRAME_BYTES (64u + 8u * OFS_WIRE_BREAK_MAX)
 
 /* ---- asking ---- */
@@ -152,6 +154,32 @@ static void later_again(struct later *l, struct mirror *m, int64_t most_ns)
 	l->busy = NULL;
 }
 
+static bool later_has_dir(const struct mirror *m, const struct ofs_oid *dir)
+{
+	const struct later *l = m->later;
+
+	while (l != NULL && (l->ino == 0 || !ofs_oid_equal(&l->dir, dir))) {
+		l = l->next;
+	}
+	return l != NULL;
+}
+
+/* Each directory once, as hex. */
+static void later_save(struct mirror *m)
+{
+	char *text = talloc_strdup(m, ""), hex[OFS_OID_HEX_BYTES];
+
+	for (const struct later *l = m->later; l != NULL && text != NULL; l = l->next) {
+		ofs_oid_hex(&l->dir, hex);
+		if (l->ino != 0 && strlen(text) < LATER_KV_MAX * OFS_OID_HEX_BYTES &&
+				strstr(text, hex) == NULL) {
+			text = talloc_asprintf_append(text, "%s ", hex);
+		}
+	}
+	index_kv_set(m->v->index, LATER_KV, text != NULL && *text != '\0' ? text : NULL);
+	talloc_free(text);
+}
+
 static void later_remove(struct mirror *m, struct later *gone)
 {
 	struct later **at = &m->later;
@@ -161,6 +189,9 @@ static void later_remove(struct mirror *m, struct later *gone)
 	}
 	*at = gone->next;
 	m->later_count--;
+	if (gone->ino != 0 && !later_has_dir(m, &gone->dir)) {
+		later_save(m);
+	}
 	talloc_free(gone);
 }
 
@@ -187,6 +218,8 @@ void mirror_later(struct mirror *m, const struct ofs_oid *dir, uint64_t ino)
 		l = l->next;
 	}
 	if (l == NULL) {
+		bool new_dir = !later_has_dir(m, dir);
+
 		l = later_add(m);
 		if (l == NULL) {
 			return; /* the next listing finds it */
@@ -194,6 +227,9 @@ void mirror_later(struct mirror *m, const struct ofs_oid *dir, uint64_t ino)
 		stats_add(remote_deferred, 1);
 		l->dir = *dir;
 		l->ino = ino;
+		if (new_dir) {
+			later_save(m);
+		}
 		later_again(l, m, LATER_HELD_NS);
 	} else if (l->busy != NULL) { /* its directory was listed for it, in vain */
 		later_again(l, m, LATER_VAIN_NS);
@@ -210,6 +246,38 @@ void mirror_later_limbo(struct mirror *m, const struct ofs_oid *oid)
 		later_again(l, m, LATER_HELD_NS);
 		later_arm(m);
 	}
+}
+
+static void later_started(int status, const char *message, void *arg)
+{
+	struct mirror *m = arg;
+
+	if (status == 0 && m->later == NULL) {
+		later_save(m);
+	} else if (status != 0) {
+		log_info("mirror", "what waited for files to be closed waits for the next listing: %s",
+				message != NULL ? message : strerror(-status));
+	}
+}
+
+void mirror_start(struct mirror *m)
+{
+	const char *kv = m->later_started ? NULL : index_kv_get(m->v->index, LATER_KV);
+	char *text = kv != NULL ? talloc_strdup(m, kv) : NULL, *save = NULL;
+
+	m->later_started = true;
+	for (char *hex = text != NULL ? strtok_r(text, " ", &save) : NULL; hex != NULL;
+			hex = strtok_r(NULL, " ", &save)) {
+		struct ofs_oid dir;
+		const struct row *row = ofs_oid_parse(hex, &dir) ? index_get(m->v->index, &dir) : NULL;
+		char *path = row != NULL ? index_path(m->v->index, m, row) : NULL;
+
+		if (path != NULL) {
+			mirror_refresh(m, 0, path, later_started, m);
+		}
+		talloc_free(path);
+	}
+	talloc_free(text);
 }
 
 void mirror_can_ask(struct mirror *m)

@@ -34,6 +34,7 @@ struct mirror { /* core only */
 	struct mirror_held *held; /* removals held back, by directory */
 	struct later *later;      /* mirror_held.c */
 	unsigned later_count;
+	bool later_started;
 	struct clock_timer *later_timer;
 };
 

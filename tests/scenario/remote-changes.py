@@ -283,7 +283,7 @@ def nobody(bed):
 def deaths(watch):
     bed = watch.bed
     step("the smbd that is to tell dies before it could: another one tells")
-    chosen = watch.watchers.pop()  # the latest connection is asked first
+    chosen = watch.watchers.pop(0)  # the oldest connection is asked first
     os.kill(chosen.pid, signal.SIGSTOP)
     watch.remote("d/killed", b"k")
     check("killed" in os.listdir(local(bed, "d")), "the tree waits for who is to tell of it")
@@ -291,9 +291,18 @@ def deaths(watch):
     watch.heard([(ADDED, "killed")], "its smbd was killed")
 
     step("the daemon is killed: the tree has the change, and idle clients hear of the next one")
+    watch.put("d/waits", b"before")
+    reader = bed.client(user=2)
+    file = reader.create("d/waits", READ_DATA)
+    watch.remote("d/waits", b"after that")
     watch.remote("d/daemon", b"d")
     bed.stop("cached", kill=True)
     bed.start("cached")
+    wait_until(lambda: counters(bed)["remote_deferred"] == 1, 20, "what has to wait is found again")
+    check(reader.read(file, 0, 100) == b"before", "the bytes of an open file have changed")
+    reader.disconnect()
+    shows(bed, "d/waits", b"after that")
+    wait_until(lambda: counters(bed)["notifies_sent"] == 1, 20, "it is told")
     wait_until(lambda: counters(bed)["sessions"] == len(watch.watchers) + 1, 20,
                "smbds whose clients do nothing connect again")
     check("daemon" in os.listdir(local(bed, "d")), "the change is lost")
@@ -321,13 +330,13 @@ def main():
         shares(bed, f"{aside}/shares", f"{aside}/link")
         for name in ("one", "two", "looked up"):
             put_object(bed, f"d/{name}", name.encode() * 1000)
+        watchers = [Watcher(bed, "who also watches the directory", "d", ""),
+                    Watcher(bed, "who watches the root", "", "d/"),
+                    Watcher(bed, "who watches the directory", "d", "", recursive=False),
+                    Watcher(bed, "who watches a share below", "", "", share="below"),
+                    Watcher(bed, "who watches a share of another name", "", "d/", share="spelled")]
         with bed.client() as client:
-            watch = Watch(bed, [
-                Watcher(bed, "who watches the root", "", "d/"),
-                Watcher(bed, "who watches the directory", "d", "", recursive=False),
-                Watcher(bed, "who watches a share below", "", "", share="below"),
-                Watcher(bed, "who watches a share of another name", "", "d/", share="spelled"),
-                Watcher(bed, "who also watches the directory", "d", "")], client)
+            watch = Watch(bed, watchers, client)
             for part in (own_work, told_once, leased, deleted, durable, deaths):
                 part(watch)
             for watcher in watch.watchers:
