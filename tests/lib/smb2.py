@@ -99,11 +99,18 @@ class Client:
         self.breaks = []  # oplock and lease breaks that arrived
         self._negotiate()
         self._authenticate(host, user, password)
+        try:
+            self.connect_tree(host, share)
+        except SmbError:
+            self.sock.close()
+            raise
+
+    def connect_tree(self, host, share):
+        """Work in another share of the server from now on; the one before stays connected."""
         path = f"\\\\{host}\\{share}".encode("utf-16-le")
         body = struct.pack("<HHHH", 9, 0, 64 + 8, len(path)) + path
         status, _, tree, _ = self.call(TREE_CONNECT, body, raw=True)
         if status != OK:
-            self.sock.close()
             raise SmbError(status, f"tree connect {share}")
         self.tree = tree
 

@@ -279,6 +279,20 @@ def nobody(bed):
     shows(bed, "d/alone", b"after that")
 
 
+def waits_for_the_listing(bed):
+    step("who could say who has a file open waits for the listing that asks")
+    put_object(bed, "e/seen", b"before")
+    with bed.client() as client:
+        client.connect_tree(bed.smb_host, "spelled")  # asked is the first one, of the same process
+        wait_until(lambda: counters(bed)["sessions"] == 2, 10, "one process has two connections")
+        check(client.get("e/seen") == b"before", "other bytes")
+        put_object(bed, "e/seen", b"after that")
+        before = counters(bed)["remote_changes"]
+        check([entry[2] for entry in client.list("e")] == [len(b"after that")], "an old size is listed")
+        check(counters(bed)["remote_changes"] == before + 1, "no change is counted")
+    check("does not answer" not in bed.log(), "the daemon gave up a module that waited for it")
+
+
 # --- who dies -------------------------------------------------------------------------------------
 def deaths(watch):
     bed = watch.bed
@@ -341,6 +355,7 @@ def main():
                 part(watch)
             for watcher in watch.watchers:
                 watcher.client.disconnect()
+        waits_for_the_listing(bed)
         nobody(bed)
 
 
