@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What the daemon asks of smbd first, because only smbd can do it: telling clients that watch, and breaking
- * what clients cache of files that others have changed.
- * Way: from ofs_link.c with a whole frame; to Samba's notify daemon and share-mode table; the answer goes
- *      back by ofs_link.c.
- * Thread: the client's smbd, from its loop or from inside a wait for the daemon. Nothing here waits.
+ * What the daemon asks of smbd first, because only smbd can do it: telling clients that watch, and
+ * breaking what clients cache of files that others have changed.
+ * Way: from ofs_link.c with a whole frame; to Samba's notify daemon and share-mode table; the
+ *      answer goes back by ofs_link.c.
+ * Thread: the client's smbd, from its loop or from inside a wait for the daemon. Nothing here
+ *         waits.
  * Owns: nothing.
- * Holds: 1. No lock of Samba's is taken: a wait for the daemon may be inside one. So the share-mode table
- *           is read as it is, and never written: entries are looked at in copies.
+ * Holds: 1. No lock of Samba's is taken: a wait for the daemon may be inside one. So the share-mode
+ *           table is read as it is, and never written: entries are looked at in copies.
  *        2. It is this connection that asks, not its client: nothing depends on the user.
  */
 #include "ofs.h"

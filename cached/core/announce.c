@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: change notify for what others changed: each change once, to all clients that watch, and never a
- * flood.
- * Way: mirror/, reconcile/conflict.c collect the news of a directory while they work on it -> announce
- *      -> queue -> ask.c -> one module -> Samba's notify daemon -> every smbd with a client that watches.
+ * Duty: change notify for what others changed: each change once, to all clients that watch, and
+ * never a flood.
+ * Way: mirror/, reconcile/conflict.c collect the news of a directory while they work on it -> here
+ *      -> ask.c -> one module -> Samba's notify daemon -> every smbd with a client that watches.
  * Thread: core.
  * Owns: the queue.
  * Holds: 1. told after the tree shows it: who looks then, sees it;
- *        2. more than NEWS_MAX in one directory at once, or more than fits into the queue, is told as one:
- *           "look again" (STATUS_NOTIFY_ENUM_DIR), as smbd itself does beyond as many;
- *        3. what cannot be told in time is counted and forgotten: the tree is right whoever hears of it.
+ *        2. more than NEWS_MAX in one directory at once, or more than fits into the queue, is told
+ *           as one: "look again" (STATUS_NOTIFY_ENUM_DIR), as smbd itself does beyond as many;
+ *        3. what cannot be told in time is counted and forgotten: the tree is right whoever hears
+ *           of it.
  */
 #include "announce.h"
 
@@ -74,7 +75,8 @@ static void news_merge(struct news *n)
 	TALLOC_FREE(n->items);
 }
 
-void news_add(TALLOC_CTX *ctx, struct news **np, enum ofs_wire_notify kind, const char *name, bool is_dir)
+void news_add(TALLOC_CTX *ctx, struct news **np, enum ofs_wire_notify kind, const char *name,
+		bool is_dir)
 {
 	struct news *n = *np != NULL ? *np : talloc_zero(ctx, struct news);
 	struct news_item *items;
@@ -122,7 +124,8 @@ static void announce_answered(int status, const uint8_t *frame, size_t len, void
 		stats_add(notifies_sent, 1);
 	} else if (status != -ENOTCONN) { /* where no module is connected, nobody watches */
 		stats_add(notifies_dropped, 1);
-		log_notice("core", "clients are not told of a remote change: %s", strerror(-status));
+		log_notice("core", "clients are not told of a remote change: %s",
+				strerror(-status));
 	}
 	announce_more(an);
 }
@@ -131,7 +134,8 @@ static void announce_item(struct announcer *an, const struct news *n)
 {
 	const struct news_item *item = n->many ? NULL : &n->items[n->at];
 	char *path = talloc_asprintf(an, "%s%s%s", n->dir,
-			n->dir[0] != '\0' && item != NULL ? "/" : "", item != NULL ? item->name : "");
+			n->dir[0] != '\0' && item != NULL ? "/" : "",
+			item != NULL ? item->name : "");
 	struct ofs_notify_req m = {
 			.kind = item != NULL ? item->kind : OFS_WIRE_NOTIFY_MANY,
 			.flags = item != NULL && item->is_dir ? OFS_WIRE_NOTIFY_DIR : 0,

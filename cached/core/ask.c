@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: what only smbd can do is asked of one connected module, and of another one if that fails.
- * Way: announce.c, mirror/ -> here -> session.c -> the module (ofs_asked.c); the answer goes back to done.
+ * Way: announce.c, mirror/ -> here -> session.c -> the module (ofs_asked.c); the answer goes back
+ *      to done.
  * Thread: core.
  * Owns: every question until done was called, its frame too.
  * Holds: 1. done comes once, after ASK_GIVE_UP_NS at the latest;
- *        2. questions are asked in order. They may be asked again of another module though the first
- *           one has done them: each is such that being done twice does no harm;
+ *        2. questions are asked in order. They may be asked again of another module though the
+ *           first one has done them: each is such that being done twice does no harm;
  *        3. a module that lets us wait is not chosen again before it has answered something.
  *
  *   ask_send -> asked of `chosen` -> [ask_answered]
@@ -169,12 +170,14 @@ void ask_send(struct asker *as, uint64_t id, uint8_t *frame, ssize_t len, ask_do
 	*as->last = a;
 	as->last = &a->next;
 	if (as->timer == NULL) {
-		as->timer = clock_timer_add(as->v->clock, as, a->since_ns + ASK_TICK_NS, ask_tick, as);
+		as->timer = clock_timer_add(as->v->clock, as, a->since_ns + ASK_TICK_NS, ask_tick,
+				as);
 	}
 	ask_put(as, a);
 }
 
-void ask_answered(struct asker *as, struct session *s, uint64_t id, const uint8_t *frame, size_t len)
+void ask_answered(struct asker *as, struct session *s, uint64_t id, const uint8_t *frame,
+		size_t len)
 {
 	struct ask **at = &as->first, *a;
 

@@ -59,8 +59,8 @@ bool session_open_has(const struct session *s, uint64_t open_id);
 void session_open_drop(struct session *s, uint64_t open_id);
 
 /* --- session.c, for ask.c --- */
-/* A module connection of the volume that answers questions: the oldest one, whose tree connect is long done;
- * those that are slow last. NULL: none. */
+/* A module connection of the volume that answers questions: the oldest one, whose tree connect is
+ * long done; those that are slow last. NULL: none. */
 struct session *session_to_ask(const struct core *core, const struct volume *v);
 /* Queue a question (copied); what comes of a connection that ends of it is told by ask_lost. */
 void session_ask(struct session *s, const uint8_t *frame, size_t len);

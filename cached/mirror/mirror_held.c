@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: which files clients hold open, as only smbd knows, and what waits until they do not.
- * Way: mirror_make.c, mirror_remove.c ask before they touch a file; one module breaks leases and oplocks and
- *      answers (ofs_asked.c). What cannot be done yet is noted here and tried again by listing its
- *      directory.
+ * Way: mirror_make.c, mirror_remove.c ask before they touch a file; one module breaks leases and
+ *      oplocks and answers (ofs_asked.c). What cannot be done yet is noted here and tried again by
+ *      listing its directory.
  * Thread: core; held_limbo_run on a worker.
  * Owns: what waits.
- * Holds: 1. where no module can be asked, every file counts as held for as long as a durable handle may
- *           wait for its client: those are in no process, so no lease of the kernel's shows them;
+ * Holds: 1. where no module can be asked, every file counts as held for as long as a durable handle
+ *           may wait for its client: those are in no process, so no lease of the kernel's shows
+ *           them;
  *        2. trying again costs a question to a module, and a listing only once the file is free;
  *        3. the directories of what waits are in the index, for the next daemon to list.
  */
@@ -97,7 +98,8 @@ static void held_ask_more(struct held_ask *h)
 	ask_send(as, id, frame, len, held_answered, h);
 }
 
-void mirror_held(struct mirror *m, const uint64_t *inodes, size_t count, mirror_held_done done, void *arg)
+void mirror_held(struct mirror *m, const uint64_t *inodes, size_t count, mirror_held_done done,
+		void *arg)
 {
 	struct held_ask *h = talloc_zero(m, struct held_ask);
 
@@ -453,7 +455,9 @@ static void later_tick(void *arg)
 		}
 	}
 	do {
-		for (l = m->later; l != NULL && (l->busy != NULL || l->ino == 0 || l->at_ns > now); l = l->next) {
+		l = m->later;
+		while (l != NULL && (l->busy != NULL || l->ino == 0 || l->at_ns > now)) {
+			l = l->next;
 		}
 		if (l != NULL) {
 			struct ofs_oid dir = l->dir;
