@@ -42,7 +42,8 @@ struct ofs_shm {
 	/* for the next daemon, until it has counted: what was here when written_bytes was so much */
 	_Atomic uint64_t cache_bytes, cache_at;
 	_Atomic uint32_t write_waits;   /* grows while any of them waits for that */
-	char pad[128 - 84];
+	_Atomic int64_t durable_until_ns; /* wall clock; no durable handle whose client is away lasts longer */
+	char pad[128 - 96];
 	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];
 };
 

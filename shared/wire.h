@@ -17,7 +17,7 @@
 
 #define OFS_WIRE_MAGIC 0x3153464fu /* "OFS1" */
 #define OFS_WIRE_MAJOR 1u
-#define OFS_WIRE_MINOR 0u
+#define OFS_WIRE_MINOR 1u
 #define OFS_WIRE_HEAD_BYTES 24u
 #define OFS_WIRE_FRAME_MAX_BYTES (4u << 20)
 #define OFS_WIRE_FDS_MAX 8
@@ -27,6 +27,24 @@
 #define OFS_WIRE_FETCH_WHOLE 1u   /* FETCH flags */
 #define OFS_WIRE_LIST_REFRESH 1u  /* LIST flags */
 #define OFS_WIRE_COPY_TAKE 1u     /* COPY flags */
+#define OFS_WIRE_NOTIFY_DIR 1u    /* NOTIFY flags */
+
+#define OFS_WIRE_BREAK_MAX 512u
+#define OFS_WIRE_HELD_OPEN 1u /* open, to read */
+#define OFS_WIRE_HELD_KEEP 2u /* to write, or by a durable handle whose client is away: must stay as it is */
+
+/* HELLO features: what a side can do beyond the first version. */
+#define OFS_WIRE_FEATURE_ASKED 1u /* it answers what the daemon asks first */
+
+/* In the ids of what the daemon asks, and in no module's. */
+#define OFS_WIRE_ID_DAEMON ((uint64_t)1 << 63)
+
+enum ofs_wire_notify { /* NOTIFY kind */
+	OFS_WIRE_NOTIFY_ADDED = 1,
+	OFS_WIRE_NOTIFY_REMOVED,
+	OFS_WIRE_NOTIFY_MODIFIED,
+	OFS_WIRE_NOTIFY_MANY,
+};
 
 struct ofs_wire_head {
 	uint32_t length;
@@ -87,7 +105,12 @@ struct ofs_wire_op_info {
 	uint16_t op;
 	uint8_t request_fds;
 	uint8_t reply_fds;
-	enum { OFS_WIRE_WHO_MODULE, OFS_WIRE_WHO_ADMIN, OFS_WIRE_WHO_ONEWAY } who;
+	enum {
+		OFS_WIRE_WHO_MODULE,
+		OFS_WIRE_WHO_ADMIN,
+		OFS_WIRE_WHO_ONEWAY,
+		OFS_WIRE_WHO_DAEMON
+	} who;
 };
 /* NULL: no such op. */
 const struct ofs_wire_op_info *ofs_wire_op_info(uint16_t op);

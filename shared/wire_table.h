@@ -4,7 +4,8 @@
  * names, limits, dispatch, the fuzz target and docs/PROTOCOL.md. Numbers are never reused.
  *
  * OFS_WIRE_TABLE(M): M(NAME, name, number, request fds, reply fds, who may send it)
- *   who: MODULE (root), ADMIN (root or the configured group); ONEWAY messages get no reply.
+ *   who: MODULE (root), ADMIN (root or the configured group); ONEWAY messages get no reply; DAEMON:
+ *   asked of a module, on the module's connection, under ids of the daemon's own (OFS_WIRE_ID_DAEMON).
  * OFS_WIRE_<NAME>_REQ(F), OFS_WIRE_<NAME>_REP(F): fields F(type, name); types u32 u64 i32 id str
  *   blob. str: u16 length, bytes without NUL, one NUL (not counted); blob: u32 length, bytes;
  *   id: 16 bytes (struct ofs_oid).
@@ -24,6 +25,8 @@
 	M(RMDIR, rmdir, 8, 1, 0, MODULE)                                                           \
 	M(DISCARD, discard, 9, 0, 0, MODULE)                                                       \
 	M(COPY, copy, 10, 1, 0, MODULE)                                                            \
+	M(NOTIFY, notify, 16, 0, 0, DAEMON)                                                        \
+	M(BREAK, break, 17, 0, 0, DAEMON)                                                          \
 	M(CTL, ctl, 32, 0, 0, ADMIN)
 
 /* Reply descriptors: ring, shm, intent file (O_APPEND), doorbell eventfd, trash directory. */
@@ -97,6 +100,26 @@
 	F(id, target) /* of the descriptor's file */                                               \
 	F(u64, size)
 #define OFS_WIRE_COPY_REP(F)
+
+/*
+ * Somebody else changed the bucket and the tree shows it: tell the clients that watch. path: below the
+ * tree; kind MANY: of a directory, in which more has changed than is told one by one.
+ */
+#define OFS_WIRE_NOTIFY_REQ(F)                                                                     \
+	F(u32, kind)                                                                               \
+	F(u32, flags) /* bit 0: of a directory */                                                  \
+	F(str, path)
+#define OFS_WIRE_NOTIFY_REP(F)
+
+/*
+ * Files that are about to change because the bucket has: break the leases and oplocks that clients have of
+ * them, and say who has them open. inodes: u64 each, little-endian, at most OFS_WIRE_BREAK_MAX; states: a
+ * byte for each, OFS_WIRE_HELD_*.
+ */
+#define OFS_WIRE_BREAK_REQ(F) F(blob, inodes)
+#define OFS_WIRE_BREAK_REP(F)                                                                      \
+	F(u32, broken) /* so many clients were told to give up what they cache */                  \
+	F(blob, states)
 
 /* objectfsctl: argv joined by NUL; the answer is one JSON document. */
 #define OFS_WIRE_CTL_REQ(F) F(blob, argv)

@@ -175,6 +175,10 @@ int ofs_openat(struct vfs_handle_struct *handle, const struct files_struct *dirf
 		const struct vfs_open_how *how);
 int ofs_close(struct vfs_handle_struct *handle, struct files_struct *fsp);
 
+/* --- ofs_asked.c --- */
+NTSTATUS ofs_durable_disconnect(struct vfs_handle_struct *handle, struct files_struct *fsp,
+		const DATA_BLOB old_cookie, TALLOC_CTX *mem_ctx, DATA_BLOB *new_cookie);
+
 /* --- ofs_recall.c: a marked file's way to its bytes --- */
 /* Forget the recall: the file is plain. */
 void ofs_recall_over(struct ofs_file *f);

@@ -10,6 +10,7 @@
  *        3. DOWN -> [ofs_link_connect] -> HELLO -> [link_hello_reply] -> UP; any error ->
  *           [link_lost] -> DOWN. Only UP sends requests.
  *        4. connect(2) runs as root: the daemon asks SO_PEERCRED.
+ *        5. An idle client is connected too: the daemon asks through it (ofs_asked.c).
  */
 #include "ofs_link_impl.h"
 
@@ -19,8 +20,11 @@
 
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 1000
+#define BACKOFF_REFUSED_MS 10000 /* each refusal is a line in the daemon's log */
 #define HELLO_MIN_MS 10000
+#define LINKS_AT_ONCE 64
 
+static struct ofs_link *links; /* of this process: one for each tree connect */
 static uint64_t link_ids; /* with the process id before it: one request has one id in all logs */
 
 int64_t ofs_link_now_ms(void)
@@ -95,6 +99,7 @@ static void link_lost(struct ofs_link *link, const char *why)
 {
 	int64_t now = ofs_link_now_ms();
 	struct ofs_waiter *w, *next;
+	int max_ms;
 
 	if (link->state == LINK_UP) {
 		DBG_NOTICE("volume %s: connection to objectfs-cached lost: %s\n",
@@ -107,8 +112,9 @@ static void link_lost(struct ofs_link *link, const char *why)
 	if (link->away_since_ms == 0) {
 		link->away_since_ms = now;
 	}
-	link->next_attempt_ms = now + link->backoff_ms;
-	link->backoff_ms = MIN(link->backoff_ms * 2, BACKOFF_MAX_MS);
+	max_ms = link->refused && link->waiters == NULL ? BACKOFF_REFUSED_MS : BACKOFF_MAX_MS;
+	link->next_attempt_ms = now + MIN(link->backoff_ms, max_ms);
+	link->backoff_ms = MIN(link->backoff_ms * 2, max_ms);
 	for (w = link->waiters; w != NULL; w = next) {
 		next = w->next;
 		if (w->out != NULL && w->out_done == 0 && w->generation == 0 && !w->oneway) {
@@ -162,8 +168,9 @@ static int link_send_one(struct ofs_link *link, struct ofs_waiter *w)
 		}
 		w->out_done += (size_t)n;
 	}
-	DBG_INFO("request %ju %s sent\n", (uintmax_t)w->id, ofs_link_op_name(w->op));
-	link->sent++;
+	DBG_INFO("%s %ju %s sent\n", w->answer ? "answer to" : "request", (uintmax_t)w->id,
+			ofs_link_op_name(w->op));
+	link->sent += w->answer ? 0 : 1;
 	TALLOC_FREE(w->out);
 	if (w->fd >= 0) {
 		close(w->fd);
@@ -259,6 +266,15 @@ static void link_dispatch(struct ofs_link *link, struct ofs_reply *reply)
 		ofs_link_flush(link);
 		return;
 	}
+	if ((head->flags & OFS_WIRE_FLAG_REPLY) == 0) {
+		bool sound = ofs_asked(link->conn, link, head, reply->frame);
+
+		talloc_free(reply);
+		if (!sound) {
+			ofs_link_break(link, "a question that cannot be decoded");
+		}
+		return;
+	}
 	for (w = link->waiters; w != NULL; w = w->next) {
 		if (w->id == head->request_id) {
 			break;
@@ -306,7 +322,7 @@ static int link_head_done(struct ofs_link *link)
 	if (ret != 0) {
 		return ret;
 	}
-	if ((link->in_head.flags & OFS_WIRE_FLAG_REPLY) == 0) {
+	if ((link->in_head.flags & ~OFS_WIRE_FLAG_REPLY) != 0) {
 		return -EPROTO;
 	}
 	link->body = talloc_array(link, uint8_t, link->in_head.length);
@@ -403,6 +419,7 @@ static int link_hello(struct ofs_link *link)
 {
 	struct ofs_hello_req m = {
 		.minor = OFS_WIRE_MINOR,
+		.features = OFS_WIRE_FEATURE_ASKED,
 		.pid = (uint32_t)getpid(),
 		.volume = link->conn->volume,
 		.path = link->conn->handle->conn->connectpath,
@@ -458,7 +475,7 @@ static void link_retry_handler(struct tevent_context *ev, struct tevent_timer *t
 	(void)te;
 	(void)now;
 	TALLOC_FREE(link->retry);
-	if (link->state == LINK_DOWN && link->waiters != NULL) {
+	if (link->state == LINK_DOWN) {
 		ofs_link_connect(link);
 	} else if (link->state == LINK_HELLO && ofs_link_now_ms() >= link->hello_deadline_ms) {
 		link_lost(link, "no answer to HELLO");
@@ -472,8 +489,9 @@ void ofs_link_retry_arm(struct ofs_link *link)
 	int64_t when = link->state == LINK_HELLO ? link->hello_deadline_ms : link->next_attempt_ms;
 	int64_t wait_ms = MAX(when - now, 1);
 
-	if (link->state == LINK_UP || link->waiters == NULL || link->retry != NULL) {
-		return;
+	if (link->state == LINK_UP || link->retry != NULL ||
+			(link->waiters == NULL && link->generation == 0)) {
+		return; /* before the first HELLO the one who connects does it all */
 	}
 	link->retry = tevent_add_timer(link->ev, link,
 			timeval_current_ofs_msec((uint32_t)wait_ms), link_retry_handler, link);
@@ -501,8 +519,10 @@ void ofs_link_log_away(struct ofs_link *link)
 void ofs_link_pump(struct ofs_link *link, int64_t until_ms)
 {
 	int64_t now = ofs_link_now_ms();
-	struct pollfd pfd = {.fd = link->sock, .events = POLLIN};
+	struct pollfd pfd[LINKS_AT_ONCE] = {{.fd = link->sock, .events = POLLIN}};
+	struct ofs_link *others[LINKS_AT_ONCE] = {link}, *other;
 	struct ofs_waiter *w;
+	nfds_t count = 1;
 	int ret;
 
 	if (link->state == LINK_DOWN) {
@@ -520,19 +540,26 @@ void ofs_link_pump(struct ofs_link *link, int64_t until_ms)
 	} else {
 		for (w = link->waiters; w != NULL; w = w->next) {
 			if (w->out != NULL) {
-				pfd.events |= POLLOUT;
+				pfd[0].events |= POLLOUT;
 				break;
 			}
 		}
 	}
-	ret = poll(&pfd, link->sock >= 0 ? 1 : 0, (int)MIN(MAX(until_ms - now, 0), 60000));
-	if (ret <= 0) {
-		return;
+	/* The daemon may answer this one only when it has been answered by another of this process. */
+	for (other = links; other != NULL && count < LINKS_AT_ONCE; other = other->next) {
+		if (other != link && other->state == LINK_UP) {
+			others[count] = other;
+			pfd[count++] = (struct pollfd){.fd = other->sock, .events = POLLIN};
+		}
 	}
-	if ((pfd.revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
-		link_readable(link);
+	/* poll passes over -1 */
+	ret = poll(pfd, count, (int)MIN(MAX(until_ms - now, 0), 60000));
+	for (nfds_t i = 0; ret > 0 && i < count; i++) {
+		if ((pfd[i].revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
+			link_readable(others[i]);
+		}
 	}
-	if ((pfd.revents & POLLOUT) != 0 && link->state == LINK_UP) {
+	if (ret > 0 && (pfd[0].revents & POLLOUT) != 0 && link->state == LINK_UP) {
 		ofs_link_flush(link);
 	}
 }
@@ -545,6 +572,7 @@ static int link_destructor(struct ofs_link *link)
 		ofs_waiter_complete(link->waiters, -EIO, NULL);
 	}
 	link_close(link);
+	DLIST_REMOVE(links, link);
 	return 0;
 }
 
@@ -559,6 +587,7 @@ struct ofs_link *ofs_link_new(struct ofs_conn *c, struct tevent_context *ev)
 	link->ev = ev;
 	link->sock = -1;
 	link->backoff_ms = BACKOFF_MIN_MS;
+	DLIST_ADD(links, link);
 	talloc_set_destructor(link, link_destructor);
 	return link;
 }

@@ -62,6 +62,12 @@ int ofs_call_copy_take(struct ofs_link *link, uint64_t generation, int fd,
 /* No answer; dropped if the daemon is away. */
 void ofs_call_release(struct ofs_link *link, uint64_t generation, uint64_t open_id);
 
+/* --- ofs_asked.c: what the daemon asks first --- */
+/* Do what the frame asks for and send the answer; from the loop, or from inside a wait for the daemon.
+ * False: the peer does not keep the protocol. */
+bool ofs_asked(struct ofs_conn *c, struct ofs_link *link, const struct ofs_wire_head *head,
+		const uint8_t *frame);
+
 /* A reply that nobody waits for any more: what it opened is released. */
 void ofs_call_unwanted(struct ofs_link *link, uint16_t op, struct ofs_reply *reply);
 
@@ -96,6 +102,8 @@ struct tevent_req *ofs_link_call_send(TALLOC_CTX *ctx, struct ofs_link *link,
 		const struct ofs_frame *frame);
 int ofs_link_call_recv(struct tevent_req *req, TALLOC_CTX *ctx, struct ofs_reply **reply);
 void ofs_link_post(struct ofs_link *link, const struct ofs_frame *frame);
+/* The answer to what the daemon asked; dropped if the connection has gone. */
+void ofs_link_answer(struct ofs_link *link, const struct ofs_frame *frame);
 /* The peer does not keep the protocol: end this connection. */
 void ofs_link_break(struct ofs_link *link, const char *why);
 

@@ -22,6 +22,7 @@ struct ofs_waiter {
 	size_t out_done;
 	int fd; /* own duplicate until sent; -1 */
 	bool oneway;
+	bool answer; /* to what the daemon asked */
 	bool in_list;
 	bool done;
 	int error;
@@ -31,6 +32,7 @@ struct ofs_waiter {
 };
 
 struct ofs_link {
+	struct ofs_link *prev, *next; /* all of this process */
 	struct ofs_conn *conn;
 	struct tevent_context *ev;
 	enum ofs_link_state state;
@@ -69,7 +71,7 @@ void ofs_link_flush(struct ofs_link *link);
 void ofs_link_pump(struct ofs_link *link, int64_t until_ms);
 /* Until when a request that needs the daemon may wait for it to come back. */
 int64_t ofs_link_patience_ms(const struct ofs_link *link);
-/* While somebody waits asynchronously, the loop does the reconnecting. */
+/* The loop does the reconnecting: for those who wait asynchronously, and so that the daemon can ask. */
 void ofs_link_retry_arm(struct ofs_link *link);
 void ofs_link_log_away(struct ofs_link *link);
 /* The answer is known: hand it to whoever waits; a waiter nobody waits for any more ends here. */

@@ -112,7 +112,7 @@
 	T(fsetxattr_fn, ofs_fsetxattr, ours, "tests/scenario/module-names.py")                     \
 	T(aio_force_fn, NULL, NEXT, "")                                                            \
 	T(durable_cookie_fn, NULL, NEXT, "")                                                       \
-	T(durable_disconnect_fn, NULL, NEXT, "its fstat and close are ours")                       \
+	T(durable_disconnect_fn, ofs_durable_disconnect, ours, "tests/scenario/remote-changes.py") \
 	T(durable_reconnect_fn, NULL, NEXT, "its open is ours")                                    \
 	T(freaddir_attr_fn, NULL, NEXT, "")
 

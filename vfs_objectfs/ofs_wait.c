@@ -296,3 +296,16 @@ void ofs_link_post(struct ofs_link *link, const struct ofs_frame *frame)
 		ofs_link_flush(link);
 	}
 }
+
+void ofs_link_answer(struct ofs_link *link, const struct ofs_frame *frame)
+{
+	struct ofs_waiter *w;
+	int ret;
+
+	w = link->state == LINK_UP ? waiter_new(link, frame, &ret) : NULL;
+	if (w != NULL) {
+		w->oneway = true;
+		w->answer = true;
+		ofs_link_flush(link);
+	}
+}

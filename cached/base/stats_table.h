@@ -45,6 +45,10 @@
 	S(conflicts, COUNTER, count, "conflict copies made")                                       \
 	S(renames_dir, COUNTER, count, "directory renames completed in S3")                        \
 	S(remote_changes, COUNTER, count, "changes found in the bucket and applied")               \
+	S(remote_deferred, COUNTER, count, "remote changes that wait: clients have the files open")  \
+	S(breaks_sent, COUNTER, count, "leases and oplocks of clients broken for remote changes")  \
+	S(notifies_sent, COUNTER, count, "changes found in the bucket that smbd was given for clients that watch") \
+	S(notifies_dropped, COUNTER, count, "those that no smbd took in time, or at all")          \
 	S(removals_held, GAUGE, count, "removals held back by the brake")                          \
 	S(dirs_scanned, COUNTER, count, "directories scanned after an unclean stop")               \
 	S(pending, GAUGE, count, "names and files not yet in agreement with S3")                   \

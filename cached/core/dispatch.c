@@ -37,6 +37,7 @@ struct hello_job { /* talloc, of the volume; with a worker: as disk.h says */
 	struct request *req;
 	struct volume *v;
 	uint32_t pid;
+	uint64_t features;
 	char samba[64];
 	char path[PATH_MAX];
 	char real[PATH_MAX];
@@ -123,8 +124,10 @@ static int hello_fds(struct volume *v, int fds[5])
 static void hello_accept(struct request *req, struct hello_job *h)
 {
 	struct volume *v = h->v;
+	const struct ofs_hello_req m = {.pid = h->pid, .features = h->features, .samba = h->samba};
 	struct ofs_hello_rep rep = {
 			.minor = OFS_WIRE_MINOR,
+			.features = OFS_WIRE_FEATURE_ASKED,
 			.session = session_id(req->session),
 			.xattr = v->rio.xattr,
 			.tree = h->tree,
@@ -147,8 +150,9 @@ static void hello_accept(struct request *req, struct hello_job *h)
 	if (frame != NULL) {
 		len = ofs_wire_encode_hello_rep(frame, REPLY_BYTES, req->id, &rep);
 	}
-	session_attach(req->session, v, h->pid, h->samba);
+	session_attach(req->session, v, &m);
 	request_reply_frame(req, frame, len, fds, 5);
+	mirror_can_ask(v->mirror);
 }
 
 static void hello_resolved(struct disk_job *job)
@@ -237,6 +241,7 @@ static int do_hello(struct request *req, const uint8_t *frame, size_t len)
 	h->req = req;
 	h->v = v;
 	h->pid = m.pid;
+	h->features = m.features;
 	snprintf(h->samba, sizeof(h->samba), "%s", m.samba);
 	snprintf(h->path, sizeof(h->path), "%s", m.path);
 	snprintf(h->tree, sizeof(h->tree), "%s/tree", v->path);
@@ -561,7 +566,11 @@ struct handler {
 };
 
 static const struct handler handlers[] = {
-#define HANDLER_ROW(NAME, name, number, req_fds, rep_fds, who) {number, do_##name},
+#define HANDLER_OF_MODULE(number, name) {number, do_##name},
+#define HANDLER_OF_ADMIN(number, name) {number, do_##name},
+#define HANDLER_OF_ONEWAY(number, name) {number, do_##name},
+#define HANDLER_OF_DAEMON(number, name) /* ours: ask.c */
+#define HANDLER_ROW(NAME, name, number, req_fds, rep_fds, who) HANDLER_OF_##who(number, name)
 		OFS_WIRE_TABLE(HANDLER_ROW)
 #undef HANDLER_ROW
 };

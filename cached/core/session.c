@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "ask.h"
 #include "session.h"
 #include "session_private.h"
 #include "../base/log.h"
@@ -61,6 +62,9 @@ struct session {
 	/* recalls */
 	uint64_t *opens;
 	size_t open_count, open_cap;
+	/* what we ask */
+	bool answers; /* it can be asked */
+	bool slow;    /* it has let us wait, and not answered since */
 };
 
 static void session_process(struct session *s);
@@ -130,6 +134,9 @@ void session_end(struct session *s, const char *why)
 	*s->prev = s->next;
 	if (s->next != NULL) {
 		s->next->prev = s->prev;
+	}
+	if (s->v != NULL) {
+		ask_lost(s->v->asker, s);
 	}
 	tevent_schedule_immediate(s->later, s->core->ev, session_free_later, s);
 }
@@ -210,7 +217,8 @@ static void session_flush(struct session *s)
 	}
 }
 
-static void session_send(struct session *s, uint8_t *frame, size_t len, const int *fds,
+/* Takes all over. */
+static bool session_queue(struct session *s, uint8_t *frame, size_t len, const int *fds,
 		unsigned fd_count)
 {
 	struct outgoing *o = calloc(1, sizeof(*o));
@@ -220,8 +228,7 @@ static void session_send(struct session *s, uint8_t *frame, size_t len, const in
 			close(fds[i]);
 		}
 		free(frame);
-		session_end(s, "out of memory");
-		return;
+		return false;
 	}
 	o->frame = frame;
 	o->len = len;
@@ -232,7 +239,17 @@ static void session_send(struct session *s, uint8_t *frame, size_t len, const in
 	*s->out_tail = o;
 	s->out_tail = &o->next;
 	s->out_bytes += len;
-	session_flush(s);
+	return true;
+}
+
+static void session_send(struct session *s, uint8_t *frame, size_t len, const int *fds,
+		unsigned fd_count)
+{
+	if (session_queue(s, frame, len, fds, fd_count)) {
+		session_flush(s);
+	} else {
+		session_end(s, "out of memory");
+	}
 }
 
 /* ---- requests ---- */
@@ -409,7 +426,13 @@ static void session_frame(struct session *s, const struct ofs_wire_head *head)
 	const struct ofs_wire_op_info *info = ofs_wire_op_info(head->op);
 	struct request *req;
 
-	if (info == NULL || head->flags != 0) {
+	if (info != NULL && info->who == OFS_WIRE_WHO_DAEMON && head->flags == OFS_WIRE_FLAG_REPLY &&
+			s->v != NULL) {
+		s->slow = false;
+		ask_answered(s->v->asker, s, head->request_id, s->in, head->length);
+		return;
+	}
+	if (info == NULL || info->who == OFS_WIRE_WHO_DAEMON || head->flags != 0) {
 		session_bad(s, info == NULL ? "unknown message" : "unknown flags");
 		return;
 	}
@@ -546,12 +569,45 @@ uint64_t session_client(const struct session *s)
 	return s->pid > 0 ? (uint64_t)s->pid : ((uint64_t)1 << 32) + s->id;
 }
 
-void session_attach(struct session *s, struct volume *v, uint32_t pid, const char *samba)
+void session_attach(struct session *s, struct volume *v, const struct ofs_hello_req *m)
 {
 	s->v = v;
+	s->answers = (m->features & OFS_WIRE_FEATURE_ASKED) != 0;
 	stats_add(sessions, 1);
 	log_info("core", "session %llu: smbd process %u (Samba %s) on volume %s",
-			(unsigned long long)s->id, pid, samba, v->name);
+			(unsigned long long)s->id, m->pid, m->samba, v->name);
+}
+
+struct session *session_to_ask(const struct core *core, const struct volume *v)
+{
+	struct session *s = core->server != NULL ? core->server->sessions : NULL, *best = NULL;
+
+	for (; s != NULL; s = s->next) { /* the latest first */
+		if (s->v == v && s->answers && !s->dead && (best == NULL || best->slow || !s->slow)) {
+			best = s;
+		}
+	}
+	return best;
+}
+
+/* Not sent at once: the asker must not see the connection end while it asks. */
+void session_ask(struct session *s, const uint8_t *frame, size_t len)
+{
+	uint8_t *copy = malloc(len);
+
+	if (copy != NULL) {
+		memcpy(copy, frame, len);
+		if (session_queue(s, copy, len, NULL, 0)) {
+			session_flags(s);
+		}
+	}
+}
+
+void session_is_slow(struct session *s)
+{
+	log_info("core", "session %llu (process %ld) does not answer: another one is asked",
+			(unsigned long long)s->id, (long)s->pid);
+	s->slow = true;
 }
 
 bool session_is_attached(const struct session *s)

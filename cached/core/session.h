@@ -52,12 +52,21 @@ void request_free(struct request *req);
 uint64_t session_id(const struct session *s);
 /* Who is at the other end: a process, that is, a client machine with all its shares. Not 0. */
 uint64_t session_client(const struct session *s);
-/* HELLO succeeded. */
-void session_attach(struct session *s, struct volume *v, uint32_t pid, const char *samba);
+/* HELLO succeeded; of m: pid, features, samba. */
+void session_attach(struct session *s, struct volume *v, const struct ofs_hello_req *m);
 bool session_is_attached(const struct session *s);
 /* The recalls a connection has open; released when it ends. 0 or -ENOMEM. */
 int session_open_add(struct session *s, uint64_t open_id);
 bool session_open_has(const struct session *s, uint64_t open_id);
 void session_open_drop(struct session *s, uint64_t open_id);
+
+/* --- session.c, for ask.c --- */
+/* A module connection of the volume that answers questions: the oldest one, whose tree connect is
+ * long done; those that are slow last. NULL: none. */
+struct session *session_to_ask(const struct core *core, const struct volume *v);
+/* Queue a question (copied); what comes of a connection that ends of it is told by ask_lost. */
+void session_ask(struct session *s, const uint8_t *frame, size_t len);
+/* It has let a question wait. */
+void session_is_slow(struct session *s);
 
 #endif

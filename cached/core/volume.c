@@ -18,6 +18,8 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "announce.h"
+#include "ask.h"
 #include "core.h"
 #include "rings.h"
 #include "volrec.h"
@@ -217,6 +219,7 @@ static void volume_ready(struct volume_own *o)
 	v->stuck = false;
 	reconcile_start(v->reconcile);
 	evictor_start(v->evictor);
+	mirror_start(v->mirror);
 	if (v->on_ready != NULL) {
 		v->on_ready(v);
 	}
@@ -539,8 +542,11 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->recalls = recalls_new(v, v);
 	v->reconcile = reconcile_new(v, v, fresh);
 	v->evictor = evictor_new(v, v);
+	v->asker = asker_new(v, o->core);
+	v->announcer = announcer_new(v);
 	if (v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->recalls == NULL ||
-			v->reconcile == NULL || v->evictor == NULL) {
+			v->reconcile == NULL || v->evictor == NULL || v->asker == NULL ||
+			v->announcer == NULL) {
 		*error = talloc_strdup(v, "out of memory, or no descriptors left");
 		return -ENOMEM;
 	}
@@ -635,6 +641,8 @@ void volume_close(struct volume **vp)
 	TALLOC_FREE(o->retry);
 	TALLOC_FREE(o->tick);
 	TALLOC_FREE(o->doorbell_fde);
+	TALLOC_FREE(v->announcer); /* whoever ends now has nobody to tell */
+	TALLOC_FREE(v->asker);
 	TALLOC_FREE(v->evictor);
 	TALLOC_FREE(v->reconcile);
 	TALLOC_FREE(v->recalls);

@@ -25,6 +25,8 @@ struct reconcile;
 struct metalog;
 struct rings;
 struct evictor;
+struct asker;
+struct announcer;
 
 enum volume_state {
 	VOLUME_CONNECTING, /* S3 not reached yet, or lost at start: retried; shares are up */
@@ -67,6 +69,8 @@ struct volume {
 	struct metalog *metalog;
 	struct rings *rings;
 	struct evictor *evictor;
+	struct asker *asker; /* NULL: nobody can be asked */
+	struct announcer *announcer; /* NULL: nobody is told */
 	void (*on_ready)(struct volume *);
 	struct volume_wait *waiting; /* core/volume.c */
 };

@@ -36,6 +36,11 @@ bool mirror_is_listing(const struct mirror *m, const struct ofs_oid *dir);
 void mirror_rmdir_check(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
 		mirror_done done, void *arg);
 
+/* The volume is READY: go on with what waited for files to be closed when the last daemon ended. */
+void mirror_start(struct mirror *m);
+/* A module has connected: what waits for files to be closed is asked about. */
+void mirror_can_ask(struct mirror *m);
+
 /* --- helpers for disk jobs (worker threads); no core state --- */
 /* Open a path below the tree without following symlinks or leaving it (openat2 RESOLVE_BENEATH |
  * RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS); fd or -errno. */

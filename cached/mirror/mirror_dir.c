@@ -54,8 +54,18 @@ struct locate {
 	unsigned count;
 };
 
+void mirror_dir_news(struct mirror_dir *dir, enum ofs_wire_notify kind, const char *name, bool is_dir)
+{
+	/* What a directory is first seen to hold is no change of it. */
+	if (kind != OFS_WIRE_NOTIFY_ADDED || (dir->flags & OFS_REC_LISTED) != 0 ||
+			dir->listed_ns != 0) {
+		news_add(dir, &dir->news, kind, name, is_dir);
+	}
+}
+
 static int mirror_dir_destructor(struct mirror_dir *d)
 {
+	announce(d->m->v->announcer, &d->oid, &d->news);
 	if (d->fd >= 0) {
 		close(d->fd);
 	}
@@ -79,6 +89,7 @@ static void locate_answer(struct locate *l, int status, const char *message)
 		d->oid = l->rec.oid;
 		d->flags = l->rec.flags;
 		d->listed_ns = l->rec.listed_ns;
+		d->m = l->m;
 		d->probe_there = l->probe_there;
 		d->mtime = l->mtime;
 		d->changes = l->changes;

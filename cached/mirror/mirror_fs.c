@@ -234,8 +234,7 @@ int mirror_unlist(const struct mirror_place *p, const char *path, const struct o
 		}
 		if (ret == 0 && (rec.flags & OFS_REC_LISTED) != 0) {
 			/* The age alone would not do: 0 means that listings never expire. */
-			rec.flags &= ~(uint32_t)OFS_REC_LISTED;
-			rec.listed_ns = 0;
+			rec.flags &= ~(uint32_t)OFS_REC_LISTED; /* listed_ns stays: it has been listed */
 			ret = ofs_record_set(&p->rio, fd, &rec);
 		}
 		ofs_shm_unlock(p->shm, stripe);

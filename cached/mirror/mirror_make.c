@@ -8,7 +8,8 @@
  * Holds: 1. an inode gets size, record, rights, times and marker first, its name last (linkat, or
  *           renameat2 from limbo/): a client never sees a half-made one, nor inotify a change of it;
  *        2. a name that is taken is left alone: a client was faster;
- *        3. a file is changed only under F_WRLCK (nobody has it open), clean, and still the same;
+ *        3. a file is changed only if no client has it open, or may come back to it, and under F_WRLCK
+ *           (nobody else has), clean, and still the same;
  *        4. times of the directory stay, unless a client may be changing them at this moment.
  *
  *   row: NOT_HERE --mirror_stub_row--> in S3 --make_done--> HERE
@@ -315,11 +316,10 @@ static void make_one(struct make_at *at, struct stub *s)
 	struct ofs_record rec;
 	struct stat st;
 
-	if (s->is_dir) {
-		s->status = make_in_limbo(at, s);
-	} else {
-		s->status = make_of_other_name(at, s);
-		s->status = s->status == -ENOENT ? make_file(at, s) : s->status;
+	s->status = s->is_dir ? -ENOENT : make_of_other_name(at, s);
+	if (s->status == -ENOENT) {
+		s->status = s->is_dir ? make_in_limbo(at, s) : make_file(at, s);
+		s->appeared = s->status == 0;
 	}
 	if (s->status == -ENOENT || s->status == -EIO || s->status == -EROFS ||
 			s->status == -EDQUOT || s->status == -EMFILE || s->status == -ENFILE) {
@@ -341,6 +341,7 @@ struct make_job {
 	struct disk_job job;
 	struct mirror *m;
 	uint64_t request_id;
+	struct mirror_dir *seen; /* core only */
 	struct mirror_target dir;
 	struct stub *list;
 	int status;
@@ -416,6 +417,9 @@ static void make_done(struct disk_job *job)
 		make_row_done(j, s);
 		if (s->status == 0) {
 			stats_add(stubs_made, s->is_dir ? 0 : 1);
+			if (s->appeared) {
+				mirror_dir_news(j->seen, OFS_WIRE_NOTIFY_ADDED, s->name, s->is_dir);
+			}
 			stats_add(files_beside, !s->is_dir && strcmp(s->name, s->raw) != 0 &&
 							name_is_beside_dir(s->name, s->raw));
 		} else if (s->status != -EEXIST) {
@@ -466,6 +470,7 @@ void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, 
 	}
 	j->m = m;
 	j->request_id = request_id;
+	j->seen = dir;
 	j->list = list;
 	j->done = done;
 	j->arg = arg;
@@ -481,6 +486,7 @@ struct change_job {
 	struct disk_job job;
 	struct mirror *m;
 	uint64_t request_id;
+	struct mirror_dir *dir; /* core only */
 	struct mirror_place place;
 	int dir_fd; /* own */
 	struct stub *s;
@@ -603,8 +609,12 @@ static void change_done(struct disk_job *job)
 		index_set_sha256(ix, row, NULL);
 		index_set_object(ix, row, true);
 		stats_add(remote_changes, 1);
+		mirror_dir_news(j->dir, OFS_WIRE_NOTIFY_MODIFIED, s->name, false);
 		evict_note_gone(j->m->v->evictor, &s->oid);
 	} else if (j->status != 0) {
+		if (j->status == -EAGAIN && row != NULL && row->live == ROW_HERE) {
+			mirror_later(j->m, &j->dir->oid, row->ino);
+		}
 		log_line(LOG_LVL_INFO, "mirror", j->request_id,
 				"%s changed in the bucket; not applied yet: %s", s->name,
 				j->status == -EAGAIN || j->status == -EBUSY ? "in use"
@@ -616,6 +626,19 @@ static void change_done(struct disk_job *job)
 	free(j);
 }
 
+/* What a client holds open, or may come back to, keeps its bytes. */
+static void change_asked(const uint8_t *states, void *arg)
+{
+	struct change_job *j = arg;
+
+	if (states == NULL || states[0] != 0) {
+		j->status = states == NULL ? -ENOMEM : -EAGAIN;
+		change_done(&j->job);
+		return;
+	}
+	disk_submit(j->m->v->disk, DISK_ANY, &j->job);
+}
+
 void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *s,
 		void (*done)(int status, void *arg), void *arg)
 {
@@ -624,6 +647,9 @@ void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 	int fd;
 
 	if (row == NULL || (m->v->recalls != NULL && recall_busy(m->v->recalls, row->ino))) {
+		if (row != NULL) {
+			mirror_later(m, &dir->oid, row->ino);
+		}
 		stub_free(&s);
 		done(-EAGAIN, arg);
 		return;
@@ -638,6 +664,7 @@ void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 	}
 	j->m = m;
 	j->request_id = request_id;
+	j->dir = dir;
 	j->place = mirror_place_of(m);
 	j->dir_fd = fd;
 	j->s = s;
@@ -647,5 +674,5 @@ void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 	j->job.what = "mirror change";
 	j->job.run = change_run;
 	j->job.done = change_done;
-	disk_submit(m->v->disk, DISK_ANY, &j->job);
+	mirror_held(m, &row->ino, 1, change_asked, j);
 }

@@ -14,6 +14,7 @@
 #include "snapshot.h"
 #include "../base/log.h"
 #include "../base/stats.h"
+#include "../core/announce.h"
 #include "../core/volume.h"
 #include "../evict/evict.h"
 
@@ -32,6 +33,10 @@ struct mirror { /* core only */
 	struct blob_cache *blobs;
 	char token[17];
 	struct mirror_held *held; /* removals held back, by directory */
+	struct later *later;      /* mirror_held.c */
+	unsigned later_count;
+	bool later_started;
+	struct clock_timer *later_timer;
 };
 
 /* --- mirror_fs.c: disk jobs only --- */
@@ -59,7 +64,7 @@ int mirror_lock(struct ofs_shm *shm, int fd, uint32_t *stripe);
 int mirror_unlist(const struct mirror_place *p, const char *path, const struct ofs_oid *oid);
 
 /* --- mirror_dir.c: which directory is meant --- */
-struct mirror_dir { /* talloc; closes fd */
+struct mirror_dir { /* talloc; closes fd; jobs on what is in it end before it is freed */
 	int fd; /* O_RDONLY | O_DIRECTORY; follows renames */
 	uint64_t ino;
 	struct ofs_oid oid;
@@ -70,7 +75,11 @@ struct mirror_dir { /* talloc; closes fd */
 	struct timespec mtime;
 	uint64_t changes; /* of its stripe (shm.h), read before mtime */
 	bool steady;      /* no client was changing it then */
+	struct mirror *m;
+	struct news *news; /* for clients that watch it; told when this is freed */
 };
+/* Somebody else's change of a name in it is in the tree now. */
+void mirror_dir_news(struct mirror_dir *dir, enum ofs_wire_notify kind, const char *name, bool is_dir);
 /* The same for a job that changes what is in the directory: plain copies, and a descriptor of its own. */
 struct mirror_target {
 	struct mirror_place place;
@@ -104,6 +113,7 @@ struct stub { /* malloc'ed; moves between threads */
 	struct snapshot *snapshot; /* NULL: foreign or implied */
 	/* out */
 	int status; /* 0: made; -EEXIST: something else has the name; -errno */
+	bool appeared; /* it was not there before */
 	bool fatal; /* the failure is not this name's own */
 	bool no_rights; /* what its directory hands down cannot be told */
 	uint64_t ino;
@@ -130,6 +140,10 @@ struct removal { /* malloc'ed */
 	bool is_dir;
 	bool keep_if_listed;
 	int status;
+	/* mirror_remove.c */
+	size_t first, count; /* its files among those asked about */
+	uint8_t held;        /* OFS_WIRE_HELD_* of any of them */
+	bool limbo;          /* it waits there for its readers */
 };
 /* Takes the list over. */
 void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir,
@@ -145,12 +159,26 @@ int mirror_drop_one(const struct mirror_place *p, int dir_fd, const char *name,
 void mirror_forget(struct mirror *m, struct row *row);
 uint64_t mirror_rows_below(struct index *ix, const struct row *row);
 
+/* Worker. An inode that went to limbo/ while a client read it. 0: it is settled; -EAGAIN: still open. */
+int mirror_limbo_drop(const struct mirror_place *p, const struct ofs_oid *oid);
+
+/* --- mirror_held.c: what clients hold open --- */
+/* states: OFS_WIRE_HELD_* of each; NULL: out of memory. */
+typedef void (*mirror_held_done)(const uint8_t *states, void *arg);
+/* Break what clients cache of these files, and say who holds them. Perhaps at once. */
+void mirror_held(struct mirror *m, const uint64_t *inodes, size_t count, mirror_held_done done, void *arg);
+/* A change of this file, found by listing dir, waits until nobody has it open: then dir is listed again. */
+void mirror_later(struct mirror *m, const struct ofs_oid *dir, uint64_t ino);
+/* mirror_limbo_drop, until it is settled. */
+void mirror_later_limbo(struct mirror *m, const struct ofs_oid *oid);
+
 /* --- mirror_rename.c: files whose name here is another now --- */
 struct renaming { /* malloc'ed */
 	struct renaming *next;
 	char *from, *to; /* local */
 	struct ofs_oid oid;
 	uint64_t ino;
+	bool held;  /* by a client */
 	int status; /* 0; -EAGAIN: in use; -EEXIST; -errno: it stays as it is */
 };
 void renaming_free(struct renaming **r);

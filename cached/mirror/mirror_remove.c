@@ -5,7 +5,8 @@
  * Thread: core; remove_run on a worker.
  * Owns: the list of removals; inodes in limbo/ until they are unlinked.
  * Holds: 1. only what is clean, known to S3 and not open goes; a directory only if all below it is so,
- *           looked at again once no client can reach it;
+ *           looked at again once no client can reach it. A file that clients only read waits in limbo/
+ *           for them to close it;
  *        2. an inode is moved to limbo/ under the stripe's lock with its record checked, so that a
  *           change is either seen or comes too late to be made;
  *        3. what cannot go is left as it was; the next listing asks again.
@@ -36,9 +37,12 @@ struct remove_job {
 	struct disk_job job;
 	struct mirror *m;
 	uint64_t request_id;
+	struct mirror_dir *dir; /* core only */
 	struct mirror_place place;
 	int dir_fd; /* own */
 	struct removal *list;
+	uint64_t *inodes; /* of all files that are to go */
+	size_t inode_count, inode_cap;
 	struct removed *gone; /* children before their directory */
 	size_t gone_count, gone_cap;
 	void (*done)(unsigned removed, unsigned left, void *arg);
@@ -124,16 +128,43 @@ static int remove_to_limbo(const struct mirror_place *p, int dir_fd, const char 
 	return -EBUSY;
 }
 
+/* It was gone from the tree before it was closed. */
+int mirror_limbo_drop(const struct mirror_place *p, const struct ofs_oid *oid)
+{
+	struct ofs_record rec;
+	char name[64];
+	int fd, ret;
+
+	remove_limbo_name(oid, name);
+	fd = mirror_open_alone(p->limbo_fd, name);
+	if (fd < 0) {
+		return fd == -EAGAIN ? -EAGAIN : 0;
+	}
+	ret = ofs_record_get(&p->rio, fd, &rec);
+	if (ret != 0 || (rec.flags & OFS_REC_DATA_DIRTY) != 0) {
+		log_warning("mirror", "limbo/%s was written after it had been deleted in the bucket: look at "
+				"it and move or delete it", name);
+	} else if (unlinkat(p->limbo_fd, name, 0) != 0) {
+		log_warning("mirror", "limbo/%s stays: %s", name, strerror(errno));
+	}
+	mirror_lease_drop(fd);
+	close(fd);
+	return 0;
+}
+
 static int remove_file(struct remove_job *j, struct removal *r)
 {
 	struct ofs_record rec;
 	struct stat st;
 	char limbo[64];
 	uint32_t stripe;
-	int fd = mirror_open_alone(j->dir_fd, r->name), ret;
+	int fd, ret;
 
+	r->limbo = r->held != 0;
+	fd = r->limbo ? openat(j->dir_fd, r->name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+		      : mirror_open_alone(j->dir_fd, r->name);
 	if (fd < 0) {
-		return fd;
+		return r->limbo ? -errno : fd;
 	}
 	ret = mirror_lock(j->place.shm, fd, &stripe);
 	if (ret == 0) {
@@ -148,11 +179,13 @@ static int remove_file(struct remove_job *j, struct removal *r)
 	}
 	if (ret == 0) {
 		ret = fstat(fd, &st) == 0 ? remove_note(j, &r->oid, st.st_ino) : -errno;
-		if (unlinkat(j->place.limbo_fd, limbo, 0) != 0) {
+		if (!r->limbo && unlinkat(j->place.limbo_fd, limbo, 0) != 0) {
 			log_warning("mirror", "limbo/%s stays: %s", limbo, strerror(errno));
 		}
 	}
-	mirror_lease_drop(fd);
+	if (!r->limbo) {
+		mirror_lease_drop(fd);
+	}
 	close(fd);
 	return ret;
 }
@@ -377,7 +410,11 @@ static void remove_run(struct disk_job *job)
 	struct removal *r;
 
 	for (r = j->list; r != NULL; r = r->next) {
-		r->status = r->is_dir ? remove_dir(j, r) : remove_file(j, r);
+		if ((r->held & OFS_WIRE_HELD_KEEP) != 0 || (r->is_dir && r->held != 0)) {
+			r->status = -EAGAIN;
+		} else {
+			r->status = r->is_dir ? remove_dir(j, r) : remove_file(j, r);
+		}
 	}
 }
 
@@ -415,6 +452,14 @@ void mirror_forget(struct mirror *m, struct row *row)
 	}
 }
 
+/* Those of its files that are in use say when to try again. */
+static void remove_later(struct remove_job *j, const struct removal *r)
+{
+	for (size_t i = r->first; r->status == -EAGAIN && i < r->first + r->count; i++) {
+		mirror_later(j->m, &j->dir->oid, j->inodes[i]);
+	}
+}
+
 static void remove_done(struct disk_job *job)
 {
 	struct remove_job *j = (struct remove_job *)job;
@@ -441,8 +486,13 @@ static void remove_done(struct disk_job *job)
 		if (r->status == 0) {
 			removed++;
 			stats_add(remote_changes, 1);
+			mirror_dir_news(j->dir, OFS_WIRE_NOTIFY_REMOVED, r->name, r->is_dir);
+			if (r->limbo) {
+				mirror_later_limbo(j->m, &r->oid);
+			}
 		} else {
 			left++;
+			remove_later(j, r);
 			log_line(LOG_LVL_INFO, "mirror", j->request_id,
 					"%s is gone from the bucket but stays for now: %s", r->name,
 					r->status == -EAGAIN || r->status == -EBUSY
@@ -453,9 +503,53 @@ static void remove_done(struct disk_job *job)
 		free(r);
 	}
 	free(j->gone);
+	free(j->inodes);
 	close(j->dir_fd);
 	j->done(removed, left, j->arg);
 	free(j);
+}
+
+static void remove_asked(const uint8_t *states, void *arg)
+{
+	struct remove_job *j = arg;
+
+	for (struct removal *r = j->list; r != NULL; r = r->next) {
+		for (size_t i = r->first; i < r->first + r->count; i++) {
+			r->held |= states != NULL ? states[i] : OFS_WIRE_HELD_KEEP;
+		}
+	}
+	disk_submit(j->m->v->disk, DISK_ANY, &j->job);
+}
+
+/* The files at and below a row. */
+static bool remove_collect(struct remove_job *j, const struct row *row)
+{
+	struct index *ix = j->m->v->index;
+	const struct row *c;
+
+	if (row->live != ROW_HERE) {
+		return true;
+	}
+	if (row->is_dir) {
+		for (c = index_live_child(ix, row); c != NULL; c = index_live_next(ix, c)) {
+			if (!remove_collect(j, c)) {
+				return false;
+			}
+		}
+		return true;
+	}
+	if (j->inode_count == j->inode_cap) {
+		size_t cap = j->inode_cap ? j->inode_cap * 2 : 64;
+		uint64_t *inodes = realloc(j->inodes, cap * sizeof(*inodes));
+
+		if (inodes == NULL) {
+			return false;
+		}
+		j->inodes = inodes;
+		j->inode_cap = cap;
+	}
+	j->inodes[j->inode_count++] = row->ino;
+	return true;
 }
 
 void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir,
@@ -478,6 +572,7 @@ void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 	}
 	j->m = m;
 	j->request_id = request_id;
+	j->dir = dir;
 	j->place = mirror_place_of(m);
 	j->dir_fd = fd;
 	j->list = list;
@@ -486,5 +581,14 @@ void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 	j->job.what = "mirror remove";
 	j->job.run = remove_run;
 	j->job.done = remove_done;
-	disk_submit(m->v->disk, DISK_ANY, &j->job);
+	for (r = list; r != NULL; r = r->next) {
+		const struct row *row = index_get(m->v->index, &r->oid);
+
+		r->first = j->inode_count;
+		if (row != NULL && !remove_collect(j, row)) {
+			r->held = OFS_WIRE_HELD_KEEP;
+		}
+		r->count = j->inode_count - r->first;
+	}
+	mirror_held(m, j->inodes, j->inode_count, remove_asked, j);
 }

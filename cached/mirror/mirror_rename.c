@@ -28,8 +28,10 @@
 struct rename_job {
 	struct disk_job job;
 	struct mirror *m;
+	struct mirror_dir *seen; /* core only */
 	struct mirror_target dir;
 	struct renaming *list;
+	uint64_t *inodes;
 	void (*done)(struct renaming *list, void *arg);
 	void *arg;
 };
@@ -94,8 +96,8 @@ static void rename_run(struct disk_job *job)
 	int ret = mirror_target_check(&j->dir);
 
 	for (r = j->list; r != NULL; r = r->next) {
-		r->status = ret;
-		if (ret == 0 && !rename_was_done(j, r)) {
+		r->status = ret == 0 && r->held ? -EAGAIN : ret;
+		if (r->status == 0 && !rename_was_done(j, r)) {
 			r->status = mirror_rename_one(&j->dir.place, j->dir.fd, r->from, r->to, &r->oid,
 					&r->ino);
 		}
@@ -114,8 +116,14 @@ static void rename_done(struct disk_job *job)
 	for (r = j->list; r != NULL; r = r->next) {
 		struct row *row = index_get(ix, &r->oid);
 
+		if (r->status == -EAGAIN && row != NULL) {
+			mirror_later(j->m, &j->dir.oid, row->ino);
+		}
 		if (r->status == 0 && row != NULL && row->live != ROW_TRASHED) {
 			index_set_here(ix, row, &j->dir.oid, r->to, r->ino);
+			/* Also while its directory is listed for the first time: the name was seen. */
+			news_add(j->seen, &j->seen->news, OFS_WIRE_NOTIFY_REMOVED, r->from, false);
+			news_add(j->seen, &j->seen->news, OFS_WIRE_NOTIFY_ADDED, r->to, false);
 			stats_add(files_beside, row->in_s3 && name_is_beside_dir(r->to, row->s3_name));
 		}
 	}
@@ -124,13 +132,32 @@ static void rename_done(struct disk_job *job)
 	free(j);
 }
 
+/* smbd goes by names: at close, and when the client of a durable handle comes back. */
+static void rename_asked(const uint8_t *states, void *arg)
+{
+	struct rename_job *j = arg;
+	size_t i = 0;
+
+	for (struct renaming *r = j->list; r != NULL; r = r->next) {
+		r->held = states == NULL || states[i++] != 0;
+	}
+	free(j->inodes);
+	disk_submit(j->m->v->disk, DISK_ORDER, &j->job);
+}
+
 void mirror_rename(struct mirror *m, struct mirror_dir *dir, struct renaming *list,
 		void (*done)(struct renaming *list, void *arg), void *arg)
 {
 	struct rename_job *j = calloc(1, sizeof(*j));
 	struct renaming *r;
+	size_t count = 0;
 
-	if (j == NULL || mirror_target_open(m, dir, &j->dir) != 0) {
+	for (r = list; r != NULL; r = r->next) {
+		count++;
+	}
+	if (j == NULL || (j->inodes = calloc(count + 1, sizeof(*j->inodes))) == NULL ||
+			mirror_target_open(m, dir, &j->dir) != 0) {
+		free(j != NULL ? j->inodes : NULL);
 		free(j);
 		for (r = list; r != NULL; r = r->next) {
 			r->status = -ENOMEM;
@@ -139,11 +166,18 @@ void mirror_rename(struct mirror *m, struct mirror_dir *dir, struct renaming *li
 		return;
 	}
 	j->m = m;
+	j->seen = dir;
 	j->list = list;
 	j->done = done;
 	j->arg = arg;
 	j->job.what = "mirror rename";
 	j->job.run = rename_run;
 	j->job.done = rename_done;
-	disk_submit(m->v->disk, DISK_ORDER, &j->job);
+	count = 0;
+	for (r = list; r != NULL; r = r->next) {
+		const struct row *row = index_get(m->v->index, &r->oid);
+
+		j->inodes[count++] = row != NULL ? row->ino : 0;
+	}
+	mirror_held(m, j->inodes, count, rename_asked, j);
 }

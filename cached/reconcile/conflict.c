@@ -8,6 +8,7 @@
  * Holds: the local name is given up by rename(2) alone, so there is no moment without our data.
  */
 #include "private.h"
+#include "../core/announce.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -62,6 +63,7 @@ static void conflict_done(struct disk_job *job)
 	struct attempt *a = c->a;
 	struct volume *v = a->v;
 	char *dir = talloc_strdup(v, c->dir);
+	struct news *news = NULL;
 
 	if (c->status == 0) {
 		stats_add(conflicts, 1);
@@ -71,6 +73,9 @@ static void conflict_done(struct disk_job *job)
 			index_clear_s3(v->index, a->row);
 		} /* else its object is where it was, and moves to the conflict name */
 		a->item->rc->since_ns = a->item->first_ns;
+		news_add(a, &news, OFS_WIRE_NOTIFY_REMOVED, c->name, a->row->is_dir);
+		news_add(a, &news, OFS_WIRE_NOTIFY_ADDED, c->to, a->row->is_dir);
+		announce(v->announcer, &c->parent, &news);
 		work_place(a->item->rc, &c->parent, c->to, 0);
 		a->item->rc->since_ns = 0;
 		attempt_end_done(a);

@@ -21,6 +21,7 @@ NEGOTIATE, SESSION_SETUP, LOGOFF, TREE_CONNECT, TREE_DISCONNECT, CREATE, CLOSE, 
 
 OK = 0
 PENDING = 0x00000103
+NOTIFY_ENUM_DIR = 0x0000010C
 BUFFER_OVERFLOW = 0x80000005
 NO_MORE_FILES = 0x80000006
 NO_EAS_ON_FILE = 0xC0000052
@@ -43,6 +44,7 @@ ATTR_OFFLINE, ATTR_RECALL_ON_OPEN, ATTR_RECALL_ON_DATA_ACCESS = 0x1000, 0x40000,
 ATTR_PLACE = ATTR_OFFLINE | ATTR_RECALL_ON_OPEN | ATTR_RECALL_ON_DATA_ACCESS
 
 INFO_FILE, INFO_FS, INFO_SECURITY = 1, 2, 3
+ADDED, REMOVED, MODIFIED = 1, 2, 3  # what happened to a name in a watched directory
 OWNER, GROUP, DACL, SACL = 1, 2, 4, 8
 
 CHUNK = 1 << 20
@@ -97,11 +99,18 @@ class Client:
         self.breaks = []  # oplock and lease breaks that arrived
         self._negotiate()
         self._authenticate(host, user, password)
+        try:
+            self.connect_tree(host, share)
+        except SmbError:
+            self.sock.close()
+            raise
+
+    def connect_tree(self, host, share):
+        """Work in another share of the server from now on; the one before stays connected."""
         path = f"\\\\{host}\\{share}".encode("utf-16-le")
         body = struct.pack("<HHHH", 9, 0, 64 + 8, len(path)) + path
         status, _, tree, _ = self.call(TREE_CONNECT, body, raw=True)
         if status != OK:
-            self.sock.close()
             raise SmbError(status, f"tree connect {share}")
         self.tree = tree
 
@@ -242,6 +251,29 @@ class Client:
             raise SmbError(status, f"open {path!r}: the handle is not durable")
         return body[64:80]
 
+    def create_leased(self, path, key, state=3, access=READ_DATA | READ_ATTRIBUTES):
+        """With a lease (key: 16 bytes; state: 1 read, 2 keep, 4 write), which must be granted."""
+        message = self.send_create(path, access, oplock=0xFF, contexts=[
+            (b"RqLs", struct.pack("<16sIIQ", key, state, 0, 0))])
+        status, body, _, _ = self.wait(message)
+        if status != OK:
+            raise SmbError(status, f"open {path!r}")
+        at = body.find(b"RqLs")
+        granted = struct.unpack_from("<I", body, at + 8 + 16)[0] if at >= 0 else 0
+        if granted != state:
+            raise SmbError(status, f"open {path!r}: the lease is {granted}")
+        return body[64:80]
+
+    def echo(self):
+        """What the server has said before is in `breaks` afterwards."""
+        self.call(ECHO, struct.pack("<HH", 4, 0))
+
+    def lease_breaks(self):
+        """{key: state that is left} of the leases broken so far."""
+        self.echo()
+        return {body[8:24]: struct.unpack_from("<I", body, 28)[0] for body in self.breaks
+                if struct.unpack_from("<H", body)[0] == 44}
+
     def send_reconnect(self, path, key, file):
         """The durable handle of a client (the same guid) whose connection has broken; end_create."""
         return self.send_create(path, MAXIMUM_ALLOWED, oplock=0xFF, contexts=[
@@ -345,6 +377,31 @@ class Client:
                     at += following
         finally:
             self.close(file)
+
+    # --- what others do ------------------------------------------------------------------------
+    def send_notify(self, directory, recursive=True, size=65536, what=0xFFF):
+        """Ask for the next changes in a directory (file id)."""
+        return self.send(CHANGE_NOTIFY, struct.pack("<HHI16sII", 32, int(recursive), size, directory,
+                                                    what, 0), max(1, (size + 65535) // 65536))
+
+    def end_notify(self, message):
+        """[(action, name)]; None: too much has changed, look again."""
+        status, body, _, _ = self.wait(message)
+        if status == NOTIFY_ENUM_DIR:
+            return None
+        if status != OK:
+            raise SmbError(status, "notify")
+        offset, length = struct.unpack_from("<HI", body, 2)
+        data = body[offset - 64:offset - 64 + length]
+        found = []
+        at = 0
+        while True:
+            following, action, name_length = struct.unpack_from("<III", data, at)
+            name = data[at + 12:at + 12 + name_length].decode("utf-16-le", "surrogatepass")
+            found.append((action, name.replace("\\", "/")))
+            if not following:
+                return found
+            at += following
 
     # --- what a file consists of ---------------------------------------------------------------
     def put(self, path, data=b"", sddl=None, eas=None, streams=None, attributes=None, times=None,

@@ -23,6 +23,7 @@
 #include <unistd.h>
 #include "cached/base/log.h"
 #include "cached/base/stats.h"
+#include "cached/core/ask.h"
 #include "cached/core/core.h"
 #include "cached/core/session.h"
 #include "shared/ring.h"
@@ -223,7 +224,7 @@ static int answer_status(const struct answer *a, char *text, size_t cap)
 
 static void hello_send(struct fixture *f, int fd, const char *volume, const char *path)
 {
-	struct ofs_hello_req m = {
+	struct ofs_hello_req m = {.features = OFS_WIRE_FEATURE_ASKED,
 			.pid = (uint32_t)getpid(), .volume = volume, .path = path, .samba = "test"};
 	uint8_t buf[8192];
 	ssize_t len = ofs_wire_encode_hello_req(buf, sizeof(buf), 7, &m);
@@ -309,6 +310,87 @@ static void test_hello_gives_all_that_a_module_needs(void **state)
 	assert_true(read_answer(f, fd, &a));
 	assert_int_equal(answer_status(&a, path, sizeof(path)), -EINVAL);
 	close(fd);
+}
+
+/* ---- what the daemon asks first ---- */
+
+struct asked {
+	unsigned done;
+	int status;
+};
+
+static void on_asked(int status, const uint8_t *frame, size_t len, void *arg)
+{
+	struct asked *asked = arg;
+	struct ofs_notify_rep rep;
+
+	asked->done++;
+	asked->status = status;
+	if (status == 0) {
+		assert_int_equal(ofs_wire_decode_notify_rep(frame, len, &rep), 0);
+		asked->status = rep.status;
+	}
+}
+
+static void ask_notify(struct fixture *f, struct asked *asked)
+{
+	struct asker *as = f->core->volumes[0]->asker;
+	struct ofs_notify_req m = {.kind = OFS_WIRE_NOTIFY_ADDED, .path = "a/b"};
+	uint64_t id = ask_next_id(as);
+	uint8_t *frame = malloc(256);
+
+	ask_send(as, id, frame, ofs_wire_encode_notify_req(frame, 256, id, &m), on_asked, asked);
+}
+
+static void asked_answer(struct fixture *f, int fd, uint64_t id, int status)
+{
+	struct ofs_notify_rep rep = {.status = status};
+	uint8_t buf[256];
+	ssize_t len = ofs_wire_encode_notify_rep(buf, sizeof(buf), id, &rep);
+
+	send_all(f, fd, buf, (size_t)len, NULL, 0);
+}
+
+static void test_questions_survive_who_was_asked(void **state)
+{
+	struct fixture *f = *state;
+	int one = client_open(f), two = client_open(f);
+	struct asked first = {0}, second = {0}, third = {0};
+	struct ofs_notify_req m;
+	struct answer a;
+	uint64_t id;
+
+	ask_notify(f, &first);
+	assert_int_equal(first.status, -ENOTCONN); /* nobody is there */
+	hello_ok(f, one, &a);
+	fds_close(&a);
+	hello_ok(f, two, &a);
+	fds_close(&a);
+	ask_notify(f, &first);
+	ask_notify(f, &second);
+	assert_true(read_answer(f, one, &a));
+	assert_int_equal(a.head.flags, 0);
+	assert_true((a.head.request_id & OFS_WIRE_ID_DAEMON) != 0);
+	assert_int_equal(ofs_wire_decode_notify_req(a.frame, a.head.length, &m), 0);
+	assert_string_equal(m.path, "a/b");
+	id = a.head.request_id;
+	close(one); /* it dies with both: the other one is asked, in order */
+	assert_true(read_answer(f, two, &a));
+	assert_true(a.head.request_id == id);
+	asked_answer(f, two, id, 0);
+	asked_answer(f, two, id, -EIO); /* nobody's any more */
+	assert_true(read_answer(f, two, &a));
+	assert_true(a.head.request_id > id);
+	asked_answer(f, two, a.head.request_id, -EOPNOTSUPP);
+	send_all(f, two, a.frame, a.head.length, NULL, 0); /* what is ours to ask */
+	assert_true(is_closed(f, two));
+	assert_int_equal(first.done, 2);
+	assert_int_equal(first.status, 0);
+	assert_int_equal(second.done, 1);
+	assert_int_equal(second.status, -EOPNOTSUPP);
+	ask_notify(f, &third);
+	assert_int_equal(third.status, -ENOTCONN);
+	close(two);
 }
 
 static void test_hello_refusals_say_why(void **state)
@@ -683,6 +765,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 			T(test_hello_gives_all_that_a_module_needs),
 			T(test_hello_refusals_say_why),
+			T(test_questions_survive_who_was_asked),
 			T(test_another_protocol_version_is_told_so),
 			T(test_bad_frames_end_one_connection),
 			T(test_descriptors_must_fit_the_message),
