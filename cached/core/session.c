@@ -631,3 +631,13 @@ unsigned server_sessions(const struct core *core, const struct volume *v)
 	}
 	return count;
 }
+
+bool server_has_process(const struct core *core, const struct volume *v, pid_t pid)
+{
+	const struct session *s = core->server != NULL ? core->server->sessions : NULL;
+
+	while (s != NULL && (s->v != v || s->pid != pid || s->dead)) {
+		s = s->next;
+	}
+	return s != NULL;
+}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: which files have data here, asked of the tree: at the start, and once a day because notes can
- *       get lost (an inode that came back from nowhere, memory that ran out).
- * Way: evictor_start, space.c -> one directory after the other as a disk job -> the table.
+ *       get lost (an inode that came back from nowhere, memory that ran out). Stubs get the guard's mark.
+ * Way: evictor_count, space.c -> one directory after the other as a disk job -> the table, the guard.
  * Thread: core; census_run on a worker.
  * Owns: the names of directories still to be read.
- * Holds: what somebody else has noted meanwhile is newer, and stands.
+ * Holds: 1. what somebody else has noted meanwhile is newer, and stands;
+ *        2. what moves while it runs may have moved from where it had not been to where it had: it goes
+ *           round again, CENSUS_ROUNDS in all.
  */
 #include "private.h"
 
@@ -17,11 +19,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define CENSUS_ROUNDS 3u
+
 struct census {
 	struct evictor *ev;
 	char **dirs; /* malloc'ed paths below the tree, a stack */
 	size_t count, cap;
 	bool running;
+	bool moved;  /* something, in this round */
+	bool failed; /* a directory could not be read, in this round */
+	unsigned rounds;
 };
 
 struct census_file {
@@ -34,6 +41,7 @@ struct census_job {
 	struct disk_job job;
 	struct census *c; /* core only */
 	struct ofs_record_io rio;
+	struct guard *guard;
 	int tree_fd;
 	char *path;
 	int status;
@@ -76,6 +84,9 @@ static int census_entry(struct census_job *j, int dirfd, const char *name)
 			j->dir_count++;
 		}
 		return ret;
+	}
+	if (S_ISREG(st.st_mode) && (st.st_mode & OFS_MARKER_MODE) != 0) {
+		guard_set_at(j->guard, dirfd, name);
 	}
 	if (!S_ISREG(st.st_mode) || st.st_blocks == 0 ||
 			ofs_record_get_at(&j->rio, dirfd, name, &rec) != 0) {
@@ -149,12 +160,15 @@ static void census_done(struct disk_job *job)
 	}
 	for (i = 0; i < j->dir_count; i++) {
 		if (census_push(c, j->path, j->dirs[i]) != 0) {
+			c->failed = true;
 			log_warning("evict", "out of memory: what is below %s is not counted until tomorrow",
 					j->path);
 		}
 		free(j->dirs[i]);
 	}
+	c->moved = c->moved || j->status == -ENOENT;
 	if (j->status != 0 && j->status != -ENOENT) {
+		c->failed = true;
 		log_warning("evict", "%s: cannot be read: %s", j->path, strerror(-j->status));
 	}
 	free(j->dirs);
@@ -164,9 +178,21 @@ static void census_done(struct disk_job *job)
 	census_next(c);
 }
 
-static void census_end(struct census *c)
+static bool census_round(struct census *c)
 {
+	c->moved = c->failed = false;
+	guard_count(c->ev->v->guard);
+	return census_push(c, ".", ".") == 0;
+}
+
+static void census_end(struct census *c, bool all)
+{
+	if (all && c->moved && ++c->rounds < CENSUS_ROUNDS && census_round(c)) {
+		census_next(c);
+		return;
+	}
 	c->running = false;
+	guard_counted(c->ev->v->guard, all && !c->failed);
 	log_info("evict", "volume %s: %llu files have %llu bytes here", c->ev->v->name,
 			(unsigned long long)keep_count(c->ev->keep),
 			(unsigned long long)keep_bytes(c->ev->keep));
@@ -179,12 +205,12 @@ static void census_next(struct census *c)
 	struct census_job *j;
 
 	if (c->count == 0) {
-		census_end(c);
+		census_end(c, true);
 		return;
 	}
 	j = calloc(1, sizeof(*j));
 	if (j == NULL) {
-		census_end(c);
+		census_end(c, false);
 		return;
 	}
 	j->path = c->dirs[--c->count];
@@ -193,6 +219,7 @@ static void census_next(struct census *c)
 	j->job.done = census_done;
 	j->c = c;
 	j->rio = v->rio;
+	j->guard = v->guard;
 	j->tree_fd = v->tree_fd;
 	disk_submit(v->disk, DISK_ANY, &j->job);
 }
@@ -221,12 +248,18 @@ void census_start(struct evictor *ev)
 	if (c->running) {
 		return;
 	}
-	c->running = true;
-	if (census_push(c, ".", ".") != 0) {
-		c->running = false;
-		return;
+	c->rounds = 0;
+	c->running = census_round(c);
+	if (c->running) {
+		census_next(c);
 	}
-	census_next(c);
+}
+
+void evict_note_moved(struct evictor *ev)
+{
+	if (ev != NULL && ev->census != NULL) {
+		ev->census->moved = true;
+	}
 }
 
 bool census_running(const struct evictor *ev)

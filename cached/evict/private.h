@@ -37,6 +37,7 @@ struct evictor { /* core only */
 	struct evict_pins pins;
 	struct space *space;
 	struct census *census;
+	bool started;
 };
 
 /* --- evict_file.c: the disk job --- */

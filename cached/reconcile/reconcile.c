@@ -619,6 +619,7 @@ void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 		if (w != NULL && h->is_dir && scan_is_recent(rc)) {
 			w->scan = true;
 		}
+		evict_note_moved(rc->v->evictor);
 		hint_directory(rc, &h->old_parent);
 		hint_directory(rc, &h->parent);
 		break;
