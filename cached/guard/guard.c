@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: the kernel's questions about stubs of one volume: asked for, read, answered.
- * Way: fanotify(7) -> the thread here: we ourselves may at once -> letter -> core: smbd may at once ->
- *      waits.c.
- * Thread: guard_thread reads, may block on the disk and, for the step of an eviction, on its lease; it
- *         waits for nobody here. All else: core.
+ * Way: fanotify(7) -> the thread here: we ourselves may at once -> letter -> core: smbd may at
+ *      once -> waits.c.
+ * Thread: guard_thread reads, may block on the disk and, for a step of an eviction, on its lease;
+ *         it waits for nobody here. All else: core.
  * Owns: the group, the thread, what is kept for the next daemon.
- * Holds: 1. Our own opens are answered without the core: a worker that opens a stub waits for no one but
- *           the thread, and that for no worker (marks.c).
- *        2. The group outlives us in the service manager's store: while nobody reads, whoever asks waits.
- *           Without a store it ends with us, and the kernel lets everybody pass; those known to wait
- *           then get an error first.
+ * Holds: 1. Our own opens are answered without the core: a worker that opens a stub waits for the
+ *           thread alone, and that for no worker (marks.c).
+ *        2. The group outlives us in the service manager's store: while nobody reads, who asks
+ *           waits. Without a store it ends with us, and the kernel lets everybody pass; those
+ *           known to wait get an error first.
  *        3. The queue has no limit: an event that found no room would be allowed.
  */
 #ifndef _GNU_SOURCE
@@ -32,16 +32,20 @@
 
 #define GUARD_READ_BYTES 4096u
 #define GUARD_STACK_BYTES (256u * 1024u)
+#define GUARD_MARKS_UNKNOWN 100000 /* where the machine's memory is not known */
 
 /* ---- questions ---- */
 
 void guard_answer(struct guard *g, int fd, int slot, int status)
 {
-	struct fanotify_response r = {.fd = fd, .response = status == 0 ? FAN_ALLOW : FAN_DENY_ERRNO(EIO)};
+	struct fanotify_response r = {.fd = fd, .response = FAN_ALLOW};
 
-	/* Who asked goes on at the write: a lease it takes then must not find our descriptor open. Should a
-	 * new event get the number in between, this answer and that one's (which is late, or the same) reach
-	 * the two in order. A refusal must not meet another. */
+	if (status != 0) {
+		r.response = FAN_DENY_ERRNO(EIO);
+	}
+	/* Who asked goes on at the write: a lease it takes then must not find our descriptor open.
+	 * Should a new event get the number in between, the kernel takes this answer for the older
+	 * one, and that one's for the other; a refusal must not meet another. */
 	if (status == 0) {
 		close(fd);
 	}
@@ -104,7 +108,7 @@ static bool events_read(struct guard *g)
 	ssize_t n = read(g->fd, buffer, sizeof(buffer));
 
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
-		/* One question was refused by the kernel: no descriptor, or the file cannot be opened. */
+		/* The kernel has refused one: no descriptor, or the file cannot be opened. */
 		log_warning("guard", "a local program was refused: %s", strerror(errno));
 		return errno != EBADF && errno != EINVAL && errno != EFAULT;
 	}
@@ -121,7 +125,8 @@ static bool events_read(struct guard *g)
 static void *guard_thread(void *arg)
 {
 	struct guard *g = arg;
-	struct pollfd fds[2] = {{.fd = g->fd, .events = POLLIN}, {.fd = g->stop_fd, .events = POLLIN}};
+	struct pollfd fds[2] = {
+			{.fd = g->fd, .events = POLLIN}, {.fd = g->stop_fd, .events = POLLIN}};
 
 	(void)log_enter(g->v->log);
 	for (;;) {
@@ -161,6 +166,8 @@ static int thread_start(struct guard *g)
 
 /* ---- the group ---- */
 
+#define GROUP_EVENTS (FAN_OPEN_PERM | FAN_PRE_ACCESS)
+
 /* Kernel, rights and this file system: does it all work? 0 and g->fd, or -errno and g->why. */
 static int group_new(struct guard *g)
 {
@@ -173,7 +180,7 @@ static int group_new(struct guard *g)
 					 : "this kernel has no fanotify permission events";
 		return -errno;
 	}
-	if (fanotify_mark(g->fd, FAN_MARK_ADD, FAN_OPEN_PERM | FAN_PRE_ACCESS, g->v->limbo_fd, NULL) != 0) {
+	if (fanotify_mark(g->fd, FAN_MARK_ADD, GROUP_EVENTS, g->v->limbo_fd, NULL) != 0) {
 		int ret = -errno;
 
 		g->why = ret == -EOPNOTSUPP ? "the mirror's file system has no events before access"
@@ -183,7 +190,7 @@ static int group_new(struct guard *g)
 		g->fd = -1;
 		return ret;
 	}
-	(void)fanotify_mark(g->fd, FAN_MARK_REMOVE, FAN_OPEN_PERM | FAN_PRE_ACCESS, g->v->limbo_fd, NULL);
+	(void)fanotify_mark(g->fd, FAN_MARK_REMOVE, GROUP_EVENTS, g->v->limbo_fd, NULL);
 	return 0;
 }
 
@@ -232,7 +239,8 @@ static int64_t limit_of(const struct volume *v)
 	if (v->conf->guard_limit > 0) {
 		return v->conf->guard_limit;
 	}
-	return sysinfo(&si) == 0 ? (int64_t)si.totalram * si.mem_unit / 8 / GUARD_MARK_BYTES : 1000000;
+	return sysinfo(&si) != 0 ? GUARD_MARKS_UNKNOWN
+				 : (int64_t)si.totalram * si.mem_unit / 8 / GUARD_MARK_BYTES;
 }
 
 /* ---- life ---- */
@@ -287,8 +295,9 @@ int guard_open(struct volume *v, struct mailbox *mb, bool (*knows)(void *arg, pi
 		return 0;
 	}
 	if (v->conf->guard == CONF_GUARD_YES) {
-		*error = talloc_asprintf(v, "local readers cannot be guarded: %s; guard = auto serves all "
-					    "the same", g->why);
+		*error = talloc_asprintf(v,
+				"local readers cannot be guarded: %s; guard = auto serves without",
+				g->why);
 		return ret;
 	}
 	log_notice("guard", "local programs that read stubs read zeros: %s", g->why);
@@ -313,8 +322,9 @@ void guard_close(struct guard **gp)
 		pthread_join(g->thread, NULL);
 	}
 	if (g->fd >= 0 && !g->is_kept) {
-		while (g->has_thread && poll(&(struct pollfd){.fd = g->fd, .events = POLLIN}, 1, 0) == 1 &&
-				events_read(g)) {
+		struct pollfd left = {.fd = g->fd, .events = POLLIN};
+
+		while (poll(&left, 1, 0) == 1 && events_read(g)) {
 		}
 		guard_slots_refuse(g);
 	}
@@ -344,7 +354,7 @@ void guard_counted(struct guard *g, bool all)
 		return;
 	}
 	if (atomic_exchange(&g->kept->complete, all ? 1 : 0) == 0 && all) {
-		log_notice("guard", "local programs that open stubs wait for their data: %lld stubs%s",
+		log_notice("guard", "local programs that open stubs wait for data: %lld stubs%s",
 				(long long)atomic_load(&g->kept->marks),
 				atomic_load(&g->refused) > 0 ? ", but not at all of them" : "");
 	}
@@ -363,8 +373,10 @@ static const char *guard_state(const struct guard *g)
 
 json_t *guard_json(const struct guard *g)
 {
-	return json_pack("{s:s, s:s?, s:I, s:I, s:i, s:b}", "state", guard_state(g), "why", g->why, "stubs",
-			g->kept != NULL ? (json_int_t)atomic_load(&g->kept->marks) : (json_int_t)0,
-			"unguarded", (json_int_t)atomic_load(&g->refused), "waiting",
-			(int)guard_waits_count(g), "kept", g->is_kept);
+	int64_t marks = g->kept != NULL ? atomic_load(&g->kept->marks) : 0;
+
+	return json_pack("{s:s, s:s?, s:I, s:I, s:i, s:b}", "state", guard_state(g), "why", g->why,
+			"stubs", (json_int_t)(marks > 0 ? marks : 0), "unguarded",
+			(json_int_t)atomic_load(&g->refused), "waiting", (int)guard_waits_count(g),
+			"kept", g->is_kept);
 }

@@ -4,13 +4,13 @@
  * Way: mirror_marker_set, the census, jobs that take data away -> here -> fanotify_mark(2).
  * Thread: any; the kernel locks.
  * Owns: nothing; marks go with their inode, and with the last descriptor of the group.
- * Holds: 1. OPEN_PERM on a stub: its data is here before the open returns. Asking at reads alone would
- *           not do: cp asks for holes (SEEK_DATA) first, finds one, and reads nothing.
- *        2. Whoever opens a file while it loses its data has asked before there was a mark, or while
- *           nobody was to be asked, and is held by the lease. guard_pause refuses if the former is so;
- *           the latter is asked at each read (PRE_ACCESS): the kernel decides at the open whether an open
- *           file can be, and an ignored mark counts as one.
- *        3. While a lease is held under which data goes, there is no event of that inode: reading one
+ * Holds: 1. OPEN_PERM on a stub: its data is here before the open returns. Asking at reads alone
+ *           would not do: cp asks for holes (SEEK_DATA) first, finds one, and reads nothing.
+ *        2. Who opens a file while it loses its data has asked before there was a mark, or while
+ *           nobody was asked, and is held by the lease. guard_pause refuses in the first case; in
+ *           the second each read asks (PRE_ACCESS): the kernel decides at the open whether an open
+ *           file may be asked about, and a mark that is ignored counts.
+ *        3. While a lease is held under which data goes, that inode has no events: reading one
  *           would open the file, and break the lease.
  *
  *   plain -pause-> paused -resume-> OPEN_PERM [+ PRE_ACCESS if somebody came in] -clear-> plain
@@ -54,7 +54,7 @@ static void mark_refused(struct guard *g, int status)
 {
 	if (atomic_fetch_add(&g->refused, 1) == 0) {
 		log_warning("guard", "some stubs stay unguarded: %s",
-				status == -ENOSPC ? "the guard limit is reached" : strerror(-status));
+				status == -ENOSPC ? "guard limit" : strerror(-status));
 	}
 }
 
@@ -85,9 +85,12 @@ void guard_set(struct guard *g, int fd)
 
 void guard_set_at(struct guard *g, int dir_fd, const char *name)
 {
+	const unsigned flags = FAN_MARK_ADD | FAN_MARK_DONT_FOLLOW;
+
 	if (guards(g) && mark_has_room(g)) {
-		mark_added(g, fanotify_mark(g->fd, FAN_MARK_ADD | FAN_MARK_DONT_FOLLOW, FAN_OPEN_PERM,
-					      dir_fd, name) == 0 ? 0 : -errno);
+		int ret = fanotify_mark(g->fd, flags, FAN_OPEN_PERM, dir_fd, name);
+
+		mark_added(g, ret == 0 ? 0 : -errno);
 	}
 }
 

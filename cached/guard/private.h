@@ -25,8 +25,8 @@
 #define GUARD_MARK_BYTES 1280u /* of kernel memory: an inode that stays, and its mark */
 
 /*
- * What the next daemon must know, in memory that the service manager keeps beside the guard: the kernel
- * gives an event out once, and is answered by its number.
+ * What the next daemon must know, in memory that the service manager keeps beside the group: the
+ * kernel gives an event out once, and is answered by its number.
  */
 struct guard_slot {
 	_Atomic int32_t number; /* of the event, and 1; 0: free */
@@ -71,8 +71,8 @@ struct guard_event { /* malloc'ed; from the thread to the core */
 };
 
 /* --- guard.c --- */
-/* Let the open (or read) of this event go on, status 0, or fail. The event's descriptor is closed and its
- * slot (-1: none) given up. Any thread. */
+/* Let the open (or read) of this event go on, status 0, or fail. The event's descriptor is closed
+ * and its slot (-1: none) given up. Any thread. */
 void guard_answer(struct guard *g, int fd, int slot, int status);
 
 /* --- slots.c --- */
@@ -84,8 +84,8 @@ int guard_slot_take(struct guard *g, int fd);
 void guard_slot_give(struct guard *g, int slot);
 /* An event was read under this number. */
 void guard_slots_note(struct guard *g, int fd);
-/* Before the thread: those an earlier daemon left waiting become waits; of whom nothing is known any
- * more gets an error. */
+/* Before the thread: those an earlier daemon left waiting become waits; of whom nothing is known
+ * any more gets an error. */
 void guard_slots_adopt(struct guard *g);
 /* After the thread: whoever waits gets an error. */
 void guard_slots_refuse(struct guard *g);

@@ -2,14 +2,14 @@
 /*
  * Duty: what a daemon that dies leaves to the next one of those who wait.
  * Way: the guard's thread writes before the core hears of an event; guard_open reads.
- * Thread: take: the guard's thread alone; give: core, and that thread; adopt, refuse: core, without
- *         thread.
+ * Thread: take: the guard's thread alone; give: core, and that thread; adopt, refuse: core,
+ *         without thread.
  * Owns: the memory's mapping; the service manager has a descriptor of it.
- * Holds: 1. The number of an event is a descriptor's. While one of an earlier daemon waits, its number is
- *           kept from use here: an answer would else mean either of two. Where that cannot be, it is
- *           refused.
- *        2. Nothing in this memory is believed that could harm: handles are opened in the mirror's file
- *           system, as path only, and recall checks what they are.
+ * Holds: 1. The number of an event is a descriptor's. While one of an earlier daemon waits, its
+ *           number is kept from use here: an answer would else mean either of two. Where that
+ *           cannot be, it is refused.
+ *        2. Nothing in this memory is believed that could harm: handles are opened in the mirror's
+ *           file system, as path only, and recall checks what they are.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -148,8 +148,9 @@ void guard_slots_adopt(struct guard *g)
 			guard_wait_add(g, fd, (int)i, 0, true);
 		} else if (number >= 0) {
 			stats_add(guard_errors, 1);
-			log_warning("guard", "a local program that waited for an earlier daemon gets an "
-					"error: %s", strerror(-fd));
+			log_warning("guard",
+					"who waited for an earlier daemon gets an error: %s",
+					strerror(-fd));
 			guard_slot_give(g, (int)i); /* and its answer below */
 		}
 	}

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: one local program that waits for the data of one stub.
- * Way: guard.c's letter, or an earlier daemon's slot -> recall of the whole file -> the kernel's answer.
+ * Way: guard.c's letter, or an earlier daemon's slot -> recall of the whole file -> the answer.
  * Thread: core.
  * Owns: the event's descriptor until the answer; a reader of the recall.
- * Holds: 1. Answered once: when the file is plain, when its recall has failed, or when no more of it has
- *           come for `guard patience`. An error is EIO, and a line in the log.
- *        2. The whole file: who opens it may write, and the first write to a stub must find it whole.
+ * Holds: 1. Answered once: when the file is plain, when its recall has failed, or when no more of
+ *           it has come for `guard patience`. An error is EIO, and a line in the log.
+ *        2. The whole file: who opens it may write, and the first write must find it whole.
  *        3. Freed when it is answered and no callback is to come.
  */
 #include "private.h"
@@ -47,8 +47,8 @@ static void wait_log(const struct guard_wait *w, const char *message)
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", w->fd);
 	n = readlink(link, path, sizeof(path) - 1);
 	path[n > 0 ? n : 0] = '\0';
-	log_warning("guard", "%s: process %ld gets an I/O error instead of zeros: %s", path, (long)w->pid,
-			message);
+	log_warning("guard", "%s: process %ld gets an I/O error instead of zeros: %s", path,
+			(long)w->pid, message);
 }
 
 static void wait_answer(struct guard_wait *w, int status, const char *message)
@@ -118,8 +118,8 @@ static void wait_fetched(int status, const char *message, void *arg)
 	wait_answer(w, status, message);
 }
 
-static void wait_opened(int status, const char *message, uint64_t open_id, uint64_t size, int map_fd,
-		void *arg)
+static void wait_opened(int status, const char *message, uint64_t open_id, uint64_t size,
+		int map_fd, void *arg)
 {
 	struct guard_wait *w = arg;
 
@@ -147,7 +147,7 @@ static void wait_start(struct guard_wait *w)
 		wait_answer(w, -errno, NULL);
 		return;
 	}
-	w->asked = true; /* before the timer: what cannot wait is answered, and stays until the callback */
+	w->asked = true; /* before the timer: if there is none, it is answered and not yet freed */
 	wait_patience(w);
 	recall_open(w->g->v->recalls, 0, fd, wait_opened, w);
 }
