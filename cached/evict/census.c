@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: which files have data here, asked of the tree: at the start, and once a day because notes can
- *       get lost (an inode that came back from nowhere, memory that ran out). Stubs get the guard's mark.
- * Way: evictor_count, space.c -> one directory after the other as a disk job -> the table, the guard.
+ *       get lost (an inode that came back from nowhere, memory that ran out). Stubs get the guard's
+ *       mark; what came into the tree past smbd is told to reconcile.
+ * Way: evictor_count, space.c, `refresh` -> one directory after the other as a disk job -> the table.
  * Thread: core; census_run on a worker.
  * Owns: the names of directories still to be read.
  * Holds: 1. what somebody else has noted meanwhile is newer, and stands;
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "../reconcile/reconcile.h"
 
 #define CENSUS_ROUNDS 3u
 
@@ -39,7 +41,10 @@ struct census_file {
 
 struct census_job {
 	struct disk_job job;
-	struct census *c; /* core only */
+	struct census *c; /* core only; NULL: this directory alone */
+	struct evictor *ev;
+	void (*looked)(void *arg); /* then */
+	void *arg;
 	struct ofs_record_io rio;
 	struct guard *guard;
 	int tree_fd;
@@ -49,6 +54,9 @@ struct census_job {
 	size_t file_count, file_cap;
 	char **dirs; /* names */
 	size_t dir_count, dir_cap;
+	struct ofs_oid oid; /* of the directory; none: it is new itself */
+	char **strange; /* names of what has no record, or a dirty one */
+	size_t strange_count, strange_cap;
 };
 
 /* Worker. */
@@ -69,28 +77,52 @@ static int census_grow(void **array, size_t count, size_t *cap, size_t size)
 	return 0;
 }
 
+static int census_name(char ***names, size_t *count, size_t *cap, const char *name)
+{
+	int ret = census_grow((void **)names, *count, cap, sizeof(**names));
+
+	if (ret == 0) {
+		(*names)[*count] = strdup(name);
+		ret = (*names)[*count] != NULL ? 0 : -ENOMEM;
+	}
+	*count += ret == 0 ? 1 : 0;
+	return ret;
+}
+
+/* A local program has made it, or a daemon died before it was known to be pending. */
+static bool census_is_strange(const struct census_job *j, int status, const struct ofs_record *rec)
+{
+	if (ofs_oid_is_none(&j->oid)) {
+		return false; /* its directory is */
+	}
+	return status == -ENODATA || status == -EXDEV || status == -EBADMSG ||
+			(status == 0 && (rec->flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0);
+}
+
 static int census_entry(struct census_job *j, int dirfd, const char *name)
 {
 	struct ofs_record rec;
 	struct stat st;
-	int ret;
+	int ret, status;
 
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
 		return errno == ENOENT ? 0 : -errno;
 	}
-	if (S_ISDIR(st.st_mode)) {
-		ret = census_grow((void **)&j->dirs, j->dir_count, &j->dir_cap, sizeof(*j->dirs));
-		if (ret == 0 && (j->dirs[j->dir_count] = strdup(name)) != NULL) {
-			j->dir_count++;
-		}
-		return ret;
+	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)) {
+		return 0;
 	}
 	if (S_ISREG(st.st_mode) && (st.st_mode & OFS_MARKER_MODE) != 0) {
 		guard_set_at(j->guard, dirfd, name);
 	}
-	if (!S_ISREG(st.st_mode) || st.st_blocks == 0 ||
-			ofs_record_get_at(&j->rio, dirfd, name, &rec) != 0) {
-		return 0;
+	status = ofs_record_get_at(&j->rio, dirfd, name, &rec);
+	ret = census_is_strange(j, status, &rec)
+			? census_name(&j->strange, &j->strange_count, &j->strange_cap, name)
+			: 0;
+	if (ret == 0 && S_ISDIR(st.st_mode)) {
+		return census_name(&j->dirs, &j->dir_count, &j->dir_cap, name);
+	}
+	if (ret != 0 || st.st_blocks == 0 || status != 0) {
+		return ret;
 	}
 	ret = census_grow((void **)&j->files, j->file_count, &j->file_cap, sizeof(*j->files));
 	if (ret == 0) {
@@ -112,6 +144,7 @@ static void census_run(struct disk_job *job)
 	struct census_job *j = (struct census_job *)job;
 	int fd = mirror_open_beneath(j->tree_fd, j->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct ofs_record rec;
 	struct dirent *de;
 
 	if (dir == NULL) {
@@ -120,6 +153,9 @@ static void census_run(struct disk_job *job)
 			close(fd);
 		}
 		return;
+	}
+	if (ofs_record_get(&j->rio, dirfd(dir), &rec) == 0) {
+		j->oid = rec.oid;
 	}
 	while (j->status == 0 && (de = readdir(dir)) != NULL) {
 		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0) {
@@ -147,35 +183,97 @@ static int census_push(struct census *c, const char *above, const char *name)
 
 static void census_next(struct census *c);
 
-static void census_done(struct disk_job *job)
+static void census_job_free(struct census_job *j)
 {
-	struct census_job *j = (struct census_job *)job;
-	struct census *c = j->c;
 	size_t i;
 
-	for (i = 0; i < j->file_count; i++) {
-		if (!keep_has(c->ev->keep, &j->files[i].oid)) {
-			keep_set(c->ev->keep, &j->files[i].oid, j->files[i].bytes, j->files[i].used_s);
-		}
+	for (i = 0; i < j->dir_count; i++) {
+		free(j->dirs[i]);
 	}
+	for (i = 0; i < j->strange_count; i++) {
+		free(j->strange[i]);
+	}
+	free(j->strange);
+	free(j->dirs);
+	free(j->files);
+	free(j->path);
+	free(j);
+}
+
+static void census_below(struct census *c, const struct census_job *j)
+{
+	size_t i;
+
 	for (i = 0; i < j->dir_count; i++) {
 		if (census_push(c, j->path, j->dirs[i]) != 0) {
 			c->failed = true;
 			log_warning("evict", "out of memory: what is below %s is not counted until tomorrow",
 					j->path);
 		}
-		free(j->dirs[i]);
 	}
 	c->moved = c->moved || j->status == -ENOENT;
 	if (j->status != 0 && j->status != -ENOENT) {
 		c->failed = true;
 		log_warning("evict", "%s: cannot be read: %s", j->path, strerror(-j->status));
 	}
-	free(j->dirs);
-	free(j->files);
-	free(j->path);
-	free(j);
-	census_next(c);
+}
+
+static void census_done(struct disk_job *job)
+{
+	struct census_job *j = (struct census_job *)job;
+	struct keep *keep = j->ev->keep;
+	struct census *c = j->c;
+	size_t i;
+
+	for (i = 0; i < j->file_count; i++) {
+		if (!keep_has(keep, &j->files[i].oid)) {
+			keep_set(keep, &j->files[i].oid, j->files[i].bytes, j->files[i].used_s);
+		}
+	}
+	for (i = 0; i < j->strange_count; i++) {
+		reconcile_found(j->ev->v->reconcile, &j->oid, j->strange[i]);
+	}
+	if (c != NULL) {
+		census_below(c, j);
+		census_job_free(j);
+		census_next(c);
+	} else {
+		j->looked(j->arg);
+		census_job_free(j);
+	}
+}
+
+/* Takes path (malloc'ed) over. NULL: out of memory. */
+static struct census_job *census_job_new(struct evictor *ev, char *path)
+{
+	struct census_job *j = path != NULL ? calloc(1, sizeof(*j)) : NULL;
+
+	if (j == NULL) {
+		free(path);
+		return NULL;
+	}
+	j->path = path;
+	j->ev = ev;
+	j->job.what = "census";
+	j->job.run = census_run;
+	j->job.done = census_done;
+	j->rio = ev->v->rio;
+	j->guard = ev->v->guard;
+	j->tree_fd = ev->v->tree_fd;
+	return j;
+}
+
+void evict_look(struct evictor *ev, const char *path, void (*looked)(void *arg), void *arg)
+{
+	struct census_job *j = census_job_new(ev, strdup(path));
+
+	if (j == NULL) {
+		looked(arg);
+		return;
+	}
+	j->looked = looked;
+	j->arg = arg;
+	disk_submit(ev->v->disk, DISK_ANY, &j->job);
 }
 
 static bool census_round(struct census *c)
@@ -201,27 +299,19 @@ static void census_end(struct census *c, bool all)
 
 static void census_next(struct census *c)
 {
-	struct volume *v = c->ev->v;
 	struct census_job *j;
 
 	if (c->count == 0) {
 		census_end(c, true);
 		return;
 	}
-	j = calloc(1, sizeof(*j));
+	j = census_job_new(c->ev, c->dirs[--c->count]);
 	if (j == NULL) {
 		census_end(c, false);
 		return;
 	}
-	j->path = c->dirs[--c->count];
-	j->job.what = "census";
-	j->job.run = census_run;
-	j->job.done = census_done;
 	j->c = c;
-	j->rio = v->rio;
-	j->guard = v->guard;
-	j->tree_fd = v->tree_fd;
-	disk_submit(v->disk, DISK_ANY, &j->job);
+	disk_submit(c->ev->v->disk, DISK_ANY, &j->job);
 }
 
 static int census_destructor(struct census *c)

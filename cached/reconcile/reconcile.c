@@ -659,6 +659,11 @@ void reconcile_resend(struct reconcile *rc, const struct row *row)
 	look_redirty(rc, row);
 }
 
+void reconcile_found(struct reconcile *rc, const struct ofs_oid *parent, const char *name)
+{
+	work_place(rc, parent, name, -1);
+}
+
 void reconcile_touch(struct reconcile *rc, struct row *row)
 {
 	work_item(rc, row, -1);

@@ -72,6 +72,8 @@ char *reconcile_moving_key(struct reconcile *rc, TALLOC_CTX *ctx, const struct r
 void reconcile_pending_paths(struct reconcile *rc, bool (*fn)(void *arg, const char *path), void *arg);
 /* A resident file (HERE) differs from S3 though nobody marked it dirty: its data is sent. */
 void reconcile_resend(struct reconcile *rc, const struct row *row);
+/* Something is there that no hint told of. */
+void reconcile_found(struct reconcile *rc, const struct ofs_oid *parent, const char *name);
 /* Something happened to the row that no hint tells. */
 void reconcile_touch(struct reconcile *rc, struct row *row);
 /* A lease of ours on this descriptor is being broken (signalfd, from core). */

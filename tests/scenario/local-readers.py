@@ -131,22 +131,39 @@ def back(bed, tools, away):
         os.chmod(local_path(bed, f"in/{tool}"), 0o777)
         copy(f"{new}/plain", local_path(bed, f"in/{tool}"))
         copy(f"{away}/of {tool}", local_path(bed, f"in/{tool}"))
-    bed.ctl("refresh", "in")
     held = [tool for tool in tools if os.stat(local_path(bed, f"in/{tool}/of {tool}")).st_mode & MARKER]
     print(f"   with the marker of the stub: {held}")
+    bed.ctl("refresh", "in")
+    bed.flush()
+    for tool in tools:
+        check(sent(bed, f"in/{tool}/plain") == data_of("plain"), f"{tool}: plain is not in S3")
+        if tool not in held:
+            check(sent(bed, f"in/{tool}/of {tool}") == data_of(f"of {tool}"), f"{tool}: not in S3")
     with bed.client() as client:
         for tool in tools:
-            client.list(f"in/{tool}")
             check(client.get(f"in/{tool}/plain") == data_of("plain"), f"{tool}: plain")
         for tool in held:
-            try:
-                client.get(f"in/{tool}/of {tool}")
-                fail(f"{tool}: what is marked as a stub and has no record of its own was read")
-            except SmbError as error:
-                check(error.name == "NT_STATUS_IO_DEVICE_ERROR", f"{tool}: {error.name}")
-    keys = bed.keys()
-    check(not [key for key in keys if key.startswith("in/") and "/of " in key and
-               key.split("/")[1] in held], f"sent: {keys}")
+            refused(bed, client, f"in/{tool}/of {tool}")
+    check(held, "no tool brings the marker along: nothing was tried")
+    os.chmod(local_path(bed, f"in/{held[0]}/of {held[0]}"), 0o666)
+    bed.ctl("refresh", f"in/{held[0]}")
+    bed.flush()
+    check(sent(bed, f"in/{held[0]}/of {held[0]}") == data_of(f"of {held[0]}"), "not after chmod -t")
+
+
+def sent(bed, name):
+    """The object's bytes."""
+    return bed.s3().get_object(Bucket=bed.s3_bucket, Key=bed.s3_prefix + name)["Body"].read()
+
+
+def refused(bed, client, name):
+    try:
+        client.get(name)
+        fail(f"{name}: marked as a stub, without a record of its own, and was read")
+    except SmbError as error:
+        check(error.name == "NT_STATUS_IO_DEVICE_ERROR", f"{name}: {error.name}")
+    check(name not in bed.keys(), f"{name} was sent")
+    check(f"{name} is a copied stub" in bed.log(), f"nothing in the log of {name}")
 
 
 # --- while a file leaves --------------------------------------------------------------------------------
@@ -348,6 +365,14 @@ def unguarded(bed, proxy):
         if change == "guard = no":
             with open(local_path(bed, "zeros"), "rb") as file:
                 check(file.read() == bytes(3 * MIB + 77), "no zeros: is it guarded, or no stub?")
+            run("cp", "-a", local_path(bed, "zeros"), local_path(bed, "copy of zeros"))
+            for mode in (0o1666, 0o666):  # chmod -t does not make bytes of them
+                os.chmod(local_path(bed, "copy of zeros"), mode)
+                bed.ctl("refresh", bed.mirror)
+                bed.flush()
+                with bed.client() as client:
+                    refused(bed, client, "copy of zeros")
+            os.unlink(local_path(bed, "copy of zeros"))
     with open(bed.conf, "w", encoding="utf-8") as file:
         file.write(text)
     bed.restart("cached")
