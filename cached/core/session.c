@@ -19,6 +19,7 @@
 #include "session_private.h"
 #include "../base/log.h"
 #include "../base/stats.h"
+#include "../guard/guard.h"
 #include "../recall/recall.h"
 
 #define READ_CHUNK_BYTES 65536u
@@ -105,6 +106,9 @@ void session_end(struct session *s, const char *why)
 			(long)s->pid, why);
 	if (s->v != NULL) {
 		stats_add(sessions, -1);
+	}
+	if (s->v != NULL && !server_has_process(s->core, s->v, s->pid)) {
+		guard_smbd(s->v->guard, s->pid, false);
 	}
 	TALLOC_FREE(s->fde);
 	close(s->fd);
@@ -544,6 +548,7 @@ void session_attach(struct session *s, struct volume *v, uint32_t pid, const cha
 {
 	s->v = v;
 	stats_add(sessions, 1);
+	guard_smbd(v->guard, s->pid, true);
 	log_info("core", "session %llu: smbd process %u (Samba %s) on volume %s",
 			(unsigned long long)s->id, pid, samba, v->name);
 }

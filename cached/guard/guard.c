@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: the kernel's questions about stubs of one volume: asked for, read, answered.
- * Way: fanotify(7) -> the thread here: we ourselves may at once -> letter -> core: smbd may at
- *      once -> waits.c.
+ * Way: fanotify(7) -> the thread here: we ourselves and smbd may at once -> letter -> core: an smbd
+ *      without a connection may at once -> waits.c.
  * Thread: guard_thread reads, may block on the disk and, for a step of an eviction, on its lease;
  *         it waits for nobody here. All else: core.
  * Owns: the group, the thread, what is kept for the next daemon.
- * Holds: 1. Our own opens are answered without the core: a worker that opens a stub waits for the
- *           thread alone, and that for no worker (marks.c).
+ * Holds: 1. Our own opens and smbd's are answered without the core: a worker that opens a stub waits
+ *           for the thread alone, and that for no worker (marks.c).
  *        2. The group outlives us in the service manager's store: while nobody reads, who asks
  *           waits. Without a store it ends with us, and the kernel lets everybody pass; those
  *           known to wait get an error first.
@@ -75,11 +75,38 @@ static void event_open(struct letter *letter)
 	(void)log_enter(before);
 }
 
+static bool is_smbd(struct guard *g, pid_t pid)
+{
+	unsigned i = 0;
+
+	while (i < GUARD_SMBD && atomic_load_explicit(&g->smbd[i], memory_order_relaxed) != pid) {
+		i++;
+	}
+	return i < GUARD_SMBD;
+}
+
+void guard_smbd(struct guard *g, pid_t pid, bool runs)
+{
+	if (g == NULL || pid <= 0) {
+		return;
+	}
+	for (unsigned i = 0; i < GUARD_SMBD && is_smbd(g, pid) != runs; i++) {
+		if (atomic_load(&g->smbd[i]) == (runs ? 0 : pid)) {
+			atomic_store(&g->smbd[i], runs ? pid : 0);
+		}
+	}
+}
+
 static void event_take(struct guard *g, const struct fanotify_event_metadata *m)
 {
 	struct guard_event *e;
 
 	if (m->fd < 0) {
+		return;
+	}
+	if (m->pid > 0 && is_smbd(g, m->pid)) {
+		stats_add(guard_passed, 1);
+		guard_answer(g, m->fd, -1, 0);
 		return;
 	}
 	if (m->pid == g->pid) {

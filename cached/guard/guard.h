@@ -19,9 +19,9 @@ struct mailbox;
 struct guard;
 
 /* --- life: core --- */
-/* Sync; before anything opens a file of the mirror. `knows`: does this process ask for the data of
- * stubs itself (smbd with our module)? *g may guard nothing, and say why (guard_json). 0; with
- * `guard = yes` -errno and *error (talloc child of v). */
+/* Sync; before anything opens a file of the mirror. `knows`: for whom guard_smbd was not called: is it
+ * one of smbd's all the same (between two connections)? *g may guard nothing, and say why
+ * (guard_json). 0; with `guard = yes` -errno and *error (talloc child of v). */
 int guard_open(struct volume *v, struct mailbox *mb, bool (*knows)(void *arg, pid_t pid), void *arg,
 		struct guard **g, char **error);
 /* Rooms are there: those that an earlier daemon left waiting are served. */
@@ -29,6 +29,9 @@ void guard_start(struct guard *g);
 /* After the workers have ended. Who waits goes on waiting if a service manager keeps the guard for
  * the next daemon, and gets an error if not. */
 void guard_close(struct guard **g);
+/* smbd with our module runs in this process (true), or ran: it asks for data itself, and is let pass
+ * without the core. */
+void guard_smbd(struct guard *g, pid_t pid, bool runs);
 /* Around a walk over the tree that sets the mark of every stub. all: every directory was read. */
 void guard_count(struct guard *g);
 void guard_counted(struct guard *g, bool all);

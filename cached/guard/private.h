@@ -22,6 +22,7 @@
 
 #define GUARD_SLOTS 1024u
 #define GUARD_HANDLE_BYTES 64u
+#define GUARD_SMBD 1024u
 #define GUARD_MARK_BYTES 1280u /* of kernel memory: an inode that stays, and its mark */
 
 /*
@@ -58,6 +59,7 @@ struct guard {
 	bool has_thread;
 	/* shared, atomics */
 	struct guard_kept *kept;
+	_Atomic pid_t smbd[GUARD_SMBD]; /* 0: free; who finds no room asks the core */
 	_Atomic int64_t refused; /* stubs without a mark, since the last census */
 	/* core only */
 	struct guard_wait *waits;
