@@ -299,6 +299,7 @@ static int run(struct core *core, int *ready_fd)
 		}
 		goto out;
 	}
+	notify_fds_drop();
 	volumes_start(core);
 	log_notice("core", "objectfs-cached %s serves %u volume%s on %s", OFS_VERSION,
 			core->volume_count, core->volume_count == 1 ? "" : "s",

@@ -15,6 +15,7 @@
 #include "private.h"
 #include "../base/log.h"
 #include "../core/rings.h"
+#include "../evict/evict.h"
 #include "../mirror/mirror.h"
 #include "../reconcile/index.h"
 #include "../reconcile/reconcile.h"
@@ -221,6 +222,17 @@ static size_t path_parent(const char *path, size_t len)
 	return len > 0 ? len - 1 : 0;
 }
 
+/* What local programs have put there is looked at, too. */
+static void refresh_looked(void *arg)
+{
+	struct refresh *r = arg;
+	struct admin_cmd *c = r->cmd;
+
+	admin_answer(c, 0, json_pack("{s:s, s:o}", "volume", c->v->name, "refreshed",
+					   admin_string(c->path[0] != '\0' ? c->path : ".")),
+			NULL);
+}
+
 static void refresh_done(int status, const char *message, void *arg)
 {
 	struct refresh *r = arg;
@@ -232,9 +244,10 @@ static void refresh_done(int status, const char *message, void *arg)
 		r->only_file = true;
 	}
 	if (status == 0 && (r->cut == full || r->only_file)) {
-		admin_answer(c, 0, json_pack("{s:s, s:o}", "volume", c->v->name, "refreshed",
-						   admin_string(full > 0 ? c->path : ".")),
-				NULL);
+		size_t listed = r->only_file ? path_parent(c->path, full) : r->cut;
+		char *path = talloc_strndup(r, c->path, listed);
+
+		evict_look(c->v->evictor, path != NULL && path[0] != '\0' ? path : ".", refresh_looked, r);
 		return;
 	}
 	if (status == 0) {

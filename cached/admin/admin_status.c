@@ -13,6 +13,7 @@
 #include "../core/rings.h"
 #include "../core/session.h"
 #include "../evict/evict.h"
+#include "../guard/guard.h"
 #include "../recall/recall.h"
 #include "../reconcile/index.h"
 #include "../reconcile/metalog.h"
@@ -42,6 +43,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "log_level", json_string(log_level_name(log_level_of(v->log))));
 	json_object_set_new(o, "state", json_string(volume_state_name(v->state)));
 	json_object_set_new(o, "why", admin_string(v->state_why));
+	json_object_set_new(o, "guard", guard_json(v->guard));
 	json_object_set_new(o, "store", admin_string(v->store->where));
 	json_object_set_new(o, "kind", admin_string(v->store->ops->name));
 	json_object_set_new(o, "prefix", admin_string(v->prefix));

@@ -80,8 +80,9 @@
 		"run the daemon with CAP_SYS_ADMIN and a new cache directory")                     \
 	D(READERS_UNGUARDED, "readers-unguarded", ADVICE, "mirror",                                \
 		"some files are stubs: local programs that read the mirror read zeros",            \
-		"let backups, indexers and virus scanners read the share over SMB, never the "     \
-		"mirror")                                                                          \
+		"guard = auto, a kernel of 6.14 or newer and CAP_SYS_ADMIN let them wait for the "  \
+		"data; else let backups, indexers and virus scanners read the share over SMB, "    \
+		"never the mirror")                                                                          \
 	D(BACKLOG_OLD, "backlog-old", DEGRADED, "backlog",                                         \
 		"changes have been waiting for S3 too long",                                       \
 		"objectfsctl pending says which and why; until they are in S3 they are on this "   \

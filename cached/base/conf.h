@@ -19,6 +19,7 @@
 enum conf_store { CONF_STORE_DIR, CONF_STORE_S3 };
 enum conf_addressing { CONF_ADDR_AUTO, CONF_ADDR_PATH, CONF_ADDR_VIRTUAL }; /* as OBJ_ADDR_* */
 enum conf_xattr { CONF_XATTR_AUTO, CONF_XATTR_SECURITY, CONF_XATTR_USER };
+enum conf_guard { CONF_GUARD_AUTO, CONF_GUARD_YES, CONF_GUARD_NO };
 
 #define CONF_CTYPE_STR const char *
 #define CONF_CTYPE_PATH const char *
@@ -31,6 +32,7 @@ enum conf_xattr { CONF_XATTR_AUTO, CONF_XATTR_SECURITY, CONF_XATTR_USER };
 #define CONF_CTYPE_STORE enum conf_store
 #define CONF_CTYPE_ADDRESSING enum conf_addressing
 #define CONF_CTYPE_XATTR enum conf_xattr
+#define CONF_CTYPE_GUARD enum conf_guard
 #define CONF_FIELD(type, field, key, def, min, max, flags, help) CONF_CTYPE_##type field;
 
 struct conf_global {
@@ -73,7 +75,8 @@ enum conf_type {
 	CONF_FORMAT,
 	CONF_STORE,
 	CONF_ADDRESSING,
-	CONF_XATTR
+	CONF_XATTR,
+	CONF_GUARD
 };
 #define CONF_REQUIRED 1u
 #define CONF_SECRET 2u

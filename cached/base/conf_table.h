@@ -5,7 +5,7 @@
  *
  * Types: STR text, PATH absolute path (min and max: of the length in bytes), BOOL, COUNT, SIZE
  * (K M G T), DURATION (ms s m h d, plain: seconds; min and max in ns), and the enumerations LEVEL,
- * FORMAT, STORE, ADDRESSING, XATTR of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
+ * FORMAT, STORE, ADDRESSING, XATTR, GUARD of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
  */
 #ifndef OFS_BASE_CONF_TABLE_H
 #define OFS_BASE_CONF_TABLE_H
@@ -62,6 +62,14 @@
 		"in AWS's format; comes before the environment; ~/.aws/credentials if unset")      \
 	O(XATTR, record_xattr, "record xattr", "auto", 0, 0, 0,                                    \
 		"namespace of the inode records; user where security is not allowed")              \
+	O(GUARD, guard, "guard", "auto", 0, 0, 0,                                                  \
+		"let local programs that open a stub wait until its data is here, where kernel and " \
+		"rights allow it (auto), always or not at all (yes), or never (no)")               \
+	O(COUNT, guard_limit, "guard limit", "0", 0, 1000000000, 0,                                \
+		"stubs that are guarded, at most; each keeps 1.3 KiB of the kernel's memory; 0: what " \
+		"fits into an eighth of this machine's memory")                                    \
+	O(DURATION, guard_patience_ns, "guard patience", "2m", CONF_S, CONF_DAY, 0,                \
+		"a local program gets an I/O error when no more of its file came for so long")     \
 	O(SIZE, capacity_bytes, "capacity", "1T", CONF_MIB, INT64_MAX, 0,                          \
 		"size of the share that clients are told")                                         \
 	O(SIZE, cache_size_bytes, "cache size", "0", 0, INT64_MAX, 0,                              \

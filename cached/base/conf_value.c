@@ -44,6 +44,8 @@ static const char *const conf_words_xattr[] = {[CONF_XATTR_AUTO] = "auto",
 	[CONF_XATTR_SECURITY] = "security",
 	[CONF_XATTR_USER] = "user",
 	NULL};
+static const char *const conf_words_guard[] = {
+	[CONF_GUARD_AUTO] = "auto", [CONF_GUARD_YES] = "yes", [CONF_GUARD_NO] = "no", NULL};
 
 const char *const *conf_type_words(enum conf_type type)
 {
@@ -58,6 +60,8 @@ const char *const *conf_type_words(enum conf_type type)
 		return conf_words_addressing;
 	case CONF_XATTR:
 		return conf_words_xattr;
+	case CONF_GUARD:
+		return conf_words_guard;
 	case CONF_STR:
 	case CONF_PATH:
 	case CONF_BOOL:
@@ -278,6 +282,7 @@ bool conf_value_parse(TALLOC_CTX *ctx, const struct conf_option *opt, const char
 	case CONF_STORE:
 	case CONF_ADDRESSING:
 	case CONF_XATTR:
+	case CONF_GUARD:
 		word = conf_word_value(ctx, opt, text, reason);
 		if (word < 0) {
 			return false;

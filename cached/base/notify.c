@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: tell the service manager that we serve, stop, open the log anew, or are alive.
- * Way: main -> here -> NOTIFY_SOCKET (sd_notify(3), "Notes": any language may speak it).
- * Thread: core. Owns: the socket.
+ * Duty: tell the service manager that we serve, stop, open the log anew, or are alive; let it keep
+ *       descriptors.
+ * Way: main, guard/ -> here -> NOTIFY_SOCKET (sd_notify(3), "Notes": any language may speak it).
+ * Thread: core. Owns: the socket; descriptors of an earlier process until they are taken.
  * Holds: 1. A service manager that does not listen holds up nothing: a message is lost with a
  *           warning, the first time.
  */
@@ -12,6 +13,7 @@
 #include "notify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,11 +26,16 @@
 #include "log.h"
 
 #define NOTIFY_MAX_BYTES 512
+#define FDS_FIRST 3 /* SD_LISTEN_FDS_START */
+#define FDS_MAX 1024
 
 static struct {
 	int fd; /* connected, or -1 */
 	int64_t watchdog_ns;
 	bool warned;
+	int kept[FDS_MAX]; /* -1: taken */
+	int kept_count;
+	char *kept_names; /* as LISTEN_FDNAMES */
 } notify = {.fd = -1};
 
 static void notify_warn(int err)
@@ -72,6 +79,35 @@ static void notify_connect(const char *path)
 	}
 }
 
+static void fds_receive(void)
+{
+	const char *count = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
+	const char *names = getenv("LISTEN_FDNAMES");
+	long n = count != NULL ? strtol(count, NULL, 10) : 0;
+
+	if (pid == NULL || strtoll(pid, NULL, 10) != (long long)getpid() || names == NULL) {
+		return;
+	}
+	notify.kept_names = strdup(names);
+	for (int i = 0; notify.kept_names != NULL && i < n && i < FDS_MAX; i++) {
+		notify.kept[i] = fcntl(FDS_FIRST + i, F_SETFD, FD_CLOEXEC) == 0 ? FDS_FIRST + i : -1;
+		notify.kept_count = i + 1;
+	}
+}
+
+/* The i-th of the names, and its length. */
+static const char *fds_name(int i, size_t *len)
+{
+	const char *at = notify.kept_names;
+
+	while (i-- > 0 && *at != '\0') {
+		at += strcspn(at, ":");
+		at += *at == ':' ? 1 : 0;
+	}
+	*len = strcspn(at, ":");
+	return at;
+}
+
 void notify_open(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
@@ -83,6 +119,10 @@ void notify_open(void)
 	unsetenv("NOTIFY_SOCKET");
 	unsetenv("WATCHDOG_USEC");
 	unsetenv("WATCHDOG_PID");
+	fds_receive();
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDNAMES");
 }
 
 void notify_close(void)
@@ -91,6 +131,9 @@ void notify_close(void)
 		close(notify.fd);
 		notify.fd = -1;
 	}
+	free(notify.kept_names);
+	notify.kept_names = NULL;
+	notify.kept_count = 0;
 }
 
 void notify_send(const char *fmt, ...)
@@ -112,4 +155,60 @@ void notify_send(const char *fmt, ...)
 int64_t notify_watchdog_ns(void)
 {
 	return notify.fd >= 0 ? notify.watchdog_ns : 0;
+}
+
+/* ---- what it keeps ---- */
+
+bool notify_fd_store(const char *name, int fd)
+{
+	char text[NOTIFY_MAX_BYTES];
+	struct iovec iov = {.iov_base = text};
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
+				     .cmsg_type = SCM_RIGHTS}};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			.msg_controllen = sizeof(control)};
+
+	if (notify.fd < 0) {
+		return false;
+	}
+	iov.iov_len = (size_t)snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	if (sendmsg(notify.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		notify_warn(errno);
+		return false;
+	}
+	return true;
+}
+
+int notify_fd_take(const char *name)
+{
+	for (int i = 0; i < notify.kept_count; i++) {
+		size_t len;
+		const char *at = fds_name(i, &len);
+
+		if (notify.kept[i] >= 0 && len == strlen(name) && strncmp(at, name, len) == 0) {
+			int fd = notify.kept[i];
+
+			notify.kept[i] = -1;
+			return fd;
+		}
+	}
+	return -1;
+}
+
+void notify_fds_drop(void)
+{
+	for (int i = 0; i < notify.kept_count; i++) {
+		size_t len;
+		const char *at = fds_name(i, &len);
+
+		if (notify.kept[i] >= 0) {
+			notify_send("FDSTOREREMOVE=1\nFDNAME=%.*s", (int)len, at);
+			close(notify.kept[i]);
+			notify.kept[i] = -1;
+		}
+	}
 }

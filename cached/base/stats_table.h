@@ -24,6 +24,9 @@
 	S(recall_failures, COUNTER, count, "extents that could not be fetched")                    \
 	S(recalls_whole, COUNTER, count, "files made resident")                                    \
 	S(recalls_slowed, COUNTER, count, "reads of stubs that waited because their client was over its budget") \
+	S(guard_waits, COUNTER, count, "local programs that opened a stub and waited for its data") \
+	S(guard_errors, COUNTER, count, "those of them that got an error")                         \
+	S(guard_passed, COUNTER, count, "opens of stubs by smbd, which asks for their data itself") \
 	S(cache_bytes, GAUGE, bytes, "data of files on the local disk")                            \
 	S(evictions, COUNTER, count, "files whose data left the local disk")                       \
 	S(evicted_bytes, COUNTER, bytes, "what that freed")                                        \
@@ -76,6 +79,7 @@
 #define OFS_TIMES_TABLE(H)                                                                         \
 	H(step, recall_open, "a marked file's OPEN, from smbd's question to the answer")           \
 	H(step, first_extent, "from the begin of a recall to its first extent in the file")        \
+	H(step, local_open, "a stub's open by a local program, until its data was here")           \
 	H(step, fetch, "a FETCH, from smbd's question to the answer")                              \
 	H(step, lookup, "a name in an unlisted directory, from smbd's question to the answer")     \
 	H(step, list, "a directory to be listed, from smbd's question to the answer")              \

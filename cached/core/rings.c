@@ -347,3 +347,16 @@ bool rings_inflight(struct rings *rs, uint32_t stripe)
 	}
 	return false;
 }
+
+bool rings_have_writer(const struct rings *rs, pid_t pid)
+{
+	for (const struct ring *r = rs->list; r != NULL; r = r->next) {
+		struct ofs_ring_head head;
+
+		if (ofs_ring_read_head(r->fd, &head) == 0 && head.writer_pid == (uint64_t)pid &&
+				!ofs_ring_writer_dead(r->fd)) {
+			return true;
+		}
+	}
+	return false;
+}

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <talloc.h>
 
 struct volume;
@@ -17,6 +18,8 @@ struct rings *rings_new(TALLOC_CTX *ctx, struct volume *v, const char *run_direc
 int rings_add(struct rings *rs);
 /* Read every hint written so far into reconcile_hint. Returns how many. */
 unsigned rings_drain(struct rings *rs);
+/* Is this process the living writer of one? */
+bool rings_have_writer(const struct rings *rs, pid_t pid);
 /* Has any live module a change under way in a directory of this stripe (shm.h)? */
 bool rings_inflight(struct rings *rs, uint32_t stripe);
 

@@ -20,6 +20,7 @@
 #include "session_private.h"
 #include "../base/log.h"
 #include "../base/stats.h"
+#include "../guard/guard.h"
 #include "../recall/recall.h"
 
 #define READ_CHUNK_BYTES 65536u
@@ -109,6 +110,9 @@ void session_end(struct session *s, const char *why)
 			(long)s->pid, why);
 	if (s->v != NULL) {
 		stats_add(sessions, -1);
+	}
+	if (s->v != NULL && !server_has_process(s->core, s->v, s->pid)) {
+		guard_smbd(s->v->guard, s->pid, false);
 	}
 	TALLOC_FREE(s->fde);
 	close(s->fd);
@@ -574,6 +578,7 @@ void session_attach(struct session *s, struct volume *v, const struct ofs_hello_
 	s->v = v;
 	s->answers = (m->features & OFS_WIRE_FEATURE_ASKED) != 0;
 	stats_add(sessions, 1);
+	guard_smbd(v->guard, s->pid, true);
 	log_info("core", "session %llu: smbd process %u (Samba %s) on volume %s",
 			(unsigned long long)s->id, m->pid, m->samba, v->name);
 }
@@ -692,4 +697,14 @@ unsigned server_sessions(const struct core *core, const struct volume *v)
 		count += s->v == v ? 1 : 0;
 	}
 	return count;
+}
+
+bool server_has_process(const struct core *core, const struct volume *v, pid_t pid)
+{
+	const struct session *s = core->server != NULL ? core->server->sessions : NULL;
+
+	while (s != NULL && (s->v != v || s->pid != pid || s->dead)) {
+		s = s->next;
+	}
+	return s != NULL;
 }

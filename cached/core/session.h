@@ -33,6 +33,8 @@ int server_open(struct core *core, char **error);
 void server_close(struct core *core);
 /* Module connections of a volume. */
 unsigned server_sessions(const struct core *core, const struct volume *v);
+/* Has this process one? */
+bool server_has_process(const struct core *core, const struct volume *v, pid_t pid);
 
 /* --- dispatch.c --- */
 /* Begin what the frame asks for. -EBADMSG: malformed, the connection must end (the request was

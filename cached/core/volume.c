@@ -22,9 +22,11 @@
 #include "ask.h"
 #include "core.h"
 #include "rings.h"
+#include "session.h"
 #include "volrec.h"
 #include "../base/log.h"
 #include "../evict/evict.h"
+#include "../guard/guard.h"
 #include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/index.h"
@@ -329,6 +331,8 @@ void volume_start(struct volume *v)
 {
 	const struct log_volume *before = log_enter(v->log);
 
+	guard_start(v->guard);
+	evictor_count(v->evictor);
 	volume_connect(own_of(v));
 	(void)log_enter(before);
 }
@@ -563,6 +567,15 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	return o->tick != NULL ? 0 : -ENOMEM;
 }
 
+/* Does smbd run in this process, with our module on this volume? While it is between two connections,
+ * its ring says so. */
+static bool volume_knows(void *arg, pid_t pid)
+{
+	struct volume_own *o = arg;
+
+	return server_has_process(o->core, &o->v, pid) || rings_have_writer(o->v.rings, pid);
+}
+
 static struct volume *volume_build(
 		struct core *core, const struct conf_volume *cv, char **error)
 {
@@ -593,6 +606,9 @@ static struct volume *volume_build(
 	ret = volume_fs_open(v, core, &o->new_tree, &why);
 	if (ret == 0) {
 		ret = shm_open_file(o, core->conf->global.run_directory, &why);
+	}
+	if (ret == 0) {
+		ret = guard_open(v, core->mb, volume_knows, o, &v->guard, &why);
 	}
 	if (ret == 0) {
 		ret = store_open(o, &why);
@@ -652,6 +668,7 @@ void volume_close(struct volume **vp)
 	if (v->index != NULL) {
 		index_close(&v->index);
 	}
+	guard_close(&v->guard);
 	if (o->doorbell_fd >= 0) {
 		close(o->doorbell_fd);
 	}

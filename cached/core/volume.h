@@ -27,6 +27,7 @@ struct rings;
 struct evictor;
 struct asker;
 struct announcer;
+struct guard;
 
 enum volume_state {
 	VOLUME_CONNECTING, /* S3 not reached yet, or lost at start: retried; shares are up */
@@ -52,6 +53,7 @@ struct volume {
 	struct ofs_shm *shm;
 	char node_id[OFS_OID_HEX_BYTES]; /* of this cache directory, hex */
 	const char *prefix; /* "" or ends in "/" */
+	struct guard *guard; /* NULL: simulated */
 	bool inodes_small;  /* security descriptors do not fit into them */
 	/* core only */
 	enum volume_state state;

@@ -129,24 +129,60 @@ static void stub_find(const char *tree, char *found, size_t room)
 	}
 }
 
+/* The daemon's `guard` of a volume, NULL: not known. */
+static const json_t *guard_of(const json_t *status, const char *name)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(json_object_get(status, "volumes"), i, v)
+	{
+		const char *has = json_string_value(json_object_get(v, "name"));
+
+		if (has != NULL && strcmp(has, name) == 0) {
+			return json_object_get(v, "guard");
+		}
+	}
+	return NULL;
+}
+
+static json_t *doctor_status(struct doctor *d)
+{
+	static const uint8_t words[] = "status";
+	struct ctl_reply reply;
+
+	if (ctl_ask(d->socket, words, sizeof(words), DAEMON_PATIENCE_S, &reply) != 0) {
+		return NULL;
+	}
+	free(reply.message);
+	return reply.json;
+}
+
 static void doctor_stubs(struct doctor *d)
 {
+	json_t *status = doctor_status(d);
 	char found[PATH_MAX];
 
 	for (unsigned i = 0; i < d->conf->volume_count; i++) {
 		const char *name = d->conf->volumes[i].name;
+		const json_t *guard = guard_of(status, name);
+		const char *state = json_string_value(json_object_get(guard, "state"));
+		const char *why = json_string_value(json_object_get(guard, "why"));
 		char *tree = talloc_asprintf(
 				d, "%s/%s/tree", d->conf->global.cache_directory, name);
 
-		if (tree == NULL) {
-			return;
+		if (tree == NULL || (state != NULL && strcmp(state, "on") == 0)) {
+			talloc_free(tree);
+			continue;
 		}
 		stub_find(tree, found, sizeof(found));
 		if (found[0] != '\0') {
-			doctor_say(d, FINDING_READERS_UNGUARDED, name, "%s, for one", found);
+			doctor_say(d, FINDING_READERS_UNGUARDED, name, "%s, for one; %s", found,
+					why != NULL ? why : state != NULL ? state : "no daemon");
 		}
 		talloc_free(tree);
 	}
+	json_decref(status);
 }
 
 /* ---- the answer ---- */

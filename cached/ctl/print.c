@@ -72,6 +72,30 @@ static void label(const char *name)
 	printf("  %-*s ", LABEL_WIDTH, name);
 }
 
+/* What local programs that read the mirror get: nobody may find out by a backup of zeros. */
+static void print_guard(const json_t *guard)
+{
+	const char *state = text_of(guard, "state");
+
+	label("locally");
+	if (strcmp(state, "on") == 0) {
+		printf("guarded: programs that open one of %" PRId64 " stubs wait for its data",
+				number_of(guard, "stubs"));
+		if (number_of(guard, "waiting") > 0) {
+			printf(", %" PRId64 " do", number_of(guard, "waiting"));
+		}
+	} else if (strcmp(state, "marking") == 0) {
+		printf("NOT YET GUARDED: programs may read zeros from stubs until all are marked; %" PRId64
+		       " are", number_of(guard, "stubs"));
+	} else if (strcmp(state, "partly") == 0) {
+		printf("PARTLY GUARDED: programs read zeros from %" PRId64 " stubs (guard limit)",
+				number_of(guard, "unguarded"));
+	} else {
+		printf("NOT GUARDED: programs read zeros from stubs (%s)", text_of(guard, "why"));
+	}
+	putchar('\n');
+}
+
 static void print_volume(const json_t *v)
 {
 	const json_t *fence = json_object_get(v, "fence");
@@ -83,6 +107,7 @@ static void print_volume(const json_t *v)
 		print_safe(why);
 	}
 	putchar('\n');
+	print_guard(json_object_get(v, "guard"));
 	label("store");
 	print_safe(text_of(v, "store"));
 	if (text_of(v, "prefix")[0] != '\0') {

@@ -50,10 +50,18 @@ struct evictor *evictor_new(TALLOC_CTX *ctx, struct volume *v)
 	return ev;
 }
 
-void evictor_start(struct evictor *ev)
+void evictor_count(struct evictor *ev)
 {
 	if (ev->census == NULL) {
 		census_start(ev);
+	}
+}
+
+void evictor_start(struct evictor *ev)
+{
+	evictor_count(ev);
+	if (!ev->started) {
+		ev->started = true;
 		space_start(ev->space);
 	}
 }

@@ -17,7 +17,9 @@ struct evictor;
 struct recall_file_job;
 
 struct evictor *evictor_new(TALLOC_CTX *ctx, struct volume *v);
-/* The volume is READY for the first time: see what is here, then keep the marks. */
+/* See what is here; S3 is not needed for it. */
+void evictor_count(struct evictor *ev);
+/* The volume is READY for the first time: keep the marks. */
 void evictor_start(struct evictor *ev);
 
 /* --- what is here (any room, any time; ev NULL: nobody keeps count) --- */
@@ -25,6 +27,10 @@ void evict_note(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes);
 void evict_note_least(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes);
 void evict_note_use(struct evictor *ev, const struct ofs_oid *oid);
 void evict_note_gone(struct evictor *ev, const struct ofs_oid *oid);
+/* What is in one directory (a path below the tree) that nobody told of? Then looked(arg). */
+void evict_look(struct evictor *ev, const char *path, void (*looked)(void *arg), void *arg);
+/* Something was renamed: a walk over the tree may have missed it. */
+void evict_note_moved(struct evictor *ev);
 
 /*
  * One file out, if it is clean, in S3 and nobody's. done(arg, 0) when it is a stub without data;

@@ -9,7 +9,8 @@
  *           waits for this job; who got in by force before (lease-break-time) has broken the lease,
  *           and everything is put back before the lock is given up;
  *        2. record, marker, and both durable, before the first byte goes: a crash leaves a stub;
- *        3. bytes go in steps, each under an unbroken lease: whoever wants the file waits for one.
+ *        3. bytes go in steps, each under an unbroken lease: whoever wants the file waits for one;
+ *        4. a local program that opens the file meanwhile is seen at its reads, later at its open (guard.h).
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -57,6 +58,7 @@ static int evict_mark(struct evict_job *j, int fd)
 	struct ofs_record was, rec;
 	struct stat st;
 	uint32_t stripe;
+	bool was_stub;
 	int ret = mirror_lock(j->place.shm, fd, &stripe);
 
 	if (ret != 0) {
@@ -70,11 +72,15 @@ static int evict_mark(struct evict_job *j, int fd)
 	if (ret == 0) {
 		ret = evict_check(j, &was, &st);
 	}
+	was_stub = ret == 0 && (was.flags & OFS_REC_STUB) != 0;
+	if (ret == 0) {
+		ret = guard_pause(j->place.guard, fd, was_stub) == 0 ? 0 : -EBUSY;
+	}
 	if (ret != 0) {
 		goto out;
 	}
 	rec = was;
-	if ((was.flags & OFS_REC_STUB) == 0) {
+	if (!was_stub) {
 		rec.flags |= OFS_REC_STUB;
 		rec.size = (uint64_t)st.st_size;
 		rec.mtime_ns = timespec_ns(st.st_mtim);
@@ -82,15 +88,16 @@ static int evict_mark(struct evict_job *j, int fd)
 		ret = ofs_record_set(&j->place.rio, fd, &rec);
 	}
 	if (ret == 0) {
-		ret = mirror_marker_set(fd, true);
+		ret = mirror_marker_set(j->place.guard, fd, true);
 	}
 	if (ret == 0 && !evict_alone(fd)) {
 		ret = -EBUSY;
 	}
-	if (ret != 0 && (was.flags & OFS_REC_STUB) == 0) {
-		if (ofs_record_set(&j->place.rio, fd, &was) == 0) {
-			(void)mirror_marker_set(fd, false); /* else the next open does it */
-		}
+	if (ret != 0 && !was_stub && ofs_record_set(&j->place.rio, fd, &was) == 0 &&
+			mirror_marker_set(j->place.guard, fd, false) == 0) { /* else the next open does it */
+		guard_clear(j->place.guard, fd);
+	} else if (ret != 0) {
+		guard_resume(j->place.guard, fd);
 	}
 out:
 	ofs_shm_unlock(j->place.shm, stripe);
@@ -134,12 +141,11 @@ static int evict_inode(struct evict_job *j, int fd)
 		return st.st_nlink != 1 ? -EBUSY : -ENOENT;
 	}
 	ret = evict_mark(j, fd);
-	if (ret == 0 && fsync(fd) != 0) {
-		ret = -errno;
+	if (ret != 0) {
+		return ret;
 	}
-	if (ret == 0) {
-		ret = evict_punch(fd, &st);
-	}
+	ret = fsync(fd) == 0 ? evict_punch(fd, &st) : -errno;
+	guard_resume(j->place.guard, fd);
 	if (fstat(fd, &after) == 0 && after.st_blocks < st.st_blocks) {
 		j->freed = (uint64_t)(st.st_blocks - after.st_blocks) * 512;
 	}

@@ -38,6 +38,7 @@ struct evictor { /* core only */
 	struct space *space;
 	struct census *census;
 	struct drop *drops;
+	bool started;
 };
 /* Is the inode being asked about, or going? */
 bool evict_is_running(struct evictor *ev, uint64_t ino);

@@ -16,6 +16,7 @@
 #include "../reconcile/index.h"
 
 struct volume;
+struct guard;
 struct mirror;
 typedef void (*mirror_done)(int status, const char *message, void *arg);
 
@@ -45,7 +46,8 @@ void mirror_can_ask(struct mirror *m);
 /* Open a path below the tree without following symlinks or leaving it (openat2 RESOLVE_BENEATH |
  * RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS); fd or -errno. */
 int mirror_open_beneath(int tree_fd, const char *path, int flags);
-/* -EAGAIN while leased elsewhere. Marker on or off, keeping the other mode bits. */
-int mirror_marker_set(int fd, bool on);
+/* -EAGAIN while leased elsewhere. Marker on or off, keeping the other mode bits; the guard's mark goes
+ * along with it. */
+int mirror_marker_set(struct guard *guard, int fd, bool on);
 
 #endif

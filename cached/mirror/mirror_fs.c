@@ -5,7 +5,8 @@
  * Thread: workers; blocks on the local disk and, bounded, on a stripe's lock.
  * Owns: nothing. Descriptors returned are the caller's.
  * Holds: 1. no path is followed through a symlink or out of the tree;
- *        2. the marker goes on and off without touching the other mode bits.
+ *        2. the marker goes on and off without touching the other mode bits; the guard (guard.h) is there
+ *           before it comes, and until it is gone.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -36,6 +37,7 @@ struct mirror_place mirror_place_of(const struct mirror *m)
 	p.shm = v->shm;
 	p.tree_fd = v->tree_fd;
 	p.clock = v->clock;
+	p.guard = v->guard;
 	p.limbo_fd = v->limbo_fd;
 	memcpy(p.token, m->token, sizeof(p.token));
 	return p;
@@ -125,10 +127,25 @@ int mirror_reopen(int fd, int flags)
 	return ret < 0 ? -errno : ret;
 }
 
-int mirror_marker_set(int fd, bool on)
+static int fs_chmod(int fd, mode_t mode)
+{
+	char path[32];
+
+	if (fchmod(fd, mode) == 0) {
+		return 0;
+	}
+	if (errno != EBADF) {
+		return -errno;
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd); /* O_PATH */
+	return chmod(path, mode) == 0 ? 0 : -errno;
+}
+
+int mirror_marker_set(struct guard *guard, int fd, bool on)
 {
 	struct stat st;
 	mode_t mode;
+	int ret;
 
 	if (fstat(fd, &st) != 0) {
 		return -errno;
@@ -141,16 +158,14 @@ int mirror_marker_set(int fd, bool on)
 	if (mode == (st.st_mode & 07777)) {
 		return 0;
 	}
-	if (fchmod(fd, mode) == 0) {
-		return 0;
+	if (on) {
+		guard_set(guard, fd);
 	}
-	if (errno == EBADF) { /* O_PATH */
-		char path[32];
-
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		return chmod(path, mode) == 0 ? 0 : -errno;
+	ret = fs_chmod(fd, mode);
+	if (ret == 0 && !on) {
+		guard_clear(guard, fd);
 	}
-	return -errno;
+	return ret;
 }
 
 int mirror_lease_take(int fd, int type)

@@ -203,7 +203,7 @@ static int make_fill(struct make_at *at, int fd, struct stub *s)
 	make_record(s, &rec);
 	ret = ofs_record_set(&at->place->rio, fd, &rec);
 	if (ret == 0 && (rec.flags & OFS_REC_STUB) != 0) {
-		ret = mirror_marker_set(fd, true);
+		ret = mirror_marker_set(at->place->guard, fd, true);
 	}
 	if (ret == 0 && fstat(fd, &st) != 0) {
 		ret = -errno;
@@ -520,6 +520,9 @@ static int change_apply(struct change_job *j, int fd)
 		ret = -EBUSY;
 	}
 	if (ret == 0) {
+		ret = guard_pause(j->place.guard, fd, (rec.flags & OFS_REC_STUB) != 0);
+	}
+	if (ret == 0) {
 		struct ofs_record now;
 
 		make_record(s, &now);
@@ -535,7 +538,7 @@ static int change_apply(struct change_job *j, int fd)
 		ret = ofs_record_set(&j->place.rio, fd, &now);
 	}
 	if (ret == 0) {
-		ret = mirror_marker_set(fd, true);
+		ret = mirror_marker_set(j->place.guard, fd, true);
 	}
 	ofs_shm_unlock(j->place.shm, stripe);
 	if (ret != 0) {
@@ -547,7 +550,7 @@ static int change_apply(struct change_job *j, int fd)
 	if (s->snapshot != NULL) {
 		ret = snapshot_apply(fd, j->place.rio.xattr, s->snapshot);
 		if (ret == 0) {
-			ret = mirror_marker_set(fd, true);
+			ret = mirror_marker_set(j->place.guard, fd, true);
 		}
 	}
 	return ret;
@@ -572,7 +575,7 @@ static int change_make_plain(struct change_job *j, int fd)
 			ret = ofs_record_set(&j->place.rio, fd, &rec);
 		}
 		if (ret == 0) {
-			ret = mirror_marker_set(fd, false);
+			ret = mirror_marker_set(j->place.guard, fd, false);
 		}
 	}
 	ofs_shm_unlock(j->place.shm, stripe);
@@ -592,6 +595,7 @@ static void change_run(struct disk_job *job)
 	if (j->status == 0 && j->s->size == 0) {
 		j->status = change_make_plain(j, fd);
 	}
+	guard_resume(j->place.guard, fd);
 	mirror_lease_drop(fd);
 	close(fd);
 }

@@ -17,6 +17,7 @@
 #include "../core/announce.h"
 #include "../core/volume.h"
 #include "../evict/evict.h"
+#include "../guard/guard.h"
 
 #define MIRROR_STILL_WAIT_NS (25 * NS_PER_S) /* for a directory rename in S3 to be done */
 #define MIRROR_MOVING_TEXT "the directory is being renamed in S3: try again"
@@ -44,6 +45,7 @@ struct mirror_place { /* plain copies of what a job may use of a volume; constan
 	struct ofs_record_io rio;
 	struct ofs_shm *shm;
 	struct clock *clock; /* for ids */
+	struct guard *guard;
 	int tree_fd, limbo_fd;
 	char token[17]; /* in the names of what is being made in limbo/, new with every start */
 };

@@ -333,6 +333,13 @@ void recall_release(struct recalls *rs, uint64_t open_id)
 	}
 }
 
+uint64_t recall_here(struct recalls *rs, uint64_t open_id)
+{
+	const struct recall_reader *x = reader_find(rs, open_id);
+
+	return x != NULL ? x->r->filled << RECALL_EXTENT_SHIFT : 0;
+}
+
 /* ---- open ---- */
 
 struct open_ask {

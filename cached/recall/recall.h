@@ -32,6 +32,8 @@ void recall_fetch(struct recalls *rs, uint64_t request_id, uint64_t open_id, uin
 void recall_discard(struct recalls *rs, uint64_t request_id, uint64_t open_id, recall_done done,
 		void *arg);
 void recall_release(struct recalls *rs, uint64_t open_id);
+/* Bytes of the file that are here, about; 0: no such open_id. */
+uint64_t recall_here(struct recalls *rs, uint64_t open_id);
 /* Is a file about to be emptied? It will be dirty, and only its directory's mark says so if we die. */
 bool recall_is_discarding(const struct recalls *rs);
 /* Is a recall of this inode under way (upload and remote changes wait)? */

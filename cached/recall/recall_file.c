@@ -124,13 +124,31 @@ static int file_judge(struct recall_file_job *j)
 		ret = -EIO; /* marked, and nothing says what it is: a copy of a stub */
 	} else if (ret == 0 && (j->rec.flags & OFS_REC_STUB) == 0) {
 		/* A stop between the two last steps of making it plain. */
-		ret = mirror_marker_set(j->fd, false);
+		ret = mirror_marker_set(j->place.guard, j->fd, false);
 		j->plain = ret == 0;
 	} else if (ret == 0) {
-		ret = mirror_marker_set(j->fd, true);
+		ret = mirror_marker_set(j->place.guard, j->fd, true);
 	}
 	ofs_shm_unlock(j->place.shm, stripe);
 	return ret;
+}
+
+/* A guard that is left on a plain file costs a question for each open: not twice. */
+static void file_unguard(struct recall_file_job *j)
+{
+	struct ofs_record rec;
+	struct stat st;
+	uint32_t stripe;
+
+	if (j->place.guard == NULL || file_lock(j, &stripe) != 0) {
+		return;
+	}
+	if (fstat(j->fd, &st) == 0 && (st.st_mode & OFS_MARKER_MODE) == 0 &&
+			(ofs_record_get(&j->place.rio, j->fd, &rec) != 0 ||
+					(rec.flags & OFS_REC_STUB) == 0)) {
+		guard_clear(j->place.guard, j->fd);
+	}
+	ofs_shm_unlock(j->place.shm, stripe);
 }
 
 static void file_open_run(struct disk_job *job)
@@ -154,6 +172,7 @@ static void file_open_run(struct disk_job *job)
 	ret = ofs_record_get(&j->place.rio, j->fd, &j->rec);
 	if ((st.st_mode & OFS_MARKER_MODE) == 0 && (ret != 0 || !(j->rec.flags & OFS_REC_STUB))) {
 		j->plain = true;
+		file_unguard(j);
 		return;
 	}
 	fd = file_reopen(j->fd);
@@ -223,7 +242,7 @@ static void file_finish_run(struct disk_job *job)
 		ret = ofs_record_set(&j->place.rio, j->fd, &rec);
 	}
 	if (ret == 0) {
-		ret = mirror_marker_set(j->fd, false);
+		ret = mirror_marker_set(j->place.guard, j->fd, false);
 	}
 	ofs_shm_unlock(j->place.shm, stripe);
 	j->status = ret == -EALREADY ? 0 : ret;
@@ -259,7 +278,7 @@ static void file_discard_run(struct disk_job *job)
 		ret = ofs_record_set(&j->place.rio, j->fd, &rec);
 	}
 	if (ret == 0) {
-		ret = mirror_marker_set(j->fd, false);
+		ret = mirror_marker_set(j->place.guard, j->fd, false);
 	}
 	ofs_shm_unlock(j->place.shm, stripe);
 	j->status = ret == -EALREADY ? 0 : ret;

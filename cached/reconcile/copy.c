@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "../guard/guard.h"
 
 #define COPY_DIR_TRIES 20
 #define COPY_DIR_WAIT_NS (50 * NS_PER_MS)
@@ -244,6 +245,7 @@ struct take_job {
 	struct attempt *a; /* core only */
 	struct ofs_record_io rio;
 	struct ofs_shm *shm;
+	struct guard *guard;
 	int fd; /* the client's own open file */
 	struct ofs_oid oid;
 	int64_t size, mtime_ns;
@@ -273,6 +275,9 @@ static int take_record(struct take_job *t, const struct stat *st)
 			!(rec.flags & OFS_REC_DATA_DIRTY) || (rec.flags & OFS_REC_STUB)) {
 		return -EOPNOTSUPP;
 	}
+	if (guard_pause(t->guard, t->fd, false) != 0) {
+		return -EOPNOTSUPP;
+	}
 	rec.flags &= ~(uint32_t)OFS_REC_DATA_DIRTY;
 	rec.flags |= OFS_REC_STUB;
 	if (mtime_ns != t->mtime_ns) {
@@ -283,7 +288,7 @@ static int take_record(struct take_job *t, const struct stat *st)
 	rec.mtime_ns = mtime_ns;
 	rec.atime_ns = st->st_atim.tv_sec * NS_PER_S + st->st_atim.tv_nsec;
 	rc = ofs_record_set(&t->rio, t->fd, &rec);
-	return rc == 0 ? mirror_marker_set(t->fd, true) : rc;
+	return rc == 0 ? mirror_marker_set(t->guard, t->fd, true) : rc;
 }
 
 static int take_leased(struct take_job *t)
@@ -319,6 +324,7 @@ static void take_run(struct disk_job *job)
 		return; /* somebody else has it open */
 	}
 	t->status = take_leased(t);
+	guard_resume(t->guard, t->fd);
 	prepare_lease(t->fd, st.st_uid, F_UNLCK);
 }
 
@@ -363,6 +369,7 @@ void reconcile_copy_take(struct reconcile *rc, int fd, const struct ofs_oid *tar
 	t->job.done = take_done;
 	t->rio = rc->v->rio;
 	t->shm = rc->v->shm;
+	t->guard = rc->v->guard;
 	t->fd = fd;
 	t->oid = *target;
 	t->size = row->s3_size;

@@ -201,8 +201,9 @@ struct work *look_deleted(struct reconcile *rc, const struct ofs_oid *oid, bool 
 
 void look_warn_copied_stub(const char *dir, const char *name)
 {
-	log_warning("reconcile", "%s/%s is a copied stub without data: not uploaded; copy the file "
-			"through the share instead", dir, name);
+	log_warning("reconcile", "%s/%s is a copied stub: not opened, not uploaded; copy the file through "
+			"the share instead, or, if its bytes are known to be right, chmod -t and "
+			"objectfsctl refresh", dir, name);
 }
 
 struct look_job {

@@ -639,6 +639,7 @@ void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 		if (w != NULL && h->is_dir && scan_is_recent(rc)) {
 			w->scan = true;
 		}
+		evict_note_moved(rc->v->evictor);
 		hint_directory(rc, &h->old_parent);
 		hint_directory(rc, &h->parent);
 		break;
@@ -676,6 +677,11 @@ bool reconcile_is_pending(struct reconcile *rc, const struct row *row)
 void reconcile_resend(struct reconcile *rc, const struct row *row)
 {
 	look_redirty(rc, row);
+}
+
+void reconcile_found(struct reconcile *rc, const struct ofs_oid *parent, const char *name)
+{
+	work_place(rc, parent, name, -1);
 }
 
 void reconcile_touch(struct reconcile *rc, struct row *row)

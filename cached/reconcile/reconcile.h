@@ -79,6 +79,8 @@ bool reconcile_pending_files(struct reconcile *rc, bool begin, unsigned most,
 void reconcile_hurry(struct reconcile *rc, bool hurry);
 /* A resident file (HERE) differs from S3 though nobody marked it dirty: its data is sent. */
 void reconcile_resend(struct reconcile *rc, const struct row *row);
+/* Something is there that no hint told of. */
+void reconcile_found(struct reconcile *rc, const struct ofs_oid *parent, const char *name);
 /* Something happened to the row that no hint tells. */
 void reconcile_touch(struct reconcile *rc, struct row *row);
 /* A lease of ours on this descriptor is being broken (signalfd, from core). */

@@ -292,7 +292,7 @@ static void test_beneath(void **state)
 	assert_int_equal(symlinkat("d", fx->v->tree_fd, "near"), 0);
 	fd = mirror_open_beneath(fx->v->tree_fd, "d", O_RDONLY | O_DIRECTORY);
 	assert_true(fd >= 0);
-	assert_int_equal(mirror_marker_set(fd, true), -EINVAL);
+	assert_int_equal(mirror_marker_set(NULL, fd, true), -EINVAL);
 	close(fd);
 	assert_int_equal(mirror_open_beneath(fx->v->tree_fd, "link/passwd", O_RDONLY), -ELOOP);
 	assert_int_equal(mirror_open_beneath(fx->v->tree_fd, "near", O_RDONLY), -ELOOP);
