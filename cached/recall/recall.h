@@ -34,6 +34,8 @@ void recall_release(struct recalls *rs, uint64_t open_id);
 bool recall_is_discarding(const struct recalls *rs);
 /* Is a recall of this inode under way (upload and remote changes wait)? */
 bool recall_busy(struct recalls *rs, uint64_t ino);
+/* How many bytes of a file under recall are here; 0: none, or no recall is under way. */
+uint64_t recall_bytes_here(struct recalls *rs, uint64_t ino);
 /* A recall that nobody reads any more, and that is only kept because readers come back, ends. */
 void recall_forget(struct recalls *rs, uint64_t ino);
 
