@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: `status` and `pending`: how each volume is, what is not yet in S3, the counters.
+ * Duty: `status`, `pending` and `renames`: how each volume is, what is not yet in S3, the counters.
  * Way: admin.c -> here. Thread: core. Owns: nothing beyond the answer.
  * Holds: only reads; no secret is in what it reads.
  */
@@ -36,6 +36,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	size_t pending;
 
 	rings_drain(v->rings);
+	rings_count(v->rings);
 	ofs_oid_hex(&v->uuid, uuid);
 	json_object_set_new(o, "name", json_string(v->name));
 	json_object_set_new(o, "log_level", json_string(log_level_name(log_level_of(v->log))));
@@ -67,6 +68,30 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	return o;
 }
 
+/* {family: {row: {count, seconds}}}: buckets are on the page for monitoring. */
+static json_t *times_json(void)
+{
+	json_t *all = json_object();
+
+	for (unsigned i = 0; i < times_row_count; i++) {
+		const struct times_row *r = &times_rows[i];
+		json_t *family = json_object_get(all, r->family);
+		int64_t count = 0;
+
+		for (unsigned b = 0; b < TIMES_BUCKETS; b++) {
+			count += atomic_load_explicit(&r->cell->bucket[b], memory_order_relaxed);
+		}
+		if (family == NULL) {
+			family = json_object();
+			json_object_set_new(all, r->family, family);
+		}
+		json_object_set_new(family, r->value, json_pack("{s:I, s:f}", "count",
+				(json_int_t)count, "seconds", (double)atomic_load_explicit(
+						&r->cell->sum_ns, memory_order_relaxed) / 1e9));
+	}
+	return all;
+}
+
 static json_t *counters_json(void)
 {
 	json_t *o = json_object();
@@ -84,22 +109,18 @@ void admin_status(struct admin_cmd *c)
 	struct core *core = c->core;
 	json_t *volumes = json_array(), *o;
 
-	if (c->argc > 0) {
-		json_decref(volumes);
-		admin_answer(c, -EINVAL, NULL, "status takes no arguments");
-		return;
-	}
 	for (unsigned i = 0; i < core->volume_count; i++) {
 		if (c->v == NULL || c->v == core->volumes[i]) {
 			json_array_append_new(volumes, volume_json(core, core->volumes[i]));
 		}
 	}
-	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:s?, s:o, s:o}", "version", OFS_VERSION, "pid",
+	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:s?, s:o, s:o, s:o}", "version", OFS_VERSION, "pid",
 			(int)getpid(), "uptime_s",
 			(double)(clock_now_ns(core->clock) - core->start_ns) / 1e9, "node",
 			core->node_id, "log_level", log_level_name(log_level_of(NULL)), "configuration",
 			core->conf->path, "http",
-			core->http != NULL ? core->conf->global.http_listen : NULL, "volumes", volumes, "counters", counters_json());
+			core->http != NULL ? core->conf->global.http_listen : NULL, "volumes", volumes, "counters", counters_json(),
+			"times", times_json());
 	admin_answer(c, o != NULL ? 0 : -ENOMEM, o, NULL);
 }
 
@@ -112,6 +133,31 @@ static bool pending_is_below(const json_t *item, const char *path)
 		return true;
 	}
 	return p != NULL && strncmp(p, path, len) == 0 && (p[len] == '\0' || p[len] == '/');
+}
+
+void admin_renames(struct admin_cmd *c)
+{
+	struct core *core = c->core;
+	json_t *all = json_array();
+
+	for (unsigned n = 0; n < core->volume_count; n++) {
+		struct volume *v = core->volumes[n];
+		json_t *list, *item;
+		size_t i;
+
+		if (c->v != NULL && c->v != v) {
+			continue;
+		}
+		rings_drain(v->rings);
+		list = reconcile_renames(v->reconcile, ADMIN_RENAMES_MAX);
+		json_array_foreach(list, i, item)
+		{
+			json_object_set_new(item, "volume", json_string(v->name));
+			json_array_append(all, item);
+		}
+		json_decref(list);
+	}
+	admin_answer(c, 0, json_pack("{s:o}", "renames", all), NULL);
 }
 
 void admin_pending(struct admin_cmd *c)

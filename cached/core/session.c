@@ -48,6 +48,9 @@ struct session {
 	pid_t pid;
 	uid_t uid;
 	struct volume *v; /* NULL: no HELLO yet */
+	char samba[64];
+	int64_t since_ns;
+	uint64_t count; /* requests, ever */
 	/* in */
 	uint8_t *in;
 	size_t in_len, in_cap;
@@ -424,6 +427,7 @@ static void session_frame(struct session *s, const struct ofs_wire_head *head)
 		return;
 	}
 	stats_add(messages, 1);
+	s->count++;
 	req = request_new(s, head, info);
 	if (req == NULL) {
 		session_end(s, "out of memory");
@@ -543,6 +547,8 @@ uint64_t session_id(const struct session *s)
 void session_attach(struct session *s, struct volume *v, uint32_t pid, const char *samba)
 {
 	s->v = v;
+	s->since_ns = clock_now_ns(s->core->clock);
+	snprintf(s->samba, sizeof(s->samba), "%s", samba);
 	stats_add(sessions, 1);
 	log_info("core", "session %llu: smbd process %u (Samba %s) on volume %s",
 			(unsigned long long)s->id, pid, samba, v->name);
@@ -630,4 +636,18 @@ unsigned server_sessions(const struct core *core, const struct volume *v)
 		count += s->v == v ? 1 : 0;
 	}
 	return count;
+}
+
+void server_each(const struct core *core, void (*fn)(void *arg, const struct session_info *info),
+		void *arg)
+{
+	for (const struct session *s = core->server != NULL ? core->server->sessions : NULL; s != NULL;
+			s = s->next) {
+		struct session_info info = {s->id, s->v, s->pid, s->samba, s->since_ns, s->count,
+				s->open_count};
+
+		if (s->v != NULL) {
+			fn(arg, &info);
+		}
+	}
 }
