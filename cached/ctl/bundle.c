@@ -255,6 +255,7 @@ static void put_samba(struct bundle *b)
 			fprintf(f, "%.*s= (not shown)\n", (int)(equals - line), line);
 		} else {
 			fprintf(f, "%s\n", line);
+			redact_learn(b->r, line); /* doctor speaks of shares */
 		}
 	}
 	fclose(f);
@@ -297,7 +298,8 @@ static void put_fs(FILE *f, const char *path)
 
 static void put_machine(struct bundle *b)
 {
-	char *version_argv[] = {"smbd", "-V", NULL}, *bytes = NULL, *smbd, path[64];
+	char *version_argv[] = {"smbd", "-V", NULL}, *build_argv[] = {"smbd", "-b", NULL};
+	char *bytes = NULL, *smbd, *build, path[64];
 	size_t len = 0;
 	FILE *f = open_memstream(&bytes, &len);
 	struct utsname u;
@@ -308,6 +310,8 @@ static void put_machine(struct bundle *b)
 		return;
 	}
 	smbd = ctl_run(b, version_argv, &status);
+	build = smbd != NULL ? ctl_run(b, build_argv, &status) : NULL;
+	redact_learn(b->r, build != NULL ? build : ""); /* where Samba's modules are */
 	fprintf(f, "objectfsctl %s\nsmbd %s", OFS_VERSION, smbd != NULL ? smbd : "is not here\n");
 	if (uname(&u) == 0) {
 		fprintf(f, "%s %s %s %s\n", u.sysname, u.release, u.version, u.machine);
@@ -430,12 +434,12 @@ static void bundle_fill(struct bundle *b)
 	}
 	bundle_put_json(b, "status.json", "version, volumes, counters, times", status, true);
 	json_decref(status);
+	put_samba(b);
+	put_machine(b);
 	put_answers(b);
 	put_config(b);
 	put_doctor(b);
 	put_log(b);
-	put_samba(b);
-	put_machine(b);
 	put_readme(b);
 }
 
