@@ -28,8 +28,8 @@ struct ofs_file *ofs_file_marked(struct vfs_handle_struct *handle,
 }
 
 /* The file if it must wait for bytes of the range; else NULL: they are here. */
-static struct ofs_file *read_awaits(struct vfs_handle_struct *handle, const struct files_struct *fsp,
-		size_t n, off_t offset)
+static struct ofs_file *read_awaits(struct vfs_handle_struct *handle,
+		const struct files_struct *fsp, size_t n, off_t offset)
 {
 	struct ofs_file *f = ofs_file_marked(handle, fsp);
 	struct ofs_conn *c = ofs_conn_get(handle);

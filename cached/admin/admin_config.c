@@ -38,17 +38,22 @@ static void config_done(struct disk_job *job)
 	size_t count = json_array_size(j->changes);
 	bool bad = j->changes == NULL;
 	json_t *o = json_pack("{s:s, s:o, s:o, s:o}", "file", c->core->conf->path, "options",
-			conf_json(c->core->conf), "changed", bad ? json_null() : j->changes, "file_error",
-			bad ? admin_string(j->error != NULL ? j->error : "out of memory") : json_null());
+			conf_json(c->core->conf), "changed", bad ? json_null() : j->changes,
+			"file_error",
+			bad ? admin_string(j->error != NULL ? j->error : "out of memory")
+			    : json_null());
 
 	if (words_option(&c->words, "--check") == NULL || (!bad && count == 0)) {
 		admin_answer(c, 0, o, NULL);
 	} else if (bad) {
 		admin_answer(c, -EBADMSG, o,
-				"the file cannot be used any more; the daemon goes on with what it has read");
+				"the file cannot be used any more; the daemon goes on with what it "
+				"has read");
 	} else {
-		admin_answer(c, -ESTALE, o, "%zu option%s of the file not in force: restart the daemon "
-				"(systemctl restart objectfs-cached)", count, count == 1 ? " is" : "s are");
+		admin_answer(c, -ESTALE, o,
+				"%zu option%s of the file not in force: restart the daemon "
+				"(systemctl restart objectfs-cached)",
+				count, count == 1 ? " is" : "s are");
 	}
 	talloc_free(j->error);
 	free(j);

@@ -3,10 +3,10 @@
  * Duty: `ls`: what is here of each child of a directory, and whether S3 has it.
  * Way: admin.c -> a job reads a part of the directory -> index, recalls, pins -> the answer.
  * Thread: core; the directory is read by a disk job. Owns: the job.
- * Holds: 1. an answer has LS_MOST entries at most, however large the directory is: it fits a frame, and
- *           the next one begins where this one ended, at the directory's own place, which costs nothing
- *           to find and needs nothing remembered here;
- *        2. only a directory that fits one answer is sorted: of a larger one no answer knows all names.
+ * Holds: 1. an answer has LS_MOST entries at most, however large the directory is: it fits a frame,
+ *           and the next one begins where this one ended, at the directory's own place, which costs
+ *           nothing to find and needs nothing remembered here;
+ *        2. only a directory that fits one answer is sorted: of a larger one none knows all names.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -113,7 +113,8 @@ static void ls_file(struct ls_job *l)
 static void ls_run(struct disk_job *job)
 {
 	struct ls_job *l = (struct ls_job *)job;
-	int fd = mirror_open_beneath(l->tree_fd, l->path, O_RDONLY | O_DIRECTORY | O_NOATIME | O_CLOEXEC);
+	int fd = mirror_open_beneath(
+			l->tree_fd, l->path, O_RDONLY | O_DIRECTORY | O_NOATIME | O_CLOEXEC);
 	struct ofs_record rec;
 	DIR *dir;
 
@@ -143,8 +144,8 @@ static void ls_run(struct disk_job *job)
 
 /* ---- the answer ---- */
 
-/* In S3 as it is here: "same"; S3 has something older, or at another place: "older"; "no"; "?": that is
- * not known just now. */
+/* In S3 as it is here: "same"; S3 has something older, or at another place: "older"; "no"; "?":
+ * that is not known just now. */
 static const char *ls_in_s3(struct volume *v, const struct row *row, bool known)
 {
 	if (row == NULL) {
@@ -171,11 +172,14 @@ static json_t *ls_entry_json(struct volume *v, const struct ls_entry *e)
 	if (stub && here > 0) {
 		state = "partial";
 	}
-	if (strcmp(state, "resident") == 0 && row != NULL && reconcile_is_pending(v->reconcile, row)) {
+	if (strcmp(state, "resident") == 0 && row != NULL &&
+			reconcile_is_pending(v->reconcile, row)) {
 		state = "dirty";
 	}
 	o = json_pack("{s:o, s:s, s:s, s:s, s:b, s:I, s:o}", "name", admin_string(e->name), "type",
-			S_ISDIR(e->st.st_mode) ? "directory" : S_ISREG(e->st.st_mode) ? "file" : "other",
+			S_ISDIR(e->st.st_mode)	 ? "directory"
+			: S_ISREG(e->st.st_mode) ? "file"
+						 : "other",
 			"state", state, "in_s3", ls_in_s3(v, row, e->record_status == 0), "pinned",
 			row != NULL && evict_is_pinned(v->evictor, row), "size",
 			(json_int_t)(S_ISREG(e->st.st_mode) ? e->st.st_size : 0), "mtime",
@@ -203,8 +207,9 @@ static void ls_done(struct disk_job *job)
 
 	if (l->status == -ENOENT) {
 		admin_answer(c, l->status, NULL,
-				"%s: not in the mirror of volume %s (a directory nobody has listed may hold "
-				"it in S3: objectfsctl refresh)", c->path, c->v->name);
+				"%s: not in the mirror of volume %s (a directory nobody has listed "
+				"may hold it in S3: objectfsctl refresh)",
+				c->path, c->v->name);
 		ls_free(l);
 		return;
 	}
@@ -218,9 +223,9 @@ static void ls_done(struct disk_job *job)
 	for (unsigned i = 0; i < l->count; i++) {
 		json_array_append_new(list, ls_entry_json(c->v, &l->entries[i]));
 	}
-	o = json_pack("{s:s, s:o, s:b, s:b, s:o}", "volume", c->v->name, "path", admin_string(c->path),
-			"listed", l->listed || l->is_file, "sorted", l->from == 0 && l->next == 0,
-			"entries", list);
+	o = json_pack("{s:s, s:o, s:b, s:b, s:o}", "volume", c->v->name, "path",
+			admin_string(c->path), "listed", l->listed || l->is_file, "sorted",
+			l->from == 0 && l->next == 0, "entries", list);
 	/* Text: no number of JavaScript holds all of it. */
 	json_object_set_new(o, "from", json_sprintf("%lld", (long long)l->from));
 	json_object_set_new(o, "next",
@@ -231,7 +236,8 @@ static void ls_done(struct disk_job *job)
 
 void admin_ls(struct admin_cmd *c)
 {
-	const char *limit = words_option(&c->words, "--limit"), *from = words_option(&c->words, "--from");
+	const char *limit = words_option(&c->words, "--limit"),
+		   *from = words_option(&c->words, "--from");
 	unsigned long most = limit != NULL ? strtoul(limit, NULL, 10) : LS_USUAL;
 	struct ls_job *l;
 	char *end = NULL;
@@ -242,8 +248,10 @@ void admin_ls(struct admin_cmd *c)
 	if (c->v == NULL) {
 		char *names = volumes_names(c, c->core);
 
-		admin_answer(c, -EINVAL, NULL, "ls: of which volume? Say VOLUME:path, or -v VOLUME; there are: "
-				"%s", names != NULL ? names : "?");
+		admin_answer(c, -EINVAL, NULL,
+				"ls: of which volume? Say VOLUME:path, or -v VOLUME; there are: "
+				"%s",
+				names != NULL ? names : "?");
 		return;
 	}
 	if (c->path == NULL) {
@@ -256,8 +264,9 @@ void admin_ls(struct admin_cmd *c)
 		l->path = strdup(c->path);
 	}
 	if (l == NULL || l->path == NULL || (end != NULL && (*end != '\0' || l->from < 0))) {
-		admin_answer(c, end != NULL ? -EINVAL : -ENOMEM, NULL, end != NULL
-				? "ls: --from is the \"next\" of an answer before" : "out of memory");
+		admin_answer(c, end != NULL ? -EINVAL : -ENOMEM, NULL,
+				end != NULL ? "ls: --from is the \"next\" of an answer before"
+					    : "out of memory");
 		if (l != NULL) {
 			ls_free(l);
 		}

@@ -157,10 +157,12 @@ static void stat_done(struct disk_job *job)
 			(unsigned)(s->st.st_mode & (S_ISREG(s->st.st_mode) ? 06777 : 07777)));
 	o = json_pack("{s:s, s:o, s:s, s:s, s:I, s:s, s:I, s:o}", "volume", v->name, "path",
 			admin_string(c->path), "type",
-			S_ISDIR(s->st.st_mode) ? "directory"
-					       : S_ISREG(s->st.st_mode) ? "file" : "other",
-			"state", admin_state_name(&s->st, s->record_status, &s->rec), "size", (json_int_t)s->st.st_size, "mode", mode,
-			"inode", (json_int_t)s->st.st_ino, "mtime",
+			S_ISDIR(s->st.st_mode)	 ? "directory"
+			: S_ISREG(s->st.st_mode) ? "file"
+						 : "other",
+			"state", admin_state_name(&s->st, s->record_status, &s->rec), "size",
+			(json_int_t)s->st.st_size, "mode", mode, "inode", (json_int_t)s->st.st_ino,
+			"mtime",
 			json_real((double)s->st.st_mtim.tv_sec +
 					(double)s->st.st_mtim.tv_nsec / 1e9));
 	json_object_set_new(o, "record",

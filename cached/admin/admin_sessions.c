@@ -66,8 +66,9 @@ static json_t *session_json(const struct core *core, const struct seen_session *
 			(json_int_t)s->info.id, "volume", s->info.v->name, "pid", (int)s->info.pid,
 			"user", admin_string(s->use.user), "address", admin_string(s->use.address),
 			"samba", s->info.samba, "since_s",
-			(double)(clock_now_ns(core->clock) - s->info.since_ns) / NS_PER_S, "requests",
-			(json_int_t)s->info.requests, "recalls_open", (json_int_t)s->info.opens);
+			(double)(clock_now_ns(core->clock) - s->info.since_ns) / NS_PER_S,
+			"requests", (json_int_t)s->info.requests, "recalls_open",
+			(json_int_t)s->info.opens);
 
 #define USE_ROW(name)                                                                              \
 	json_object_set_new(o, #name, json_integer((json_int_t)atomic_load(&s->use.name)));
@@ -94,5 +95,6 @@ void admin_sessions(struct admin_cmd *c)
 	for (unsigned i = 0; i < s->count && i < SESSIONS_MOST; i++) {
 		json_array_append_new(list, session_json(c->core, &s->list[i]));
 	}
-	admin_answer(c, 0, json_pack("{s:o, s:I}", "sessions", list, "count", (json_int_t)s->count), NULL);
+	admin_answer(c, 0, json_pack("{s:o, s:I}", "sessions", list, "count", (json_int_t)s->count),
+			NULL);
 }

@@ -114,13 +114,13 @@ void admin_status(struct admin_cmd *c)
 			json_array_append_new(volumes, volume_json(core, core->volumes[i]));
 		}
 	}
-	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:s?, s:o, s:o, s:o}", "version", OFS_VERSION, "pid",
-			(int)getpid(), "uptime_s",
+	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:s?, s:o, s:o, s:o}", "version", OFS_VERSION,
+			"pid", (int)getpid(), "uptime_s",
 			(double)(clock_now_ns(core->clock) - core->start_ns) / 1e9, "node",
-			core->node_id, "log_level", log_level_name(log_level_of(NULL)), "configuration",
-			core->conf->path, "http",
-			core->http != NULL ? core->conf->global.http_listen : NULL, "volumes", volumes, "counters", counters_json(),
-			"times", times_json());
+			core->node_id, "log_level", log_level_name(log_level_of(NULL)),
+			"configuration", core->conf->path, "http",
+			core->http != NULL ? core->conf->global.http_listen : NULL, "volumes",
+			volumes, "counters", counters_json(), "times", times_json());
 	admin_answer(c, o != NULL ? 0 : -ENOMEM, o, NULL);
 }
 

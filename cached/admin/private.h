@@ -58,8 +58,9 @@ void admin_renames(struct admin_cmd *c);
 void admin_pins(struct admin_cmd *c);
 
 /* --- admin_path.c --- */
-/* "stub", "resident", "dirty", "quarantined", "listed", "unlisted"; record_status: as ofs_record_get's. */
-const char *admin_state_name(const struct stat *st, int record_status, const struct ofs_record *rec);
+/* "stub", "resident", "dirty", "quarantined", "listed", "unlisted"; record_status: ofs_record_get's. */
+const char *admin_state_name(
+		const struct stat *st, int record_status, const struct ofs_record *rec);
 /* Seconds, null for 0. */
 json_t *admin_time(int64_t ns);
 

@@ -67,11 +67,12 @@ int conf_load_stream(
  * set; value null: unset; source: "FILE:LINE" or "default". New reference, NULL: out of memory.
  */
 json_t *conf_json(const struct conf *conf);
-/* Options, volumes too, that `now` does not say as `then` did: ["[volume a] key", ...]; secrets too. New
- * reference. */
+/* Options, volumes too, that `now` does not say as `then` did: ["[volume a] key", ...]; secrets
+ * too. New reference. */
 json_t *conf_changes(const struct conf *then, const struct conf *now);
 /* Calls fn with the value of every secret that is set. */
-void conf_secrets_each(const struct conf *conf, void (*fn)(void *arg, const char *secret), void *arg);
+void conf_secrets_each(
+		const struct conf *conf, void (*fn)(void *arg, const char *secret), void *arg);
 /* NULL: no such volume. */
 const struct conf_volume *conf_volume_find(const struct conf *conf, const char *name);
 

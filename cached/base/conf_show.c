@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: a configuration as it was understood, for people: every option, its value, where it comes from.
+ * Duty: a configuration as it was understood, for people: every option, its value, its source.
  * Way: admin/ and objectfsctl -> here. Thread: any. Owns: nothing.
  * Holds: 1. every row of the table is shown, in its order, once for each section it belongs to;
  *        2. the value of a secret leaves only through conf_secrets_each, for those who take it out of
@@ -56,7 +56,9 @@ json_t *conf_json(const struct conf *conf)
 		for (unsigned i = 0; i < conf_option_count; i++) {
 			const struct conf_option *o = &conf_options[i];
 			unsigned line = conf->seen[n].line[i];
-			const char *value = show_belongs(o, n) ? show_value(tmp, o, show_base(conf, n)) : NULL;
+			const char *value = show_belongs(o, n)
+							    ? show_value(tmp, o, show_base(conf, n))
+							    : NULL;
 
 			if (!show_belongs(o, n)) {
 				continue;
@@ -64,10 +66,14 @@ json_t *conf_json(const struct conf *conf)
 			if (value != NULL && (o->flags & CONF_SECRET) != 0) {
 				value = "(set, not shown)";
 			}
-			json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:o}", "section",
-					show_section(tmp, conf, n), "key", o->key, "value", value,
-					"source", line != 0 ? json_sprintf("%s:%u", conf->path, line)
-							    : json_string("default")));
+			json_array_append_new(list,
+					json_pack("{s:s, s:s, s:s?, s:o}", "section",
+							show_section(tmp, conf, n), "key", o->key,
+							"value", value, "source",
+							line != 0 ? json_sprintf("%s:%u",
+										    conf->path,
+										    line)
+								  : json_string("default")));
 		}
 	}
 	talloc_free(tmp);
@@ -119,7 +125,8 @@ json_t *conf_changes(const struct conf *then, const struct conf *now)
 	return list;
 }
 
-void conf_secrets_each(const struct conf *conf, void (*fn)(void *arg, const char *secret), void *arg)
+void conf_secrets_each(
+		const struct conf *conf, void (*fn)(void *arg, const char *secret), void *arg)
 {
 	for (unsigned n = 0; n <= conf->volume_count; n++) {
 		for (unsigned i = 0; i < conf_option_count; i++) {

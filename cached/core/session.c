@@ -641,8 +641,8 @@ unsigned server_sessions(const struct core *core, const struct volume *v)
 void server_each(const struct core *core, void (*fn)(void *arg, const struct session_info *info),
 		void *arg)
 {
-	for (const struct session *s = core->server != NULL ? core->server->sessions : NULL; s != NULL;
-			s = s->next) {
+	for (const struct session *s = core->server != NULL ? core->server->sessions : NULL;
+			s != NULL; s = s->next) {
 		struct session_info info = {s->id, s->v, s->pid, s->samba, s->since_ns, s->count,
 				s->open_count};
 

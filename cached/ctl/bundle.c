@@ -52,8 +52,9 @@ static void bundle_put(struct bundle *b, const char *name, const char *what, con
 {
 	char *clean = text != NULL ? redact_secrets(b, b->r, text) : NULL;
 	char *path = talloc_asprintf(b, "%s/%s", b->dir, name);
-	int fd = path != NULL && clean != NULL ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)
-					       : -1;
+	int fd = path != NULL && clean != NULL
+				 ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)
+				 : -1;
 	FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
 
 	if (f == NULL || fputs(clean, f) == EOF || fclose(f) != 0) {
@@ -86,8 +87,10 @@ static json_t *bundle_ask(struct bundle *b, const char *command)
 	if (ret == 0 && reply.status == 0 && reply.json != NULL) {
 		answer = json_incref(reply.json);
 	} else {
-		answer = json_pack("{s:s}", "error", ret != 0 ? strerror(-ret)
-						     : reply.message[0] != '\0' ? reply.message : "?");
+		answer = json_pack("{s:s}", "error",
+				ret != 0		   ? strerror(-ret)
+				: reply.message[0] != '\0' ? reply.message
+							   : "?");
 	}
 	ctl_reply_done(&reply);
 	return answer;
@@ -100,7 +103,8 @@ static void put_answers(struct bundle *b)
 	static const struct {
 		const char *command, *what;
 	} asked[] = {{"health", "components of the daemon, with remedies"},
-			{"pending", "what is not in S3 yet"}, {"renames", "what is being renamed in S3"},
+			{"pending", "what is not in S3 yet"},
+			{"renames", "what is being renamed in S3"},
 			{"tasks", "evict, warm, flush under way"}, {"pins", "what is pinned"},
 			{"sessions", "who is connected, and what was done"}};
 	char name[64];
@@ -124,8 +128,8 @@ static void put_config(struct bundle *b)
 		json_object_set_new(running, "file_error",
 				json_string(b->conf_error != NULL ? b->conf_error : "?"));
 	}
-	bundle_put_json(b, "config.json", "every option as it is in force; secrets are not in it", running,
-			true);
+	bundle_put_json(b, "config.json", "every option as it is in force; secrets are not in it",
+			running, true);
 	json_decref(running);
 }
 
@@ -185,7 +189,8 @@ static void put_log(struct bundle *b)
 	unsigned lines = said != NULL ? (unsigned)strtoul(said, NULL, 10) : LINES_USUAL;
 	const char *path = b->conf != NULL ? b->conf->global.log_file : NULL;
 	char count[16], *text, *save = NULL, *bytes = NULL;
-	char *journal[] = {"journalctl", "-q", "--no-pager", "-u", "objectfs-cached", "-n", count, NULL};
+	char *journal[] = {"journalctl", "-q", "--no-pager", "-u", "objectfs-cached", "-n", count,
+			NULL};
 	size_t len = 0;
 	FILE *f = open_memstream(&bytes, &len);
 	int status;
@@ -212,8 +217,8 @@ static void put_log(struct bundle *b)
 /* Commands and whatever is called a secret may hold passwords. */
 static bool smb_conf_hides(const char *key, size_t len)
 {
-	static const char *const parts[] = {"passw", "secret", "token", "credential", "script", "command",
-			"exec", "panic action", "ldap admin dn", "hook"};
+	static const char *const parts[] = {"passw", "secret", "token", "credential", "script",
+			"command", "exec", "panic action", "ldap admin dn", "hook"};
 	char low[128];
 	size_t n = len < sizeof(low) ? len : sizeof(low) - 1;
 
@@ -244,7 +249,8 @@ static void put_samba(struct bundle *b)
 		return;
 	}
 	if (text == NULL || status != 0) {
-		fprintf(f, "testparm: %s %d\n", text == NULL ? "cannot be run, or was killed:" : "exit status",
+		fprintf(f, "testparm: %s %d\n",
+				text == NULL ? "cannot be run, or was killed:" : "exit status",
 				status);
 	}
 	for (char *line = text != NULL ? strtok_r(text, "\n", &save) : NULL; line != NULL;
@@ -260,7 +266,8 @@ static void put_samba(struct bundle *b)
 	}
 	fclose(f);
 	bundle_put(b, "smb.conf.txt",
-			"Samba's configuration as testparm -s has it; commands and passwords are not in it",
+			"Samba's configuration as testparm -s has it; commands and passwords are "
+			"not in it",
 			bytes);
 	free(bytes);
 }
@@ -289,8 +296,8 @@ static void put_fs(FILE *f, const char *path)
 		fprintf(f, "%s: %s\n", path, strerror(errno));
 		return;
 	}
-	fprintf(f, "%s: type %#lx, %llu MiB, %llu MiB free for users, %llu inodes, %llu free\n", path,
-			(unsigned long)fs.f_type & 0xffffffffUL,
+	fprintf(f, "%s: type %#lx, %llu MiB, %llu MiB free for users, %llu inodes, %llu free\n",
+			path, (unsigned long)fs.f_type & 0xffffffffUL,
 			(unsigned long long)fs.f_blocks * (unsigned long long)fs.f_bsize >> 20,
 			(unsigned long long)fs.f_bavail * (unsigned long long)fs.f_bsize >> 20,
 			(unsigned long long)fs.f_files, (unsigned long long)fs.f_ffree);
@@ -333,7 +340,8 @@ static void put_machine(struct bundle *b)
 		put_file(f, path);
 	}
 	fclose(f);
-	bundle_put(b, "system.txt", "versions, kernel, memory, mounts, file systems, the daemon's limits",
+	bundle_put(b, "system.txt",
+			"versions, kernel, memory, mounts, file systems, the daemon's limits",
 			bytes);
 	free(bytes);
 }
@@ -352,9 +360,10 @@ static void put_readme(struct bundle *b)
 	text = talloc_asprintf_append_buffer(text, "\nSecrets are not in it. %s\n",
 			words_option(b->w, "--names") != NULL
 					? "Names of files and users are."
-					: "Names of files and users are replaced by ~ and eight digits, the "
-					  "same for the same name; in free text that is done to every word "
-					  "which is not the daemon's own. Numbers stay.");
+					: "Names of files and users are replaced by ~ and eight "
+					  "digits,\nthe same for the same name; in free text that "
+					  "is done to every word which is\nnot the daemon's own. "
+					  "Numbers stay.");
 	bundle_put(b, "README.txt", "this list", text);
 }
 
@@ -494,7 +503,8 @@ static int bundle_write(struct bundle *b, const char *file)
 	} else {
 		bundle_fill(b);
 		if (tar_run(out, parent) != 0 || fsync(out) != 0) {
-			fprintf(stderr, "objectfsctl: tar has failed: is it installed, is there room?\n");
+			fprintf(stderr, "objectfsctl: tar has failed: is it installed, is there "
+					"room?\n");
 			b->failed = true;
 		}
 	}
@@ -540,7 +550,8 @@ int ctl_bundle(const struct ctl_options *o, const struct words *w)
 	int ret = CTL_EXIT_FAILED;
 
 	if (geteuid() != 0) {
-		fprintf(stderr, "objectfsctl: support-bundle collects as root only what it must see\n");
+		fprintf(stderr, "objectfsctl: support-bundle collects as root only what it must "
+				"see\n");
 		talloc_free(b);
 		return CTL_EXIT_USAGE;
 	}

@@ -31,7 +31,8 @@ static const struct command {
 	void (*print)(const json_t *answer);
 	bool takes_path;
 	bool endless; /* may take as long as S3 does */
-	int (*local)(const struct ctl_options *o, const struct words *w); /* not sent to the daemon */
+	int (*local)(const struct ctl_options *o,
+			const struct words *w); /* not sent to the daemon */
 } commands[] = {OFS_COMMAND_TABLE(COMMAND_ROW) OFS_LOCAL_COMMAND_TABLE(LOCAL_ROW)};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -55,8 +56,8 @@ static void usage(FILE *to)
 	}
 	fprintf(to, "PATH: absolute below the mirror, ./ or ../ from here, VOLUME:path, or relative "
 		    "to the volume\n"
-		    "exit status: 0 done, 1 failed, not all in S3, or something is wrong, 2 usage,\n"
-		    "3 no daemon\n");
+		    "exit status: 0 done, 1 failed, not all in S3, or something is wrong,\n"
+		    "2 usage, 3 no daemon\n");
 }
 
 static bool options_parse(struct ctl_options *o, int argc, char **argv)
@@ -233,7 +234,8 @@ static int ask(const struct ctl_options *o, const struct command *cmd, const str
 	char *socket = o->socket != NULL ? strdup(o->socket) : ctl_socket_of(o->conf);
 	struct progress bar = {.socket = socket, .what = cmd->name,
 			.request_id = ((uint64_t)getpid() << 16) + 1};
-	struct ctl_wait wait = {.timeout_s = cmd->endless ? 0 : PATIENCE_S, .request_id = bar.request_id};
+	struct ctl_wait wait = {
+			.timeout_s = cmd->endless ? 0 : PATIENCE_S, .request_id = bar.request_id};
 	struct ctl_reply reply = {0};
 	char *from = NULL;
 	int ret = socket != NULL ? CTL_EXIT_OK : CTL_EXIT_FAILED;
@@ -286,8 +288,8 @@ static bool words_read(struct ctl_options *o, const struct command *cmd, int arg
 	if (words_take(w, cmd->args, (unsigned)count, (const char *const *)argv, why) == 0) {
 		return true;
 	}
-	fprintf(stderr, "objectfsctl: %s: %s\nusage: objectfsctl %s%s%s\n", cmd->name, why, cmd->name,
-			cmd->args[0] != '\0' ? " " : "", cmd->args);
+	fprintf(stderr, "objectfsctl: %s: %s\nusage: objectfsctl %s%s%s\n", cmd->name, why,
+			cmd->name, cmd->args[0] != '\0' ? " " : "", cmd->args);
 	return false;
 }
 
@@ -307,7 +309,9 @@ int main(int argc, char **argv)
 	}
 	cmd = command_find(argv[optind]);
 	if (cmd == NULL) {
-		fprintf(stderr, "objectfsctl: there is no command %s; objectfsctl help lists them\n",
+		fprintf(stderr,
+				"objectfsctl: there is no command %s; objectfsctl help lists "
+				"them\n",
 				argv[optind]);
 		return CTL_EXIT_USAGE;
 	}

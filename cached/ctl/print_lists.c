@@ -34,8 +34,8 @@ void print_ls(const json_t *answer)
 
 	if (strcmp(text_of(answer, "from"), "0") == 0 &&
 			json_array_size(json_object_get(answer, "entries")) > 0) {
-		printf("%-11s %-5s %-6s %14s  %-16s  %s\n", "STATE", "S3", "PIN", "SIZE", "MODIFIED",
-				"NAME");
+		printf("%-11s %-5s %-6s %14s  %-16s  %s\n", "STATE", "S3", "PIN", "SIZE",
+				"MODIFIED", "NAME");
 	}
 	json_array_foreach(json_object_get(answer, "entries"), i, e)
 	{
@@ -47,7 +47,8 @@ void print_ls(const json_t *answer)
 		printf("%s\n", strcmp(text_of(e, "type"), "directory") == 0 ? "/" : "");
 	}
 	if (json_is_null(json_object_get(answer, "next")) && !is_true(answer, "listed")) {
-		printf("(nobody has listed this directory yet: S3 may have more; objectfsctl refresh "
+		printf("(nobody has listed this directory yet: S3 may have more; objectfsctl "
+		       "refresh "
 		       "looks)\n");
 	}
 }
@@ -183,8 +184,9 @@ void print_tasks(const json_t *answer)
 		printf("  %" PRId64 " left", number_of(t, "left"));
 		if (json_object_get(t, "files") != NULL) {
 			human_bytes((double)number_of(t, "bytes"), size, sizeof(size));
-			printf(", %" PRId64 " done with %s, %" PRId64 " had nothing to be done, %" PRId64
-			       " stay", number_of(t, "files"), size, number_of(t, "nothing_to_do"),
+			printf(", %" PRId64 " done with %s, %" PRId64
+			       " had nothing to be done, %" PRId64 " stay",
+					number_of(t, "files"), size, number_of(t, "nothing_to_do"),
 					number_of(t, "stay"));
 		}
 		putchar('\n');

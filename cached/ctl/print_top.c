@@ -78,13 +78,13 @@ static void print_volumes(const json_t *volumes)
 	char used[32];
 	size_t i;
 
-	printf("\n%-16s %-10s %9s %10s %12s %9s\n", "VOLUME", "STATE", "PENDING", "OLDEST s", "CACHE",
-			"SESSIONS");
+	printf("\n%-16s %-10s %9s %10s %12s %9s\n", "VOLUME", "STATE", "PENDING", "OLDEST s",
+			"CACHE", "SESSIONS");
 	json_array_foreach(volumes, i, v)
 	{
 		human_bytes(real_of(json_object_get(v, "cache"), "used"), used, sizeof(used));
-		printf("%-16s %-10s %9" PRId64 " %10" PRId64 " %12s %9" PRId64 "\n", text_of(v, "name"),
-				text_of(v, "state"), number_of(v, "pending"),
+		printf("%-16s %-10s %9" PRId64 " %10" PRId64 " %12s %9" PRId64 "\n",
+				text_of(v, "name"), text_of(v, "state"), number_of(v, "pending"),
 				number_of(v, "oldest_pending_s"), used, number_of(v, "sessions"));
 	}
 }
@@ -95,8 +95,8 @@ static void print_clients(const json_t *sessions)
 	char in[32], out[32];
 	size_t i;
 
-	printf("\n%-16s %-24s %8s %-12s %10s %8s %11s %11s\n", "USER", "ADDRESS", "PROCESS", "VOLUME",
-			"REQUESTS/s", "OPENS/s", "READ/s", "WRITTEN/s");
+	printf("\n%-16s %-24s %8s %-12s %10s %8s %11s %11s\n", "USER", "ADDRESS", "PROCESS",
+			"VOLUME", "REQUESTS/s", "OPENS/s", "READ/s", "WRITTEN/s");
 	json_array_foreach(sessions, i, s)
 	{
 		human_bytes(real_of(s, "read_bytes"), in, sizeof(in));
@@ -105,8 +105,8 @@ static void print_clients(const json_t *sessions)
 		putchar(' ');
 		print_padded(text_of(s, "address"), 24);
 		printf(" %8" PRId64 " %-12s %10.1f %8.1f %11s %11s\n", number_of(s, "pid"),
-				text_of(s, "volume"), real_of(s, "requests"), real_of(s, "opens"), in,
-				out);
+				text_of(s, "volume"), real_of(s, "requests"), real_of(s, "opens"),
+				in, out);
 	}
 }
 
@@ -116,8 +116,8 @@ void print_top(const json_t *sample)
 			"deletes", NULL};
 	static const char *const store[] = {"s3_get", "s3_head", "s3_list", "s3_put", "s3_copy",
 			"s3_delete", "s3_other", "s3_retries", "s3_errors", NULL};
-	static const char *const store_shown[] = {"GET", "HEAD", "LIST", "PUT", "COPY", "DELETE", "other",
-			"again", "errors"};
+	static const char *const store_shown[] = {
+			"GET", "HEAD", "LIST", "PUT", "COPY", "DELETE", "other", "again", "errors"};
 	const json_t *rates = json_object_get(sample, "rates");
 	const json_t *times = json_object_get(sample, "times");
 

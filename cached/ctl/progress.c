@@ -43,11 +43,14 @@ static void bar_show(struct progress *p, int64_t done, int64_t total, int64_t by
 		strcpy(size, ", ");
 		human_bytes((double)bytes, size + 2, sizeof(size) - 2);
 	}
-	snprintf(line, sizeof(line), "%s [%.*s%.*s] %3d%%  %" PRId64 " of %" PRId64 "%s  %" PRId64
-			":%02" PRId64, p->what, filled, "########################################",
-			width - filled, "........................................",
-			total > 0 ? (int)(done * 100 / total) : 0, done, total, size, s / 60, s % 60);
-	line[terminal_columns() - 1 < sizeof(line) ? terminal_columns() - 1 : sizeof(line) - 1] = '\0';
+	snprintf(line, sizeof(line),
+			"%s [%.*s%.*s] %3d%%  %" PRId64 " of %" PRId64 "%s  %" PRId64 ":%02" PRId64,
+			p->what, filled, "########################################", width - filled,
+			"........................................",
+			total > 0 ? (int)(done * 100 / total) : 0, done, total, size, s / 60,
+			s % 60);
+	line[terminal_columns() - 1 < sizeof(line) ? terminal_columns() - 1 : sizeof(line) - 1] =
+			'\0';
 	fprintf(stderr, "\r%s\033[K", line);
 	fflush(stderr);
 	p->shown = true;
@@ -82,7 +85,8 @@ void progress_tick(void *progress)
 	}
 	json_array_foreach(json_object_get(reply.json, "tasks"), i, task)
 	{
-		if ((uint64_t)json_integer_value(json_object_get(task, "request")) == p->request_id) {
+		if ((uint64_t)json_integer_value(json_object_get(task, "request")) ==
+				p->request_id) {
 			task_show(p, task);
 		}
 	}

@@ -187,7 +187,8 @@ static void put_hash(const struct redact *r, FILE *f, const char *text, size_t l
 
 	if (md == NULL || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1 ||
 			EVP_DigestUpdate(md, r->salt, sizeof(r->salt)) != 1 ||
-			EVP_DigestUpdate(md, text, len) != 1 || EVP_DigestFinal_ex(md, sum, NULL) != 1) {
+			EVP_DigestUpdate(md, text, len) != 1 ||
+			EVP_DigestFinal_ex(md, sum, NULL) != 1) {
 		memset(sum, 0, sizeof(sum));
 	}
 	EVP_MD_CTX_free(md);
@@ -347,7 +348,8 @@ static json_t *json_of(struct redact *r, const char *key, const json_t *value)
 
 	switch (json_typeof(value)) {
 	case JSON_STRING:
-		text = (key_is_name(key) ? redact_name : redact_text)(r, r, json_string_value(value));
+		text = (key_is_name(key) ? redact_name : redact_text)(
+				r, r, json_string_value(value));
 		out = text != NULL ? json_string(text) : json_null();
 		talloc_free(text);
 		return out;
@@ -363,7 +365,8 @@ static json_t *json_of(struct redact *r, const char *key, const json_t *value)
 		for (void *it = json_object_iter((json_t *)value); it != NULL;
 				it = json_object_iter_next((json_t *)value, it)) {
 			json_object_set_new(out, json_object_iter_key(it),
-					json_of(r, json_object_iter_key(it), json_object_iter_value(it)));
+					json_of(r, json_object_iter_key(it),
+							json_object_iter_value(it)));
 		}
 		return out;
 	default:

@@ -28,7 +28,8 @@ char *ctl_run(TALLOC_CTX *ctx, char *const argv[], int *status)
 	if (pid == 0) {
 		int null = open("/dev/null", O_RDWR);
 
-		if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(fds[1], STDOUT_FILENO) >= 0 &&
+		if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 &&
+				dup2(fds[1], STDOUT_FILENO) >= 0 &&
 				dup2(null, STDERR_FILENO) >= 0) {
 			execvp(argv[0], argv);
 		}

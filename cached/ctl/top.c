@@ -86,7 +86,8 @@ static json_t *sample_rates(const json_t *before, const json_t *after, double se
 	for (unsigned i = 0; i < stats_row_count; i++) {
 		if (stats_rows[i].kind == STATS_COUNTER) {
 			json_object_set_new(rates, stats_rows[i].name,
-					json_real(rate(before, after, stats_rows[i].name, seconds)));
+					json_real(rate(before, after, stats_rows[i].name,
+							seconds)));
 		}
 	}
 	return rates;
@@ -98,14 +99,16 @@ static json_t *sample_here(const json_t *rates)
 	static const struct {
 		const char *what, *here, *away;
 	} pairs[] = {{"opens", "opens_here", "opens_away"}, {"reads", "reads_here", "reads_away"},
-			{"names", "names_here", "names_asked"}, {"lists", "lists_here", "lists_asked"}};
+			{"names", "names_here", "names_asked"},
+			{"lists", "lists_here", "lists_asked"}};
 	json_t *o = json_object();
 
 	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
 		double here = json_number_value(json_object_get(rates, pairs[i].here));
 		double all = here + json_number_value(json_object_get(rates, pairs[i].away));
 
-		json_object_set_new(o, pairs[i].what, all > 0 ? json_real(here / all) : json_null());
+		json_object_set_new(
+				o, pairs[i].what, all > 0 ? json_real(here / all) : json_null());
 	}
 	return o;
 }
@@ -125,9 +128,12 @@ static json_t *sample_times(const json_t *before, const json_t *after, double se
 			family = json_object();
 			json_object_set_new(all, r->family, family);
 		}
-		json_object_set_new(family, r->value, json_pack("{s:f, s:o}", "per_s", count, "mean_s",
-				count > 0 ? json_real(rate(one, two, "seconds", seconds) / count)
-					  : json_null()));
+		json_object_set_new(family, r->value,
+				json_pack("{s:f, s:o}", "per_s", count, "mean_s",
+						count > 0 ? json_real(rate(one, two, "seconds",
+										      seconds) /
+									    count)
+							  : json_null()));
 	}
 	return all;
 }
@@ -176,12 +182,14 @@ static json_t *sample_sessions(const json_t *before, const json_t *after, double
 			break;
 		}
 		rates[i] = json_pack("{s:O, s:O, s:O, s:O, s:f, s:f, s:f, s:f}", "volume",
-				json_object_get(s, "volume"), "pid", json_object_get(s, "pid"), "user",
-				json_object_get(s, "user"), "address", json_object_get(s, "address"),
-				"requests", rate(b, s, "requests", seconds), "opens",
-				rate(b, s, "opens_here", seconds) + rate(b, s, "opens_away", seconds),
-				"read_bytes", rate(b, s, "client_read_bytes", seconds), "write_bytes",
-				rate(b, s, "client_write_bytes", seconds));
+				json_object_get(s, "volume"), "pid", json_object_get(s, "pid"),
+				"user", json_object_get(s, "user"), "address",
+				json_object_get(s, "address"), "requests",
+				rate(b, s, "requests", seconds), "opens",
+				rate(b, s, "opens_here", seconds) +
+						rate(b, s, "opens_away", seconds),
+				"read_bytes", rate(b, s, "client_read_bytes", seconds),
+				"write_bytes", rate(b, s, "client_write_bytes", seconds));
 	}
 	if (rates != NULL) {
 		qsort(rates, count, sizeof(*rates), session_compare);
@@ -205,16 +213,19 @@ static json_t *sample_make(const struct reading *before, const struct reading *a
 	if (number_of(one, "pid") != number_of(two, "pid")) {
 		one = two;
 	}
-	rates = sample_rates(json_object_get(one, "counters"), json_object_get(two, "counters"), seconds);
-	o = json_pack("{s:s, s:f, s:f, s:o, s:o, s:o, s:o, s:O, s:I}", "version", text_of(two, "version"),
-			"uptime_s", json_number_value(json_object_get(two, "uptime_s")), "seconds",
-			seconds, "rates", rates, "here", sample_here(rates), "times",
+	rates = sample_rates(json_object_get(one, "counters"), json_object_get(two, "counters"),
+			seconds);
+	o = json_pack("{s:s, s:f, s:f, s:o, s:o, s:o, s:o, s:O, s:I}", "version",
+			text_of(two, "version"), "uptime_s",
+			json_number_value(json_object_get(two, "uptime_s")), "seconds", seconds,
+			"rates", rates, "here", sample_here(rates), "times",
 			sample_times(json_object_get(one, "times"), json_object_get(two, "times"),
 					seconds),
-			"sessions", sample_sessions(json_object_get(one == two ? after->sessions
-								       : before->sessions, "sessions"),
-						    json_object_get(after->sessions, "sessions"),
-						    seconds),
+			"sessions",
+			sample_sessions(json_object_get(one == two ? after->sessions
+								   : before->sessions,
+							"sessions"),
+					json_object_get(after->sessions, "sessions"), seconds),
 			"volumes", json_object_get(two, "volumes"), "connected",
 			(json_int_t)number_of(after->sessions, "count"));
 	return o;
@@ -276,8 +287,8 @@ static int sample_answer(const json_t *sample, bool json, bool screen)
 	return fflush(stdout) == 0 ? CTL_EXIT_OK : CTL_EXIT_FAILED;
 }
 
-static int top_run(const char *socket, const struct ctl_options *o, int64_t interval_ms, bool screen,
-		bool keys)
+static int top_run(const char *socket, const struct ctl_options *o, int64_t interval_ms,
+		bool screen, bool keys)
 {
 	struct reading before = {0}, after = {0};
 	int ret = reading_take(socket, &before), status = CTL_EXIT_OK;

@@ -368,7 +368,7 @@ struct pmove {
 	void (*done)(struct pmove *m, enum obj_status st, const char *message);
 	void *arg;
 };
-/* from, to: prefixes ending in "/", or both whole keys. talloc child of v's reconcile; NULL: out of memory. */
+/* from, to: prefixes ending in "/", or both whole keys. talloc child of v's reconcile; NULL: no memory. */
 struct pmove *pmove_new(struct volume *v, const char *from, const char *to);
 /* m->done once, then m is freed. */
 void pmove_start(struct pmove *m);

@@ -52,15 +52,17 @@ static json_t *work_json(struct work *w)
 			   : w->row->live == ROW_TRASHED  ? "delete"
 			   : work_is_rename(w)            ? "rename"
 							  : "update";
-	json_t *j = json_pack("{s:s, s:s, s:f, s:s, s:i, s:s}", "path", path ? path : "?", "kind", kind,
-			"since_s", (double)(now - w->first_ns) / NS_PER_S, "state", work_state(w),
-			"failures", (int)w->failures, "reason", w->reason ? w->reason : "");
+	json_t *j = json_pack("{s:s, s:s, s:f, s:s, s:i, s:s}", "path", path ? path : "?", "kind",
+			kind, "since_s", (double)(now - w->first_ns) / NS_PER_S, "state",
+			work_state(w), "failures", (int)w->failures, "reason",
+			w->reason ? w->reason : "");
 
 	talloc_free(tmp);
 	return j;
 }
 
-void reconcile_pending_paths(struct reconcile *rc, bool (*fn)(void *arg, const char *path), void *arg)
+void reconcile_pending_paths(
+		struct reconcile *rc, bool (*fn)(void *arg, const char *path), void *arg)
 {
 	struct work *w;
 	bool more = true;
@@ -121,7 +123,8 @@ static void move_add(json_t *o, const struct pmove *m)
 	json_object_set_new(o, "objects", listing ? json_null() : json_integer(m->count));
 	json_object_set_new(o, "copied", json_integer(m->deleting ? m->count : m->finished));
 	json_object_set_new(o, "removed",
-			json_integer(m->deleting && m->finished > m->count ? m->finished - m->count : 0));
+			json_integer(m->deleting && m->finished > m->count ? m->finished - m->count
+									   : 0));
 }
 
 static json_t *rename_json(const struct work *w)
@@ -154,8 +157,8 @@ static json_t *rename_json(const struct work *w)
 static json_t *left_json(const struct pmove *m)
 {
 	json_t *o = json_pack("{s:s, s:s, s:n, s:s, s:s, s:f, s:s, s:n}", "type",
-			m->single ? "file" : "directory", "state", "running", "path", "from", m->from,
-			"to", m->to, "since_s",
+			m->single ? "file" : "directory", "state", "running", "path", "from",
+			m->from, "to", m->to, "since_s",
 			(double)(clock_now_ns(m->v->clock) - m->since_ns) / NS_PER_S, "reason",
 			"left half way by another node, or before the last start", "blocked_by");
 
@@ -173,7 +176,8 @@ json_t *reconcile_renames(const struct reconcile *rc, unsigned most)
 			m = m->list_next) {
 		json_array_append_new(list, m->item != NULL ? rename_json(m->item) : left_json(m));
 	}
-	for (const struct work *w = rc->works; w != NULL && json_array_size(list) < most; w = w->next) {
+	for (const struct work *w = rc->works; w != NULL && json_array_size(list) < most;
+			w = w->next) {
 		if (work_is_rename(w) && move_of(w) == NULL) {
 			json_array_append_new(list, rename_json(w));
 		}
