@@ -91,7 +91,9 @@ void admin_sessions(struct admin_cmd *c)
 		admin_answer(c, -ENOMEM, NULL, "out of memory");
 		return;
 	}
-	qsort(s->list, s->count, sizeof(s->list[0]), session_compare);
+	if (s->count > 0) {
+		qsort(s->list, s->count, sizeof(s->list[0]), session_compare);
+	}
 	for (unsigned i = 0; i < s->count && i < SESSIONS_MOST; i++) {
 		json_array_append_new(list, session_json(c->core, &s->list[i]));
 	}

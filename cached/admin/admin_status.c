@@ -160,10 +160,20 @@ void admin_renames(struct admin_cmd *c)
 	admin_answer(c, 0, json_pack("{s:o}", "renames", all), NULL);
 }
 
+static size_t pending_text(const json_t *item)
+{
+	const char *path = json_string_value(json_object_get(item, "path"));
+	const char *reason = json_string_value(json_object_get(item, "reason"));
+
+	return (path != NULL ? strlen(path) : 0) + (reason != NULL ? strlen(reason) : 0);
+}
+
 void admin_pending(struct admin_cmd *c)
 {
 	struct core *core = c->core;
+	size_t room = ADMIN_PENDING_TEXT_BYTES;
 	json_t *all = json_array();
+	bool more = false;
 
 	for (unsigned n = 0; n < core->volume_count; n++) {
 		struct volume *v = core->volumes[n];
@@ -177,12 +187,21 @@ void admin_pending(struct admin_cmd *c)
 		list = reconcile_pending(v->reconcile, ADMIN_PENDING_MAX);
 		json_array_foreach(list, i, item)
 		{
-			if (c->path == NULL || pending_is_below(item, c->path)) {
-				json_object_set_new(item, "volume", json_string(v->name));
-				json_array_append(all, item);
+			size_t text = pending_text(item);
+
+			if (c->path != NULL && !pending_is_below(item, c->path)) {
+				continue;
 			}
+			if (text > room) {
+				more = true;
+				break;
+			}
+			room -= text;
+			json_object_set_new(item, "volume", json_string(v->name));
+			json_array_append(all, item);
 		}
+		more = more || json_array_size(list) == ADMIN_PENDING_MAX;
 		json_decref(list);
 	}
-	admin_answer(c, 0, json_pack("{s:o}", "pending", all), NULL);
+	admin_answer(c, 0, json_pack("{s:o, s:b}", "pending", all, "more", more), NULL);
 }

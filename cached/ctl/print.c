@@ -200,11 +200,15 @@ static void print_items(const json_t *list)
 void print_pending(const json_t *answer)
 {
 	const json_t *list = json_object_get(answer, "pending");
+	bool more = json_is_true(json_object_get(answer, "more"));
 
-	if (json_array_size(list) == 0) {
+	if (json_array_size(list) == 0 && !more) {
 		printf("nothing is pending\n");
 	}
 	print_items(list);
+	if (more) {
+		printf("(there is more: objectfsctl status says how much)\n");
+	}
 }
 
 void print_left(const json_t *answer)

@@ -358,6 +358,8 @@ def bundles(bed, proxy):
         client.mkdir("Ordner")
         client.put(f"Ordner/{NAME}", b"secret content")
         bed.ctl("flush")
+        with open(bed.cached_log, "a", encoding="utf-8") as file:  # should it ever say such a thing
+            file.write(f"the key is ({bed.s3_secret_key}), {bed.s3_secret_key}\n")
         files, out, path = unpacked(bed)
         named, _, _ = unpacked(bed, "--names", "--lines", "100000")
         proxy.release()
@@ -382,6 +384,7 @@ def bundles(bed, proxy):
     check(json.loads(files["pending.json"])["pending"][0]["path"].count("~") >= 1, "no name is replaced")
     check(any(f"Ordner/{NAME}" == item["path"] for item in json.loads(named["pending.json"])["pending"]),
           "--names replaces names")
+    check("the key is ((secret)), (secret)" in named["log.txt"], "a secret is not called one")
     check("Gehaltsliste" in named["log.txt"] and "log level" in named["log.txt"], "--names, the log")
     lines = files["log.txt"].split("\n")
     check(any("from session" in line for line in lines) and len(lines) <= 1001, "the daemon's own words go")
