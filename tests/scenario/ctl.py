@@ -5,6 +5,7 @@
 that is away, with exit status and a line that says what to do; what the answers say while things are
 under way, held by a proxy; bars on a terminal and nowhere else; a support bundle without secrets."""
 
+import glob
 import json
 import os
 import pty
@@ -273,9 +274,11 @@ def used(bed):
               mine[0]["requests"] > 1 and mine[0]["volume"] == "test", f"{mine}")
         check(re.search(rf"{bed.user1} +127.0.0.1 ", good(bed, "sessions")), good(bed, "sessions"))
         tops(bed, client)
-    total = counter(bed, "opens_here")
-    wait_until(lambda: not bed.ctl_json("sessions")["sessions"], 20, "nobody is connected")
-    check(counter(bed, "opens_here") == total, "what a client did is forgotten when it goes")
+        total = counter(bed, "opens_here")
+        client.get("d/one")
+    wait_until(lambda: not glob.glob(f"{bed.dir}/run/objectfs/test.rings/*.ring"), 20, "the ring is gone")
+    check(counter(bed, "opens_here") == total + 1, "what a client did last is forgotten when it goes")
+    check("nobody is connected" in good(bed, "sessions"), "sessions of nobody")
 
 
 def tops(bed, client):
