@@ -124,7 +124,9 @@ void admin_status(struct admin_cmd *c)
 	admin_answer(c, o != NULL ? 0 : -ENOMEM, o, NULL);
 }
 
-static bool pending_is_below(const json_t *item, const char *path)
+/* ---- what waits ---- */
+
+static bool item_is_below(const json_t *item, const char *path)
 {
 	const char *p = json_string_value(json_object_get(item, "path"));
 	size_t len = strlen(path);
@@ -135,61 +137,40 @@ static bool pending_is_below(const json_t *item, const char *path)
 	return p != NULL && strncmp(p, path, len) == 0 && (p[len] == '\0' || p[len] == '/');
 }
 
-void admin_renames(struct admin_cmd *c)
+static size_t item_text_bytes(const json_t *item)
 {
-	struct core *core = c->core;
-	json_t *all = json_array();
+	static const char *const keys[] = {"path", "reason", "from", "to", "blocked_by"};
+	size_t bytes = 0;
 
-	for (unsigned n = 0; n < core->volume_count; n++) {
-		struct volume *v = core->volumes[n];
-		json_t *list, *item;
-		size_t i;
-
-		if (c->v != NULL && c->v != v) {
-			continue;
-		}
-		rings_drain(v->rings);
-		list = reconcile_renames(v->reconcile, ADMIN_RENAMES_MAX);
-		json_array_foreach(list, i, item)
-		{
-			json_object_set_new(item, "volume", json_string(v->name));
-			json_array_append(all, item);
-		}
-		json_decref(list);
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		bytes += json_string_length(json_object_get(item, keys[i]));
 	}
-	admin_answer(c, 0, json_pack("{s:o}", "renames", all), NULL);
+	return bytes;
 }
 
-static size_t pending_text(const json_t *item)
+/* The lists of all volumes asked for as one that fits a frame; `more`: it is not all. */
+static void items_answer(struct admin_cmd *c, const char *name, unsigned most,
+		json_t *(*list_of)(struct reconcile *rc, unsigned most))
 {
-	const char *path = json_string_value(json_object_get(item, "path"));
-	const char *reason = json_string_value(json_object_get(item, "reason"));
-
-	return (path != NULL ? strlen(path) : 0) + (reason != NULL ? strlen(reason) : 0);
-}
-
-void admin_pending(struct admin_cmd *c)
-{
-	struct core *core = c->core;
-	size_t room = ADMIN_PENDING_TEXT_BYTES;
-	json_t *all = json_array();
+	size_t room = ADMIN_ITEMS_TEXT_BYTES, i;
+	json_t *all = json_array(), *item;
 	bool more = false;
 
-	for (unsigned n = 0; n < core->volume_count; n++) {
-		struct volume *v = core->volumes[n];
-		json_t *list, *item;
-		size_t i;
+	for (unsigned n = 0; n < c->core->volume_count; n++) {
+		struct volume *v = c->core->volumes[n];
+		json_t *list;
 
 		if (c->v != NULL && c->v != v) {
 			continue;
 		}
 		rings_drain(v->rings);
-		list = reconcile_pending(v->reconcile, ADMIN_PENDING_MAX);
+		list = list_of(v->reconcile, most);
+		more = more || json_array_size(list) == most;
 		json_array_foreach(list, i, item)
 		{
-			size_t text = pending_text(item);
+			size_t text = item_text_bytes(item);
 
-			if (c->path != NULL && !pending_is_below(item, c->path)) {
+			if (c->path != NULL && !item_is_below(item, c->path)) {
 				continue;
 			}
 			if (text > room) {
@@ -200,8 +181,17 @@ void admin_pending(struct admin_cmd *c)
 			json_object_set_new(item, "volume", json_string(v->name));
 			json_array_append(all, item);
 		}
-		more = more || json_array_size(list) == ADMIN_PENDING_MAX;
 		json_decref(list);
 	}
-	admin_answer(c, 0, json_pack("{s:o, s:b}", "pending", all, "more", more), NULL);
+	admin_answer(c, 0, json_pack("{s:o, s:b}", name, all, "more", more), NULL);
+}
+
+void admin_pending(struct admin_cmd *c)
+{
+	items_answer(c, "pending", ADMIN_PENDING_MAX, reconcile_pending);
+}
+
+void admin_renames(struct admin_cmd *c)
+{
+	items_answer(c, "renames", ADMIN_RENAMES_MAX, reconcile_renames);
 }

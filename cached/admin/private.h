@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #define ADMIN_PENDING_MAX 10000u /* and no more text than fits a frame with them */
-#define ADMIN_PENDING_TEXT_BYTES (3u << 19)
+#define ADMIN_ITEMS_TEXT_BYTES (3u << 19)
 #define ADMIN_RENAMES_MAX 500u
 
 /* One command under way; talloc child of core, freed by admin_answer. */

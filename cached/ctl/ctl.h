@@ -61,6 +61,7 @@ int ctl_ask(const char *socket, const uint8_t *argv, size_t argv_bytes, const st
 /* The same of one word. */
 int ctl_ask_word(const char *socket, const char *word, unsigned timeout_s, struct ctl_reply *reply);
 void ctl_reply_done(struct ctl_reply *reply);
+int64_t ctl_now_ms(void); /* CLOCK_MONOTONIC */
 /* No daemon answers: say so, with what to do; the exit status. */
 int ctl_report_away(const char *socket, const struct ctl_options *o, int ret);
 

@@ -90,7 +90,7 @@ static int link_connect(const char *path)
 	return fd;
 }
 
-static int64_t now_ms(void)
+int64_t ctl_now_ms(void)
 {
 	struct timespec ts;
 
@@ -108,7 +108,7 @@ static int link_read(int fd, uint8_t *buf, size_t len, int64_t deadline_ms,
 
 	while (have < len) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		int64_t left = deadline_ms != 0 ? deadline_ms - now_ms() : -1;
+		int64_t left = deadline_ms != 0 ? deadline_ms - ctl_now_ms() : -1;
 		int fds[OFS_WIRE_FDS_MAX], fd_count = 0, ret;
 		ssize_t n;
 
@@ -201,7 +201,7 @@ static int link_receive(int fd, int64_t deadline_ms, const struct ctl_wait *wait
 int ctl_ask(const char *socket, const uint8_t *argv, size_t argv_bytes, const struct ctl_wait *wait,
 		struct ctl_reply *reply)
 {
-	int64_t deadline_ms = wait->timeout_s != 0 ? now_ms() + 1000LL * wait->timeout_s : 0;
+	int64_t deadline_ms = wait->timeout_s != 0 ? ctl_now_ms() + 1000LL * wait->timeout_s : 0;
 	int fd = link_connect(socket);
 	int ret;
 

@@ -149,6 +149,9 @@ void print_renames(const json_t *answer)
 		}
 		putchar('\n');
 	}
+	if (is_true(answer, "more")) {
+		printf("(there is more)\n");
+	}
 }
 
 void print_pins(const json_t *answer)

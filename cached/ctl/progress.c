@@ -9,20 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 #include "ctl.h"
 
 #define TASKS_PATIENCE_S 2u
 #define BAR_MOST 40
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
-}
 
 static unsigned terminal_columns(void)
 {
@@ -33,7 +24,7 @@ static unsigned terminal_columns(void)
 
 static void bar_show(struct progress *p, int64_t done, int64_t total, int64_t bytes)
 {
-	int64_t s = (now_ms() - p->begin_ms) / 1000;
+	int64_t s = (ctl_now_ms() - p->begin_ms) / 1000;
 	char line[256], size[40] = "";
 	int width = (int)terminal_columns() - 60, filled;
 
@@ -78,7 +69,7 @@ void progress_tick(void *progress)
 	size_t i;
 
 	if (p->begin_ms == 0) {
-		p->begin_ms = now_ms();
+		p->begin_ms = ctl_now_ms();
 	}
 	if (ctl_ask_word(p->socket, "tasks", TASKS_PATIENCE_S, &reply) != 0) {
 		return; /* who waits for the answer will say it */

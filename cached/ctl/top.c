@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 #include "../base/stats.h"
 
@@ -29,14 +28,6 @@ struct reading {
 };
 
 static volatile sig_atomic_t stopped;
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
-}
 
 static void reading_done(struct reading *r)
 {
@@ -65,7 +56,7 @@ static int reading_take(const char *socket, struct reading *r)
 	if (ret == 0) {
 		ret = ask_json(socket, "sessions", &r->sessions);
 	}
-	r->at_ms = now_ms();
+	r->at_ms = ctl_now_ms();
 	return ret;
 }
 
@@ -259,11 +250,11 @@ static bool keys_open(struct termios *before)
 /* true: q was pressed, or a signal came. */
 static bool wait_or_quit(int64_t ms, bool keys)
 {
-	int64_t until = now_ms() + ms, left;
+	int64_t until = ctl_now_ms() + ms, left;
 	struct pollfd p = {.fd = keys ? STDIN_FILENO : -1, .events = POLLIN};
 	char key;
 
-	while (!stopped && (left = until - now_ms()) > 0) {
+	while (!stopped && (left = until - ctl_now_ms()) > 0) {
 		if (poll(&p, 1, (int)left) > 0) {
 			if (read(STDIN_FILENO, &key, 1) != 1 || key == 'q' || key == 'Q') {
 				return true;

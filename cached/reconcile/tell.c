@@ -168,7 +168,7 @@ static json_t *left_json(const struct pmove *m)
 	return o;
 }
 
-json_t *reconcile_renames(const struct reconcile *rc, unsigned most)
+json_t *reconcile_renames(struct reconcile *rc, unsigned most)
 {
 	json_t *list = json_array();
 
