@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -328,6 +329,19 @@ out:
 	return ret != 0 ? 1 : 0;
 }
 
+/* It is read once more when somebody asks whether it has changed, from another directory. */
+static const char *conf_absolute(const char *path)
+{
+	static char absolute[2 * PATH_MAX];
+	char here[PATH_MAX];
+
+	if (path[0] == '/' || getcwd(here, sizeof(here)) == NULL ||
+			snprintf(absolute, sizeof(absolute), "%s/%s", here, path) >= PATH_MAX) {
+		return path;
+	}
+	return absolute;
+}
+
 /* A wrong talloc pointer is a mistake of ours: say so where people look, then leave a core. */
 static void on_talloc_log(const char *message)
 {
@@ -359,6 +373,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	umask(0);
+	o.conf = conf_absolute(o.conf);
 	ret = conf_load(NULL, o.conf, &conf, &error);
 	if (ret != 0) {
 		fprintf(stderr, "objectfs-cached: %s\n", error != NULL ? error : strerror(-ret));

@@ -34,8 +34,10 @@
 #define RING_WAIT_NS 100000L
 #define RING_READ_TRIES 3
 
-_Static_assert(sizeof(struct ofs_ring_head) <= OFS_RING_HEAD_BYTES, "head page");
 _Static_assert(offsetof(struct ofs_ring_head, tail) == 128, "tail has its own cache line");
+_Static_assert(sizeof(struct ofs_ring_head) <= OFS_RING_USE_OFFSET &&
+				OFS_RING_USE_OFFSET + sizeof(struct ofs_use) <= OFS_RING_HEAD_BYTES,
+		"both fit the head page");
 _Static_assert(OFS_RING_SLOT_BYTES % 8 == 0 && OFS_RING_HEAD_BYTES % 8 == 0, "seq is aligned");
 /* kind, is_dir, two name lengths, ino, four ids, two names */
 _Static_assert(RING_PAYLOAD_OFFSET + 2 + 1 + 2 + 8 + 4 * 16 + 2 * OFS_NAME_MAX_BYTES <=
@@ -174,7 +176,10 @@ static int ring_pwrite(int fd, const void *buf, size_t len, off_t offset)
 int ofs_ring_create(int dirfd, const char *name)
 {
 	struct ofs_ring_head head = {.magic = OFS_RING_MAGIC, .slots = OFS_RING_SLOTS};
+	uint8_t page[OFS_RING_HEAD_BYTES] = {0}; /* whole: the module must not find a hole in it */
 	int fd, ret;
+
+	memcpy(page, &head, sizeof(head));
 
 	fd = openat(dirfd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
@@ -183,7 +188,7 @@ int ofs_ring_create(int dirfd, const char *name)
 	if (ftruncate(fd, (off_t)RING_FILE_BYTES) != 0) {
 		ret = -errno;
 	} else {
-		ret = ring_pwrite(fd, &head, sizeof(head), 0);
+		ret = ring_pwrite(fd, page, sizeof(page), 0);
 	}
 	if (ret != 0) {
 		unlinkat(dirfd, name, 0);
@@ -260,6 +265,15 @@ int ofs_ring_set_tail(int fd, uint64_t tail)
 	return ring_pwrite(fd, &tail, sizeof(tail), offsetof(struct ofs_ring_head, tail));
 }
 
+int ofs_ring_read_use(int fd, struct ofs_use *use)
+{
+	int ret = ring_pread(fd, use, sizeof(*use), OFS_RING_USE_OFFSET);
+
+	use->user[sizeof(use->user) - 1] = '\0';
+	use->address[sizeof(use->address) - 1] = '\0';
+	return ret;
+}
+
 static struct flock ring_writer_lock(void)
 {
 	return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
@@ -298,6 +312,7 @@ int ofs_ring_writer_init(struct ofs_ring_writer *w, int fd)
 
 	w->fd = -1;
 	w->head = NULL;
+	w->use = NULL;
 	ret = ofs_ring_read_head(fd, &head);
 	if (ret != 0) {
 		return ret;
@@ -315,6 +330,7 @@ int ofs_ring_writer_init(struct ofs_ring_writer *w, int fd)
 	w->fd = fd;
 	w->head = map;
 	w->grown = 0;
+	w->use = (struct ofs_use *)((uint8_t *)map + OFS_RING_USE_OFFSET);
 	w->head->writer_pid = (uint64_t)getpid();
 	/* a writer killed between seq and head has left head one behind */
 	last = atomic_load(&w->head->head);
@@ -330,6 +346,7 @@ void ofs_ring_writer_fini(struct ofs_ring_writer *w)
 	if (w->head != NULL) {
 		munmap(w->head, RING_FILE_BYTES);
 		w->head = NULL;
+		w->use = NULL;
 		close(w->fd); /* and with it, the lock */
 		w->fd = -1;
 	}

@@ -6,7 +6,8 @@
  *
  * Head page (4096 bytes), then OFS_RING_SLOTS slots of OFS_RING_SLOT_BYTES. Slot of hint number n
  * (from 1) is (n - 1) % SLOTS; its `seq` is stored last. The writer holds an OFD write lock on byte
- * 0 while it lives. `tail` (last hint consumed) is written by the daemon with pwrite.
+ * 0 while it lives. `tail` (last hint consumed) is written by the daemon with pwrite. At
+ * OFS_RING_USE_OFFSET of the head page the module counts what it does (struct ofs_use).
  */
 #ifndef OFS_SHARED_RING_H
 #define OFS_SHARED_RING_H
@@ -61,6 +62,32 @@ struct ofs_ring_head {
 	_Atomic uint64_t tail; /* own cache line; written by the daemon */
 };
 
+/*
+ * What one connection has done, most of it without a message: U(name), each also a row of the
+ * daemon's counters (base/stats_table.h). One writer, a page of its own: counting costs no more than
+ * an addition.
+ */
+#define OFS_USE_TABLE(U)                                                                           \
+	U(opens_here)                                                                              \
+	U(opens_away)                                                                              \
+	U(reads_here)                                                                              \
+	U(reads_away)                                                                              \
+	U(names_here)                                                                              \
+	U(names_asked)                                                                             \
+	U(lists_here)                                                                              \
+	U(lists_asked)                                                                             \
+	U(client_read_bytes)                                                                       \
+	U(client_write_bytes)
+
+#define OFS_USE_CELL(name) _Atomic uint64_t name;
+struct ofs_use {
+	OFS_USE_TABLE(OFS_USE_CELL)
+	char user[64];    /* who and from where, NUL-terminated; "" : not said */
+	char address[64];
+};
+#undef OFS_USE_CELL
+#define OFS_RING_USE_OFFSET 1024u
+
 /* --- daemon: create, attach, read --- */
 /* Make an empty ring file of full size at dirfd/name; descriptor or -errno. */
 int ofs_ring_create(int dirfd, const char *name);
@@ -72,6 +99,9 @@ int ofs_ring_read(int fd, uint64_t seq, struct ofs_hint *hint);
 /* Snapshot of the head page; 0, -EBADMSG, -errno. */
 int ofs_ring_read_head(int fd, struct ofs_ring_head *head);
 int ofs_ring_set_tail(int fd, uint64_t tail);
+/* What its module has counted; its texts are terminated, and otherwise as the module wrote them.
+ * 0, -EBADMSG, -errno. */
+int ofs_ring_read_use(int fd, struct ofs_use *use);
 /* true if nobody holds the writer's lock. */
 bool ofs_ring_writer_dead(int fd);
 
@@ -80,7 +110,12 @@ struct ofs_ring_writer {
 	int fd;
 	struct ofs_ring_head *head; /* mapping of the whole file; NULL when not open */
 	off_t grown; /* on the first lap: the pages up to here are there */
+	struct ofs_use *use;        /* in it */
 };
+#define ofs_ring_count(w, name, n)                                                                 \
+	atomic_store_explicit(&(w)->use->name,                                                     \
+			atomic_load_explicit(&(w)->use->name, memory_order_relaxed) + (n),         \
+			memory_order_relaxed)
 /* Map and take the writer's lock; the descriptor is owned by *w afterwards. 0; -EBUSY: another
  * writer lives; -EBADMSG: not a ring; other -errno. On failure the descriptor stays the caller's. */
 int ofs_ring_writer_init(struct ofs_ring_writer *w, int fd);

@@ -87,6 +87,9 @@ struct ofs_file { /* fsp extension; there only where there is something to remem
 	struct ofs_recall_wait *waits; /* asynchronous requests that wait for its bytes */
 };
 
+/* What was done, for the daemon's counters (OFS_USE_TABLE). */
+#define ofs_count(c, name, n) ofs_ring_count(&(c)->ring, name, n)
+
 /* --- vfs_objectfs.c --- */
 struct ofs_conn *ofs_conn_get(const struct vfs_handle_struct *handle);
 /*

@@ -27,10 +27,26 @@ struct ofs_file *ofs_file_marked(struct vfs_handle_struct *handle,
 	return f != NULL && f->marked ? f : NULL;
 }
 
+/* The file if it must wait for bytes of the range; else NULL: they are here. */
+static struct ofs_file *read_awaits(struct vfs_handle_struct *handle,
+		const struct files_struct *fsp, size_t n, off_t offset)
+{
+	struct ofs_file *f = ofs_file_marked(handle, fsp);
+	struct ofs_conn *c = ofs_conn_get(handle);
+
+	ofs_count(c, client_read_bytes, n);
+	if (f == NULL || ofs_recall_here(f, ofs_link_generation(c->link), (uint64_t)offset, n)) {
+		ofs_count(c, reads_here, 1);
+		return NULL;
+	}
+	ofs_count(c, reads_away, 1);
+	return f;
+}
+
 ssize_t ofs_pread(struct vfs_handle_struct *handle, struct files_struct *fsp, void *data, size_t n,
 		off_t offset)
 {
-	struct ofs_file *f = ofs_file_marked(handle, fsp);
+	struct ofs_file *f = read_awaits(handle, fsp, n, offset);
 
 	if (f != NULL) {
 		int ret = ofs_recall_range(f->conn, f, (uint64_t)offset, n);
@@ -90,13 +106,12 @@ struct tevent_req *ofs_pread_send(struct vfs_handle_struct *handle, TALLOC_CTX *
 		struct tevent_context *ev, struct files_struct *fsp, void *data, size_t n,
 		off_t offset)
 {
-	struct ofs_file *f = ofs_file_marked(handle, fsp);
+	struct ofs_file *f = read_awaits(handle, fsp, n, offset);
 	struct ofs_pread_state *state;
 	struct tevent_req *req, *subreq;
 	int ret = 0;
 
-	if (f == NULL || ofs_recall_here(f, ofs_link_generation(f->conn->link), (uint64_t)offset,
-				n)) {
+	if (f == NULL) {
 		/* NEXT's own request; ofs_pread_recv tells it from ours by its state's type */
 		return SMB_VFS_NEXT_PREAD_SEND(ctx, ev, handle, fsp, data, n, offset);
 	}
@@ -222,6 +237,7 @@ ssize_t ofs_pwrite(struct vfs_handle_struct *handle, struct files_struct *fsp, c
 		errno = -ret;
 		return -1;
 	}
+	ofs_count(f->conn, client_write_bytes, n);
 	written = SMB_VFS_NEXT_PWRITE(handle, fsp, data, n, offset);
 	ofs_write_end(f);
 	return written;
@@ -282,6 +298,7 @@ ssize_t ofs_recvfile(struct vfs_handle_struct *handle, int fromfd, struct files_
 		errno = drained == (ssize_t)count ? -ret : EIO;
 		return -1;
 	}
+	ofs_count(f->conn, client_write_bytes, count);
 	written = SMB_VFS_NEXT_RECVFILE(handle, fromfd, tofsp, offset, count);
 	ofs_write_end(f);
 	return written;
@@ -326,6 +343,7 @@ static void pwrite_go(struct tevent_req *req)
 		tevent_req_error(req, -ret);
 		return;
 	}
+	ofs_count(state->file->conn, client_write_bytes, state->n);
 	subreq = SMB_VFS_NEXT_PWRITE_SEND(state, state->ev, state->handle, state->fsp, state->data,
 			state->n, state->offset);
 	if (tevent_req_nomem(subreq, req)) {
@@ -487,7 +505,7 @@ off_t ofs_lseek(struct vfs_handle_struct *handle, struct files_struct *fsp, off_
 ssize_t ofs_sendfile(struct vfs_handle_struct *handle, int tofd, struct files_struct *fromfsp,
 		const DATA_BLOB *header, off_t offset, size_t count)
 {
-	struct ofs_file *f = ofs_file_marked(handle, fromfsp);
+	struct ofs_file *f = read_awaits(handle, fromfsp, count, offset);
 
 	if (f != NULL) {
 		int ret = ofs_recall_range(f->conn, f, (uint64_t)offset, count);

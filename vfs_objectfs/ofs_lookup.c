@@ -184,8 +184,10 @@ int ofs_resolve(struct ofs_conn *c, const struct ofs_at *at)
 	int ret;
 
 	if (listing == LISTING_GOOD || !dir_is_ours(c, at->dirfd)) {
+		ofs_count(c, names_here, 1);
 		return -ENOENT;
 	}
+	ofs_count(c, names_asked, 1);
 	if (strlen(at->name) > OFS_NAME_MAX_BYTES) {
 		return -ENAMETOOLONG;
 	}
@@ -274,9 +276,12 @@ DIR *ofs_fdopendir(struct vfs_handle_struct *handle, struct files_struct *fsp, c
 		errno = EIO;
 		return NULL;
 	}
-	if (ofs_dir_unlisted(c, fd)) {
+	if (!ofs_dir_unlisted(c, fd)) {
+		ofs_count(c, lists_here, 1);
+	} else {
 		int ret = call_list(c, fd);
 
+		ofs_count(c, lists_asked, 1);
 		if (ret != 0) {
 			DBG_WARNING("volume %s: directory %s cannot be listed: %s\n", c->volume,
 					fsp_str_dbg(fsp), strerror(-ret));

@@ -163,6 +163,7 @@ static int opened_data(struct vfs_handle_struct *handle, struct files_struct *fs
 	}
 	if ((st.st_mode & OFS_MARKER_MODE) == 0 &&
 			(state != OFS_RECORD_VALID || (rec.flags & OFS_REC_STUB) == 0)) {
+		ofs_count(c, opens_here, 1);
 		if (state == OFS_RECORD_VALID) {
 			ofs_room_used(c, &rec, st.st_ino);
 		}
@@ -182,6 +183,7 @@ static int opened_data(struct vfs_handle_struct *handle, struct files_struct *fs
 	}
 	f->marked = true;
 	f->oid = rec.oid;
+	ofs_count(c, opens_away, 1);
 	return 0;
 }
 
@@ -324,6 +326,9 @@ static int open_existing(struct vfs_handle_struct *handle, const struct files_st
 		ofs_refresh(c, dirfsp);
 	}
 	fd = next_openat(handle, dirfsp, smb_fname, fsp, how);
+	if (fd >= 0 && by_name) {
+		ofs_count(c, names_here, 1);
+	}
 	if (fd < 0 && errno == ENOENT && by_name) {
 		ret = ofs_resolve_name(c, dirfsp, smb_fname);
 		if (ret != 0) {

@@ -15,6 +15,7 @@
 #include "ofs_conf_table.h"
 #include "ofs_table.h"
 #include "shared/samba.h"
+#include "lib/tsocket/tsocket.h"
 
 #include <sys/mman.h>
 
@@ -41,6 +42,19 @@ static bool conn_xattr_sound(const char *name)
 			strcmp(name, OFS_RECORD_XATTR_USER) == 0;
 }
 
+/* For whoever asks the daemon who is connected. */
+static void conn_say_client(const struct ofs_conn *c, struct ofs_use *use)
+{
+	const struct connection_struct *conn = c->handle->conn;
+	char *address = tsocket_address_inet_addr_string(conn->sconn->remote_address, talloc_tos());
+
+	snprintf(use->address, sizeof(use->address), "%s", address != NULL ? address : "");
+	snprintf(use->user, sizeof(use->user), "%s", conn->session_info != NULL &&
+			conn->session_info->unix_info != NULL ?
+			conn->session_info->unix_info->unix_name : "");
+	TALLOC_FREE(address);
+}
+
 /* The ring changes hands between two hints; changes under way are announced in the new one before
  * the old one is let go. The old one's hints stay for the daemon to read. */
 static int conn_adopt_ring(struct ofs_conn *c, int *fd)
@@ -57,6 +71,7 @@ static int conn_adopt_ring(struct ofs_conn *c, int *fd)
 			atomic_store(&ring.head->inflight[i], c->change_stripe[i] + 1);
 		}
 	}
+	conn_say_client(c, ring.use);
 	ofs_ring_writer_fini(&c->ring);
 	c->ring = ring;
 	return 0;

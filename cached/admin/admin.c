@@ -52,6 +52,48 @@ void admin_answer(struct admin_cmd *c, int status, json_t *answer, const char *f
 	talloc_free(c);
 }
 
+/* ---- what takes its time ---- */
+
+void admin_task_add(struct admin_task *t, const struct admin_cmd *c,
+		json_t *(*json)(const struct admin_task *t))
+{
+	t->cmd = c;
+	t->json = json;
+	t->next = c->core->tasks;
+	t->prev = &c->core->tasks;
+	if (t->next != NULL) {
+		t->next->prev = &t->next;
+	}
+	c->core->tasks = t;
+}
+
+void admin_task_remove(struct admin_task *t)
+{
+	if (t->prev == NULL) {
+		return;
+	}
+	*t->prev = t->next;
+	if (t->next != NULL) {
+		t->next->prev = t->prev;
+	}
+	t->prev = NULL;
+}
+
+void admin_tasks(struct admin_cmd *c)
+{
+	json_t *list = json_array();
+
+	for (const struct admin_task *t = c->core->tasks; t != NULL; t = t->next) {
+		json_t *o = t->json(t);
+
+		json_object_set_new(o, "request", json_integer((json_int_t)t->cmd->request_id));
+		json_array_append_new(list, o);
+	}
+	admin_answer(c, 0, json_pack("{s:o}", "tasks", list), NULL);
+}
+
+/* ---- commands of one line ---- */
+
 static void admin_version(struct admin_cmd *c)
 {
 	admin_answer(c, 0,
@@ -64,8 +106,8 @@ static void admin_version(struct admin_cmd *c)
 static void admin_log(struct admin_cmd *c)
 {
 	struct volume *v = c->v;
-	int level = c->argc >= 1 ? log_level_parse(c->argv[0]) : -1;
-	bool back = c->argc >= 1 && strcmp(c->argv[0], "default") == 0;
+	int level = log_level_parse(c->argv[0]);
+	bool back = strcmp(c->argv[0], "default") == 0;
 
 	if (c->argc == 2 && v == NULL) {
 		v = volumes_find(c->core, c->argv[1]);
@@ -76,9 +118,6 @@ static void admin_log(struct admin_cmd *c)
 					names != NULL ? names : "?");
 			return;
 		}
-	} else if (c->argc != 1) {
-		level = -1;
-		back = false;
 	}
 	if ((level < 0 && !back) || (back && v == NULL) || (v != NULL && v->log == NULL)) {
 		admin_answer(c, -EINVAL, NULL,
@@ -101,9 +140,9 @@ static void admin_log(struct admin_cmd *c)
 }
 
 #define COMMAND_ROW(name, fn, path, patience, print, args, help)                                     \
-	{name, COMMAND_PATH_##path, fn},
+	{name, args, COMMAND_PATH_##path, fn},
 static const struct command {
-	const char *name;
+	const char *name, *args;
 	enum command_path path;
 	void (*fn)(struct admin_cmd *c);
 } commands[] = {OFS_COMMAND_TABLE(COMMAND_ROW)};
@@ -190,55 +229,18 @@ static bool path_take(struct admin_cmd *c, const char *word)
 	return true;
 }
 
-static bool flush_options_take(struct admin_cmd *c)
-{
-	while (c->argc > 0 && strncmp(c->argv[0], "--", 2) == 0) {
-		const char *word = c->argv[0];
-		char *end = NULL;
-		double s;
-
-		c->argv++;
-		c->argc--;
-		if (strcmp(word, "--") == 0) {
-			break;
-		}
-		if (strcmp(word, "--wait") == 0) {
-			c->wait = true;
-			continue;
-		}
-		if (strcmp(word, "--timeout") != 0 || c->argc == 0) {
-			admin_answer(c, -EINVAL, NULL, "flush: %s: unknown, or its value is missing",
-					word);
-			return false;
-		}
-		s = strtod(c->argv[0], &end);
-		if (end == c->argv[0] || *end != '\0' || !(s > 0 && s < 1e9)) {
-			admin_answer(c, -EINVAL, NULL, "flush: --timeout: %s is no time in seconds",
-					c->argv[0]);
-			return false;
-		}
-		c->timeout_ns = (int64_t)(s * (double)NS_PER_S);
-		c->argv++;
-		c->argc--;
-	}
-	return true;
-}
-
 static void command_run(struct admin_cmd *c, const struct command *cmd)
 {
 	const struct log_volume *before;
+	char why[WORDS_WHY_BYTES];
 
-	if (cmd->fn == admin_flush && !flush_options_take(c)) {
+	if (words_take(&c->words, cmd->args, c->argc, c->argv, why) != 0) {
+		admin_answer(c, -EINVAL, NULL, "%s: %s; it takes: %s", cmd->name, why,
+				cmd->args[0] != '\0' ? cmd->args : "nothing");
 		return;
 	}
-	if (cmd->path != COMMAND_PATH_NO && c->argc > 1) {
-		admin_answer(c, -EINVAL, NULL, "%s: one path at a time", cmd->name);
-		return;
-	}
-	if (cmd->path == COMMAND_PATH_MUST && c->argc == 0) {
-		admin_answer(c, -EINVAL, NULL, "%s: a path is needed", cmd->name);
-		return;
-	}
+	c->argv = c->words.plain;
+	c->argc = c->words.plain_count;
 	if (cmd->path != COMMAND_PATH_NO && c->argc == 1 && !path_take(c, c->argv[0])) {
 		return;
 	}
@@ -251,10 +253,11 @@ static void command_run(struct admin_cmd *c, const struct command *cmd)
 static int words_split(struct admin_cmd *c, const char *argv, uint32_t bytes)
 {
 	char *copy = talloc_array(c, char, bytes + 1);
+	const char **words = talloc_zero_array(c, const char *, WORDS_MAX);
 	char *p = copy, *end;
 
-	c->argv = talloc_zero_array(c, const char *, WORDS_MAX);
-	if (copy == NULL || c->argv == NULL) {
+	c->argv = words;
+	if (copy == NULL || words == NULL) {
 		return -ENOMEM;
 	}
 	if (bytes > 0) {
@@ -266,7 +269,7 @@ static int words_split(struct admin_cmd *c, const char *argv, uint32_t bytes)
 		if (c->argc == WORDS_MAX) {
 			return -E2BIG;
 		}
-		c->argv[c->argc++] = p;
+		words[c->argc++] = p;
 		p += strlen(p) + 1;
 	}
 	return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: commands about what is kept on the local disk: `evict`, `drop`, `warm`, `pin`, `unpin`, `tasks`.
+ * Duty: commands about what is kept on the local disk: `evict`, `drop`, `warm`, `pin`, `unpin`, `pins`.
  * Way: admin.c -> a task that goes through the rows below a path -> evict/, or mirror/ and recall/ ->
  *      the answer when all are through.
  * Thread: core; files are opened by a disk job. Owns: the tasks.
@@ -27,7 +27,7 @@ enum task_kind { TASK_EVICT, TASK_DROP, TASK_WARM };
 static const char *const task_names[] = {"evict", "drop", "warm"};
 
 struct task { /* talloc child of core */
-	struct task *next, **prev;
+	struct admin_task task; /* first */
 	struct admin_cmd *cmd;
 	struct core *core;
 	struct volume *v;
@@ -52,18 +52,13 @@ struct task_item { /* malloc; one file or directory on its way */
 	uint64_t bytes, open_id;
 };
 
-static struct task *tasks; /* core only */
-
 static void task_step(struct task *t);
 
 /* ---- the task ---- */
 
 static int task_destructor(struct task *t)
 {
-	*t->prev = t->next;
-	if (t->next != NULL) {
-		t->next->prev = t->prev;
-	}
+	admin_task_remove(&t->task);
 	return 0;
 }
 
@@ -92,8 +87,10 @@ static void task_stays(struct task *t, const char *path, const char *why)
 	}
 }
 
-static json_t *task_json(const struct task *t)
+static json_t *task_json(const struct admin_task *task)
 {
+	const struct task *t = (const struct task *)task;
+
 	return json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "task",
 			task_names[t->kind], "volume", t->v->name, "path",
 			admin_string(t->path), "files", (json_int_t)t->files, "bytes",
@@ -105,7 +102,7 @@ static json_t *task_json(const struct task *t)
 static void task_end(struct task *t)
 {
 	int status = t->status != 0 ? t->status : t->stay > 0 ? -EBUSY : 0;
-	json_t *o = task_json(t);
+	json_t *o = task_json(&t->task);
 
 	if (status == -EBUSY) {
 		admin_answer(t->cmd, status, o, "%llu %s, the first: %s", (unsigned long long)t->stay,
@@ -412,12 +409,7 @@ static void task_new(struct admin_cmd *c, enum task_kind kind)
 	t->v = c->v;
 	t->path = talloc_strdup(t, c->path);
 	t->kind = kind;
-	t->next = tasks;
-	t->prev = &tasks;
-	if (t->next != NULL) {
-		t->next->prev = &t->next;
-	}
-	tasks = t;
+	admin_task_add(&t->task, c, task_json);
 	talloc_set_destructor(t, task_destructor);
 	(void)task_push(t, &row->oid);
 	task_step(t);
@@ -448,16 +440,6 @@ void admin_warm(struct admin_cmd *c)
 	task_new(c, TASK_WARM);
 }
 
-void admin_tasks(struct admin_cmd *c)
-{
-	json_t *list = json_array();
-
-	for (const struct task *t = tasks; t != NULL; t = t->next) {
-		json_array_append_new(list, task_json(t));
-	}
-	admin_answer(c, 0, json_pack("{s:o}", "tasks", list), NULL);
-}
-
 static void cache_pin(struct admin_cmd *c, bool on)
 {
 	struct row *row = cache_row(c);
@@ -486,4 +468,30 @@ void admin_pin(struct admin_cmd *c)
 void admin_unpin(struct admin_cmd *c)
 {
 	cache_pin(c, false);
+}
+
+struct pins_list {
+	const struct volume *v;
+	json_t *list;
+};
+
+static void pins_add(void *arg, const char *path)
+{
+	struct pins_list *p = arg;
+
+	json_array_append_new(p->list, json_pack("{s:s, s:o}", "volume", p->v->name, "path",
+						       admin_string(path)));
+}
+
+void admin_pins(struct admin_cmd *c)
+{
+	struct pins_list p = {.list = json_array()};
+
+	for (unsigned i = 0; i < c->core->volume_count; i++) {
+		p.v = c->core->volumes[i];
+		if (c->v == NULL || c->v == p.v) {
+			evict_pins_each(p.v->evictor, pins_add, &p);
+		}
+	}
+	admin_answer(c, 0, json_pack("{s:o}", "pins", p.list), NULL);
 }

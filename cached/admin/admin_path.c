@@ -52,7 +52,7 @@ static void stat_run(struct disk_job *job)
 	close(fd);
 }
 
-static json_t *time_json(int64_t ns)
+json_t *admin_time(int64_t ns)
 {
 	return ns == 0 ? json_null() : json_real((double)ns / 1e9);
 }
@@ -78,7 +78,7 @@ static json_t *record_json(const struct ofs_record *rec)
 	return json_pack("{s:o, s:s, s:I, s:I, s:I, s:o, s:o}", "flags", flags, "oid", oid,
 			"data_gen", (json_int_t)rec->data_gen, "meta_gen",
 			(json_int_t)rec->meta_gen, "size", (json_int_t)rec->size, "mtime",
-			time_json(rec->mtime_ns), "listed", time_json(rec->listed_ns));
+			admin_time(rec->mtime_ns), "listed", admin_time(rec->listed_ns));
 }
 
 static json_t *row_json(struct volume *v, const struct row *r)
@@ -97,7 +97,7 @@ static json_t *row_json(struct volume *v, const struct row *r)
 		json_object_set_new(o, "etag", admin_string(r->etag));
 		json_object_set_new(o, "version_id", admin_string(r->version_id));
 		json_object_set_new(o, "size", json_integer((json_int_t)r->s3_size));
-		json_object_set_new(o, "last_modified", time_json(r->s3_mtime_ns));
+		json_object_set_new(o, "last_modified", admin_time(r->s3_mtime_ns));
 		json_object_set_new(o, "data_gen", json_integer((json_int_t)r->s3_data_gen));
 		json_object_set_new(o, "meta_gen", json_integer((json_int_t)r->s3_meta_gen));
 		if (r->is_dir) {
@@ -114,18 +114,18 @@ static json_t *row_json(struct volume *v, const struct row *r)
 	return o;
 }
 
-static const char *state_name(const struct stat_job *s)
+const char *admin_state_name(const struct stat *st, int record_status, const struct ofs_record *rec)
 {
-	bool valid = s->record_status == 0;
-	bool marker = S_ISREG(s->st.st_mode) && (s->st.st_mode & OFS_MARKER_MODE) != 0;
+	bool valid = record_status == 0;
+	bool marker = S_ISREG(st->st_mode) && (st->st_mode & OFS_MARKER_MODE) != 0;
 
-	if (S_ISDIR(s->st.st_mode)) {
-		return valid && (s->rec.flags & OFS_REC_LISTED) != 0 ? "listed" : "unlisted";
+	if (S_ISDIR(st->st_mode)) {
+		return valid && (rec->flags & OFS_REC_LISTED) != 0 ? "listed" : "unlisted";
 	}
-	if (marker || (valid && (s->rec.flags & OFS_REC_STUB) != 0)) {
+	if (marker || (valid && (rec->flags & OFS_REC_STUB) != 0)) {
 		return valid ? "stub" : "quarantined";
 	}
-	if (!valid || (s->rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0) {
+	if (!valid || (rec->flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0) {
 		return "dirty";
 	}
 	return "resident";
@@ -158,10 +158,12 @@ static void stat_done(struct disk_job *job)
 			(unsigned)(s->st.st_mode & (S_ISREG(s->st.st_mode) ? 06777 : 07777)));
 	o = json_pack("{s:s, s:o, s:s, s:s, s:I, s:s, s:I, s:o}", "volume", v->name, "path",
 			admin_string(c->path), "type",
-			S_ISDIR(s->st.st_mode) ? "directory"
-					       : S_ISREG(s->st.st_mode) ? "file" : "other",
-			"state", state_name(s), "size", (json_int_t)s->st.st_size, "mode", mode,
-			"inode", (json_int_t)s->st.st_ino, "mtime",
+			S_ISDIR(s->st.st_mode)	 ? "directory"
+			: S_ISREG(s->st.st_mode) ? "file"
+						 : "other",
+			"state", admin_state_name(&s->st, s->record_status, &s->rec), "size",
+			(json_int_t)s->st.st_size, "mode", mode, "inode", (json_int_t)s->st.st_ino,
+			"mtime",
 			json_real((double)s->st.st_mtim.tv_sec +
 					(double)s->st.st_mtim.tv_nsec / 1e9));
 	json_object_set_new(o, "record",
@@ -304,6 +306,7 @@ void admin_refresh(struct admin_cmd *c)
 /* ---- flush ---- */
 
 struct flush { /* talloc child of the command, or of core when nobody waits */
+	struct admin_task task; /* first; listed while somebody waits */
 	struct admin_cmd *cmd; /* NULL: answered already */
 	unsigned running;
 	int status;
@@ -329,6 +332,27 @@ static void flush_left_add(struct flush *f, struct volume *v, json_t *left)
 	}
 }
 
+/* What is pending of the volumes asked for: new changes too. */
+static json_t *flush_json(const struct admin_task *t)
+{
+	const struct flush *f = (const struct flush *)t;
+	const struct core *core = f->cmd->core;
+	size_t left = 0;
+
+	for (unsigned i = 0; i < core->volume_count; i++) {
+		size_t count;
+		int64_t oldest_ns;
+
+		if (f->cmd->v == NULL || f->cmd->v == core->volumes[i]) {
+			reconcile_backlog(core->volumes[i]->reconcile, &count, &oldest_ns);
+			left += count;
+		}
+	}
+	return json_pack("{s:s, s:s?, s:o, s:I}", "task", "flush", "volume",
+			f->cmd->v != NULL ? f->cmd->v->name : NULL, "path",
+			admin_string(f->cmd->path), "left", (json_int_t)left);
+}
+
 static void flush_finish(struct flush *f)
 {
 	struct admin_cmd *c = f->cmd;
@@ -336,6 +360,7 @@ static void flush_finish(struct flush *f)
 	json_t *left = f->left;
 	int status = f->status;
 
+	admin_task_remove(&f->task);
 	if (c == NULL) {
 		json_decref(left);
 		talloc_free(f);
@@ -398,18 +423,24 @@ static void flush_volume(struct flush *f, struct volume *v, const char *path, in
 void admin_flush(struct admin_cmd *c)
 {
 	struct core *core = c->core;
-	struct flush *f = talloc_zero(c->wait ? (void *)c : (void *)core, struct flush);
+	const char *timeout = words_option(&c->words, "--timeout");
+	bool wait = words_option(&c->words, "--wait") != NULL;
+	struct flush *f = talloc_zero(wait ? (void *)c : (void *)core, struct flush);
 	const char *path = c->path != NULL && strcmp(c->path, ".") != 0 ? c->path : NULL;
-	int64_t patience_ns = c->timeout_ns, deadline_ns = 0;
+	int64_t patience_ns = timeout != NULL ? (int64_t)(strtod(timeout, NULL) * NS_PER_S) : 0;
+	int64_t deadline_ns = 0;
 
 	if (f == NULL) {
 		admin_answer(c, -ENOMEM, NULL, "out of memory");
 		return;
 	}
 	f->left = json_array();
-	f->cmd = c->wait ? c : NULL;
+	f->cmd = wait ? c : NULL;
 	f->running = 1; /* ours: no part may end it before all have begun */
-	if (!c->wait && patience_ns == 0) {
+	if (wait) {
+		admin_task_add(&f->task, c, flush_json);
+	}
+	if (!wait && patience_ns == 0) {
 		patience_ns = NOBODY_WAITS_NS;
 	}
 	if (patience_ns > 0) {
@@ -420,7 +451,7 @@ void admin_flush(struct admin_cmd *c)
 			flush_volume(f, core->volumes[i], path, deadline_ns);
 		}
 	}
-	if (!c->wait) {
+	if (!wait) {
 		admin_answer(c, 0, json_pack("{s:b}", "begun", 1), NULL);
 	}
 	if (--f->running == 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: `status` and `pending`: how each volume is, what is not yet in S3, the counters.
+ * Duty: `status`, `pending` and `renames`: how each volume is, what is not yet in S3, the counters.
  * Way: admin.c -> here. Thread: core. Owns: nothing beyond the answer.
  * Holds: only reads; no secret is in what it reads.
  */
@@ -38,6 +38,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	size_t pending;
 
 	rings_drain(v->rings);
+	rings_count(v->rings);
 	ofs_oid_hex(&v->uuid, uuid);
 	json_object_set_new(o, "name", json_string(v->name));
 	json_object_set_new(o, "log_level", json_string(log_level_name(log_level_of(v->log))));
@@ -71,6 +72,30 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	return o;
 }
 
+/* {family: {row: {count, seconds}}}: buckets are on the page for monitoring. */
+static json_t *times_json(void)
+{
+	json_t *all = json_object();
+
+	for (unsigned i = 0; i < times_row_count; i++) {
+		const struct times_row *r = &times_rows[i];
+		json_t *family = json_object_get(all, r->family);
+		int64_t count = 0;
+
+		for (unsigned b = 0; b < TIMES_BUCKETS; b++) {
+			count += atomic_load_explicit(&r->cell->bucket[b], memory_order_relaxed);
+		}
+		if (family == NULL) {
+			family = json_object();
+			json_object_set_new(all, r->family, family);
+		}
+		json_object_set_new(family, r->value, json_pack("{s:I, s:f}", "count",
+				(json_int_t)count, "seconds", (double)atomic_load_explicit(
+						&r->cell->sum_ns, memory_order_relaxed) / 1e9));
+	}
+	return all;
+}
+
 static json_t *counters_json(void)
 {
 	json_t *o = json_object();
@@ -88,26 +113,24 @@ void admin_status(struct admin_cmd *c)
 	struct core *core = c->core;
 	json_t *volumes = json_array(), *o;
 
-	if (c->argc > 0) {
-		json_decref(volumes);
-		admin_answer(c, -EINVAL, NULL, "status takes no arguments");
-		return;
-	}
 	for (unsigned i = 0; i < core->volume_count; i++) {
 		if (c->v == NULL || c->v == core->volumes[i]) {
 			json_array_append_new(volumes, volume_json(core, core->volumes[i]));
 		}
 	}
-	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:s?, s:o, s:o}", "version", OFS_VERSION, "pid",
-			(int)getpid(), "uptime_s",
+	o = json_pack("{s:s, s:i, s:f, s:s, s:s, s:s, s:s?, s:o, s:o, s:o}", "version", OFS_VERSION,
+			"pid", (int)getpid(), "uptime_s",
 			(double)(clock_now_ns(core->clock) - core->start_ns) / 1e9, "node",
-			core->node_id, "log_level", log_level_name(log_level_of(NULL)), "configuration",
-			core->conf->path, "http",
-			core->http != NULL ? core->conf->global.http_listen : NULL, "volumes", volumes, "counters", counters_json());
+			core->node_id, "log_level", log_level_name(log_level_of(NULL)),
+			"configuration", core->conf->path, "http",
+			core->http != NULL ? core->conf->global.http_listen : NULL, "volumes",
+			volumes, "counters", counters_json(), "times", times_json());
 	admin_answer(c, o != NULL ? 0 : -ENOMEM, o, NULL);
 }
 
-static bool pending_is_below(const json_t *item, const char *path)
+/* ---- what waits ---- */
+
+static bool item_is_below(const json_t *item, const char *path)
 {
 	const char *p = json_string_value(json_object_get(item, "path"));
 	size_t len = strlen(path);
@@ -118,29 +141,61 @@ static bool pending_is_below(const json_t *item, const char *path)
 	return p != NULL && strncmp(p, path, len) == 0 && (p[len] == '\0' || p[len] == '/');
 }
 
-void admin_pending(struct admin_cmd *c)
+static size_t item_text_bytes(const json_t *item)
 {
-	struct core *core = c->core;
-	json_t *all = json_array();
+	static const char *const keys[] = {"path", "reason", "from", "to", "blocked_by"};
+	size_t bytes = 0;
 
-	for (unsigned n = 0; n < core->volume_count; n++) {
-		struct volume *v = core->volumes[n];
-		json_t *list, *item;
-		size_t i;
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		bytes += json_string_length(json_object_get(item, keys[i]));
+	}
+	return bytes;
+}
+
+/* The lists of all volumes asked for as one that fits a frame; `more`: it is not all. */
+static void items_answer(struct admin_cmd *c, const char *name, unsigned most,
+		json_t *(*list_of)(struct reconcile *rc, unsigned most))
+{
+	size_t room = ADMIN_ITEMS_TEXT_BYTES, i;
+	json_t *all = json_array(), *item;
+	bool more = false;
+
+	for (unsigned n = 0; n < c->core->volume_count; n++) {
+		struct volume *v = c->core->volumes[n];
+		json_t *list;
 
 		if (c->v != NULL && c->v != v) {
 			continue;
 		}
 		rings_drain(v->rings);
-		list = reconcile_pending(v->reconcile, ADMIN_PENDING_MAX);
+		list = list_of(v->reconcile, most);
+		more = more || json_array_size(list) == most;
 		json_array_foreach(list, i, item)
 		{
-			if (c->path == NULL || pending_is_below(item, c->path)) {
-				json_object_set_new(item, "volume", json_string(v->name));
-				json_array_append(all, item);
+			size_t text = item_text_bytes(item);
+
+			if (c->path != NULL && !item_is_below(item, c->path)) {
+				continue;
 			}
+			if (text > room) {
+				more = true;
+				break;
+			}
+			room -= text;
+			json_object_set_new(item, "volume", json_string(v->name));
+			json_array_append(all, item);
 		}
 		json_decref(list);
 	}
-	admin_answer(c, 0, json_pack("{s:o}", "pending", all), NULL);
+	admin_answer(c, 0, json_pack("{s:o, s:b}", name, all, "more", more), NULL);
+}
+
+void admin_pending(struct admin_cmd *c)
+{
+	items_answer(c, "pending", ADMIN_PENDING_MAX, reconcile_pending);
+}
+
+void admin_renames(struct admin_cmd *c)
+{
+	items_answer(c, "renames", ADMIN_RENAMES_MAX, reconcile_renames);
 }

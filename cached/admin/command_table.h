@@ -5,8 +5,9 @@
  * come from here.
  *
  * fn of admin/ runs it, print of ctl/ shows the answer. path: whether a PATH is among the words.
- * patience: LONG may take as long as S3 does. args: for people and for the completion; what begins
- * with "--" is an option, PATH and LEVEL are completed as what they say, SECONDS follows an option.
+ * patience: LONG may take as long as S3 does. args: for people, for the completion, and for what
+ * checks what was typed (words.h): what begins with "--" is an option, the word in capitals behind it
+ * its value; SECONDS and NUMBER are checked to be such, PATH and LEVEL are completed as what they say.
  */
 #ifndef OFS_ADMIN_COMMAND_TABLE_H
 #define OFS_ADMIN_COMMAND_TABLE_H
@@ -19,10 +20,20 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 		"how the daemon and each volume are; counters")                                    \
 	C("health", admin_health, NO, SHORT, print_health, "",                                     \
 		"every component of the daemon, and what to do where it is not well")              \
+	C("sessions", admin_sessions, NO, SHORT, print_sessions, "",                               \
+		"who is connected, and what was done since: the 500 that did most")                \
+	C("config", admin_config, NO, SHORT, print_config, "[--check]",                            \
+		"every option as it is in force, and where it comes from; secrets are not shown; " \
+		"--check: exit status 1 if the file does not say the same any more")               \
+	C("ls", admin_ls, MAY, SHORT, print_ls, "[--limit NUMBER] [--from PLACE] [PATH]",          \
+		"what is here of each file in a directory, and whether S3 has it; an answer has "  \
+		"1000 entries at most and says where the next begins, as text all follow")         \
 	C("stat", admin_stat, MUST, SHORT, print_object, "PATH",                                   \
 		"what mirror and S3 know of one file or directory")                                \
 	C("pending", admin_pending, MAY, SHORT, print_pending, "[PATH]",                           \
 		"what is not in S3 yet, and why")                                                  \
+	C("renames", admin_renames, NO, SHORT, print_renames, "",                                  \
+		"what is renamed or moved in S3 now: from, to, how much is copied, what it waits for") \
 	C("flush", admin_flush, MAY, LONG, print_left, "[--wait] [--timeout SECONDS] [PATH]",      \
 		"send what is pending now; --wait: until it is in S3")                             \
 	C("refresh", admin_refresh, MUST, LONG, print_object, "PATH",                              \
@@ -38,7 +49,8 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 		"what is here of a file, or below a directory, stays on the local disk")           \
 	C("unpin", admin_unpin, MUST, SHORT, print_object, "PATH",                                 \
 		"it may leave the local disk again")                                               \
-	C("tasks", admin_tasks, NO, SHORT, print_object, "", "evict, drop and warm under way")           \
+	C("pins", admin_pins, NO, SHORT, print_pins, "", "what is pinned")                         \
+	C("tasks", admin_tasks, NO, SHORT, print_tasks, "", "evict, drop, warm and flush --wait under way") \
 	C("log", admin_log, NO, SHORT, print_object, "LEVEL [VOLUME]",                             \
 		"error, warning, notice, info or debug, until the next start; of a volume: "       \
 		"default takes its own level away")                                                \
@@ -46,8 +58,14 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 
 /* Those that objectfsctl runs itself: C(name, fn, args, help). */
 #define OFS_LOCAL_COMMAND_TABLE(C)                                                                 \
+	C("top", ctl_top, "[--once] [--interval SECONDS]",                                         \
+		"what the daemon is doing, every second until q or Control-C; --once, and without " \
+		"a terminal: one sample")                                                          \
 	C("doctor", ctl_doctor, "[--smb-conf FILE]",                                               \
 		"what is wrong here and what to do about it: configuration, daemon, store, "       \
-		"mirror, Samba; needs root")
+		"mirror, Samba; needs root")                                                       \
+	C("support-bundle", ctl_bundle, "[--names] [--lines NUMBER] [--smb-conf FILE] [FILE]",     \
+		"all the above in one file (tar.gz) for those who help, without secrets; names of " \
+		"files are replaced unless --names; needs root")
 
 #endif

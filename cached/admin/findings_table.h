@@ -43,7 +43,7 @@
 		"removed here meanwhile")                                                          \
 	D(BUCKET_GONE, "bucket-gone", FAILED, "store", "the bucket does not exist",                \
 		"stop the daemon, make the bucket again with what was in it, start the daemon; "   \
-		"or correct the volume's bucket. Nothing is removed here meanwhile")               \
+		"or correct the volume's bucket; nothing is removed here meanwhile")               \
 	D(OBJECT_DAMAGED, "object-damaged", DEGRADED, "store",                                     \
 		"the store does not give out all bytes of an object",                              \
 		"put an older version or a copy of the object in its place, then objectfsctl "     \

@@ -471,6 +471,22 @@ static void conf_check_mode(struct conf_parse *p, mode_t mode)
 	}
 }
 
+/* Which lines said what, for whoever shows the configuration. */
+static int conf_keep_lines(struct conf_parse *p)
+{
+	unsigned n = p->conf->volume_count;
+	struct conf_seen *seen = talloc_array(p->conf, struct conf_seen, n + 1);
+
+	if (seen == NULL) {
+		return -ENOMEM;
+	}
+	seen[0] = p->global_seen;
+	memcpy(&seen[1], p->volume_seen, n * sizeof(*seen));
+	TALLOC_FREE(p->volume_seen);
+	p->conf->seen = seen;
+	return 0;
+}
+
 static int conf_read(TALLOC_CTX *ctx, FILE *stream, const char *path, mode_t mode,
 		struct conf **conf, char **error)
 {
@@ -500,8 +516,10 @@ static int conf_read(TALLOC_CTX *ctx, FILE *stream, const char *path, mode_t mod
 	conf_check_mode(p, mode);
 	ret = p->ret;
 	if (ret == 0) {
+		ret = conf_keep_lines(p);
+	}
+	if (ret == 0) {
 		*conf = talloc_steal(ctx, p->conf);
-		talloc_free(p->volume_seen);
 	} else {
 		*error = p->error == NULL ? NULL : talloc_steal(ctx, p->error);
 	}

@@ -6,6 +6,7 @@
 #ifndef OFS_BASE_CONF_H
 #define OFS_BASE_CONF_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,8 +46,10 @@ struct conf_volume {
 };
 #undef CONF_FIELD
 
+struct conf_seen;
 struct conf { /* talloc; all strings are children */
 	const char *path;
+	const struct conf_seen *seen; /* which lines said what: of [global], then of each volume */
 	struct conf_global global;
 	struct conf_volume *volumes;
 	unsigned volume_count; /* at least 1 */
@@ -61,6 +64,17 @@ int conf_load(TALLOC_CTX *ctx, const char *path, struct conf **conf, char **erro
 /* The same from a stream, `path` for messages only; the rights of the file are not checked. */
 int conf_load_stream(
 		TALLOC_CTX *ctx, FILE *stream, const char *path, struct conf **conf, char **error);
+/*
+ * Every option as it is in force: [{section, key, value, source}], of secrets only whether they are
+ * set; value null: unset; source: "FILE:LINE" or "default". New reference, NULL: out of memory.
+ */
+json_t *conf_json(const struct conf *conf);
+/* Options, volumes too, that `now` does not say as `then` did: ["[volume a] key", ...]; secrets
+ * too. New reference. */
+json_t *conf_changes(const struct conf *then, const struct conf *now);
+/* Calls fn with the value of every secret that is set. */
+void conf_secrets_each(
+		const struct conf *conf, void (*fn)(void *arg, const char *secret), void *arg);
 /* NULL: no such volume. */
 const struct conf_volume *conf_volume_find(const struct conf *conf, const char *name);
 

@@ -15,6 +15,16 @@
 	S(hints, COUNTER, count, "hints read from rings")                                          \
 	S(hints_bad, COUNTER, count, "damaged hints skipped")                                      \
 	S(hints_lost, COUNTER, count, "hints that modules could not place")                        \
+	S(opens_here, COUNTER, count, "opens of files for their data, which was all here")         \
+	S(opens_away, COUNTER, count, "opens of files whose data was not, or not all, here")       \
+	S(reads_here, COUNTER, count, "reads of bytes that were here")                             \
+	S(reads_away, COUNTER, count, "reads that waited for bytes from S3")                       \
+	S(names_here, COUNTER, count, "names found, or known to be absent, without asking the daemon") \
+	S(names_asked, COUNTER, count, "names that the daemon was asked for")                      \
+	S(lists_here, COUNTER, count, "listings of directories from the local disk alone")         \
+	S(lists_asked, COUNTER, count, "listings that the daemon was asked for")                   \
+	S(client_read_bytes, COUNTER, bytes, "bytes that clients asked to read")                   \
+	S(client_write_bytes, COUNTER, bytes, "bytes that clients wrote")                          \
 	S(lookups, COUNTER, count, "names asked for in unlisted directories")                      \
 	S(listings, COUNTER, count, "directories listed from S3")                                  \
 	S(stubs_made, COUNTER, count, "stubs made in the mirror")                                  \

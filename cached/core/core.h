@@ -17,6 +17,7 @@
 #include "../coord/coord.h"
 #include "volume.h"
 
+struct admin_task;
 struct http;
 struct server;
 
@@ -35,6 +36,7 @@ struct core {
 	struct volume **volumes;
 	unsigned volume_count;
 	struct server *server;
+	struct admin_task *tasks; /* admin/'s: commands that take their time */
 	struct http *http;      /* NULL: off, or it cannot listen */
 	const char *http_error; /* why it cannot */
 };

@@ -97,11 +97,11 @@ static bool path_is_below(const char *path, const char *dir)
 }
 
 /* Reply descriptors in the order of wire_table.h, each for the session to close. */
-static int hello_fds(struct volume *v, int fds[5])
+static int hello_fds(struct volume *v, uint64_t session, int fds[5])
 {
 	int ret;
 
-	fds[0] = rings_add(v->rings);
+	fds[0] = rings_add(v->rings, session);
 	fds[1] = fcntl(volume_shm_fd(v), F_DUPFD_CLOEXEC, 0);
 	fds[2] = volume_intent_open(v);
 	fds[3] = fcntl(volume_doorbell_fd(v), F_DUPFD_CLOEXEC, 0);
@@ -137,7 +137,7 @@ static void hello_accept(struct request *req, struct hello_job *h)
 	ssize_t len = 0;
 	int fds[5], ret;
 
-	ret = hello_fds(v, fds);
+	ret = hello_fds(v, session_id(req->session), fds);
 	if (ret != 0) {
 		request_reply(req, ret,
 				ret == -EMFILE || ret == -ENFILE

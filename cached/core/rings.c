@@ -31,6 +31,8 @@ struct ring {
 	char name[64];
 	int fd;
 	uint64_t tail, lost;
+	uint64_t session;    /* 0: of a former daemon's */
+	struct ofs_use use;  /* as far as it is in the counters */
 	int64_t born_ns;
 	bool used;   /* a writer was seen: lock, pid or hint */
 	bool broken; /* the file is not a ring any more: given up */
@@ -103,6 +105,7 @@ static void ring_adopt(struct rings *rs, const char *name)
 		return;
 	}
 	r->used = true;
+	(void)ofs_ring_read_use(fd, &r->use); /* its daemon has counted this */
 	first = atomic_load(&head.tail);
 	last = atomic_load(&head.head);
 	if (first > last || last - first > OFS_RING_SLOTS) {
@@ -111,6 +114,40 @@ static void ring_adopt(struct rings *rs, const char *name)
 		rs->rescan = true;
 	}
 	r->tail = first;
+}
+
+/* A count that went back is no module's: it is not believed. */
+static void ring_count(struct ring *r)
+{
+	struct ofs_use use;
+
+	if (r->broken || ofs_ring_read_use(r->fd, &use) != 0) {
+		return;
+	}
+#define COUNT_ROW(name)                                                                            \
+	if (atomic_load(&use.name) > atomic_load(&r->use.name)) {                                  \
+		stats_add(name, (int64_t)(atomic_load(&use.name) - atomic_load(&r->use.name)));    \
+		atomic_store(&r->use.name, atomic_load(&use.name));                                \
+	}
+	OFS_USE_TABLE(COUNT_ROW)
+#undef COUNT_ROW
+}
+
+void rings_count(struct rings *rs)
+{
+	for (struct ring *r = rs->list; r != NULL; r = r->next) {
+		ring_count(r);
+	}
+}
+
+bool rings_use(const struct rings *rs, uint64_t session, struct ofs_use *use)
+{
+	const struct ring *r = rs->list;
+
+	while (r != NULL && r->session != session) {
+		r = r->next;
+	}
+	return r != NULL && !r->broken && ofs_ring_read_use(r->fd, use) == 0;
 }
 
 static bool is_ring_name(const char *name)
@@ -177,8 +214,9 @@ struct rings *rings_new(TALLOC_CTX *ctx, struct volume *v, const char *run_direc
 	return rs;
 }
 
-int rings_add(struct rings *rs)
+int rings_add(struct rings *rs, uint64_t session)
 {
+	struct ring *r;
 	uint8_t random[12];
 	char name[64];
 	size_t n = 0;
@@ -201,11 +239,13 @@ int rings_add(struct rings *rs)
 		(void)unlinkat(rs->dirfd, name, 0);
 		return ret;
 	}
-	if (ring_new(rs, name, own) == NULL) {
+	r = ring_new(rs, name, own);
+	if (r == NULL) {
 		close(fd);
 		(void)unlinkat(rs->dirfd, name, 0);
 		return -ENOMEM;
 	}
+	r->session = session;
 	return fd;
 }
 
@@ -298,6 +338,7 @@ static unsigned rings_reap(struct rings *rs)
 			log_warning("core", "ring %s of volume %s: %s", r->name, rs->v->name,
 					strerror(errno));
 		}
+		ring_count(r);
 		talloc_free(r);
 	}
 	return count;

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 #include <talloc.h>
 
+struct ofs_use;
 struct volume;
 struct rings;
 
@@ -15,7 +16,11 @@ struct rings;
 struct rings *rings_new(TALLOC_CTX *ctx, struct volume *v, const char *run_directory);
 /* A new ring for a session; the descriptor for the module, or -errno. The ring lives until its
  * writer is dead and its hints are read, then its file is removed. */
-int rings_add(struct rings *rs);
+int rings_add(struct rings *rs, uint64_t session);
+/* What the modules have counted since the last call is added to the counters. */
+void rings_count(struct rings *rs);
+/* What one session's module has counted so far; false: not known. */
+bool rings_use(const struct rings *rs, uint64_t session, struct ofs_use *use);
 /* Read every hint written so far into reconcile_hint. Returns how many. */
 unsigned rings_drain(struct rings *rs);
 /* Is this process the living writer of one? */

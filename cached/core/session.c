@@ -50,6 +50,9 @@ struct session {
 	pid_t pid;
 	uid_t uid;
 	struct volume *v; /* NULL: no HELLO yet */
+	char samba[64];
+	int64_t since_ns;
+	uint64_t count; /* requests, ever */
 	/* in */
 	uint8_t *in;
 	size_t in_len, in_cap;
@@ -451,6 +454,7 @@ static void session_frame(struct session *s, const struct ofs_wire_head *head)
 		return;
 	}
 	stats_add(messages, 1);
+	s->count++;
 	req = request_new(s, head, info);
 	if (req == NULL) {
 		session_end(s, "out of memory");
@@ -577,6 +581,8 @@ void session_attach(struct session *s, struct volume *v, const struct ofs_hello_
 {
 	s->v = v;
 	s->answers = (m->features & OFS_WIRE_FEATURE_ASKED) != 0;
+	s->since_ns = clock_now_ns(s->core->clock);
+	snprintf(s->samba, sizeof(s->samba), "%s", m->samba);
 	stats_add(sessions, 1);
 	guard_smbd(v->guard, s->pid, true);
 	log_info("core", "session %llu: smbd process %u (Samba %s) on volume %s",
@@ -707,4 +713,18 @@ bool server_has_process(const struct core *core, const struct volume *v, pid_t p
 		s = s->next;
 	}
 	return s != NULL;
+}
+
+void server_each(const struct core *core, void (*fn)(void *arg, const struct session_info *info),
+		void *arg)
+{
+	for (const struct session *s = core->server != NULL ? core->server->sessions : NULL;
+			s != NULL; s = s->next) {
+		struct session_info info = {s->id, s->v, s->pid, s->samba, s->since_ns, s->count,
+				s->open_count};
+
+		if (s->v != NULL) {
+			fn(arg, &info);
+		}
+	}
 }

@@ -31,6 +31,18 @@ struct request {
 int server_open(struct core *core, char **error);
 /* Close every connection and the socket, and remove it. */
 void server_close(struct core *core);
+struct session_info { /* one module connection */
+	uint64_t id;
+	const struct volume *v;
+	pid_t pid; /* of its smbd */
+	const char *samba;
+	int64_t since_ns;
+	uint64_t requests; /* since then, HELLO included */
+	size_t opens;      /* recalls it has open */
+};
+/* Every module connection, the youngest first. */
+void server_each(const struct core *core, void (*fn)(void *arg, const struct session_info *info),
+		void *arg);
 /* Module connections of a volume. */
 unsigned server_sessions(const struct core *core, const struct volume *v);
 /* Has this process one? */

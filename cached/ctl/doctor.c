@@ -50,13 +50,12 @@ void doctor_say(struct doctor *d, enum finding_id id, const char *volume, const 
 
 static bool doctor_daemon(struct doctor *d)
 {
-	static const uint8_t words[] = "health";
 	struct ctl_reply reply;
 	const json_t *item;
 	size_t i;
 	int ret;
 
-	ret = ctl_ask(d->socket, words, sizeof(words), DAEMON_PATIENCE_S, &reply);
+	ret = ctl_ask_word(d->socket, "health", DAEMON_PATIENCE_S, &reply);
 	if (ret == -ETIMEDOUT) {
 		doctor_say(d, FINDING_CORE_HANGS, NULL, "%s: waited for %u s", d->socket,
 				DAEMON_PATIENCE_S);
@@ -73,10 +72,7 @@ static bool doctor_daemon(struct doctor *d)
 			}
 		}
 	}
-	if (ret == 0) {
-		json_decref(reply.json);
-		free(reply.message);
-	}
+	ctl_reply_done(&reply);
 	return ret == 0;
 }
 
@@ -148,14 +144,15 @@ static const json_t *guard_of(const json_t *status, const char *name)
 
 static json_t *doctor_status(struct doctor *d)
 {
-	static const uint8_t words[] = "status";
 	struct ctl_reply reply;
+	json_t *status;
 
-	if (ctl_ask(d->socket, words, sizeof(words), DAEMON_PATIENCE_S, &reply) != 0) {
+	if (ctl_ask_word(d->socket, "status", DAEMON_PATIENCE_S, &reply) != 0) {
 		return NULL;
 	}
-	free(reply.message);
-	return reply.json;
+	status = json_incref(reply.json);
+	ctl_reply_done(&reply);
+	return status;
 }
 
 static void doctor_stubs(struct doctor *d)
@@ -224,73 +221,40 @@ void print_health(const json_t *answer)
 	}
 }
 
-static int doctor_answer(struct doctor *d, bool json)
+static void print_findings(const json_t *list)
 {
-	const char *state = findings_state(d->list);
 	const json_t *item;
 	size_t i;
 
-	if (json) {
-		json_t *out = json_pack("{s:s, s:O}", "state", state, "findings", d->list);
+	for (int level = FINDING_FAILED; level >= FINDING_ADVICE; level--) {
+		json_array_foreach(list, i, item)
+		{
+			const char *has = json_string_value(json_object_get(item, "level"));
 
-		json_dumpf(out, stdout, JSON_INDENT(2));
-		putchar('\n');
-		json_decref(out);
-	} else {
-		for (int level = FINDING_FAILED; level >= FINDING_ADVICE; level--) {
-			json_array_foreach(d->list, i, item)
-			{
-				const char *has = json_string_value(json_object_get(item, "level"));
-
-				if (has != NULL && strcmp(has, finding_level_name(level)) == 0) {
-					print_finding(item);
-				}
+			if (has != NULL && strcmp(has, finding_level_name(level)) == 0) {
+				print_finding(item);
 			}
 		}
-		if (strcmp(state, "ok") == 0) {
-			printf("nothing is wrong%s\n", json_array_size(d->list) > 0
-								? "; what is above is advice"
-								: "");
-		}
 	}
-	return fflush(stdout) == 0 && strcmp(state, "ok") == 0 ? CTL_EXIT_OK : CTL_EXIT_FAILED;
+	if (strcmp(findings_state(list), "ok") == 0) {
+		printf("nothing is wrong%s\n",
+				json_array_size(list) > 0 ? "; what is above is advice" : "");
+	}
 }
 
-int ctl_doctor(const struct ctl_options *o, int argc, char **argv)
+json_t *doctor_look(const struct ctl_options *o, const char *smb_conf)
 {
 	struct doctor *d = talloc_zero(NULL, struct doctor);
-	bool json = o->json;
+	char *socket = o->socket != NULL ? strdup(o->socket) : ctl_socket_of(o->conf);
 	struct conf *conf = NULL;
+	json_t *out = NULL;
 	char *error = NULL;
-	char *socket;
-	int ret;
 
-	for (int i = 0; i < argc; i++) {
-		if (strcmp(argv[i], "--json") == 0) {
-			json = true;
-		} else if (strcmp(argv[i], "--smb-conf") == 0 && i + 1 < argc && d != NULL) {
-			d->smb_conf = argv[++i];
-		} else {
-			fprintf(stderr, "objectfsctl: doctor takes --smb-conf FILE, not %s\n", argv[i]);
-			talloc_free(d);
-			return CTL_EXIT_USAGE;
-		}
-	}
-	socket = o->socket != NULL ? strdup(o->socket) : ctl_socket_of(o->conf);
-	if (d != NULL) {
-		d->list = json_array();
-	}
-	if (d == NULL || d->list == NULL || socket == NULL) {
-		fprintf(stderr, "objectfsctl: out of memory\n");
-		free(socket);
-		talloc_free(d);
-		return CTL_EXIT_FAILED;
-	}
-	if (geteuid() != 0) {
-		fprintf(stderr, "objectfsctl: doctor sees as root only what it must see\n");
-		ret = CTL_EXIT_USAGE;
+	if (d == NULL || socket == NULL) {
 		goto out;
 	}
+	d->list = json_array();
+	d->smb_conf = smb_conf;
 	d->conf_path = o->conf;
 	d->socket = socket;
 	if (conf_load(d, o->conf, &conf, &error) != 0) {
@@ -304,10 +268,34 @@ int ctl_doctor(const struct ctl_options *o, int argc, char **argv)
 		doctor_stubs(d);
 	}
 	doctor_samba(d);
-	ret = doctor_answer(d, json);
+	out = json_pack("{s:s, s:o}", "state", findings_state(d->list), "findings", d->list);
 out:
-	json_decref(d->list);
 	free(socket);
 	talloc_free(d);
-	return ret;
+	return out;
+}
+
+int ctl_doctor(const struct ctl_options *o, const struct words *w)
+{
+	json_t *out;
+	bool ok;
+
+	if (geteuid() != 0) {
+		fprintf(stderr, "objectfsctl: doctor sees as root only what it must see\n");
+		return CTL_EXIT_USAGE;
+	}
+	out = doctor_look(o, words_option(w, "--smb-conf"));
+	if (out == NULL) {
+		fprintf(stderr, "objectfsctl: out of memory\n");
+		return CTL_EXIT_FAILED;
+	}
+	if (o->json) {
+		json_dumpf(out, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		print_findings(json_object_get(out, "findings"));
+	}
+	ok = strcmp(text_of(out, "state"), "ok") == 0;
+	json_decref(out);
+	return fflush(stdout) == 0 && ok ? CTL_EXIT_OK : CTL_EXIT_FAILED;
 }

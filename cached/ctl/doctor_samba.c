@@ -7,6 +7,7 @@
  * business.
  */
 #include "doctor.h"
+#include "ctl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,11 +17,9 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "shared/samba.h"
 
-#define OUTPUT_MAX_BYTES (4u << 20)
 #define MODULE_MAX_BYTES (64u << 20)
 #define MODULE_SOCKET_DEFAULT "/run/objectfs/cached.sock"
 
@@ -47,48 +46,6 @@ static const struct {
 	{"mangled names", "no"},
 	{"strict sync", "yes"},
 };
-
-/* Standard output of a program, at most OUTPUT_MAX_BYTES; NULL: it could not be run. *status: its exit
- * status, -1: it was killed. */
-static char *run(TALLOC_CTX *ctx, char *const argv[], int *status)
-{
-	char *out = talloc_array(ctx, char, OUTPUT_MAX_BYTES);
-	int fds[2], wait_status = 0;
-	size_t len = 0;
-	ssize_t n;
-	pid_t pid;
-
-	if (out == NULL || pipe2(fds, O_CLOEXEC) != 0) {
-		return NULL;
-	}
-	pid = fork();
-	if (pid == 0) {
-		int null = open("/dev/null", O_RDWR);
-
-		if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(fds[1], STDOUT_FILENO) >= 0 &&
-				dup2(null, STDERR_FILENO) >= 0) {
-			execvp(argv[0], argv);
-		}
-		_exit(127);
-	}
-	close(fds[1]);
-	while (pid > 0 && len < OUTPUT_MAX_BYTES - 1) {
-		n = read(fds[0], out + len, OUTPUT_MAX_BYTES - 1 - len);
-		if (n < 0 && errno == EINTR) {
-			continue;
-		}
-		if (n <= 0) {
-			break;
-		}
-		len += (size_t)n;
-	}
-	close(fds[0]);
-	out[len] = '\0';
-	while (pid > 0 && waitpid(pid, &wait_status, 0) < 0 && errno == EINTR) {
-	}
-	*status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
-	return pid > 0 && *status != 127 ? out : NULL;
-}
 
 /* ---- the module ---- */
 
@@ -139,8 +96,8 @@ static bool doctor_module(struct doctor *d)
 	char *build, *text, *running, *dir;
 	int status;
 
-	text = run(d, ask_version, &status);
-	build = text != NULL ? run(d, ask_build, &status) : NULL;
+	text = ctl_run(d, ask_version, &status);
+	build = text != NULL ? ctl_run(d, ask_build, &status) : NULL;
 	dir = build != NULL ? build_option(build, "MODULESDIR") : NULL;
 	running = text != NULL ? strstr(text, "Version ") : NULL;
 	if (dir == NULL || running == NULL) {
@@ -310,7 +267,7 @@ static void doctor_shares(struct doctor *d)
 	char *argv[] = {"testparm", "-s", "-v", "--suppress-prompt", (char *)d->smb_conf, NULL};
 	char share[256], modules[1024];
 	int status, count = 0;
-	char *text = run(d, argv, &status);
+	char *text = ctl_run(d, argv, &status);
 
 	if (text == NULL || status != 0) {
 		doctor_say(d, FINDING_SAMBA_CONF, NULL, "testparm -s %s: exit status %d",

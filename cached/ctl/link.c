@@ -19,6 +19,8 @@
 #include "ctl.h"
 #include "shared/wire.h"
 
+#define TICK_MS 250
+
 static const char *socket_default(void)
 {
 #define DEFAULT_OF(type, field, key, def, min, max, flags, help)                                   \
@@ -88,7 +90,7 @@ static int link_connect(const char *path)
 	return fd;
 }
 
-static int64_t now_ms(void)
+int64_t ctl_now_ms(void)
 {
 	struct timespec ts;
 
@@ -97,22 +99,28 @@ static int64_t now_ms(void)
 }
 
 /* Exactly len bytes; deadline_ms 0: none. */
-static int link_read(int fd, uint8_t *buf, size_t len, int64_t deadline_ms)
+static int link_read(int fd, uint8_t *buf, size_t len, int64_t deadline_ms,
+		const struct ctl_wait *wait)
 {
+	int most_ms = wait->tick != NULL ? TICK_MS : 1000000;
+
 	size_t have = 0;
 
 	while (have < len) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		int64_t left = deadline_ms != 0 ? deadline_ms - now_ms() : -1;
+		int64_t left = deadline_ms != 0 ? deadline_ms - ctl_now_ms() : -1;
 		int fds[OFS_WIRE_FDS_MAX], fd_count = 0, ret;
 		ssize_t n;
 
 		if (deadline_ms != 0 && left <= 0) {
 			return -ETIMEDOUT;
 		}
-		ret = poll(&p, 1, left < 0 ? -1 : left > 1000000 ? 1000000 : (int)left);
+		ret = poll(&p, 1, left < 0 || left > most_ms ? most_ms : (int)left);
 		if (ret < 0 && errno != EINTR) {
 			return -errno;
+		}
+		if (ret == 0 && wait->tick != NULL) {
+			wait->tick(wait->arg);
 		}
 		if (ret <= 0) {
 			continue;
@@ -129,7 +137,7 @@ static int link_read(int fd, uint8_t *buf, size_t len, int64_t deadline_ms)
 	return 0;
 }
 
-static int link_send(int fd, const uint8_t *argv, size_t argv_bytes)
+static int link_send(int fd, const uint8_t *argv, size_t argv_bytes, uint64_t id)
 {
 	struct ofs_ctl_req m = {.argv = {.data = argv, .len = (uint32_t)argv_bytes}};
 	size_t cap = argv_bytes + 1024, sent = 0;
@@ -140,7 +148,7 @@ static int link_send(int fd, const uint8_t *argv, size_t argv_bytes)
 	if (frame == NULL) {
 		return -ENOMEM;
 	}
-	len = ofs_wire_encode_ctl_req(frame, cap, 1, &m);
+	len = ofs_wire_encode_ctl_req(frame, cap, id, &m);
 	ret = len < 0 ? (int)len : 0;
 	while (ret == 0 && sent < (size_t)len) {
 		n = ofs_wire_send(fd, frame + sent, (size_t)len - sent, NULL, 0);
@@ -154,12 +162,13 @@ static int link_send(int fd, const uint8_t *argv, size_t argv_bytes)
 	return ret;
 }
 
-static int link_receive(int fd, int64_t deadline_ms, struct ctl_reply *reply)
+static int link_receive(int fd, int64_t deadline_ms, const struct ctl_wait *wait,
+		struct ctl_reply *reply)
 {
 	uint8_t head_bytes[OFS_WIRE_HEAD_BYTES], *frame;
 	struct ofs_wire_head head;
 	struct ofs_ctl_rep rep;
-	int ret = link_read(fd, head_bytes, sizeof(head_bytes), deadline_ms);
+	int ret = link_read(fd, head_bytes, sizeof(head_bytes), deadline_ms, wait);
 
 	if (ret == 0) {
 		ret = ofs_wire_head_decode(head_bytes, &head);
@@ -173,7 +182,7 @@ static int link_receive(int fd, int64_t deadline_ms, struct ctl_reply *reply)
 	}
 	memcpy(frame, head_bytes, sizeof(head_bytes));
 	ret = link_read(fd, frame + sizeof(head_bytes), head.length - sizeof(head_bytes),
-			deadline_ms);
+			deadline_ms, wait);
 	if (ret == 0) {
 		ret = ofs_wire_decode_ctl_rep(frame, head.length, &rep);
 	}
@@ -189,10 +198,10 @@ static int link_receive(int fd, int64_t deadline_ms, struct ctl_reply *reply)
 	return ret;
 }
 
-int ctl_ask(const char *socket, const uint8_t *argv, size_t argv_bytes, unsigned timeout_s,
+int ctl_ask(const char *socket, const uint8_t *argv, size_t argv_bytes, const struct ctl_wait *wait,
 		struct ctl_reply *reply)
 {
-	int64_t deadline_ms = timeout_s != 0 ? now_ms() + 1000LL * timeout_s : 0;
+	int64_t deadline_ms = wait->timeout_s != 0 ? ctl_now_ms() + 1000LL * wait->timeout_s : 0;
 	int fd = link_connect(socket);
 	int ret;
 
@@ -200,10 +209,24 @@ int ctl_ask(const char *socket, const uint8_t *argv, size_t argv_bytes, unsigned
 	if (fd < 0) {
 		return fd;
 	}
-	ret = link_send(fd, argv, argv_bytes);
+	ret = link_send(fd, argv, argv_bytes, wait->request_id != 0 ? wait->request_id : 1);
 	if (ret == 0) {
-		ret = link_receive(fd, deadline_ms, reply);
+		ret = link_receive(fd, deadline_ms, wait, reply);
 	}
 	close(fd);
 	return ret;
+}
+
+int ctl_ask_word(const char *socket, const char *word, unsigned timeout_s, struct ctl_reply *reply)
+{
+	const struct ctl_wait wait = {.timeout_s = timeout_s};
+
+	return ctl_ask(socket, (const uint8_t *)word, strlen(word) + 1, &wait, reply);
+}
+
+void ctl_reply_done(struct ctl_reply *reply)
+{
+	json_decref(reply->json);
+	free(reply->message);
+	memset(reply, 0, sizeof(*reply));
 }

@@ -31,11 +31,12 @@ static const struct command {
 	void (*print)(const json_t *answer);
 	bool takes_path;
 	bool endless; /* may take as long as S3 does */
-	int (*local)(const struct ctl_options *o, int argc, char **argv); /* not sent to the daemon */
+	int (*local)(const struct ctl_options *o,
+			const struct words *w); /* not sent to the daemon */
 } commands[] = {OFS_COMMAND_TABLE(COMMAND_ROW) OFS_LOCAL_COMMAND_TABLE(LOCAL_ROW)};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-struct words { /* joined by NUL */
+struct line { /* words joined by NUL */
 	uint8_t bytes[WORDS_MAX_BYTES];
 	size_t len;
 };
@@ -55,7 +56,8 @@ static void usage(FILE *to)
 	}
 	fprintf(to, "PATH: absolute below the mirror, ./ or ../ from here, VOLUME:path, or relative "
 		    "to the volume\n"
-		    "exit status: 0 done, 1 failed or not all in S3, 2 usage, 3 no daemon\n");
+		    "exit status: 0 done, 1 failed, not all in S3, or something is wrong,\n"
+		    "2 usage, 3 no daemon\n");
 }
 
 static bool options_parse(struct ctl_options *o, int argc, char **argv)
@@ -105,7 +107,7 @@ static const struct command *command_find(const char *name)
 	return NULL;
 }
 
-static bool word_add(struct words *w, const char *word)
+static bool line_add(struct line *w, const char *word)
 {
 	size_t len = strlen(word) + 1;
 
@@ -150,40 +152,33 @@ out:
 	return out != NULL ? out : strdup(word);
 }
 
-static bool words_build(struct words *w, struct ctl_options *o, const struct command *cmd, int argc,
-		char **argv)
+/* As the daemon takes them; from NULL: as typed. */
+static bool words_build(struct line *l, const struct ctl_options *o, const struct command *cmd,
+		const struct words *w, const char *from)
 {
-	bool value = false, plain = false;
+	bool ok = true;
 
-	if (o->volume != NULL && (!word_add(w, "-v") || !word_add(w, o->volume))) {
-		return false;
+	l->len = 0;
+	if (o->volume != NULL) {
+		ok = line_add(l, "-v") && line_add(l, o->volume);
 	}
-	if (!word_add(w, cmd->name)) {
-		return false;
+	ok = ok && line_add(l, cmd->name);
+	for (unsigned i = 0; i < w->option_count && ok; i++) {
+		ok = line_add(l, w->options[i].name) &&
+		     (w->options[i].value[0] == '\0' || line_add(l, w->options[i].value));
 	}
-	for (int i = 0; i < argc; i++) {
-		char *path = NULL;
-		bool ok;
+	ok = ok && (from == NULL || (line_add(l, "--from") && line_add(l, from)));
+	for (unsigned i = 0; i < w->plain_count && ok; i++) {
+		char *path = cmd->takes_path ? path_resolve(w->plain[i]) : NULL;
 
-		if (!plain && strcmp(argv[i], "--json") == 0) {
-			o->json = true;
-			continue;
-		}
-		if (cmd->takes_path && !value && (plain || strncmp(argv[i], "--", 2) != 0)) {
-			path = path_resolve(argv[i]);
-		}
-		value = !plain && strcmp(argv[i], "--timeout") == 0;
-		plain = plain || strcmp(argv[i], "--") == 0;
-		ok = word_add(w, path != NULL ? path : argv[i]);
+		ok = (strncmp(w->plain[i], "--", 2) != 0 || line_add(l, "--")) &&
+		     line_add(l, path != NULL ? path : w->plain[i]);
 		free(path);
-		if (!ok) {
-			return false;
-		}
 	}
-	return true;
+	return ok;
 }
 
-static int report_away(const char *socket, const struct ctl_options *o, int ret)
+int ctl_report_away(const char *socket, const struct ctl_options *o, int ret)
 {
 	if (ret == -ETIMEDOUT || ret == -ECONNRESET || ret == -EBADMSG || ret == -EPROTO) {
 		fprintf(stderr, "objectfsctl: the daemon on %s does not answer: %s\n", socket,
@@ -221,19 +216,88 @@ static int report(const struct ctl_options *o, const struct command *cmd, const 
 		fflush(stdout);
 		fprintf(stderr, "objectfsctl: %s\n",
 				r->message[0] != '\0' ? r->message : strerror(-r->status));
-		return CTL_EXIT_FAILED;
+		return r->status == -EINVAL ? CTL_EXIT_USAGE : CTL_EXIT_FAILED;
 	}
 	return fflush(stdout) == 0 ? CTL_EXIT_OK : CTL_EXIT_FAILED;
 }
 
+/* Text goes on where an answer says that there is more, unless so many were asked for. */
+static const char *goes_on(const struct ctl_options *o, const struct words *w, const json_t *answer)
+{
+	return o->json || words_option(w, "--limit") != NULL ? NULL
+			: json_string_value(json_object_get(answer, "next"));
+}
+
+static int ask(const struct ctl_options *o, const struct command *cmd, const struct words *w)
+{
+	static struct line line;
+	char *socket = o->socket != NULL ? strdup(o->socket) : ctl_socket_of(o->conf);
+	struct progress bar = {.socket = socket, .what = cmd->name,
+			.request_id = ((uint64_t)getpid() << 16) + 1};
+	struct ctl_wait wait = {
+			.timeout_s = cmd->endless ? 0 : PATIENCE_S, .request_id = bar.request_id};
+	struct ctl_reply reply = {0};
+	char *from = NULL;
+	int ret = socket != NULL ? CTL_EXIT_OK : CTL_EXIT_FAILED;
+	bool more = ret == CTL_EXIT_OK;
+
+	if (cmd->endless && isatty(STDERR_FILENO)) {
+		wait.tick = progress_tick;
+		wait.arg = &bar;
+	}
+	while (more) {
+		if (!words_build(&line, o, cmd, w, from)) {
+			fprintf(stderr, "objectfsctl: too many words\n");
+			ret = CTL_EXIT_USAGE;
+			break;
+		}
+		ret = ctl_ask(socket, line.bytes, line.len, &wait, &reply);
+		progress_end(&bar);
+		ret = ret != 0 ? ctl_report_away(socket, o, ret) : report(o, cmd, &reply);
+		free(from);
+		from = NULL;
+		if (ret == CTL_EXIT_OK && goes_on(o, w, reply.json) != NULL) {
+			from = strdup(goes_on(o, w, reply.json));
+		}
+		more = from != NULL;
+		ctl_reply_done(&reply);
+	}
+	free(from);
+	free(socket);
+	return ret;
+}
+
+/* "--json" may stand anywhere before "--"; the rest is what the table says the command takes. */
+static bool words_read(struct ctl_options *o, const struct command *cmd, int argc, char **argv,
+		struct words *w)
+{
+	char why[WORDS_WHY_BYTES];
+	int count = 0;
+
+	for (int i = 0; i < argc; i++) {
+		if (strcmp(argv[i], "--") == 0) {
+			while (i < argc) {
+				argv[count++] = argv[i++];
+			}
+		} else if (strcmp(argv[i], "--json") == 0) {
+			o->json = true;
+		} else {
+			argv[count++] = argv[i];
+		}
+	}
+	if (words_take(w, cmd->args, (unsigned)count, (const char *const *)argv, why) == 0) {
+		return true;
+	}
+	fprintf(stderr, "objectfsctl: %s: %s\nusage: objectfsctl %s%s%s\n", cmd->name, why,
+			cmd->name, cmd->args[0] != '\0' ? " " : "", cmd->args);
+	return false;
+}
+
 int main(int argc, char **argv)
 {
-	static struct words words;
 	struct ctl_options o = {0};
 	const struct command *cmd;
-	struct ctl_reply reply;
-	char *socket;
-	int ret;
+	struct words w;
 
 	if (!options_parse(&o, argc, argv)) {
 		usage(stderr);
@@ -245,25 +309,14 @@ int main(int argc, char **argv)
 	}
 	cmd = command_find(argv[optind]);
 	if (cmd == NULL) {
-		fprintf(stderr, "objectfsctl: there is no command %s\n", argv[optind]);
-		usage(stderr);
+		fprintf(stderr,
+				"objectfsctl: there is no command %s; objectfsctl help lists "
+				"them\n",
+				argv[optind]);
 		return CTL_EXIT_USAGE;
 	}
-	if (cmd->local != NULL) {
-		return cmd->local(&o, argc - optind - 1, argv + optind + 1);
-	}
-	if (!words_build(&words, &o, cmd, argc - optind - 1, argv + optind + 1)) {
-		fprintf(stderr, "objectfsctl: too many words\n");
+	if (!words_read(&o, cmd, argc - optind - 1, argv + optind + 1, &w)) {
 		return CTL_EXIT_USAGE;
 	}
-	socket = o.socket != NULL ? strdup(o.socket) : ctl_socket_of(o.conf);
-	if (socket == NULL) {
-		return CTL_EXIT_FAILED;
-	}
-	ret = ctl_ask(socket, words.bytes, words.len, cmd->endless ? 0 : PATIENCE_S, &reply);
-	ret = ret != 0 ? report_away(socket, &o, ret) : report(&o, cmd, &reply);
-	json_decref(reply.json);
-	free(reply.message);
-	free(socket);
-	return ret;
+	return cmd->local != NULL ? cmd->local(&o, &w) : ask(&o, cmd, &w);
 }

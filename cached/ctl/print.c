@@ -25,36 +25,47 @@ void print_safe(const char *text)
 	}
 }
 
-static const char *text_of(const json_t *o, const char *key)
+void print_padded(const char *text, int width)
+{
+	int len = (int)strlen(text);
+
+	print_safe(text);
+	printf("%*s", len < width ? width - len : 0, "");
+}
+
+const char *text_of(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
 
 	return s != NULL ? s : "";
 }
 
-static int64_t number_of(const json_t *o, const char *key)
+int64_t number_of(const json_t *o, const char *key)
 {
 	return (int64_t)json_number_value(json_object_get(o, key));
 }
 
-static void print_bytes(int64_t bytes)
+void human_bytes(double bytes, char *buf, size_t room)
 {
 	static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-	double v = (double)bytes;
 	unsigned i = 0;
 
-	while (v >= 1024 && i < 6) {
-		v /= 1024;
+	while (bytes >= 1024 && i < 6) {
+		bytes /= 1024;
 		i++;
 	}
-	if (i == 0) {
-		printf("%" PRId64 " bytes", bytes);
-	} else {
-		printf("%.1f %s", v, units[i]);
-	}
+	snprintf(buf, room, i == 0 ? "%.0f %s" : "%.1f %s", bytes, units[i]);
 }
 
-static void print_duration(int64_t s)
+static void print_bytes(int64_t bytes)
+{
+	char text[32];
+
+	human_bytes((double)bytes, text, sizeof(text));
+	fputs(text, stdout);
+}
+
+void print_duration(int64_t s)
 {
 	if (s < 60) {
 		printf("%" PRId64 " s", s);
@@ -214,11 +225,15 @@ static void print_items(const json_t *list)
 void print_pending(const json_t *answer)
 {
 	const json_t *list = json_object_get(answer, "pending");
+	bool more = json_is_true(json_object_get(answer, "more"));
 
-	if (json_array_size(list) == 0) {
+	if (json_array_size(list) == 0 && !more) {
 		printf("nothing is pending\n");
 	}
 	print_items(list);
+	if (more) {
+		printf("(there is more: objectfsctl status says how much)\n");
+	}
 }
 
 void print_left(const json_t *answer)

@@ -61,6 +61,8 @@ bool evict_drop_wait(struct evictor *ev, const struct ofs_oid *dir, void (*fn)(v
 /* Pins: of files and of directories with all below. By object id: they stay through renames. Kept in
  * the index, so losing the index loses them. 0; -EALREADY: (not) pinned anyway; -ENOSPC: too many. */
 int evict_pin(struct evictor *ev, const struct ofs_oid *oid, bool on);
+/* Each; path NULL: where it is is not known (any more). */
+void evict_pins_each(struct evictor *ev, void (*fn)(void *arg, const char *path), void *arg);
 /* Pinned itself, or below a directory that is. */
 bool evict_is_pinned(struct evictor *ev, const struct row *row);
 

@@ -90,6 +90,17 @@ int evict_pin(struct evictor *ev, const struct ofs_oid *oid, bool on)
 	return pins_save(ev);
 }
 
+void evict_pins_each(struct evictor *ev, void (*fn)(void *arg, const char *path), void *arg)
+{
+	for (unsigned i = 0; i < ev->pins.count; i++) {
+		struct row *row = index_get(ev->v->index, &ev->pins.oids[i]);
+		char *path = row != NULL ? index_path(ev->v->index, ev, row) : NULL;
+
+		fn(arg, path);
+		talloc_free(path);
+	}
+}
+
 bool evict_is_pinned(struct evictor *ev, const struct row *row)
 {
 	const struct ofs_oid *at = &row->oid;

@@ -149,7 +149,7 @@ static void wait_start(struct guard_wait *w)
 	}
 	w->asked = true; /* before the timer: if there is none, it is answered and not yet freed */
 	wait_patience(w);
-	recall_open(w->g->v->recalls, 0, fd, wait_opened, w);
+	recall_open(w->g->v->recalls, 0, RECALL_CLIENT_OWN, fd, wait_opened, w);
 }
 
 void guard_wait_add(struct guard *g, int fd, int slot, pid_t pid, bool later)

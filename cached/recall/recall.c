@@ -167,6 +167,16 @@ bool recall_busy(struct recalls *rs, uint64_t ino)
 	return false;
 }
 
+uint64_t recall_bytes_here(struct recalls *rs, uint64_t ino)
+{
+	const struct recall *r = recall_find(rs, ino);
+
+	if (r == NULL || r->filled == 0) {
+		return 0;
+	}
+	return r->filled == r->extents ? r->size : r->filled << RECALL_EXTENT_SHIFT;
+}
+
 void recall_hold(struct recall *r)
 {
 	r->held++;

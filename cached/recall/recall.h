@@ -16,11 +16,12 @@ struct recalls;
 typedef void (*recall_done)(int status, const char *message, void *arg);
 
 #define RECALL_EXTENT_SHIFT 20
-#define RECALL_CLIENT_OWN 0u /* who asks: objectfsctl; has no budget */
+#define RECALL_CLIENT_OWN 0u /* who asks: objectfsctl, local programs; has no budget */
 
 struct recalls *recalls_new(TALLOC_CTX *ctx, struct volume *v);
-/* client: the smbd process that asks; GETs are shared out among these. fd: of the marked file, taken over. opened(): status 0 with open_id != 0 and map_fd (the callee
- * owns it), or open_id 0, map_fd -1: the file is plain. */
+/* client: the smbd process that asks; GETs are shared out among these. fd: of the marked file, taken
+ * over. opened(): status 0 with open_id != 0 and map_fd (the callee owns it), or open_id 0, map_fd -1:
+ * the file is plain. */
 void recall_open(struct recalls *rs, uint64_t request_id, uint64_t client, int fd,
 		void (*opened)(int status, const char *message, uint64_t open_id, uint64_t size,
 				int map_fd, void *arg),
@@ -38,6 +39,8 @@ uint64_t recall_here(struct recalls *rs, uint64_t open_id);
 bool recall_is_discarding(const struct recalls *rs);
 /* Is a recall of this inode under way (upload and remote changes wait)? */
 bool recall_busy(struct recalls *rs, uint64_t ino);
+/* How many bytes of a file under recall are here; 0: none, or no recall is under way. */
+uint64_t recall_bytes_here(struct recalls *rs, uint64_t ino);
 /* A recall that nobody reads any more, and that is only kept because readers come back, ends. */
 void recall_forget(struct recalls *rs, uint64_t ino);
 /* For `status`: new reference. */

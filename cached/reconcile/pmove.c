@@ -252,14 +252,31 @@ static void pmove_single_seen(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
+static int pmove_destructor(struct pmove *m)
+{
+	*m->list_prev = m->list_next;
+	if (m->list_next != NULL) {
+		m->list_next->list_prev = m->list_prev;
+	}
+	return 0;
+}
+
 struct pmove *pmove_new(struct volume *v, const char *from, const char *to)
 {
-	struct pmove *m = talloc_zero(v, struct pmove);
+	struct pmove *m = talloc_zero(v->reconcile, struct pmove);
 
 	if (m == NULL) {
 		return NULL;
 	}
 	m->v = v;
+	m->since_ns = clock_now_ns(v->clock);
+	m->list_next = v->reconcile->moves;
+	m->list_prev = &v->reconcile->moves;
+	if (m->list_next != NULL) {
+		m->list_next->list_prev = &m->list_next;
+	}
+	v->reconcile->moves = m;
+	talloc_set_destructor(m, pmove_destructor);
 	m->from = talloc_strdup(m, from);
 	m->to = talloc_strdup(m, to);
 	if (m->from == NULL || m->to == NULL) {

@@ -82,7 +82,7 @@ struct reconcile { /* core only */
 	struct volume *v;
 	bool started, fresh;
 	struct work *works; /* youngest first */
-	struct work *measured; /* the next whose file is measured: flush.c */
+	struct work *measured; /* the next whose file is measured: tell.c */
 	size_t work_count, place_count;
 	bool hurry; /* nothing settles */
 	struct work *places[RECONCILE_PLACE_BUCKETS];
@@ -98,6 +98,7 @@ struct reconcile { /* core only */
 	struct clock_timer *rescan_timer;
 	bool intents_read; /* the intent file, once after the first scan */
 	struct attempt *attempts; /* items in flight, for lease breaks */
+	struct pmove *moves; /* under way */
 	/* marks.c */
 	struct clock_timer *sweep_timer;
 	bool sweeping;
@@ -136,6 +137,10 @@ void work_unblock(struct work *w);
 void work_open_circle(struct work *w);
 /* After any change of due times. */
 void reconcile_kick(struct reconcile *rc);
+
+/* --- tell.c --- */
+/* Where it is, or was, below the tree; talloc child of ctx. */
+char *work_path(TALLOC_CTX *ctx, const struct work *w);
 
 /* --- look.c: disk jobs that read the tree --- */
 void look_start(struct work *place);
@@ -355,6 +360,9 @@ struct pmove {
 	bool deleting;
 	bool leave_taken; /* a key whose new name is taken stays; else it stops the whole */
 	unsigned stay;
+	struct pmove *list_next, **list_prev; /* rc->moves */
+	const struct work *item; /* whose row moves; NULL: adopt.c's */
+	int64_t since_ns;
 	enum obj_status failed;
 	char *message;
 	/* A copy got another ETag than its source had (parts). */
@@ -362,7 +370,7 @@ struct pmove {
 	void (*done)(struct pmove *m, enum obj_status st, const char *message);
 	void *arg;
 };
-/* from, to: prefixes ending in "/", or both whole keys. talloc child of v; NULL: out of memory. */
+/* from, to: prefixes ending in "/", or both whole keys. talloc child of v's reconcile; NULL: no memory. */
 struct pmove *pmove_new(struct volume *v, const char *from, const char *to);
 /* m->done once, then m is freed. */
 void pmove_start(struct pmove *m);

@@ -52,6 +52,9 @@ void reconcile_copy_take(struct reconcile *rc, int fd, const struct ofs_oid *tar
 		void (*done)(int status, const char *message, void *arg), void *arg);
 /* [{path, kind, since_s, state, reason}], at most `most`; new reference. */
 json_t *reconcile_pending(struct reconcile *rc, unsigned most);
+/* [{type, state, path, from, to, since_s, reason, blocked_by}], of those whose objects are being moved
+ * also {phase, objects, copied, removed}; at most `most`; new reference. */
+json_t *reconcile_renames(struct reconcile *rc, unsigned most);
 /* How much is pending, and for how long the oldest of it has been; 0: nothing. */
 void reconcile_backlog(const struct reconcile *rc, size_t *count, int64_t *oldest_ns);
 /* Is S3 behind the mirror for this row or this place? Listings must then not touch it. */

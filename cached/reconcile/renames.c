@@ -91,6 +91,7 @@ static void rename_intent_put(enum obj_status st, const char *message, void *arg
 		attempt_end_failed(a, "out of memory");
 		return;
 	}
+	m->item = a->item;
 	m->copied = rename_copied;
 	m->done = rename_moved;
 	m->arg = a;

@@ -271,7 +271,7 @@ static void command_list(void)
 	list_end();
 }
 
-/* As lines of a shell's case: "stat) words=PATH ;;" */
+/* As lines of a shell's case: "flush) args="--wait --timeout=SECONDS PATH" ;;" */
 static void completion(void)
 {
 	printf("\tlocal commands=\"help");
@@ -281,9 +281,11 @@ static void completion(void)
 	printf("\"\n\tcase $command in\n");
 	for (size_t i = 0; i < COMMANDS; i++) {
 		printf("\t%s) args=\"", commands[i].name);
-		for (const char *p = commands[i].args; *p != '\0'; p++) {
-			if (*p != '[' && *p != ']') {
-				putchar(*p);
+		for (const char *p = commands[i].args, *open = NULL; *p != '\0'; p++) {
+			if (*p == '[' || *p == ']') {
+				open = *p == '[' ? p : NULL;
+			} else {
+				putchar(*p == ' ' && open != NULL ? '=' : *p);
 			}
 		}
 		printf("\" ;;\n");

@@ -237,6 +237,21 @@ class Testbed:
         return total
 
 
+def other_daemon(bed, name, *lines):
+    """(directory, configuration) of another daemon beside a testbed's, with a store, a socket `s` and a
+    volume `v` of its own; not started. lines: of its [global]."""
+    where = os.path.join(bed.dir, name)
+    for part in ("", "/store", "/run", "/cache"):
+        os.mkdir(where + part)
+    conf = os.path.join(where, "objectfs.conf")
+    with open(conf, "w", encoding="utf-8") as file:
+        file.write("\n".join((
+            "[global]", f"socket = {where}/s", f"run directory = {where}/run",
+            f"cache directory = {where}/cache", "http listen =", *lines,
+            "[volume v]", "store = dir", f"directory = {where}/store", "")))
+    return where, conf
+
+
 def compare(one, two, fields=COMPARED, limit=20):
     """Differences of two manifests as lines of text; none: []."""
     lines = []

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """systemctl, deb-systemd-invoke, journalctl and timedatectl of a copy of this machine (typist.py):
-no systemd runs there. Services are started as their units say and must say READY=1; they are stopped
-with all their processes; what they print is kept. The clock of the daemon on the copy is a file."""
+no systemd runs there. Services are started as their units say and must say READY=1; they are
+stopped with all their processes; what they print is kept. The daemon's clock there is a file."""
 
 import os
 import shlex

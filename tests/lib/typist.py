@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documents as what a person types: their fenced commands, on a copy of this machine with a network,
-a disk and an S3 server (RGW) of its own.
+"""The documents as what a person types: their fenced commands, on a copy of this machine with a
+network, a disk and an S3 server (RGW) of its own.
 
     if not machine.is_inside():
         sys.exit(machine.enter("--net"))
@@ -10,7 +10,7 @@ a disk and an S3 server (RGW) of its own.
     server.all_typed(guide)
 
 Commands are typed as they stand, but for PLACEHOLDERS and what the store is called; what a program
-asks for is in ANSWERS. The test becomes a process of the copy: no path of the machine itself is left.
+asks for is in ANSWERS. The test becomes a process of the copy: no path of the machine is left.
 """
 
 import fcntl
@@ -169,7 +169,7 @@ class Server:
 
     def __exit__(self, kind, *_):
         if kind is not None:
-            print(tail("/var/log/objectfs/cached.log") + tail("/var/log/samba/log.smbd"), flush=True)
+            print(tail("/var/log/objectfs/cached.log"), tail("/var/log/samba/log.smbd"))
         self.close()
 
     # --- typing --------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 280
-"""TROUBLESHOOTING: a share is set up by QUICKSTART on an S3 server, broken in each way that the document
-lists, and mended with nothing but what it, doctor and status say. Every time: a client sees what the
-table has for it, doctor names the finding with its remedy, the section's commands are typed as they stand,
-and afterwards every file has its bytes, times and rights."""
+"""TROUBLESHOOTING: a share is set up by QUICKSTART on an S3 server, broken in each way that the
+document lists, and mended with nothing but what it, doctor and status say. Every time: a client sees
+what the table has for it, doctor names the finding with its remedy, the section's commands are typed
+as they stand, and afterwards every file has its bytes, times and rights.
+
+ONLY=TITLE in the environment: of one section."""
 
 import glob
 import json
@@ -71,8 +73,8 @@ int gettimeofday(struct timeval *t, void *zone)
 """
 
 
-# --- the ways to break it: at the first yield it is broken, and a client has looked; between the two the
-# --- cause was shown, and the world outside may change; after the second it is mended -------------------
+# --- The ways to break it. At the first yield it is broken, and a client has looked; between the two
+# --- the cause was shown, and the world outside may change; after the second it is mended.
 
 def daemon_ended(server):
     os.kill(server.pid("objectfs-cached"), signal.SIGKILL)
@@ -141,8 +143,8 @@ def read_only(server):
 
 
 def damaged(server):
-    """Behind the S3 server: of what RADOS has of the object, the end is lost. It is sent anew before,
-    because the copy in the other bucket would share it."""
+    """Behind the S3 server: of what RADOS has of the object, the end is lost. It is sent anew
+    before, because the copy in the other bucket would share it."""
     rados = ("rados", "-p", "default.rgw.buckets.data")
     before = set(server.rgw.admin("ls", program=rados).split())
     with server.client() as client:
@@ -212,7 +214,7 @@ BREAKAGES = {
     "The server was rebuilt": rebuilt,
 }
 
-# --- what is there, and a client that reads -----------------------------------------------------------
+# --- what is there, and a client that reads ------------------------------------------------------
 
 FILES = {name: os.urandom(size) for name, size in (
     ("stub.bin", 300000), ("damaged.bin", 6 << 20), ("large.bin", 20 << 20), ("empty.txt", 0),

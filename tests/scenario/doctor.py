@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 
 from proxy import Proxy
-from smb import ROOT, Testbed, check, fail, step, wait_until
+from smb import ROOT, Testbed, check, fail, other_daemon, step, wait_until
 
 
 class Doctor:
@@ -216,14 +216,7 @@ def unsuitable(bed, doctor):
 def few_rights(bed, doctor):
     """A daemon of its own with capabilities taken away."""
     for drop, wanted in (("cap_chown", "rights-missing"), ("cap_lease", "rights-few")):
-        where = os.path.join(bed.dir, drop)
-        for name in ("", "/store", "/run", "/cache"):
-            os.mkdir(where + name)
-        conf = os.path.join(where, "objectfs.conf")
-        with open(conf, "w", encoding="utf-8") as file:
-            file.write(f"[global]\nsocket = {where}/s\nrun directory = {where}/run\n"
-                       f"cache directory = {where}/cache\nhttp listen =\n"
-                       f"[volume v]\nstore = dir\ndirectory = {where}/store\n")
+        where, conf = other_daemon(bed, drop)
         process = subprocess.Popen(
             ["capsh", f"--drop={drop}", "--", "-c",
              f"exec {bed.testbed_build}/objectfs-cached -c {conf} --foreground"],

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 280
-"""README, QUICKSTART and OPERATIONS: every command in them is typed as it stands, in order, on a copy of
-this machine with an S3 server of its own; what they promise is so. TROUBLESHOOTING: breakages.py."""
+"""README, QUICKSTART and OPERATIONS: every command in them is typed as it stands, on a copy of this
+machine with an S3 server of its own; what they promise is so. TROUBLESHOOTING: breakages.py."""
 
 import os
 import sys
@@ -78,7 +78,8 @@ def operations_typed(server, document):
 
 
 def main():
-    documents = [Document(path) for path in ("README.md", "docs/QUICKSTART.md", "docs/OPERATIONS.md")]
+    documents = [Document(path) for path in (
+        "README.md", "docs/QUICKSTART.md", "docs/OPERATIONS.md")]
     with Server() as server:
         readme(server, documents[0])
         without_packages(server, *documents[1:])

@@ -11,6 +11,7 @@ reversible escape, counted, never silently dropped."
 import os
 import sys
 
+from local import counter
 from smb import Testbed, check, fail, nt_time, step, unix_time, wait_until
 from smb2 import ATTR_DIRECTORY, SmbError
 
@@ -137,6 +138,7 @@ def under_a_stub(bed, bucket, client):
     found = names(client, "stub")
     check(set(found) == {"replaced", "same", "shrunk"}, f"after the refresh: {sorted(found)}")
     check(client.get("stub/replaced") == b"other" * 5000, "lost")
+    check(counter(bed, "remote_changes") >= 5, "what others did is not counted")
 
 
 def conflict(bed, bucket, client):

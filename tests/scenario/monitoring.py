@@ -104,7 +104,7 @@ def work(bed):
     bed.smbclient("mkdir d; put /etc/hosts d/one; put /etc/services d/two")
     bed.flush()
     bed.wipe()
-    code, output = bed.smbclient("ls d/*; get d/two /dev/null")
+    code, output = bed.smbclient("get d/two /dev/null; ls d/*")
     check(code == 0, output)
     after, _ = metrics(bed)  # the daemon is a new one: its counters began anew
     check(value(before, "s3_requests_ended_total", type="PUT", result="ok") > 0, "no PUT counted")
@@ -118,7 +118,8 @@ def work(bed):
         check(count > 0 and 0 < total < 30 * count, f"{name}: {count} took {total} s")
     for lane in ("any", "order", "index"):
         check(value(after, "disk_wait_seconds_count", lane=lane) > 0, f"no job in {lane}")
-    check(value(after, "recalls_total") >= 1, "recalls_total")
+    for name in ("recalls", "lookups", "s3_other", "opens_away", "lists_asked", "names_asked"):
+        check(value(after, f"{name}_total") >= 1, f"{name}_total")
     check(value(after, "volume_ready", volume="test") == 1, "not ready")
     check(value(after, "volume_sessions", volume="test") >= 0, "sessions")
     code, output = bed.smbclient("put /etc/hosts three")
@@ -140,7 +141,11 @@ def store_away(bed):
     wait_until(lambda: has_id(bed, "store", "store-failing"), 30, "/health says that the store fails")
     status, state, _ = component(bed, "store")
     check((status, state) == (200, "degraded"), f"a store away: {status} {state}")
+    code, output = bed.smbclient("get d/one /dev/null")
+    check(code != 0, f"a stub is read without a store: {output}")
     samples, _ = metrics(bed)
+    for name in ("upload_failures", "recall_failures", "s3_errors", "s3_retries"):
+        check(value(samples, f"{name}_total") >= 1, f"{name}_total")
     check(value(samples, "volume_backlog_age_seconds", volume="test") > 1, "no age of the backlog")
     check(value(samples, "volume_pending", volume="test") >= 1, "nothing pending")
     check(get(bed, "/ready")[0] == 200, "files that are here work: the volume is ready")

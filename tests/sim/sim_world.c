@@ -180,7 +180,7 @@ void daemon_kill(struct world *w)
 
 void client_start(struct world *w)
 {
-	int fd = rings_add(w->v->rings);
+	int fd = rings_add(w->v->rings, 1);
 
 	if (fd < 0 || ofs_ring_writer_init(&w->ring, fd) != 0) {
 		die(w, "ring", strerror(errno));

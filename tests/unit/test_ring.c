@@ -169,6 +169,26 @@ static void test_bad_hints(void **state)
 	assert_true(atomic_load(&f->w.head->lost) > 0);
 }
 
+/* What the module counts is seen from outside, whatever it wrote. */
+static void test_use(void **state)
+{
+	struct fixture *f = *state;
+	struct ofs_use use;
+
+	ofs_ring_count(&f->w, opens_here, 2);
+	ofs_ring_count(&f->w, opens_here, 3);
+	ofs_ring_count(&f->w, client_write_bytes, 1ull << 40);
+	memset(f->w.use->user, 'u', sizeof(f->w.use->user));
+	assert_int_equal(ofs_ring_read_use(f->reader, &use), 0);
+	assert_int_equal(atomic_load(&use.opens_here), 5);
+	assert_true(atomic_load(&use.client_write_bytes) == 1ull << 40);
+	assert_int_equal(strlen(use.user), sizeof(use.user) - 1);
+	assert_int_equal(use.address[0], 0);
+	assert_int_equal(atomic_load(&f->w.head->head), 0);
+	assert_int_equal(ftruncate(f->reader, 100), 0);
+	assert_int_equal(ofs_ring_read_use(f->reader, &use), -EBADMSG);
+}
+
 static void test_damage(void **state)
 {
 	struct fixture *f = *state;
@@ -327,6 +347,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_laps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_hints, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_use, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_writer_death, setup, teardown),

@@ -129,7 +129,7 @@ static void hint_write(struct ofs_ring_writer *w, uint64_t ino)
 
 static void writer_open(struct fixture *f, struct ofs_ring_writer *w)
 {
-	int fd = rings_add(f->rs);
+	int fd = rings_add(f->rs, 1);
 
 	assert_true(fd >= 0);
 	assert_int_equal(ofs_ring_writer_init(w, fd), 0);
@@ -176,7 +176,7 @@ static void test_lost_hints_cause_a_rescan_once(void **state)
 static void test_dead_writer_is_read_then_removed(void **state)
 {
 	struct fixture *f = *state;
-	int fd = rings_add(f->rs), status;
+	int fd = rings_add(f->rs, 1), status;
 	pid_t pid = fork();
 
 	if (pid == 0) {
@@ -209,7 +209,7 @@ static void test_unmapped_ring_is_kept_for_its_module(void **state)
 {
 	struct fixture *f = *state;
 	struct ofs_ring_writer w;
-	int fd = rings_add(f->rs);
+	int fd = rings_add(f->rs, 1);
 
 	now_ns += 60 * NS_PER_S;
 	rings_drain(f->rs);
