@@ -134,8 +134,8 @@ def waits(bed, before):
         dropping = threading.Thread(target=lambda: wait_until(
             lambda: bed.ctl("drop", "cold/below", may_fail=True)[0] == 0, 60, "all go"), daemon=True)
         dropping.start()
-        tracer.wait()
-        check(0 < len(files(bed, "cold/below")) < 40, "it does not stand in the middle")
+        wait_until(lambda: tracer.stands() and len(files(bed, "cold/below")) == 61 - 30, 40,
+                   "it stands in the middle")
         looking = threading.Thread(target=look, daemon=True)
         looking.start()
         looking.join(1)
