@@ -42,6 +42,7 @@ SET = ["settle time=1s"]
 SET_EVICT = ["settle time=0", "evict at close=yes"]
 SMB_EVICT = ["objectfs:durability=s3"]
 SUITE_TIMEOUT_S = 400
+TEST_TIMEOUT_S = 100
 DRAIN_TIMEOUT_S = 60
 
 # Tests that name their own share; it is made for one of the two shares after the other.
@@ -141,15 +142,22 @@ class Lane(threading.Thread):
             self.error = error
 
     def run_suite(self, suite, tests):
-        """After a crash or at a time limit, what is left of the suite runs in a new process."""
+        """After a crash or at a time limit, what is left of the suite runs in a new process. What hangs
+        runs once more: some tests change on one connection what they asked on another one to be
+        told of, and wait for ever if the change is served first."""
         todo = list(tests)
+        hung = set()
         deadline = time.monotonic() + SUITE_TIMEOUT_S
         while todo:
             reader, code = self.run_once(suite, todo, deadline - time.monotonic())
-            if reader.lost("timeout" if code is None else "error", f"smbtorture ended: {code}") \
-                    is None and not set(todo) & set(reader.outcomes):
+            last = reader.lost("timeout" if code is None else "error", f"smbtorture ended: {code}")
+            if last is None and not set(todo) & set(reader.outcomes):
                 # it did not even begin
                 reader.outcomes[todo[0]] = Outcome("error", 0.0, f"smbtorture ended: {code}")
+            if last is not None and code is None and last not in hung:
+                step(f"{self.share}: {last} hangs: once more")
+                hung.add(last)
+                del reader.outcomes[last]
             self.outcomes.update(reader.outcomes)
             todo = [test for test in todo if test not in reader.outcomes]
             if todo and time.monotonic() > deadline:
@@ -176,15 +184,21 @@ class Lane(threading.Thread):
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 text=True, errors="replace")
             expired = threading.Event()
-            timer = threading.Timer(max(timeout_s, 1), lambda: (expired.set(), child.kill()))
-            timer.start()
+            ends = time.monotonic() + max(timeout_s, 1)
             reader = Reader()
             with open(f"{self.logs}/smbtorture-{self.share}.log", "a", encoding="utf-8") as log:
-                for line in child.stdout:
+                while True:
+                    timer = threading.Timer(
+                        max(min(TEST_TIMEOUT_S, ends - time.monotonic()), 0.1),
+                        lambda: (expired.set(), child.kill()))
+                    timer.start()
+                    line = child.stdout.readline()
+                    timer.cancel()
+                    if not line:
+                        break
                     log.write(line)
                     reader.feed(line.rstrip("\n"))
             code = child.wait()
-            timer.cancel()
             return reader, None if expired.is_set() else code
 
 
