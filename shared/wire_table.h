@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Every message on the daemon's socket, once. From this table come the structs, encode, decode,
- * names, limits, dispatch, the fuzz target and docs/PROTOCOL.md. Numbers are never reused.
+ * Every message on the daemon's socket, once: this is the protocol's document, and from it come the
+ * structs, encode, decode, names, limits, dispatch and the fuzz target. Numbers are never reused.
  *
  * OFS_WIRE_TABLE(M): M(NAME, name, number, request fds, reply fds, who may send it)
  *   who: MODULE (root), ADMIN (root or the configured group); ONEWAY messages get no reply; DAEMON:
