@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """First figures: this share against a plain share of the same smbd, in one run.
 
-    tests/bench/bench.py [--pairs 5] [--only NAME,NAME] [--json FILE] [--mib 1024]
+    tests/bench/bench.py [--pairs 5] [--only NAME,NAME] [--json FILE] [--mib 1024] [--set KEY=VALUE]
 
 Pairs are interleaved (plain, objectfs, objectfs, plain, ...), the ratio is taken pair by pair, the
 median is printed with the spread. 1.00 is as fast as plain Samba; above is faster. A second plain
@@ -198,6 +198,8 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--store", default="rgw")
     parser.add_argument("--json")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="of the volume, as of tests/testbed: 'cache size=4G' and files leave")
     opt = parser.parse_args()
     names = [n for n in opt.only.split(",") if n] or list(Bench.MEASURES) + ["cold_get"]
     build()
@@ -206,7 +208,7 @@ def main():
         bench = Bench(opt, work)
         for name in names:
             # One for each: rgw keeps all objects in memory, and takes two bytes for one.
-            with Testbed(store=opt.store, plain=True) as bench.bed:
+            with Testbed(store=opt.store, plain=True, set=opt.set) as bench.bed:
                 results.append(bench.cold_get() if name == "cold_get" else bench.measure(name))
     if opt.json:
         with open(opt.json, "w", encoding="utf-8") as file:
