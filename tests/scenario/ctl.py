@@ -35,6 +35,9 @@ def run(bed, *argv, **kwargs):
 
 def good(bed, *argv):
     code, out, err = run(bed, *argv)
+    if "drop" in argv:  # somebody has just listed it: it stays, and that is said
+        check(code == 1 and "used lately" in err, f"drop: exit status {code}, {err}")
+        return out
     check(code == 0 and not err, f"{' '.join(argv)}: exit status {code}, {out[-300:]}{err}")
     return out
 
@@ -92,7 +95,8 @@ def forms(bed):
     asked, local = commands()
     check(len(asked) > 15 and len(local) == 3, f"commands: {asked} {local}")
     words = {"log": ["notice"], "stat": ["d/one"], "refresh": ["d"], "flush": ["--wait"],
-             "evict": ["d/two"], "warm": ["d/two"], "pin": ["d/one"], "unpin": ["d/one"]}
+             "evict": ["d/two"], "drop": ["d"], "warm": ["d/two"], "pin": ["d/one"],
+             "unpin": ["d/one"]}
     for name in asked:
         out = good(bed, name, *words.get(name, []))
         check(out.strip(), f"{name} says nothing")
@@ -398,7 +402,7 @@ def bundles(bed, proxy):
 
 def away(bed):
     step("no daemon: status 3, and what to do")
-    words = {"log": ["notice"], "stat": ["d"], "refresh": ["d"], "evict": ["d"], "warm": ["d"],
+    words = {"log": ["notice"], "stat": ["d"], "refresh": ["d"], "evict": ["d"], "drop": ["d"], "warm": ["d"],
              "pin": ["d"], "unpin": ["d"]}
     bed.stop("cached")
     for name in (*commands()[0], "top"):
