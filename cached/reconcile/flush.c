@@ -373,6 +373,7 @@ static void flush_fd_done(struct disk_job *job)
 		return;
 	}
 	work_add_waiter(w, &f->waiter);
+	metalog_flush(rc->v->metalog); /* its rights or times may wait for the next segment */
 }
 
 void reconcile_flush_fd(struct reconcile *rc, int fd,

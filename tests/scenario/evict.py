@@ -258,7 +258,33 @@ def on_rgw():
                 check(client.get(path) == body(path, 60000), f"{path}: other bytes")
 
 
+def at_close():
+    with Testbed(set=["settle time=0", "evict at close=yes", "log flush=1h"],
+                 smb=["objectfs:durability=s3", "objectfs:request timeout=15"]) as bed, bed.client() as client:
+        step("evict at close: what was written is out when its close is answered, what was read soon after")
+        for path in ("one", "two", "three"):
+            client.put(path, body(path, 70000))
+            check(is_out(bed, path), f"{path} is here after its close")
+        for path in ("one", "two", "three"):
+            check(client.get(path) == body(path, 70000), f"{path}: other bytes")
+            wait_until(lambda path=path: is_out(bed, path), 10, f"{path} leaves again")
+        step("not while somebody else has it open")
+        other = client.create("two", smb2.READ_DATA)
+        client.put("two", body("two", 5000))
+        check(is_resident(bed, "two"), "it went")
+        client.close(other)
+        wait_until(lambda: is_out(bed, "two"), 10, "it leaves")
+        step("rights that wait for the log's segment do not hold up a close")
+        file = client.create("late", smb2.READ_ATTRIBUTES | smb2.WRITE_ATTRIBUTES, smb2.FILE_CREATE)
+        wait_until(lambda: bed.ctl_json("status")["volumes"][0]["pending"] == 0, 10, "it is sent, empty")
+        client.set_basic(file, smb2.ATTR_HIDDEN)
+        wait_until(lambda: bed.ctl_json("status")["volumes"][0]["log_queued"] == 1, 10, "they wait")
+        client.close(file)
+        check(bed.ctl_json("status")["volumes"][0]["log_queued"] == 0, "they wait still")
+
+
 def main():
+    at_close()
     with Testbed(set=["settle time=30s"]) as bed:
         for part in (out_and_in, in_use, pinned, partial, behind, below, missing, warm):
             part(bed)
