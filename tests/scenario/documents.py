@@ -8,6 +8,7 @@ import os
 import sys
 
 from machine import enter, is_inside
+from procs import wait_until
 from smb import check, check_same, step
 from typist import Document, Server
 
@@ -43,6 +44,8 @@ def quickstart(server, guide):
     step("QUICKSTART")
     for number in ("1. Install", "2. A disk for the cache", "3. The bucket", "4. The daemon"):
         server.type(guide[number])
+    # who types slower than this finds it so
+    wait_until(lambda: "volume projects: ready" in server.run("objectfsctl status"), 30, "it is ready")
     output = server.type(guide["5. The share"])
     check("nothing is wrong" in output, f"doctor, after the quick start: {output}")
     output = server.type(guide["6. Try it"])
