@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "../reconcile/reconcile.h"
+#include "shared/samba.h"
 
 #define CENSUS_ROUNDS 3u
 
@@ -109,6 +110,9 @@ static int census_entry(struct census_job *j, int dirfd, const char *name)
 	struct stat st;
 	int ret, status;
 
+	if (ofs_samba_tmpname(name)) {
+		return 0;
+	}
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
 		return errno == ENOENT ? 0 : -errno;
 	}

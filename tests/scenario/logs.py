@@ -132,7 +132,7 @@ def option(bed):
         with open(where + "/log", encoding="utf-8") as file:
             for line in file:
                 check(line.startswith("{") == wanted, f"{argv}: {line}")
-                check(wanted or " NOTICE core" in line or " core/v" in line or "WARNING" in line,
+                check(wanted or re.match(r"\S+Z (NOTICE|INFO|WARNING) \w+(/v)? ", line),
                       f"text: {line}")
     done = subprocess.run([program, "-c", conf, "--log-format", "xml"], capture_output=True,
                           text=True, check=False)
