@@ -44,7 +44,7 @@ struct drop { /* talloc child of the evictor; core only */
 	struct evictor *ev;
 	struct ofs_oid dir;
 	int64_t before_ns;
-	bool running;
+	bool running, committing;
 	struct drop_job *job;
 	struct drop_wait *waits;
 	void (*done)(void *arg, int status, uint64_t count);
@@ -228,6 +228,34 @@ bool evict_drop_wait(struct evictor *ev, const struct ofs_oid *dir, void (*fn)(v
 
 static void drop_start(struct drop *d);
 
+static void drop_job_free(struct drop *d)
+{
+	struct drop_job *j = d->job;
+
+	d->job = NULL;
+	if (j == NULL) {
+		return;
+	}
+	for (size_t i = 0; i < j->count; i++) {
+		free(j->files[i].name);
+	}
+	if (j->dir.fd >= 0) {
+		close(j->dir.fd);
+	}
+	free(j->files);
+	free(j->path);
+	free(j);
+}
+
+/* The daemon ends: what waits for a commit is nobody's any more; what a worker has is the worker's. */
+static int drop_destructor(struct drop *d)
+{
+	if (d->committing) {
+		drop_job_free(d);
+	}
+	return 0;
+}
+
 static void drop_end(struct drop *d, int status, uint64_t count)
 {
 	struct evictor *ev = d->ev;
@@ -237,17 +265,7 @@ static void drop_end(struct drop *d, int status, uint64_t count)
 	if (d->next != NULL) {
 		d->next->prev = d->prev;
 	}
-	if (d->job != NULL) {
-		for (size_t i = 0; i < d->job->count; i++) {
-			free(d->job->files[i].name);
-		}
-		if (d->job->dir.fd >= 0) {
-			close(d->job->dir.fd);
-		}
-		free(d->job->files);
-		free(d->job->path);
-		free(d->job);
-	}
+	drop_job_free(d);
 	for (w = d->waits; w != NULL; w = w->next) {
 		w->fn(w->arg);
 	}
@@ -343,6 +361,7 @@ static void drop_committed(int status, void *arg)
 	struct drop *d = arg;
 	struct drop_job *j = d->job;
 
+	d->committing = false;
 	if (status != 0) {
 		for (size_t i = 0; i < j->count; i++) {
 			drop_stays(d, &j->files[i]);
@@ -388,6 +407,7 @@ static void drop_looked(struct disk_job *job)
 			(v->rings == NULL || !rings_inflight(v->rings, ofs_shm_stripe_of(st.st_ino)));
 	ofs_oid_hex(&d->dir, hex);
 	index_kv_set(v->index, INDEX_KV_DROP, hex);
+	d->committing = true;
 	index_commit(v->index, drop_committed, d);
 }
 
@@ -439,6 +459,7 @@ void evict_drop(struct evictor *ev, const struct ofs_oid *dir, int64_t before_ns
 		done(arg, -ENOMEM, 0);
 		return;
 	}
+	talloc_set_destructor(d, drop_destructor);
 	d->ev = ev;
 	d->dir = *dir;
 	d->before_ns = before_ns;
