@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 600
+# alone: its tests give smbd some 100 ms to tell one connection what another one does
 """smbtorture on the share and on the plain share of one testbed, at the same time, test by test.
 
 usage: torture.py [--all] [--evict] [--fs FS] [--out FILE] [NAME ...]       (PYTHONPATH=tests/lib)
