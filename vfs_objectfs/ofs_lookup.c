@@ -269,14 +269,16 @@ DIR *ofs_fdopendir(struct vfs_handle_struct *handle, struct files_struct *fsp, c
 {
 	struct ofs_conn *c = ofs_conn_get(handle);
 	int fd = fsp_get_pathref_fd(fsp);
+	bool is_good = listing_of(c, fd) == LISTING_GOOD;
+	bool is_asked = !is_good && dir_is_ours(c, fd);
 
-	if (dir_is_unknown(c, fd)) {
+	if (!is_good && !is_asked && dir_is_unknown(c, fd)) {
 		DBG_WARNING("volume %s: directory %s of a snapshot had not been listed then: its names "
 			"are in S3\n", c->volume, fsp_str_dbg(fsp));
 		errno = EIO;
 		return NULL;
 	}
-	if (!ofs_dir_unlisted(c, fd)) {
+	if (!is_asked) {
 		ofs_count(c, lists_here, 1);
 	} else {
 		int ret = call_list(c, fd);
