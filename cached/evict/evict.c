@@ -195,7 +195,7 @@ static int evict_may(struct evictor *ev, const struct row *row)
 	if (v->state != VOLUME_READY || v->away) {
 		return -EAGAIN;
 	}
-	moving = reconcile_moving_key(v->reconcile, ev, row);
+	moving = reconcile_moving_key(v->reconcile, ev, row, 1);
 	talloc_free(moving);
 	return moving != NULL ? -EBUSY : 0;
 }

@@ -79,23 +79,6 @@ static void fetch_got(struct recall *r, struct recall_get *g, struct obj_result 
 	}
 }
 
-/* Row and key as they are now are not those the GET was sent with: it says nothing. */
-static bool fetch_outdated(struct recall *r, const struct obj_req *req)
-{
-	const struct row *row = index_get(r->rs->v->index, &r->oid);
-	char *key;
-	bool outdated;
-
-	if (row == NULL || !row->in_s3 || row->etag == NULL) {
-		return false;
-	}
-	key = recall_key(r, row);
-	outdated = key != NULL && (strcmp(key, req->key) != 0 ||
-			(req->if_match != NULL && strcmp(req->if_match, row->etag) != 0));
-	talloc_free(key);
-	return outdated;
-}
-
 static void fetch_failed(struct recall *r, struct recall_get *g, struct obj_req *req)
 {
 	struct obj_result *res = &req->result;
@@ -105,7 +88,7 @@ static void fetch_failed(struct recall *r, struct recall_get *g, struct obj_req 
 		return;
 	}
 	if ((res->status == OBJ_PRECONDITION || res->status == OBJ_NOT_FOUND) &&
-			(fetch_outdated(r, req) || recall_elsewhere(r))) {
+			(recall_outdated(r, req) || recall_elsewhere(r))) {
 		recall_rewind_waits(r);
 		return;
 	}

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define CHECKS_MAX 4u
+#define OBJECT_PLACES 32u /* five renames of directories one above the other */
 #define OBJECT_MOVES_MAX 64
 
 /* ---- where it is ---- */
@@ -29,30 +30,54 @@
 char *recall_key(struct recall *r, const struct row *row)
 {
 	struct volume *v = r->rs->v;
-	char *moved = r->moved && v->reconcile != NULL ? reconcile_moving_key(v->reconcile, r, row)
-						       : NULL;
+	char *moved = r->place != 0 && v->reconcile != NULL
+				      ? reconcile_moving_key(v->reconcile, r, row, r->place)
+				      : NULL;
 
 	return moved != NULL ? moved
 			     : index_key(v->index, r, v->prefix, &row->s3_parent, row->s3_name, false,
 					       NULL);
 }
 
-/* A directory above is being renamed in S3: the object is at the old key, at the new one, or at
- * both; the other one is tried. */
+bool recall_outdated(struct recall *r, const struct obj_req *req)
+{
+	const struct row *row = index_get(r->rs->v->index, &r->oid);
+	bool outdated = false;
+	char *key;
+
+	if (row == NULL || !row->in_s3) {
+		return false;
+	}
+	key = recall_key(r, row);
+	if (key != NULL) {
+		outdated = strcmp(key, req->key) != 0 ||
+			   (req->if_match != NULL && row->etag != NULL &&
+					   strcmp(req->if_match, row->etag) != 0);
+	}
+	talloc_free(key);
+	return outdated;
+}
+
+/* Directories above are being renamed in S3, perhaps one below the other: every key has its copy before
+ * one is deleted, so the object is at one of the places at least. */
 bool recall_elsewhere(struct recall *r)
 {
 	const struct row *row = index_get(r->rs->v->index, &r->oid);
-	char *other;
+	unsigned next = r->place;
+	char *key = NULL;
 
 	if (row == NULL || r->rs->v->reconcile == NULL || r->moves >= OBJECT_MOVES_MAX) {
 		return false;
 	}
-	other = reconcile_moving_key(r->rs->v->reconcile, r, row);
-	if (other == NULL) {
+	while (key == NULL && ++next < OBJECT_PLACES) {
+		key = reconcile_moving_key(r->rs->v->reconcile, r, row, next);
+	}
+	talloc_free(key);
+	next = key != NULL ? next : 0;
+	if (next == r->place) {
 		return false;
 	}
-	talloc_free(other);
-	r->moved = !r->moved;
+	r->place = next;
 	r->moves++;
 	return true;
 }
@@ -288,7 +313,8 @@ static void check_head_done(struct obj_req *req)
 	}
 	if (res->status == OBJ_OK) {
 		check_head(r, req->key, res);
-	} else if (res->status == OBJ_NOT_FOUND && recall_elsewhere(r)) {
+	} else if (res->status == OBJ_NOT_FOUND &&
+			(recall_outdated(r, req) || recall_elsewhere(r))) {
 		r->state = RECALL_FILLING;
 		recall_rewind_waits(r);
 		recall_go(r);

@@ -102,8 +102,8 @@ struct recall { /* talloc child of recalls; core only */
 	bool asking;       /* waiting for the volume, or for a row */
 	bool learned;      /* the row was made from the path */
 	unsigned held;     /* callbacks under way may not free it */
-	bool moved;        /* ask at the key a rename under way gives it */
-	unsigned moves;    /* changes of `moved` since the last GET that gave something */
+	unsigned place;    /* which of the keys renames under way give it is asked (reconcile_moving_key) */
+	unsigned moves;    /* changes of `place` since the last GET that gave something */
 	unsigned checks;   /* HEADs since the last GET that gave something */
 	struct clock_timer *timer;
 	int dead_status;
@@ -195,6 +195,8 @@ int recall_errno(const struct obj_result *res);
 /* --- recall_object.c --- */
 /* Where the object is asked for now; talloc child of the recall; NULL: not known, or no memory. */
 char *recall_key(struct recall *r, const struct row *row);
+/* Row and key as they are now are not those the request was sent with: its answer says nothing. */
+bool recall_outdated(struct recall *r, const struct obj_req *req);
 /* It was not at its key: true if recall_key gives another one from now on. */
 bool recall_elsewhere(struct recall *r);
 /* In CHECKING, once it is idle: a HEAD. */

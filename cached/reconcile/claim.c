@@ -245,24 +245,29 @@ void reconcile_when_still(struct reconcile *rc, TALLOC_CTX *ctx, const struct of
 	still_look(s);
 }
 
-char *reconcile_moving_key(struct reconcile *rc, TALLOC_CTX *ctx, const struct row *row)
+char *reconcile_moving_key(struct reconcile *rc, TALLOC_CTX *ctx, const struct row *row, unsigned n)
 {
 	struct index *ix = rc->v->index;
-	struct row *top = row->in_s3 ? claim_above(ix, row) : NULL;
-	struct row *claim = top != NULL ? claim_get(ix, top) : NULL;
-	char *from, *to, *key, *moved = NULL;
+	struct ofs_oid at = row->s3_parent;
+	char *below = row->in_s3 ? talloc_strdup(ctx, row->s3_name) : NULL, *next, *key;
 
-	if (claim == NULL) {
-		return NULL;
+	while (n != 0 && below != NULL && strlen(below) <= OBJ_KEY_MAX_BYTES) {
+		const struct row *dir = index_get(ix, &at), *claim, *place;
+
+		if (dir == NULL || !dir->in_s3) {
+			break;
+		}
+		claim = claim_get(ix, dir);
+		place = claim != NULL && (n & 1) != 0 ? claim : dir;
+		n = claim != NULL ? n >> 1 : n;
+		next = talloc_asprintf(ctx, "%s/%s", place->s3_name, below);
+		at = place->s3_parent;
+		talloc_free(below);
+		below = next;
 	}
-	from = index_key(ix, ctx, rc->v->prefix, &top->s3_parent, top->s3_name, true, NULL);
-	to = index_key(ix, ctx, rc->v->prefix, &claim->s3_parent, claim->s3_name, true, NULL);
-	key = index_key(ix, ctx, rc->v->prefix, &row->s3_parent, row->s3_name, row->is_dir, NULL);
-	if (from != NULL && to != NULL && key != NULL && strncmp(key, from, strlen(from)) == 0) {
-		moved = talloc_asprintf(ctx, "%s%s", to, key + strlen(from));
-	}
-	talloc_free(from);
-	talloc_free(to);
-	talloc_free(key);
-	return moved;
+	key = n == 0 && below != NULL
+		      ? index_key(ix, ctx, rc->v->prefix, &at, below, row->is_dir, NULL)
+		      : NULL;
+	talloc_free(below);
+	return key;
 }

@@ -68,9 +68,12 @@ bool reconcile_place_is_pending(struct reconcile *rc, const struct ofs_oid *pare
  */
 void reconcile_when_still(struct reconcile *rc, TALLOC_CTX *ctx, const struct ofs_oid *dir,
 		int64_t wait_ns, void (*fn)(void *arg, int status), void *arg);
-/* The key a file will have when the rename of a directory above it is done; NULL: none is under
- * way. talloc child of ctx. */
-char *reconcile_moving_key(struct reconcile *rc, TALLOC_CTX *ctx, const struct row *row);
+/*
+ * The n-th of the keys a file may be at while directories above it are renamed in S3: the lowest bit says
+ * whether the nearest of them is taken to be at its new place, the next bit the same of the next one above
+ * that place. 0: the row's own key. NULL: not so many are being renamed. talloc child of ctx.
+ */
+char *reconcile_moving_key(struct reconcile *rc, TALLOC_CTX *ctx, const struct row *row, unsigned n);
 /*
  * Paths below the tree of pending files and of places not looked at yet, so many works at a time:
  * from the first on (`begin`), else from where the last call stopped. True: there are more. Works
