@@ -403,7 +403,7 @@ static void flush_volume(struct flush *f, struct volume *v, const char *path, in
 	struct flush_part *p = talloc(f, struct flush_part);
 	json_t *left;
 
-	rings_drain(v->rings);
+	rings_settle(v->rings);
 	if (p == NULL) {
 		f->status = -ENOMEM;
 		return;

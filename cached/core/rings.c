@@ -344,7 +344,7 @@ static unsigned rings_reap(struct rings *rs)
 	return count;
 }
 
-unsigned rings_drain(struct rings *rs)
+static unsigned rings_read(struct rings *rs, bool reap)
 {
 	const struct log_volume *before = log_enter(rs->v->log);
 	int64_t now = clock_now_ns(rs->v->clock);
@@ -353,7 +353,7 @@ unsigned rings_drain(struct rings *rs)
 	for (struct ring *r = rs->list; r != NULL; r = r->next) {
 		count += ring_drain(r, false);
 	}
-	if (now >= rs->reap_ns) {
+	if (reap || now >= rs->reap_ns) {
 		rs->reap_ns = now + REAP_EVERY_NS;
 		count += rings_reap(rs);
 	}
@@ -369,6 +369,16 @@ unsigned rings_drain(struct rings *rs)
 	}
 	(void)log_enter(before);
 	return count;
+}
+
+unsigned rings_drain(struct rings *rs)
+{
+	return rings_read(rs, false);
+}
+
+unsigned rings_settle(struct rings *rs)
+{
+	return rings_read(rs, true);
 }
 
 bool rings_inflight(struct rings *rs, uint32_t stripe)

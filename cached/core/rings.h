@@ -23,6 +23,9 @@ void rings_count(struct rings *rs);
 bool rings_use(const struct rings *rs, uint64_t session, struct ofs_use *use);
 /* Read every hint written so far into reconcile_hint. Returns how many. */
 unsigned rings_drain(struct rings *rs);
+/* The same, and what clients left that have just died is found now, not at the next look: for whoever
+ * is to be told that all is done. */
+unsigned rings_settle(struct rings *rs);
 /* Is this process the living writer of one? */
 bool rings_have_writer(const struct rings *rs, pid_t pid);
 /* Has any live module a change under way in a directory of this stripe (shm.h)? */

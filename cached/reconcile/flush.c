@@ -157,7 +157,10 @@ static void flush_begin(void *arg)
 
 	f->retry = NULL;
 	if (!rc->started || rc->scans_running > 0 || rc->trash_running > 0 || rc->rescan_wanted) {
-		/* What is pending is not known yet. */
+		/* What is pending is not known yet. A scan that waits for a quiet moment has waited enough. */
+		if (rc->rescan_wanted && rc->rescan_timer == NULL) {
+			reconcile_rescan(rc);
+		}
 		if (f->deadline_ns > 0 && now >= f->deadline_ns) {
 			flush_tell(f, -ETIMEDOUT);
 			talloc_free(f);

@@ -14,6 +14,8 @@
 #include "cached/base/log.h"
 #include "cached/objstore/impl.h"
 
+#define SLOW_NS (120 * NS_PER_S)
+
 enum event_kind { EVENT_TIMER, EVENT_JOB, EVENT_REQUEST };
 
 struct event {
@@ -55,8 +57,14 @@ struct sim {
 	struct coord *coord;
 	struct sim_object *objects; /* by key */
 	struct sim_faults faults;
+	const char *slow_key; /* the caller's */
 	unsigned etag_count;
 };
+
+void sim_slow_delete(struct sim *s, const char *key)
+{
+	s->slow_key = key;
+}
 
 /* splitmix64 (Vigna) */
 uint64_t sim_random(struct sim *s, uint64_t below)
@@ -478,9 +486,12 @@ static void request_run(struct sim *s, struct obj_req *q)
 static void sim_submit(struct objstore *st, struct obj_req *req)
 {
 	struct sim *s = ((struct sim_store *)st)->sim;
+	int64_t at = s->now_ns + NS_PER_MS + (int64_t)sim_random(s, 50 * NS_PER_MS);
 
-	event_add(s, s->now_ns + NS_PER_MS + (int64_t)sim_random(s, 50 * NS_PER_MS), EVENT_REQUEST)
-			->req = req;
+	if (req->op == OBJ_DELETE && s->slow_key != NULL && strcmp(req->key, s->slow_key) == 0) {
+		at += SLOW_NS;
+	}
+	event_add(s, at, EVENT_REQUEST)->req = req;
 }
 
 static const struct objstore_ops store_ops = {.name = "sim", .submit = sim_submit};

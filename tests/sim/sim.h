@@ -43,6 +43,8 @@ struct coord *sim_coord(struct sim *s);
 /* A new store handle on the objects, which outlive it. */
 struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx);
 void sim_set_faults(struct sim *s, struct sim_faults f);
+/* Deletes of this key take two minutes from now on; NULL: of none. The key stays the caller's. */
+void sim_slow_delete(struct sim *s, const char *key);
 /* Run the next event; false: there is none. */
 bool sim_step(struct sim *s);
 /* Run events until done(arg), or `ns` of simulated time have passed (false). */

@@ -93,8 +93,33 @@ static bool tell(const struct story *s, unsigned moment)
 	return more;
 }
 
+/* The daemon dies somewhere in the rename of a directory, and the one above it is renamed before it is back.
+ * While the deletes of either are under way, what lay below both is read: it is at any of four keys. false: the first
+ * rename was done before that moment. */
+static bool read_below_both(const char *slow_key, unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	client_evict(&w, "a/b/two");
+	sim_run_until(w.sim, NULL, NULL, 20 * NS_PER_S);
+	client_rename(&w, "a/b", "c/b");
+	sim_slow_delete(w.sim, slow_key);
+	more = run_events(&w, moment);
+	daemon_kill(&w);
+	client_rename(&w, "a", "d");
+	daemon_start(&w);
+	sim_run_until(w.sim, NULL, NULL, 20 * NS_PER_S);
+	client_read(&w, "c/b/two", true);
+	world_drain(&w);
+	world_close(&w);
+	return more;
+}
+
 int main(void)
 {
+	static const char *const slow_keys[] = {"p/a/one", "p/a/b/three", "p/d/b/three"};
 	size_t i;
 
 	talloc_disable_null_tracking();
@@ -109,6 +134,14 @@ int main(void)
 		}
 		printf("%s, %s to %s: %u moments\n", s->name, s->from, s->to, moment + 1);
 		fflush(stdout);
+	}
+	for (i = 0; i < sizeof(slow_keys) / sizeof(slow_keys[0]); i++) {
+		unsigned moment = 0;
+
+		while (read_below_both(slow_keys[i], moment)) {
+			moment++;
+		}
+		printf("read below two renames, delete of %s under way: %u moments\n", slow_keys[i], moment + 1);
 	}
 	return 0;
 }

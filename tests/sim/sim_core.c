@@ -153,7 +153,7 @@ static void one_operation(struct world *w)
 	struct model_file *f = pick_file(w), *g = pick_file(w);
 	char path[256], text[64], a[256], b[256];
 
-	switch (sim_random(w->sim, is_dense(w) ? 17 : 13)) {
+	switch (sim_random(w->sim, is_dense(w) ? 18 : 14)) {
 	case 0:
 	case 1:
 	case 2:
@@ -217,7 +217,12 @@ static void one_operation(struct world *w)
 		}
 		return;
 	case 13:
+		if (f != NULL) {
+			client_set_time(w, f->path);
+		}
+		return;
 	case 14:
+	case 15:
 		rename_dir(w);
 		return;
 	default:
@@ -254,6 +259,18 @@ static void drop_some(struct world *w)
 	client_find(w);
 }
 
+/* While the daemon goes on with what its predecessor had begun. */
+static void read_some(struct world *w)
+{
+	unsigned i;
+
+	for (i = 0; i < 4 && w->file_count > 0; i++) {
+		client_find(w);
+		client_read(w, pick_file(w)->path, false);
+		sim_run_until(w->sim, NULL, NULL, (int64_t)sim_random(w->sim, NS_PER_S));
+	}
+}
+
 /* The hash of everything that happened. */
 static uint64_t run_seed(uint64_t seed)
 {
@@ -283,6 +300,7 @@ static uint64_t run_seed(uint64_t seed)
 			}
 			daemon_start(&w);
 			rings_drain(w.v->rings);
+			read_some(&w);
 		}
 	}
 	sim_set_faults(w.sim, (struct sim_faults){0});

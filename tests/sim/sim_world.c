@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: the world of sim_world.h: a daemon on simulated doors, a module's traces in a scratch tree, a model.
+ * Duty: the world of sim_world.h: a daemon on simulated doors and the model that judges it; sim_client.c
+ *       is the client.
  * Way: from the sim programs; into the core's rooms.
  * Thread: one.
- * Owns: the scratch directory, the volume, the ring.
+ * Owns: the scratch directory, the volume.
  * Holds: what fails here ends the program and names the seed.
  */
 #include "sim_world.h"
@@ -27,6 +28,7 @@
 #include "tests/lib/scratch.h"
 
 #define DRAIN_NS (4 * 3600 * NS_PER_S)
+#define FLUSH_NS (600 * NS_PER_S)
 
 void die(struct world *w, const char *what, const char *detail)
 {
@@ -36,7 +38,7 @@ void die(struct world *w, const char *what, const char *detail)
 
 /* ---- the daemon's life ---- */
 
-static void trace(struct world *w, const char *what, const char *path, const char *detail)
+void world_trace(struct world *w, const char *what, const char *path, const char *detail)
 {
 	sim_note(w->sim, what, path);
 	log_debug("module", "%s %s %s", what, path, detail);
@@ -162,7 +164,7 @@ void daemon_kill(struct world *w)
 {
 	struct volume *v = w->v;
 
-	trace(w, "daemon killed", "", "");
+	world_trace(w, "daemon killed", "", "");
 	sim_crash(w->sim);
 	TALLOC_FREE(v->reconcile);
 	TALLOC_FREE(v->recalls);
@@ -174,514 +176,6 @@ void daemon_kill(struct world *w)
 	index_files(w, "index.killed", "index.db");
 	talloc_free(v);
 	w->v = NULL;
-}
-
-/* ---- the simulated module ---- */
-
-void client_start(struct world *w)
-{
-	int fd = rings_add(w->v->rings, 1);
-
-	if (fd < 0 || ofs_ring_writer_init(&w->ring, fd) != 0) {
-		die(w, "ring", strerror(errno));
-	}
-	w->dying = false;
-}
-
-void client_kill(struct world *w)
-{
-	trace(w, "client killed", "", "");
-	ofs_ring_writer_fini(&w->ring); /* as the kernel does: the lock goes, the file stays */
-}
-
-void client_lost(struct world *w)
-{
-	char path[128];
-
-	client_kill(w);
-	snprintf(path, sizeof(path), "%s/sim.rings", w->root);
-	scratch_remove(path);
-}
-
-/* Before a change in the directory of `path`; inflight[slot] says so until the hint is out. */
-static void change_begin(struct world *w, const char *path, unsigned slot)
-{
-	char p[256], *slash;
-	bool first = true;
-
-	snprintf(p, sizeof(p), "%s", path);
-	for (;;) {
-		struct ofs_record rec;
-		struct stat st;
-		int fd;
-
-		slash = strrchr(p, '/');
-		if (slash != NULL) {
-			*slash = '\0';
-		}
-		fd = openat(w->tree_fd, slash ? p : ".", O_PATH | O_DIRECTORY);
-		if (fd < 0 || fstat(fd, &st) != 0 || ofs_record_get(&w->rio, fd, &rec) != 0) {
-			die(w, "mark", p);
-		}
-		if (first) {
-			atomic_store(&w->ring.head->inflight[slot], ofs_shm_stripe_of(st.st_ino) + 1);
-			first = false;
-		}
-		atomic_fetch_add(&w->shm->stripe[ofs_shm_stripe_of(st.st_ino)].changes, 1);
-		if (!(rec.flags & OFS_REC_MARKED)) {
-			rec.flags |= OFS_REC_MARKED;
-			rec.meta_gen++;
-			ofs_record_set(&w->rio, fd, &rec);
-		}
-		close(fd);
-		if (slash == NULL) {
-			return;
-		}
-	}
-}
-
-static void fill_parent(struct world *w, const char *path, struct ofs_oid *parent, char *name)
-{
-	const char *slash = strrchr(path, '/');
-	char dir[256];
-	struct ofs_record rec;
-	int fd;
-
-	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-	fd = openat(w->tree_fd, dir, O_PATH | O_DIRECTORY);
-	if (fd < 0 || ofs_record_get(&w->rio, fd, &rec) != 0) {
-		die(w, "parent", path);
-	}
-	close(fd);
-	*parent = rec.oid;
-	snprintf(name, OFS_NAME_MAX_BYTES + 1, "%s", slash ? slash + 1 : path);
-}
-
-static void hint_send(struct world *w, struct ofs_hint *h)
-{
-	if (w->dying) {
-		client_kill(w);
-		return;
-	}
-	ofs_ring_write(&w->ring, h, 0);
-	atomic_store(&w->ring.head->inflight[0], 0);
-	atomic_store(&w->ring.head->inflight[1], 0);
-	if (w->v != NULL) {
-		rings_drain(w->v->rings);
-	}
-}
-
-static void hint(struct world *w, int kind, const char *path, const struct ofs_record *rec)
-{
-	struct ofs_hint h = {.kind = kind, .is_dir = (rec->flags & OFS_REC_DIR) != 0, .oid = rec->oid};
-
-	fill_parent(w, path, &h.parent, h.name);
-	hint_send(w, &h);
-}
-
-static void on_evicted(void *arg, int status)
-{
-	(void)arg;
-	(void)status;
-}
-
-/* ---- a stub's way to its bytes, or away from them ---- */
-
-struct stub_ask {
-	bool done;
-	int status;
-	uint64_t open_id;
-};
-
-static void on_stub_opened(int status, const char *message, uint64_t open_id, uint64_t size, int map_fd,
-		void *arg)
-{
-	struct stub_ask *a = arg;
-
-	(void)message;
-	(void)size;
-	if (map_fd >= 0) {
-		close(map_fd);
-	}
-	a->status = status;
-	a->open_id = open_id;
-	a->done = true;
-}
-
-static void on_stub_done(int status, const char *message, void *arg)
-{
-	struct stub_ask *a = arg;
-
-	(void)message;
-	a->status = status;
-	a->done = true;
-}
-
-static bool stub_answered(void *arg)
-{
-	return ((struct stub_ask *)arg)->done;
-}
-
-static void stub_wait(struct world *w, struct stub_ask *a, const char *path)
-{
-	if (!sim_run_until(w->sim, stub_answered, a, 600 * NS_PER_S)) {
-		die(w, path, "no answer about a stub");
-	}
-}
-
-static bool is_stub(struct world *w, int fd)
-{
-	struct ofs_record rec;
-
-	return ofs_record_get(&w->rio, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) != 0;
-}
-
-/* Whole and plain, or empty and plain. 0, or what the daemon says. */
-static int stub_make_plain(struct world *w, int fd, const char *path, bool empty)
-{
-	struct stub_ask a = {0};
-
-	recall_open(w->v->recalls, 0, RECALL_CLIENT_OWN, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, &a);
-	stub_wait(w, &a, path);
-	if (a.status == 0 && a.open_id != 0) {
-		a.done = false;
-		if (empty) {
-			recall_discard(w->v->recalls, 0, a.open_id, on_stub_done, &a);
-		} else {
-			recall_fetch(w->v->recalls, 0, a.open_id, 0, 1, true, on_stub_done, &a);
-		}
-		stub_wait(w, &a, path);
-		recall_release(w->v->recalls, a.open_id);
-	}
-	if (a.status == 0 && is_stub(w, fd)) {
-		die(w, path, "still a stub");
-	}
-	return a.status;
-}
-
-/* A lease may be being broken: the daemon's signal handler, by hand. */
-static int client_open(struct world *w, const char *path, int flags)
-{
-	int fd, i;
-
-	do {
-		fd = openat(w->tree_fd, path, flags | O_NONBLOCK | O_CLOEXEC, 0666);
-		for (i = 3; fd < 0 && errno == EWOULDBLOCK && w->v != NULL && i < 256; i++) {
-			if (fcntl(i, F_GETLEASE) == F_UNLCK) {
-				reconcile_lease_broken(w->v->reconcile, i);
-			}
-			errno = EWOULDBLOCK;
-		}
-	} while (fd < 0 && errno == EWOULDBLOCK);
-	if (fd < 0) {
-		die(w, path, strerror(errno));
-	}
-	return fd;
-}
-
-void client_read(struct world *w, const char *path, bool must)
-{
-	struct model_file *f = world_file(w, path);
-	int fd = client_open(w, path, O_RDONLY);
-	char text[sizeof(f->text)];
-	ssize_t n;
-
-	trace(w, "read", path, "");
-	if (is_stub(w, fd) && (w->v == NULL || stub_make_plain(w, fd, path, false) != 0)) {
-		close(fd);
-		if (must) {
-			die(w, path, "cannot be read");
-		}
-		return;
-	}
-	n = pread(fd, text, sizeof(text), 0);
-	if (n != (ssize_t)strlen(f->text) || memcmp(text, f->text, (size_t)n) != 0) {
-		die(w, path, "other bytes were read");
-	}
-	close(fd);
-}
-
-void client_evict(struct world *w, const char *path)
-{
-	struct ofs_record rec;
-
-	trace(w, "evict", path, "");
-	if (w->v != NULL && ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) == 0) {
-		evict_file(w->v->evictor, &rec.oid, on_evicted, w);
-	}
-}
-
-static void on_dropped(void *arg, int status, uint64_t count)
-{
-	(void)arg;
-	(void)status;
-	(void)count;
-}
-
-void client_drop(struct world *w, const char *path)
-{
-	struct ofs_record rec;
-	unsigned i;
-
-	if (w->v == NULL) {
-		return;
-	}
-	for (i = 0; i < w->file_count; i++) {
-		const char *slash = strrchr(w->files[i].path, '/');
-		size_t len = slash ? (size_t)(slash - w->files[i].path) : 0;
-
-		if (strlen(path) == len && strncmp(w->files[i].path, path, len) == 0) {
-			client_evict(w, w->files[i].path);
-		}
-	}
-	sim_run_until(w->sim, NULL, NULL, 20 * NS_PER_S);
-	trace(w, "drop", path, "");
-	if (ofs_record_get_at(&w->rio, w->tree_fd, *path ? path : ".", &rec) == 0) {
-		evict_drop(w->v->evictor, &rec.oid, INT64_MAX, on_dropped, w);
-	}
-}
-
-static bool client_has(const struct world *w, const char *path)
-{
-	struct stat st;
-
-	return fstatat(w->tree_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-static int client_look_up(struct world *w, const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	struct stub_ask a = {0};
-	char dir[256];
-
-	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-	trace(w, "look up", path, "");
-	mirror_lookup(w->v->mirror, 0, openat(w->tree_fd, dir, O_RDONLY | O_DIRECTORY),
-			slash ? slash + 1 : path, on_stub_done, &a);
-	stub_wait(w, &a, path);
-	return a.status;
-}
-
-/* A file called like a directory that has gone comes back under its plain name. */
-static void client_plain_name(struct world *w, struct model_file *f)
-{
-	char plain[300];
-
-	world_key(f->path, plain);
-	if (strcmp(plain + 2, f->path) != 0 && client_look_up(w, plain + 2) == 0) {
-		snprintf(f->path, sizeof(f->path), "%.250s", plain + 2);
-	}
-}
-
-bool client_find(struct world *w)
-{
-	unsigned i, tries;
-
-	for (i = 0; i < w->file_count; i++) {
-		struct model_file *f = &w->files[i];
-
-		for (tries = 0; !client_has(w, f->path); tries++) {
-			if (w->v == NULL) {
-				return false;
-			}
-			if (tries == 50) {
-				die(w, f->path, "was dropped, and cannot be found");
-			}
-			if (client_look_up(w, f->path) == -ENOENT) {
-				client_plain_name(w, f);
-			}
-		}
-	}
-	return true;
-}
-
-static void module_write(struct world *w, const char *path, const char *text, bool create)
-{
-	const char *slash = strrchr(path, '/');
-	struct ofs_record rec = {0};
-	char said[300];
-	int fd;
-
-	/* Now and then the hints have a name that the file does not have any more. */
-	snprintf(said, sizeof(said), "%s", path);
-	if (!create && w->serial % 4 == 1) {
-		snprintf(said, sizeof(said), "%.*sold name", slash ? (int)(slash + 1 - path) : 0, path);
-	}
-	trace(w, create ? "create" : "write", path, text);
-	change_begin(w, path, 0);
-	fd = client_open(w, path, O_RDWR | (create ? O_CREAT | O_EXCL : 0));
-	if (is_stub(w, fd) && stub_make_plain(w, fd, path, true) != 0) {
-		die(w, path, "cannot be emptied");
-	}
-	if (create) {
-		clock_random(sim_clock(w->sim), &rec.oid, sizeof(rec.oid));
-		rec.flags = OFS_REC_META_DIRTY;
-	} else if (ofs_record_get(&w->rio, fd, &rec) != 0) {
-		die(w, path, "no record");
-	}
-	rec.flags |= OFS_REC_DATA_DIRTY;
-	rec.data_gen++;
-	ofs_record_set(&w->rio, fd, &rec);
-	hint(w, create ? OFS_HINT_CREATED : OFS_HINT_DIRTY, said, &rec);
-	if (ftruncate(fd, 0) != 0 || pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text)) {
-		die(w, path, "write");
-	}
-	close(fd);
-	hint(w, OFS_HINT_CLOSED, said, &rec);
-}
-
-static void module_trash(struct world *w, const char *path, struct ofs_record *rec)
-{
-	char name[64] = "f.";
-
-	if (ofs_record_get_at(&w->rio, w->tree_fd, path, rec) != 0) {
-		die(w, path, "no record");
-	}
-	ofs_oid_hex(&rec->oid, name + 2);
-	if ((rec->flags & OFS_REC_KNOWN) && linkat(w->tree_fd, path, w->trash_fd, name, 0) != 0) {
-		die(w, path, "trash");
-	}
-}
-
-static void model_remove(struct world *w, const char *path)
-{
-	struct model_file *f = world_file(w, path);
-
-	if (f != NULL) {
-		*f = w->files[--w->file_count];
-	}
-}
-
-void client_create(struct world *w, const char *path, const char *text)
-{
-	struct model_file *f = &w->files[w->file_count++];
-
-	snprintf(f->path, sizeof(f->path), "%s", path);
-	snprintf(f->text, sizeof(f->text), "%s", text);
-	module_write(w, path, text, true);
-}
-
-void client_write(struct world *w, const char *path, const char *text)
-{
-	struct model_file *f = world_file(w, path);
-	struct ofs_record rec;
-
-	if (w->v == NULL && ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) == 0 &&
-			(rec.flags & OFS_REC_STUB) != 0) {
-		return; /* the client would wait for the daemon */
-	}
-	snprintf(f->text, sizeof(f->text), "%s", text);
-	module_write(w, path, text, false);
-}
-
-void client_unlink(struct world *w, const char *path)
-{
-	struct ofs_record rec;
-
-	trace(w, "unlink", path, "");
-	change_begin(w, path, 0);
-	module_trash(w, path, &rec);
-	if (unlinkat(w->tree_fd, path, 0) != 0) {
-		die(w, path, "unlink");
-	}
-	model_remove(w, path);
-	hint(w, OFS_HINT_UNLINKED, path, &rec);
-}
-
-void client_mkdir(struct world *w, const char *path)
-{
-	struct ofs_record rec = {.flags = OFS_REC_DIR | OFS_REC_LISTED | OFS_REC_META_DIRTY};
-	int fd;
-
-	trace(w, "mkdir", path, "");
-	change_begin(w, path, 0);
-	if (mkdirat(w->tree_fd, path, 0777) != 0) {
-		die(w, path, "mkdir");
-	}
-	fd = openat(w->tree_fd, path, O_RDONLY | O_DIRECTORY);
-	clock_random(sim_clock(w->sim), &rec.oid, sizeof(rec.oid));
-	rec.meta_gen = 1;
-	ofs_record_set(&w->rio, fd, &rec);
-	close(fd);
-	snprintf(w->dirs[w->dir_count++], 256, "%s", path);
-	hint(w, OFS_HINT_MKDIR, path, &rec);
-}
-
-void client_rmdir(struct world *w, const char *path)
-{
-	struct ofs_record rec;
-	char name[64] = "d.";
-	unsigned i;
-	int fd;
-
-	trace(w, "rmdir", path, "");
-	change_begin(w, path, 0);
-	if (ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) != 0) {
-		die(w, path, "no record");
-	}
-	ofs_oid_hex(&rec.oid, name + 2);
-	fd = rec.flags & OFS_REC_KNOWN ? openat(w->trash_fd, name, O_CREAT | O_WRONLY, 0600) : -1;
-	if (fd >= 0) {
-		close(fd);
-	}
-	if (unlinkat(w->tree_fd, path, AT_REMOVEDIR) != 0) {
-		die(w, path, strerror(errno));
-	}
-	for (i = 0; i < w->dir_count && strcmp(w->dirs[i], path) != 0; i++) {
-	}
-	memmove(w->dirs[i], w->dirs[--w->dir_count], sizeof(w->dirs[i]));
-	hint(w, OFS_HINT_RMDIR, path, &rec);
-}
-
-static void rename_prefix(char *path, const char *from, const char *to)
-{
-	char rest[256];
-	size_t n = strlen(from);
-
-	if (strncmp(path, from, n) == 0 && (path[n] == '/' || path[n] == '\0')) {
-		snprintf(rest, sizeof(rest), "%s", path + n);
-		snprintf(path, 256, "%.120s%.120s", to, rest);
-	}
-}
-
-static void model_rename(struct world *w, const char *from, const char *to)
-{
-	unsigned i;
-
-	model_remove(w, to);
-	for (i = 0; i < w->file_count; i++) {
-		rename_prefix(w->files[i].path, from, to);
-	}
-	for (i = 0; i < w->dir_count; i++) {
-		rename_prefix(w->dirs[i], from, to);
-	}
-}
-
-void client_rename(struct world *w, const char *from, const char *to)
-{
-	bool replaces = world_file(w, to) != NULL;
-	struct ofs_record rec, target = {0};
-	struct ofs_hint h = {.kind = OFS_HINT_RENAMED};
-
-	trace(w, "rename", from, to);
-	change_begin(w, from, 0);
-	change_begin(w, to, 1);
-	if (ofs_record_get_at(&w->rio, w->tree_fd, from, &rec) != 0) {
-		die(w, from, "no record");
-	}
-	if (replaces) {
-		module_trash(w, to, &target);
-		h.target = target.oid;
-	}
-	h.oid = rec.oid;
-	h.is_dir = (rec.flags & OFS_REC_DIR) != 0;
-	fill_parent(w, from, &h.old_parent, h.old_name);
-	fill_parent(w, to, &h.parent, h.name);
-	if (renameat(w->tree_fd, from, w->tree_fd, to) != 0) {
-		die(w, from, strerror(errno));
-	}
-	model_rename(w, from, to);
-	hint_send(w, &h);
 }
 
 /* ---- the model ---- */
@@ -777,20 +271,50 @@ void world_verify(struct world *w)
 	}
 }
 
+static bool is_ready(void *arg)
+{
+	return ((struct world *)arg)->v->state == VOLUME_READY;
+}
+
 static bool drained(void *arg)
 {
 	return world_is_drained(arg);
 }
 
+struct flushed {
+	bool done;
+	int status;
+};
+
+static void on_flushed(int status, json_t *left, void *arg)
+{
+	struct flushed *f = arg;
+
+	(void)left;
+	f->status = status;
+	f->done = true;
+}
+
+static bool is_flushed(void *arg)
+{
+	return ((struct flushed *)arg)->done;
+}
+
 void world_drain(struct world *w)
 {
-	sim_run_until(w->sim, NULL, NULL, 2 * NS_PER_S);
-	rings_drain(w->v->rings); /* and what dead clients left */
-	if (!sim_run_until(w->sim, drained, w, DRAIN_NS)) {
+	struct flushed f = {0};
+
+	if (!sim_run_until(w->sim, is_ready, w, DRAIN_NS)) {
+		die(w, "not ready", w->v->state_why);
+	}
+	rings_settle(w->v->rings); /* and what dead clients left */
+	reconcile_flush(w->v->reconcile, NULL, 0, on_flushed, &f);
+	if (!sim_run_until(w->sim, is_flushed, &f, FLUSH_NS) || f.status != 0) {
 		json_t *left = reconcile_pending(w->v->reconcile, 5);
 
-		die(w, "not drained", json_dumps(left, 0));
+		die(w, f.done ? "the flush has failed" : "the flush does not end", json_dumps(left, 0));
 	}
+	world_verify(w);
 	/* trash looks and scans that were still under way */
 	sim_run_until(w->sim, NULL, NULL, 60 * NS_PER_S);
 	if (!sim_run_until(w->sim, drained, w, DRAIN_NS)) {
@@ -831,7 +355,7 @@ void world_open(struct world *w, uint64_t seed)
 	w->conf.copy_limit_bytes = 5LL << 30;
 	w->conf.parallel_uploads = 8;
 	w->conf.parallel_fetches = 16;
-	w->conf.log_flush_ns = 60 * NS_PER_S;
+	w->conf.log_flush_ns = 3600 * NS_PER_S; /* a flush does not wait for it */
 	w->conf.capacity_bytes = 1LL << 40;
 	/* A block is 4 KiB: some ten files stay, less in every third world. */
 	w->conf.cache_size_bytes = seed % 3 == 0 ? 16 << 10 : 48 << 10;

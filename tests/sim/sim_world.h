@@ -43,6 +43,9 @@ struct world {
 /* The test has failed: say so and exit. */
 void die(struct world *w, const char *what, const char *detail) __attribute__((noreturn));
 
+/* A line for SIM_LOG=1, part of what two runs of a seed must have alike. */
+void world_trace(struct world *w, const char *what, const char *path, const char *detail);
+
 /* An empty volume with its daemon running, and a client. */
 void world_open(struct world *w, uint64_t seed);
 void world_close(struct world *w);
@@ -70,6 +73,8 @@ void client_lost(struct world *w);
 /* What the module does; the model follows. */
 void client_create(struct world *w, const char *path, const char *text);
 void client_write(struct world *w, const char *path, const char *text);
+/* Metadata alone. */
+void client_set_time(struct world *w, const char *path);
 /* Recalled if it has to be; other bytes than the model's: the test has failed. must: so is no bytes. */
 void client_read(struct world *w, const char *path, bool must);
 /* The daemon is asked to take it from the disk, and may decline. */

@@ -316,6 +316,16 @@ static void test_inflight(void **state)
 	assert_int_equal(told.rescans, 1);
 	assert_false(rings_inflight(f->rs, 7));
 	assert_int_equal(ring_files(f, NULL, 0), 0);
+	/* The next one dies right after a look. */
+	writer_open(f, &w);
+	atomic_store(&w.head->inflight[1], 8);
+	rings_drain(f->rs);
+	ofs_ring_writer_fini(&w);
+	rings_drain(f->rs);
+	assert_int_equal(told.rescans, 1);
+	rings_settle(f->rs);
+	assert_int_equal(told.rescans, 2);
+	assert_int_equal(ring_files(f, NULL, 0), 0);
 }
 
 int main(void)

@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: the client of sim_world.h: what smbd's module would leave in tree, records, trash and ring, and what
+ *       it would ask the daemon; the model follows.
+ * Way: from the sim programs; hints through a real ring, questions straight into the core's rooms.
+ * Thread: one. Owns: the ring.
+ * Holds: what fails here ends the program and names the seed.
+ */
+#include "sim_world.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "cached/core/rings.h"
+#include "cached/evict/evict.h"
+#include "cached/mirror/mirror.h"
+#include "cached/recall/recall.h"
+#include "cached/reconcile/reconcile.h"
+#include "tests/lib/scratch.h"
+
+/* ---- its process ---- */
+
+void client_start(struct world *w)
+{
+	int fd = rings_add(w->v->rings, 1);
+
+	if (fd < 0 || ofs_ring_writer_init(&w->ring, fd) != 0) {
+		die(w, "ring", strerror(errno));
+	}
+	w->dying = false;
+}
+
+void client_kill(struct world *w)
+{
+	world_trace(w, "client killed", "", "");
+	ofs_ring_writer_fini(&w->ring); /* as the kernel does: the lock goes, the file stays */
+}
+
+void client_lost(struct world *w)
+{
+	char path[128];
+
+	client_kill(w);
+	snprintf(path, sizeof(path), "%s/sim.rings", w->root);
+	scratch_remove(path);
+}
+
+/* Before a change in the directory of `path`; inflight[slot] says so until the hint is out. */
+static void change_begin(struct world *w, const char *path, unsigned slot)
+{
+	char p[256], *slash;
+	bool first = true;
+
+	snprintf(p, sizeof(p), "%s", path);
+	for (;;) {
+		struct ofs_record rec;
+		struct stat st;
+		int fd;
+
+		slash = strrchr(p, '/');
+		if (slash != NULL) {
+			*slash = '\0';
+		}
+		fd = openat(w->tree_fd, slash ? p : ".", O_PATH | O_DIRECTORY);
+		if (fd < 0 || fstat(fd, &st) != 0 || ofs_record_get(&w->rio, fd, &rec) != 0) {
+			die(w, "mark", p);
+		}
+		if (first) {
+			atomic_store(&w->ring.head->inflight[slot], ofs_shm_stripe_of(st.st_ino) + 1);
+			first = false;
+		}
+		atomic_fetch_add(&w->shm->stripe[ofs_shm_stripe_of(st.st_ino)].changes, 1);
+		if (!(rec.flags & OFS_REC_MARKED)) {
+			rec.flags |= OFS_REC_MARKED;
+			rec.meta_gen++;
+			ofs_record_set(&w->rio, fd, &rec);
+		}
+		close(fd);
+		if (slash == NULL) {
+			return;
+		}
+	}
+}
+
+static void fill_parent(struct world *w, const char *path, struct ofs_oid *parent, char *name)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[256];
+	struct ofs_record rec;
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+	fd = openat(w->tree_fd, dir, O_PATH | O_DIRECTORY);
+	if (fd < 0 || ofs_record_get(&w->rio, fd, &rec) != 0) {
+		die(w, "parent", path);
+	}
+	close(fd);
+	*parent = rec.oid;
+	snprintf(name, OFS_NAME_MAX_BYTES + 1, "%s", slash ? slash + 1 : path);
+}
+
+static void hint_send(struct world *w, struct ofs_hint *h)
+{
+	if (w->dying) {
+		client_kill(w);
+		return;
+	}
+	ofs_ring_write(&w->ring, h, 0);
+	atomic_store(&w->ring.head->inflight[0], 0);
+	atomic_store(&w->ring.head->inflight[1], 0);
+	if (w->v != NULL) {
+		rings_drain(w->v->rings);
+	}
+}
+
+static void hint(struct world *w, int kind, const char *path, const struct ofs_record *rec)
+{
+	struct ofs_hint h = {.kind = kind, .is_dir = (rec->flags & OFS_REC_DIR) != 0, .oid = rec->oid};
+
+	fill_parent(w, path, &h.parent, h.name);
+	hint_send(w, &h);
+}
+
+static void on_evicted(void *arg, int status)
+{
+	(void)arg;
+	(void)status;
+}
+
+/* ---- a stub's way to its bytes, or away from them ---- */
+
+struct stub_ask {
+	bool done;
+	int status;
+	uint64_t open_id;
+};
+
+static void on_stub_opened(int status, const char *message, uint64_t open_id, uint64_t size, int map_fd,
+		void *arg)
+{
+	struct stub_ask *a = arg;
+
+	(void)message;
+	(void)size;
+	if (map_fd >= 0) {
+		close(map_fd);
+	}
+	a->status = status;
+	a->open_id = open_id;
+	a->done = true;
+}
+
+static void on_stub_done(int status, const char *message, void *arg)
+{
+	struct stub_ask *a = arg;
+
+	(void)message;
+	a->status = status;
+	a->done = true;
+}
+
+static bool stub_answered(void *arg)
+{
+	return ((struct stub_ask *)arg)->done;
+}
+
+static void stub_wait(struct world *w, struct stub_ask *a, const char *path)
+{
+	if (!sim_run_until(w->sim, stub_answered, a, 600 * NS_PER_S)) {
+		die(w, path, "no answer about a stub");
+	}
+}
+
+static bool is_stub(struct world *w, int fd)
+{
+	struct ofs_record rec;
+
+	return ofs_record_get(&w->rio, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) != 0;
+}
+
+/* Whole and plain, or empty and plain. 0, or what the daemon says. */
+static int stub_make_plain(struct world *w, int fd, const char *path, bool empty)
+{
+	struct stub_ask a = {0};
+
+	recall_open(w->v->recalls, 0, RECALL_CLIENT_OWN, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, &a);
+	stub_wait(w, &a, path);
+	if (a.status == 0 && a.open_id != 0) {
+		a.done = false;
+		if (empty) {
+			recall_discard(w->v->recalls, 0, a.open_id, on_stub_done, &a);
+		} else {
+			recall_fetch(w->v->recalls, 0, a.open_id, 0, 1, true, on_stub_done, &a);
+		}
+		stub_wait(w, &a, path);
+		recall_release(w->v->recalls, a.open_id);
+	}
+	if (a.status == 0 && is_stub(w, fd)) {
+		die(w, path, "still a stub");
+	}
+	return a.status;
+}
+
+/* A lease may be being broken: the daemon's signal handler, by hand. */
+static int client_open(struct world *w, const char *path, int flags)
+{
+	int fd, i;
+
+	do {
+		fd = openat(w->tree_fd, path, flags | O_NONBLOCK | O_CLOEXEC, 0666);
+		for (i = 3; fd < 0 && errno == EWOULDBLOCK && w->v != NULL && i < 256; i++) {
+			if (fcntl(i, F_GETLEASE) == F_UNLCK) {
+				reconcile_lease_broken(w->v->reconcile, i);
+			}
+			errno = EWOULDBLOCK;
+		}
+	} while (fd < 0 && errno == EWOULDBLOCK);
+	if (fd < 0) {
+		die(w, path, strerror(errno));
+	}
+	return fd;
+}
+
+void client_read(struct world *w, const char *path, bool must)
+{
+	struct model_file *f = world_file(w, path);
+	int fd = client_open(w, path, O_RDONLY);
+	char text[sizeof(f->text)];
+	int status = 0;
+	ssize_t n;
+
+	world_trace(w, "read", path, "");
+	if (is_stub(w, fd)) {
+		status = w->v != NULL ? stub_make_plain(w, fd, path, false) : -ENOTCONN;
+	}
+	if (status != 0) {
+		close(fd);
+		if (must) {
+			die(w, path, "cannot be read");
+		}
+		if (status == -ENOENT) {
+			die(w, path, "is there, and its object is said not to be");
+		}
+		return;
+	}
+	n = pread(fd, text, sizeof(text), 0);
+	if (n != (ssize_t)strlen(f->text) || memcmp(text, f->text, (size_t)n) != 0) {
+		die(w, path, "other bytes were read");
+	}
+	close(fd);
+}
+
+void client_evict(struct world *w, const char *path)
+{
+	struct ofs_record rec;
+
+	world_trace(w, "evict", path, "");
+	if (w->v != NULL && ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) == 0) {
+		evict_file(w->v->evictor, &rec.oid, on_evicted, w);
+	}
+}
+
+static void on_dropped(void *arg, int status, uint64_t count)
+{
+	(void)arg;
+	(void)status;
+	(void)count;
+}
+
+void client_drop(struct world *w, const char *path)
+{
+	struct ofs_record rec;
+	unsigned i;
+
+	if (w->v == NULL) {
+		return;
+	}
+	for (i = 0; i < w->file_count; i++) {
+		const char *slash = strrchr(w->files[i].path, '/');
+		size_t len = slash ? (size_t)(slash - w->files[i].path) : 0;
+
+		if (strlen(path) == len && strncmp(w->files[i].path, path, len) == 0) {
+			client_evict(w, w->files[i].path);
+		}
+	}
+	sim_run_until(w->sim, NULL, NULL, 20 * NS_PER_S);
+	world_trace(w, "drop", path, "");
+	if (ofs_record_get_at(&w->rio, w->tree_fd, *path ? path : ".", &rec) == 0) {
+		evict_drop(w->v->evictor, &rec.oid, INT64_MAX, on_dropped, w);
+	}
+}
+
+static bool client_has(const struct world *w, const char *path)
+{
+	struct stat st;
+
+	return fstatat(w->tree_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int client_look_up(struct world *w, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	struct stub_ask a = {0};
+	char dir[256];
+
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+	world_trace(w, "look up", path, "");
+	mirror_lookup(w->v->mirror, 0, openat(w->tree_fd, dir, O_RDONLY | O_DIRECTORY),
+			slash ? slash + 1 : path, on_stub_done, &a);
+	stub_wait(w, &a, path);
+	return a.status;
+}
+
+/* A file called like a directory that has gone comes back under its plain name. */
+static void client_plain_name(struct world *w, struct model_file *f)
+{
+	char plain[300];
+
+	world_key(f->path, plain);
+	if (strcmp(plain + 2, f->path) != 0 && client_look_up(w, plain + 2) == 0) {
+		snprintf(f->path, sizeof(f->path), "%.250s", plain + 2);
+	}
+}
+
+bool client_find(struct world *w)
+{
+	unsigned i, tries;
+
+	for (i = 0; i < w->file_count; i++) {
+		struct model_file *f = &w->files[i];
+
+		for (tries = 0; !client_has(w, f->path); tries++) {
+			if (w->v == NULL) {
+				return false;
+			}
+			if (tries == 50) {
+				die(w, f->path, "was dropped, and cannot be found");
+			}
+			if (client_look_up(w, f->path) == -ENOENT) {
+				client_plain_name(w, f);
+			}
+		}
+	}
+	return true;
+}
+
+static void module_write(struct world *w, const char *path, const char *text, bool create)
+{
+	const char *slash = strrchr(path, '/');
+	struct ofs_record rec = {0};
+	char said[300];
+	int fd;
+
+	/* Now and then the hints have a name that the file does not have any more. */
+	snprintf(said, sizeof(said), "%s", path);
+	if (!create && w->serial % 4 == 1) {
+		snprintf(said, sizeof(said), "%.*sold name", slash ? (int)(slash + 1 - path) : 0, path);
+	}
+	world_trace(w, create ? "create" : "write", path, text);
+	change_begin(w, path, 0);
+	fd = client_open(w, path, O_RDWR | (create ? O_CREAT | O_EXCL : 0));
+	if (is_stub(w, fd) && stub_make_plain(w, fd, path, true) != 0) {
+		die(w, path, "cannot be emptied");
+	}
+	if (create) {
+		clock_random(sim_clock(w->sim), &rec.oid, sizeof(rec.oid));
+		rec.flags = OFS_REC_META_DIRTY;
+	} else if (ofs_record_get(&w->rio, fd, &rec) != 0) {
+		die(w, path, "no record");
+	}
+	rec.flags |= OFS_REC_DATA_DIRTY;
+	rec.data_gen++;
+	ofs_record_set(&w->rio, fd, &rec);
+	hint(w, create ? OFS_HINT_CREATED : OFS_HINT_DIRTY, said, &rec);
+	if (ftruncate(fd, 0) != 0 || pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text)) {
+		die(w, path, "write");
+	}
+	close(fd);
+	hint(w, OFS_HINT_CLOSED, said, &rec);
+}
+
+void client_set_time(struct world *w, const char *path)
+{
+	const struct timespec now[2] = {{.tv_sec = 1500000000 + w->serial++}, {.tv_nsec = UTIME_OMIT}};
+	struct ofs_record rec;
+	int fd;
+
+	world_trace(w, "set time", path, "");
+	fd = openat(w->tree_fd, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0) { /* a lease: not today */
+		return;
+	}
+	change_begin(w, path, 0);
+	if (ofs_record_get(&w->rio, fd, &rec) != 0) {
+		die(w, path, "no record");
+	}
+	rec.flags |= OFS_REC_META_DIRTY;
+	rec.meta_gen++;
+	if (ofs_record_set(&w->rio, fd, &rec) != 0 || futimens(fd, now) != 0) {
+		die(w, path, "time");
+	}
+	close(fd);
+	hint(w, OFS_HINT_ATTR, path, &rec);
+}
+
+static void module_trash(struct world *w, const char *path, struct ofs_record *rec)
+{
+	char name[64] = "f.";
+
+	if (ofs_record_get_at(&w->rio, w->tree_fd, path, rec) != 0) {
+		die(w, path, "no record");
+	}
+	ofs_oid_hex(&rec->oid, name + 2);
+	if ((rec->flags & OFS_REC_KNOWN) && linkat(w->tree_fd, path, w->trash_fd, name, 0) != 0) {
+		die(w, path, "trash");
+	}
+}
+
+static void model_remove(struct world *w, const char *path)
+{
+	struct model_file *f = world_file(w, path);
+
+	if (f != NULL) {
+		*f = w->files[--w->file_count];
+	}
+}
+
+void client_create(struct world *w, const char *path, const char *text)
+{
+	struct model_file *f = &w->files[w->file_count++];
+
+	snprintf(f->path, sizeof(f->path), "%s", path);
+	snprintf(f->text, sizeof(f->text), "%s", text);
+	module_write(w, path, text, true);
+}
+
+void client_write(struct world *w, const char *path, const char *text)
+{
+	struct model_file *f = world_file(w, path);
+	struct ofs_record rec;
+
+	if (w->v == NULL && ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) == 0 &&
+			(rec.flags & OFS_REC_STUB) != 0) {
+		return; /* the client would wait for the daemon */
+	}
+	snprintf(f->text, sizeof(f->text), "%s", text);
+	module_write(w, path, text, false);
+}
+
+void client_unlink(struct world *w, const char *path)
+{
+	struct ofs_record rec;
+
+	world_trace(w, "unlink", path, "");
+	change_begin(w, path, 0);
+	module_trash(w, path, &rec);
+	if (unlinkat(w->tree_fd, path, 0) != 0) {
+		die(w, path, "unlink");
+	}
+	model_remove(w, path);
+	hint(w, OFS_HINT_UNLINKED, path, &rec);
+}
+
+void client_mkdir(struct world *w, const char *path)
+{
+	struct ofs_record rec = {.flags = OFS_REC_DIR | OFS_REC_LISTED | OFS_REC_META_DIRTY};
+	int fd;
+
+	world_trace(w, "mkdir", path, "");
+	change_begin(w, path, 0);
+	if (mkdirat(w->tree_fd, path, 0777) != 0) {
+		die(w, path, "mkdir");
+	}
+	fd = openat(w->tree_fd, path, O_RDONLY | O_DIRECTORY);
+	clock_random(sim_clock(w->sim), &rec.oid, sizeof(rec.oid));
+	rec.meta_gen = 1;
+	ofs_record_set(&w->rio, fd, &rec);
+	close(fd);
+	snprintf(w->dirs[w->dir_count++], 256, "%s", path);
+	hint(w, OFS_HINT_MKDIR, path, &rec);
+}
+
+void client_rmdir(struct world *w, const char *path)
+{
+	struct ofs_record rec;
+	char name[64] = "d.";
+	unsigned i;
+	int fd;
+
+	world_trace(w, "rmdir", path, "");
+	change_begin(w, path, 0);
+	if (ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) != 0) {
+		die(w, path, "no record");
+	}
+	ofs_oid_hex(&rec.oid, name + 2);
+	fd = rec.flags & OFS_REC_KNOWN ? openat(w->trash_fd, name, O_CREAT | O_WRONLY, 0600) : -1;
+	if (fd >= 0) {
+		close(fd);
+	}
+	if (unlinkat(w->tree_fd, path, AT_REMOVEDIR) != 0) {
+		die(w, path, strerror(errno));
+	}
+	for (i = 0; i < w->dir_count && strcmp(w->dirs[i], path) != 0; i++) {
+	}
+	memmove(w->dirs[i], w->dirs[--w->dir_count], sizeof(w->dirs[i]));
+	hint(w, OFS_HINT_RMDIR, path, &rec);
+}
+
+static void rename_prefix(char *path, const char *from, const char *to)
+{
+	char rest[256];
+	size_t n = strlen(from);
+
+	if (strncmp(path, from, n) == 0 && (path[n] == '/' || path[n] == '\0')) {
+		snprintf(rest, sizeof(rest), "%s", path + n);
+		snprintf(path, 256, "%.120s%.120s", to, rest);
+	}
+}
+
+static void model_rename(struct world *w, const char *from, const char *to)
+{
+	unsigned i;
+
+	model_remove(w, to);
+	for (i = 0; i < w->file_count; i++) {
+		rename_prefix(w->files[i].path, from, to);
+	}
+	for (i = 0; i < w->dir_count; i++) {
+		rename_prefix(w->dirs[i], from, to);
+	}
+}
+
+void client_rename(struct world *w, const char *from, const char *to)
+{
+	bool replaces = world_file(w, to) != NULL;
+	struct ofs_record rec, target = {0};
+	struct ofs_hint h = {.kind = OFS_HINT_RENAMED};
+
+	world_trace(w, "rename", from, to);
+	change_begin(w, from, 0);
+	change_begin(w, to, 1);
+	if (ofs_record_get_at(&w->rio, w->tree_fd, from, &rec) != 0) {
+		die(w, from, "no record");
+	}
+	if (replaces) {
+		module_trash(w, to, &target);
+		h.target = target.oid;
+	}
+	h.oid = rec.oid;
+	h.is_dir = (rec.flags & OFS_REC_DIR) != 0;
+	fill_parent(w, from, &h.old_parent, h.old_name);
+	fill_parent(w, to, &h.parent, h.name);
+	if (renameat(w->tree_fd, from, w->tree_fd, to) != 0) {
+		die(w, from, strerror(errno));
+	}
+	model_rename(w, from, to);
+	hint_send(w, &h);
+}
