@@ -84,6 +84,9 @@ struct ofs_use {
 	OFS_USE_TABLE(OFS_USE_CELL)
 	char user[64];    /* who and from where, NUL-terminated; "" : not said */
 	char address[64];
+	/* Bytes that shm's written_bytes has of this module, and that may not be in their files yet: more
+	 * before it is counted there, less when the write has ended. */
+	_Atomic uint64_t writing_bytes;
 };
 #undef OFS_USE_CELL
 #define OFS_RING_USE_OFFSET 1024u

@@ -60,6 +60,7 @@ struct ofs_conn { /* talloc child of the connection; handle->data */
 	int64_t refresh_pause_until_ms; /* a listing could not be refreshed: do not ask for a while */
 	uint64_t hints_written;
 	uint64_t hints_lost;
+	uint64_t writing_bytes; /* the ring's; a new ring gets it too */
 };
 
 struct ofs_file { /* fsp extension; there only where there is something to remember */
@@ -311,11 +312,13 @@ int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, ui
 		off_t offset, off_t len);
 
 /* --- ofs_room.c: the cache's size --- */
-/* Room for n bytes more, taken: 0; -EAGAIN: not now; -ENOSPC: the cache is full of what S3 does not
- * have. */
-int ofs_room_take(const struct ofs_conn *c, uint64_t n);
+/* Room for n bytes more, taken: 0, and ofs_room_landed is due; -EAGAIN: not now; -ENOSPC: the cache
+ * is full of what S3 does not have. */
+int ofs_room_take(struct ofs_conn *c, uint64_t n);
 /* The same where nobody can wait asynchronously: blocks for a second at most, then -ENOSPC. */
-int ofs_room_take_now(const struct ofs_conn *c, uint64_t n);
+int ofs_room_take_now(struct ofs_conn *c, uint64_t n);
+/* The write of n bytes has ended, with or without them. Keeps errno. */
+void ofs_room_landed(struct ofs_conn *c, uint64_t n);
 /* How long a write of n bytes should wait first, for uploads to keep pace; 0: not at all. */
 unsigned ofs_room_wait_us(const struct ofs_conn *c, size_t n);
 /* A resident file was opened. */

@@ -103,8 +103,22 @@ struct ofs_offload_write_state {
 	off_t dest_off;
 	off_t to_copy;
 	struct ofs_file *dest;
+	bool room; /* taken, and not landed */
 	off_t copied;
 };
+
+static void offload_write_cleanup(struct tevent_req *req, enum tevent_req_state req_state)
+{
+	struct ofs_offload_write_state *state =
+			tevent_req_data(req, struct ofs_offload_write_state);
+	struct ofs_conn *c = state->room ? ofs_conn_get(state->handle) : NULL;
+
+	(void)req_state;
+	if (c != NULL) {
+		ofs_room_landed(c, (uint64_t)state->to_copy);
+	}
+	state->room = false;
+}
 
 static void offload_write_done(struct tevent_req *subreq)
 {
@@ -133,6 +147,7 @@ static void offload_write_go(struct tevent_req *req)
 
 	if (!fsp_is_alternate_stream(state->dest_fsp) && state->to_copy > 0) {
 		ret = ofs_room_take_now(ofs_conn_get(state->handle), (uint64_t)state->to_copy);
+		state->room = ret == 0;
 		if (ret == 0) {
 			ret = ofs_write_begin(state->handle, state->dest_fsp, false, &state->dest);
 		}
@@ -363,6 +378,7 @@ struct tevent_req *ofs_offload_write_send(struct vfs_handle_struct *handle, TALL
 		.dest_off = dest_off,
 		.to_copy = to_copy,
 	};
+	tevent_req_set_cleanup_fn(req, offload_write_cleanup);
 	offload_source(state);
 	if (ev == ofs_link_ev(ofs_conn_get(handle)->link)) {
 		offload_begin(req);

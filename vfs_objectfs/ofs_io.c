@@ -222,6 +222,29 @@ struct ofs_file *ofs_write_awaits(struct vfs_handle_struct *handle, struct teven
 	return f != NULL && ev == ofs_link_ev(f->conn->link) ? f : NULL;
 }
 
+/* Room first, then the file: 0, and write_landed is due. */
+static int write_admit(struct vfs_handle_struct *handle, struct files_struct *fsp, uint64_t n,
+		struct ofs_file **file)
+{
+	struct ofs_conn *c = ofs_conn_get(handle);
+	int ret = ofs_room_take_now(c, n);
+
+	if (ret != 0) {
+		return ret;
+	}
+	ret = ofs_write_begin(handle, fsp, false, file);
+	if (ret != 0) {
+		ofs_room_landed(c, n);
+	}
+	return ret;
+}
+
+static void write_landed(struct ofs_file *f, uint64_t n)
+{
+	ofs_room_landed(f->conn, n);
+	ofs_write_end(f);
+}
+
 ssize_t ofs_pwrite(struct vfs_handle_struct *handle, struct files_struct *fsp, const void *data,
 		size_t n, off_t offset)
 {
@@ -229,17 +252,14 @@ ssize_t ofs_pwrite(struct vfs_handle_struct *handle, struct files_struct *fsp, c
 	ssize_t written;
 	int ret;
 
-	ret = ofs_room_take_now(ofs_conn_get(handle), n);
-	if (ret == 0) {
-		ret = ofs_write_begin(handle, fsp, false, &f);
-	}
+	ret = write_admit(handle, fsp, n, &f);
 	if (ret != 0) {
 		errno = -ret;
 		return -1;
 	}
 	ofs_count(f->conn, client_write_bytes, n);
 	written = SMB_VFS_NEXT_PWRITE(handle, fsp, data, n, offset);
-	ofs_write_end(f);
+	write_landed(f, n);
 	return written;
 }
 
@@ -267,16 +287,13 @@ int ofs_fallocate(struct vfs_handle_struct *handle, struct files_struct *fsp, ui
 	if (f != NULL && mode == VFS_FALLOCATE_FL_KEEP_SIZE) {
 		return 0; /* space set aside, which a file that may leave the disk does not keep anyway */
 	}
-	ret = ofs_room_take_now(ofs_conn_get(handle), (uint64_t)len);
-	if (ret == 0) {
-		ret = ofs_write_begin(handle, fsp, false, &f);
-	}
+	ret = write_admit(handle, fsp, (uint64_t)len, &f);
 	if (ret != 0) {
 		errno = -ret;
 		return -1;
 	}
 	ret = SMB_VFS_NEXT_FALLOCATE(handle, fsp, mode, offset, len);
-	ofs_write_end(f);
+	write_landed(f, (uint64_t)len);
 	return ret;
 }
 
@@ -287,10 +304,7 @@ ssize_t ofs_recvfile(struct vfs_handle_struct *handle, int fromfd, struct files_
 	ssize_t written;
 	int ret;
 
-	ret = ofs_room_take_now(ofs_conn_get(handle), count);
-	if (ret == 0) {
-		ret = ofs_write_begin(handle, tofsp, false, &f);
-	}
+	ret = write_admit(handle, tofsp, count, &f);
 	if (ret != 0) {
 		/* the bytes are in the client's socket and must come out of it all the same */
 		ssize_t drained = drain_socket(fromfd, count);
@@ -300,7 +314,7 @@ ssize_t ofs_recvfile(struct vfs_handle_struct *handle, int fromfd, struct files_
 	}
 	ofs_count(f->conn, client_write_bytes, count);
 	written = SMB_VFS_NEXT_RECVFILE(handle, fromfd, tofsp, offset, count);
-	ofs_write_end(f);
+	write_landed(f, count);
 	return written;
 }
 
@@ -313,9 +327,22 @@ struct ofs_pwrite_state {
 	off_t offset;
 	struct ofs_file *file;
 	struct timeval room_until; /* unset: it has not waited for room yet */
+	bool room;                 /* taken, and not landed */
 	ssize_t ret;
 	struct vfs_aio_state aio;
 };
+
+static void pwrite_cleanup(struct tevent_req *req, enum tevent_req_state req_state)
+{
+	struct ofs_pwrite_state *state = tevent_req_data(req, struct ofs_pwrite_state);
+	struct ofs_conn *c = state->room ? ofs_conn_get(state->handle) : NULL;
+
+	(void)req_state;
+	if (c != NULL) {
+		ofs_room_landed(c, state->n);
+	}
+	state->room = false;
+}
 
 static void pwrite_done(struct tevent_req *subreq)
 {
@@ -400,6 +427,7 @@ static int pwrite_room(struct tevent_req *req)
 		}
 		ret = -ENOSPC;
 	}
+	state->room = ret == 0;
 	if (ret != 0) {
 		tevent_req_error(req, -ret);
 	}
@@ -457,6 +485,7 @@ struct tevent_req *ofs_pwrite_send(struct vfs_handle_struct *handle, TALLOC_CTX 
 		.n = n,
 		.offset = offset,
 	};
+	tevent_req_set_cleanup_fn(req, pwrite_cleanup);
 	if (wait_us > 0) {
 		pwrite_later(req, wait_us);
 	} else {

@@ -11,6 +11,7 @@
  *        2. Truncation and deletion are never refused: they make room.
  *        3. What all clients write between two looks of the daemon is no more than there is room for:
  *           each takes its part of it first. What then fails to be written counts until the next look.
+ *           What is on its way at a look is in the ring: before it is taken, until it has landed.
  *        4. Hints of use give way to hints of change: they take half of a ring at most.
  */
 #include "ofs.h"
@@ -21,7 +22,13 @@
 #define ROOM_NOW_TRIES 50
 #define ROOM_NOW_WAIT_MS 20
 
-int ofs_room_take(const struct ofs_conn *c, uint64_t n)
+static void room_writing(struct ofs_conn *c, uint64_t bytes)
+{
+	c->writing_bytes = bytes;
+	atomic_store(&c->ring.use->writing_bytes, bytes);
+}
+
+int ofs_room_take(struct ofs_conn *c, uint64_t n)
 {
 	struct ofs_shm *shm = c->shm;
 	uint64_t limit = atomic_load(&shm->write_limit), had;
@@ -29,16 +36,23 @@ int ofs_room_take(const struct ofs_conn *c, uint64_t n)
 	if (atomic_load(&shm->write_full) != 0) {
 		return -ENOSPC;
 	}
+	room_writing(c, c->writing_bytes + n);
 	had = atomic_fetch_add(&shm->written_bytes, n);
 	if (limit == 0 || (had < limit && n <= limit - had)) {
 		return 0;
 	}
 	atomic_fetch_sub(&shm->written_bytes, n);
+	room_writing(c, c->writing_bytes - n);
 	atomic_fetch_add(&shm->write_waits, 1);
 	return -EAGAIN;
 }
 
-int ofs_room_take_now(const struct ofs_conn *c, uint64_t n)
+void ofs_room_landed(struct ofs_conn *c, uint64_t n)
+{
+	room_writing(c, c->writing_bytes - n);
+}
+
+int ofs_room_take_now(struct ofs_conn *c, uint64_t n)
 {
 	int ret = ofs_room_take(c, n);
 

@@ -71,6 +71,7 @@ static int conn_adopt_ring(struct ofs_conn *c, int *fd)
 			atomic_store(&ring.head->inflight[i], c->change_stripe[i] + 1);
 		}
 	}
+	atomic_store(&ring.use->writing_bytes, c->writing_bytes);
 	conn_say_client(c, ring.use);
 	ofs_ring_writer_fini(&c->ring);
 	c->ring = ring;

@@ -150,6 +150,20 @@ bool rings_use(const struct rings *rs, uint64_t session, struct ofs_use *use)
 	return r != NULL && !r->broken && ofs_ring_read_use(r->fd, use) == 0;
 }
 
+uint64_t rings_writing(const struct rings *rs)
+{
+	struct ofs_use use;
+	uint64_t sum = 0, bytes;
+
+	for (const struct ring *r = rs->list; r != NULL; r = r->next) {
+		bytes = !r->broken && ofs_ring_read_use(r->fd, &use) == 0 ? atomic_load(&use.writing_bytes) : 0;
+		if (bytes > 0 && !ofs_ring_writer_dead(r->fd)) {
+			sum += bytes < UINT64_MAX - sum ? bytes : UINT64_MAX - sum;
+		}
+	}
+	return sum;
+}
+
 static bool is_ring_name(const char *name)
 {
 	size_t len = strlen(name);

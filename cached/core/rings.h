@@ -21,6 +21,8 @@ int rings_add(struct rings *rs, uint64_t session);
 void rings_count(struct rings *rs);
 /* What one session's module has counted so far; false: not known. */
 bool rings_use(const struct rings *rs, uint64_t session, struct ofs_use *use);
+/* What all living modules are writing at the moment (ring.h, writing_bytes). */
+uint64_t rings_writing(const struct rings *rs);
 /* Read every hint written so far into reconcile_hint. Returns how many. */
 unsigned rings_drain(struct rings *rs);
 /* The same, and what clients left that have just died is found now, not at the next look: for whoever

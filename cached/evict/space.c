@@ -11,7 +11,7 @@
  *           not helped;
  *        2. a round ends: when the low mark is reached, or when every file was asked in vain;
  *        3. every pending file is measured, some in each job: the sum is of the moment the first job
- *           began, and what is written from then on the modules count.
+ *           began; what is written from then on the modules count, and what was on its way then.
  *
  *   used:   0 ...... low mark ...... high mark ... half the reserve ... 1/16 of it ... all
  *              rest            rest            files go        and writers are slowed   and wait
@@ -42,10 +42,9 @@ struct space { /* core only */
 	struct evictor *ev;
 	struct clock_timer *timer;
 	int64_t timer_at_ns;
-	bool started, measuring, pumping, growing;
+	bool started, measuring, pumping;
 	uint64_t fs_free; /* at the last measuring */
-	uint64_t written; /* what modules had written by then */
-	uint64_t earlier; /* and by the measuring before */
+	uint64_t written; /* of what modules write, by then */
 	uint64_t fresh;   /* bytes of files that reconcile has not looked at yet: in no queue, not kept */
 	/* of the measuring under way: its begin, what had been written by then, and what is fresh so far */
 	int64_t begin_ns;
@@ -91,7 +90,6 @@ struct space *space_new(struct evictor *ev)
 		s->fs_free = UINT64_MAX; /* not measured yet */
 		if (ev->v->shm != NULL) {
 			s->written = atomic_load(&ev->v->shm->cache_at);
-			s->earlier = s->written;
 			s->before = atomic_load(&ev->v->shm->cache_bytes);
 		}
 	}
@@ -183,7 +181,7 @@ static uint64_t space_limit(const struct space *s)
 				space_reserve(cv));
 		room = own < room ? own : room;
 	}
-	limit = s->earlier + room; /* what was taken since may have been on its way when it was measured */
+	limit = s->written + room;
 	return limit < room ? 0 : limit > 0 ? limit : 1;
 }
 
@@ -406,8 +404,6 @@ static void space_measured(struct space *s, int status)
 	s->before = census_running(s->ev) ? s->before : 0;
 	if (status == 0) {
 		s->fresh = s->begin_fresh;
-		s->growing = s->begin_written != s->written; /* the last bytes may still be on their way */
-		s->earlier = s->written;
 		s->written = s->begin_written;
 		s->measured = true;
 		space_waits(s);
@@ -455,6 +451,15 @@ static void measure_add(void *arg, const char *path)
 	}
 }
 
+/* Of what the modules write, as much as is in the files: the counter first, for a write that lands
+ * between the two is then measured, and one that begins there counts twice until the next measuring. */
+static uint64_t space_landed(const struct volume *v)
+{
+	uint64_t written = atomic_load(&v->shm->written_bytes), writing = rings_writing(v->rings);
+
+	return written > writing ? written - writing : 0;
+}
+
 /* Some files; the first of a measuring begin it. */
 static void space_measure(struct space *s)
 {
@@ -475,9 +480,9 @@ static void space_measure(struct space *s)
 	m->tree_fd = v->tree_fd;
 	if (begin) {
 		s->begin_ns = clock_now_ns(v->clock);
-		s->begin_written = atomic_load(&v->shm->written_bytes);
+		s->begin_written = space_landed(v);
 		s->begin_fresh = 0;
-		s->more = s->begin_written != s->written || s->growing || s->fresh > 0;
+		s->more = s->begin_written != s->written || s->fresh > 0;
 		if (s->more) {
 			rings_drain(v->rings); /* a file is hinted before its first bytes */
 		}

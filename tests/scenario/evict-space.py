@@ -14,6 +14,7 @@ import time
 import smb2
 from local import counter, is_out, is_resident
 from smb import SmbError, Testbed, check, step, wait_until
+from tracer import HELD, Tracer, client_pid
 
 MIB = 1 << 20
 CACHE = 64 * MIB
@@ -110,24 +111,43 @@ def nothing_settles(bed):
             check(client.get(f"large{one}") == body(f"large{one}", MIB), "other bytes")
 
 
+def fill_one(client, file):
+    """Until a write is refused; what was acknowledged."""
+    data = b""
+    try:
+        while len(data) < 2 * CACHE:
+            piece = body(f"larger{len(data)}", MIB)
+            client.write(file, len(data), piece)
+            data += piece
+    except SmbError as error:
+        check(error.name == FULL, f"{error}")
+        return data
+    return check(False, f"{len(data)} bytes of unsent data were taken")
+
+
 def larger_than_the_cache(bed):
-    step("a file larger than the cache, held open: refused, and what was acknowledged is there")
-    with bed.client() as client:
-        file = client.create("larger", smb2.READ_DATA | smb2.WRITE_DATA, disposition=smb2.FILE_CREATE)
-        data = b""
-        try:
-            while len(data) < 2 * CACHE:
-                piece = body(f"larger{len(data)}", MIB)
-                client.write(file, len(data), piece)
-                data += piece
-            check(False, f"{len(data)} bytes of unsent data were taken")
-        except SmbError as error:
-            check(error.name == FULL, f"{error}")
-        check(len(data) > CACHE // 2, f"refused after {len(data)} bytes")
-        check(client.read(file, len(data) - MIB, MIB) == data[-MIB:], "reads do not go on")
-        client.close(file)
-        wait_until(lambda: writes(client, "small"), 60, "writers go on when it is sent")
-        check(client.get("larger") == data, "other bytes than were acknowledged")
+    step("a file larger than the cache, held open: refused, and what was acknowledged is there; what has been on its "
+         "way for long has its room")
+    late = [body(f"late{number}", MIB) for number in range(4)]
+    with bed.client() as slow:
+        late_file = slow.create("late", smb2.WRITE_DATA, disposition=smb2.FILE_CREATE)
+        with Tracer(client_pid(bed), "pwrite64", f"delay_enter={HELD}") as tracer, bed.client() as client:
+            sent = [slow.send_write(late_file, number * MIB, data) for number, data in enumerate(late)]
+            tracer.wait()
+            file = client.create("larger", smb2.READ_DATA | smb2.WRITE_DATA, disposition=smb2.FILE_CREATE)
+            data = fill_one(client, file)
+            check(len(data) > CACHE // 2, f"refused after {len(data)} bytes")
+            tracer.end()
+            for message in sent:
+                slow.end_write(message)
+            here = bed.mirror_bytes()
+            check(here <= CACHE, f"{here / MIB:.1f} MiB are here")
+            check(client.read(file, len(data) - MIB, MIB) == data[-MIB:], "reads do not go on")
+            client.close(file)
+            wait_until(lambda: writes(client, "small"), 60, "writers go on when it is sent")
+            check(client.get("larger") == data, "other bytes than were acknowledged")
+            slow.close(late_file)
+            check(client.get("late") == b"".join(late), "other bytes than were acknowledged")
 
 
 def writes(client, name):

@@ -328,6 +328,27 @@ static void test_inflight(void **state)
 	assert_int_equal(ring_files(f, NULL, 0), 0);
 }
 
+static void test_writing(void **state)
+{
+	struct fixture *f = *state;
+	struct ofs_ring_writer a, b;
+
+	writer_open(f, &a);
+	writer_open(f, &b);
+	assert_true(rings_writing(f->rs) == 0);
+	atomic_store(&a.use->writing_bytes, 5);
+	atomic_store(&b.use->writing_bytes, 7);
+	assert_true(rings_writing(f->rs) == 12);
+	ofs_ring_writer_fini(&a); /* what it has written or not is in the files */
+	assert_true(rings_writing(f->rs) == 7);
+	atomic_store(&b.use->writing_bytes, UINT64_MAX);
+	writer_open(f, &a);
+	atomic_store(&a.use->writing_bytes, 5);
+	assert_true(rings_writing(f->rs) == UINT64_MAX);
+	ofs_ring_writer_fini(&a);
+	ofs_ring_writer_fini(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +367,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(
 					test_junk_in_the_directory_at_start, setup, teardown),
 			cmocka_unit_test_setup_teardown(test_inflight, setup, teardown),
+			cmocka_unit_test_setup_teardown(test_writing, setup, teardown),
 	};
 
 	log_set_level(LOG_LVL_ERROR);
