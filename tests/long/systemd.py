@@ -46,6 +46,21 @@ cmp /tmp/in /tmp/out
 objectfsctl flush --wait
 [ -e /srv/store/objects/e/file%o ] && [ ! -e /srv/store/objects/other%o ]
 
+echo "-- local readers are guarded, and stay so while the daemon is killed and started again"
+tree=/var/cache/objectfs/projects/tree
+grep -q 'local programs that open stubs wait for data' /var/log/objectfs/cached.log
+objectfsctl evict e
+cmp /tmp/in $tree/e/file
+objectfsctl evict e
+objectfsctl stat e/file | grep -q stub
+before=$(of MainPID)
+kill -KILL $before
+[ "$(of NFileDescriptorStore)" -gt 0 ]
+cmp /tmp/in $tree/e/file
+wait_for '[ "$(of ActiveState)" = active ]'
+[ "$(of MainPID)" != $before ]
+objectfsctl --json status | grep -q '"kept": true'
+
 echo "-- log rotated"
 logrotate --force --state /tmp/state /etc/logrotate.d/objectfs
 wait_for '[ -s /var/log/objectfs/cached.log ]'
