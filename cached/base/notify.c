@@ -199,6 +199,11 @@ int notify_fd_take(const char *name)
 	return -1;
 }
 
+void notify_fd_forget(const char *name)
+{
+	notify_send("FDSTOREREMOVE=1\nFDNAME=%s", name);
+}
+
 void notify_fds_drop(void)
 {
 	for (int i = 0; i < notify.kept_count; i++) {

@@ -22,6 +22,8 @@ int64_t notify_watchdog_ns(void);
 bool notify_fd_store(const char *name, int fd);
 /* One that the process before has stored, the caller's from now on; -1: there is none. */
 int notify_fd_take(const char *name);
+/* It is to keep nothing of that name any more. */
+void notify_fd_forget(const char *name);
 /* Nobody wants what is left: closed, here and there. */
 void notify_fds_drop(void);
 

@@ -104,6 +104,7 @@ static void event_take(struct guard *g, const struct fanotify_event_metadata *m)
 	if (m->fd < 0) {
 		return;
 	}
+	guard_slots_note(g, m->fd); /* should we die before the answer, the next daemon gives it */
 	if (m->pid > 0 && is_smbd(g, m->pid)) {
 		stats_add(guard_passed, 1);
 		guard_answer(g, m->fd, -1, 0);
@@ -113,7 +114,6 @@ static void event_take(struct guard *g, const struct fanotify_event_metadata *m)
 		guard_answer(g, m->fd, -1, 0);
 		return;
 	}
-	guard_slots_note(g, m->fd);
 	e = calloc(1, sizeof(*e));
 	if (e == NULL) {
 		guard_answer(g, m->fd, -1, -ENOMEM);
@@ -221,14 +221,34 @@ static int group_new(struct guard *g)
 	return 0;
 }
 
+#define KEPT_NAME_BYTES 96
+
+static void kept_names(const struct guard *g, char group[KEPT_NAME_BYTES],
+		char slots[KEPT_NAME_BYTES])
+{
+	snprintf(group, KEPT_NAME_BYTES, "guard-%s", g->v->name);
+	snprintf(slots, KEPT_NAME_BYTES, "guard-waits-%s", g->v->name);
+}
+
+/* The service manager, too, must let go of a group that nobody reads: whoever opens what is marked in
+ * it would wait for ever, smbd as well. */
+static void group_forget(struct guard *g)
+{
+	char group[KEPT_NAME_BYTES], slots[KEPT_NAME_BYTES];
+
+	kept_names(g, group, slots);
+	notify_fd_forget(group);
+	notify_fd_forget(slots);
+	g->is_kept = false;
+}
+
 /* What an earlier daemon left with the service manager, or new; 0 or -errno. */
 static int group_open(struct guard *g, bool *is_new)
 {
-	char group[96], slots[96];
+	char group[KEPT_NAME_BYTES], slots[KEPT_NAME_BYTES];
 	int fd, kept_fd, ret;
 
-	snprintf(group, sizeof(group), "guard-%s", g->v->name);
-	snprintf(slots, sizeof(slots), "guard-waits-%s", g->v->name);
+	kept_names(g, group, slots);
 	fd = notify_fd_take(group);
 	kept_fd = notify_fd_take(slots);
 	*is_new = fd < 0 || kept_fd < 0;
@@ -249,12 +269,18 @@ static int group_open(struct guard *g, bool *is_new)
 	if (fd >= 0) {
 		close(fd);
 	}
+	if (fd >= 0 || kept_fd >= 0) {
+		group_forget(g);
+	}
 	ret = group_new(g);
 	if (ret == 0) {
 		ret = guard_slots_open(g, -1);
 	}
 	if (ret == 0) {
 		g->is_kept = notify_fd_store(group, g->fd) && notify_fd_store(slots, g->kept_fd);
+		if (!g->is_kept) {
+			group_forget(g);
+		}
 	}
 	return ret;
 }
@@ -288,6 +314,9 @@ static int guard_begin(struct guard *g)
 	}
 	if (g->why == NULL) {
 		g->why = talloc_strdup(g, strerror(-ret));
+	}
+	if (g->is_kept) {
+		group_forget(g);
 	}
 	if (g->fd >= 0) {
 		close(g->fd);

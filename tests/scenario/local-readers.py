@@ -259,7 +259,7 @@ class Manager:
         script = f"exec env NOTIFY_SOCKET={self.path} "
         if self.kept:
             script += f"LISTEN_PID=$$ LISTEN_FDS={len(self.kept)} LISTEN_FDNAMES={':'.join(self.kept)} "
-        script += '"$@" ' + " ".join(f"{3 + n}<&{fd}" for n, fd in enumerate(self.kept.values()))
+        script += '"$@" ' + " ".join(f"{3 + n}<&{fd} {fd}<&-" for n, fd in enumerate(self.kept.values()))
         self.child = subprocess.Popen(
             [*self.inside(), "bash", "-c", script, "sh", f"{self.bed.testbed_build}/objectfs-cached", "-c",
              self.bed.conf, "--foreground"], stdin=subprocess.DEVNULL, pass_fds=list(self.kept.values()))
@@ -272,6 +272,12 @@ class Manager:
                 os.close(self.kept.pop(said["FDNAME"]))
             elif said.get("READY") == "1":
                 return
+
+    def damage(self):
+        """As one of another release would have left them."""
+        name = next(name for name in self.kept if "waits" in name)
+        os.close(self.kept[name])
+        self.kept[name] = fcntl_high(os.memfd_create("other"))
 
     def kill(self):
         self.child.send_signal(signal.SIGKILL)
@@ -314,6 +320,15 @@ def restarts(bed, proxy):
             out, err = process.communicate(timeout=30)
             check(out == data_of(name), f"{name}: {len(out)} bytes {out[:8]!r}..., {err!r}")
         check(guard(bed)["state"] == "on", f"{guard(bed)}")
+        right(local_path(bed, "other"), "other", "a stub of before")
+        step("what an earlier daemon left cannot be used: nobody waits for it")
+        stubs(bed, "other")
+        manager.kill()
+        manager.damage()
+        manager.start()
+        wait_until(lambda: guard(bed)["state"] == "on", 20, "all is guarded anew")
+        check(len(manager.kept) == 2 and guard(bed)["kept"], f"kept: {list(manager.kept)}")
+        run("cmp", "-n1", local_path(bed, "other"), local_path(bed, "other"))  # has a limit
         right(local_path(bed, "other"), "other", "a stub of before")
         step("a daemon that ends with nobody to keep its guard refuses who waits")
     finally:
