@@ -226,8 +226,6 @@ bool evict_drop_wait(struct evictor *ev, const struct ofs_oid *dir, void (*fn)(v
 	return true;
 }
 
-static void drop_start(struct drop *d);
-
 static void drop_job_free(struct drop *d)
 {
 	struct drop_job *j = d->job;
@@ -256,6 +254,8 @@ static int drop_destructor(struct drop *d)
 	return 0;
 }
 
+static void drops_go(struct evictor *ev);
+
 static void drop_end(struct drop *d, int status, uint64_t count)
 {
 	struct evictor *ev = d->ev;
@@ -271,9 +271,7 @@ static void drop_end(struct drop *d, int status, uint64_t count)
 	}
 	d->done(d->arg, status, count);
 	talloc_free(d);
-	if (ev->drops != NULL && !ev->drops->running) {
-		drop_start(ev->drops);
-	}
+	drops_go(ev);
 }
 
 /* As far as the index knows: S3 has the file where it is here, and nobody is at it. */
@@ -450,6 +448,20 @@ static void drop_start(struct drop *d)
 	disk_submit(v->disk, DISK_ORDER, &j->job);
 }
 
+/* The first of the queue. One that ends at once is followed by the next from here, not from within:
+ * there may be as many as there are directories. */
+static void drops_go(struct evictor *ev)
+{
+	if (ev->drops_going) {
+		return;
+	}
+	ev->drops_going = true;
+	while (ev->drops != NULL && !ev->drops->running) {
+		drop_start(ev->drops);
+	}
+	ev->drops_going = false;
+}
+
 void evict_drop(struct evictor *ev, const struct ofs_oid *dir, int64_t before_ns,
 		void (*done)(void *arg, int status, uint64_t count), void *arg)
 {
@@ -469,7 +481,5 @@ void evict_drop(struct evictor *ev, const struct ofs_oid *dir, int64_t before_ns
 	}
 	*last = d;
 	d->prev = last;
-	if (ev->drops == d) {
-		drop_start(d);
-	}
+	drops_go(ev);
 }

@@ -38,6 +38,7 @@ struct evictor { /* core only */
 	struct space *space;
 	struct census *census;
 	struct drop *drops;
+	bool drops_going; /* further up the stack */
 	bool started;
 };
 /* Is the inode being asked about, or going? */
