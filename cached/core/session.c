@@ -604,7 +604,8 @@ struct session *session_to_ask(const struct core *core, const struct volume *v)
 /* Not sent at once: the asker must not see the connection end while it asks. */
 void session_ask(struct session *s, const uint8_t *frame, size_t len)
 {
-	uint8_t *copy = malloc(len);
+	/* one that reads nothing has enough to read; somebody else is asked soon */
+	uint8_t *copy = s->out_bytes < OUT_PAUSE_BYTES ? malloc(len) : NULL;
 
 	if (copy != NULL) {
 		memcpy(copy, frame, len);
@@ -616,8 +617,10 @@ void session_ask(struct session *s, const uint8_t *frame, size_t len)
 
 void session_is_slow(struct session *s)
 {
-	log_info("core", "session %llu (process %ld) does not answer: another one is asked",
-			(unsigned long long)s->id, (long)s->pid);
+	if (!s->slow) {
+		log_info("core", "session %llu (process %ld) does not answer: another one is asked",
+				(unsigned long long)s->id, (long)s->pid);
+	}
 	s->slow = true;
 }
 
