@@ -34,7 +34,6 @@ static struct ofs_file *read_awaits(struct vfs_handle_struct *handle,
 	struct ofs_file *f = ofs_file_marked(handle, fsp);
 	struct ofs_conn *c = ofs_conn_get(handle);
 
-	ofs_count(c, client_read_bytes, n);
 	if (f == NULL || ofs_recall_here(f, ofs_link_generation(c->link), (uint64_t)offset, n)) {
 		ofs_count(c, reads_here, 1);
 		return NULL;
@@ -47,6 +46,7 @@ ssize_t ofs_pread(struct vfs_handle_struct *handle, struct files_struct *fsp, vo
 		off_t offset)
 {
 	struct ofs_file *f = read_awaits(handle, fsp, n, offset);
+	ssize_t got;
 
 	if (f != NULL) {
 		int ret = ofs_recall_range(f->conn, f, (uint64_t)offset, n);
@@ -56,7 +56,17 @@ ssize_t ofs_pread(struct vfs_handle_struct *handle, struct files_struct *fsp, vo
 			return -1;
 		}
 	}
-	return SMB_VFS_NEXT_PREAD(handle, fsp, data, n, offset);
+	got = SMB_VFS_NEXT_PREAD(handle, fsp, data, n, offset);
+	ofs_count(ofs_conn_get(handle), client_read_bytes, got > 0 ? (size_t)got : 0);
+	return got;
+}
+
+/* All of the range is in the file, as far as smbd knows: as many bytes will be answered. */
+static bool read_is_inside(const struct files_struct *fsp, size_t n, off_t offset)
+{
+	off_t size = fsp->fsp_name->st.st_ex_size;
+
+	return offset >= 0 && offset <= size && n <= (size_t)(size - offset);
 }
 
 struct ofs_pread_state {
@@ -81,6 +91,7 @@ static void pread_done(struct tevent_req *subreq)
 		tevent_req_error(req, state->aio.error);
 		return;
 	}
+	ofs_count(ofs_conn_get(state->handle), client_read_bytes, (size_t)state->ret);
 	tevent_req_done(req);
 }
 
@@ -111,8 +122,9 @@ struct tevent_req *ofs_pread_send(struct vfs_handle_struct *handle, TALLOC_CTX *
 	struct tevent_req *req, *subreq;
 	int ret = 0;
 
-	if (f == NULL) {
+	if (f == NULL && read_is_inside(fsp, n, offset)) {
 		/* NEXT's own request; ofs_pread_recv tells it from ours by its state's type */
+		ofs_count(ofs_conn_get(handle), client_read_bytes, n);
 		return SMB_VFS_NEXT_PREAD_SEND(ctx, ev, handle, fsp, data, n, offset);
 	}
 	req = tevent_req_create(ctx, &state, struct ofs_pread_state);
@@ -127,8 +139,8 @@ struct tevent_req *ofs_pread_send(struct vfs_handle_struct *handle, TALLOC_CTX *
 		.n = n,
 		.offset = offset,
 	};
-	if (ev != ofs_link_ev(f->conn->link)) {
-		ret = ofs_recall_range(f->conn, f, (uint64_t)offset, n);
+	if (f == NULL || ev != ofs_link_ev(f->conn->link)) {
+		ret = f != NULL ? ofs_recall_range(f->conn, f, (uint64_t)offset, n) : 0;
 		if (ret != 0) {
 			tevent_req_error(req, -ret);
 			return tevent_req_post(req, ev);
@@ -544,6 +556,7 @@ ssize_t ofs_sendfile(struct vfs_handle_struct *handle, int tofd, struct files_st
 			return -1;
 		}
 	}
+	ofs_count(ofs_conn_get(handle), client_read_bytes, count);
 	return SMB_VFS_NEXT_SENDFILE(handle, tofd, fromfsp, header, offset, count);
 }
 

@@ -23,7 +23,7 @@
 	S(names_asked, COUNTER, count, "names that the daemon was asked for")                      \
 	S(lists_here, COUNTER, count, "listings of directories from the local disk alone")         \
 	S(lists_asked, COUNTER, count, "listings that the daemon was asked for")                   \
-	S(client_read_bytes, COUNTER, bytes, "bytes that clients asked to read")                   \
+	S(client_read_bytes, COUNTER, bytes, "bytes that clients read")                            \
 	S(client_write_bytes, COUNTER, bytes, "bytes that clients wrote")                          \
 	S(lookups, COUNTER, count, "names asked for in unlisted directories")                      \
 	S(listings, COUNTER, count, "directories listed from S3")                                  \

@@ -262,15 +262,19 @@ def used(bed):
         client.list("d")
         asked = {name: counter(bed, name) - before[name] for name in names}
         check(asked["opens_away"] >= 1 and asked["reads_away"] >= 1 and asked["names_asked"] >= 1 and
-              asked["lists_asked"] >= 1 and asked["client_read_bytes"] >= 100000, f"{asked}")
+              asked["lists_asked"] >= 1 and asked["client_read_bytes"] == 100000, f"{asked}")
         check(counter(bed, "lookups") >= 1, "lookups")
         wait_until(lambda: entries(bed, "d")["one"]["state"] == "resident", 20, "it is here")
         middle = {name: counter(bed, name) for name in names}
         client.get("d/one")
+        file = client.create("d/one", READ_DATA)
+        for at, got in ((0, 100000), (99999, 1), (100000, 0)):  # what was given, not what was asked for
+            check(len(client.read(file, at, MIB)) == got, f"a read of a MiB at {at}")
+        client.close(file)
         client.list("d")
         client.put("d/written", b"w" * 5000)
         here = {name: counter(bed, name) - middle[name] for name in names}
-        check(here["opens_here"] == 1 and here["reads_here"] >= 1 and here["names_here"] >= 1 and
+        check(here["opens_here"] == 2 and here["client_read_bytes"] == 200001 and here["reads_here"] >= 1 and here["names_here"] >= 1 and
               here["lists_here"] >= 1 and here["client_write_bytes"] == 5000, f"{here}")
         check(not any(here[name] for name in names if "away" in name or "asked" in name), f"{here}")
         mine = [one for one in bed.ctl_json("sessions")["sessions"] if one["client_write_bytes"] == 5000]
