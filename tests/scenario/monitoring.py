@@ -118,7 +118,8 @@ def work(bed):
         check(count > 0 and 0 < total < 30 * count, f"{name}: {count} took {total} s")
     for lane in ("any", "order", "index"):
         check(value(after, "disk_wait_seconds_count", lane=lane) > 0, f"no job in {lane}")
-    for name in ("recalls", "lookups", "s3_other", "opens_away", "lists_asked", "names_asked"):
+    for name in ("recalls", "lookups", "s3_other", "opens_away", "lists_asked", "names_asked", "s3_get",
+                 "s3_head", "s3_list"):
         check(value(after, f"{name}_total") >= 1, f"{name}_total")
     check(value(after, "volume_ready", volume="test") == 1, "not ready")
     check(value(after, "volume_sessions", volume="test") >= 0, "sessions")

@@ -133,7 +133,7 @@ class Share:
 def changes(bed):
     """Requests that move objects; the directory's write time is another matter."""
     counters = bed.ctl_json("status")["counters"]
-    return {name: counters[name] for name in ("s3_copy", "s3_delete", "upload_bytes")}
+    return {name: counters[name] for name in ("copies", "s3_copy", "s3_delete", "upload_bytes")}
 
 
 def files(share):
@@ -152,6 +152,7 @@ def files(share):
     share.verify("rename, rename over, swap, case")
 
     before = changes(share.bed)
+    check(before["copies"] >= 6, f"{before['copies']} copies for six renames")
     share.rename("there", "and")
     share.rename("and", "there")
     share.verify("rename and back")

@@ -23,9 +23,11 @@
 #include <unistd.h>
 #include "cached/base/log.h"
 #include "cached/base/stats.h"
+#include "cached/core/announce.h"
 #include "cached/core/ask.h"
 #include "cached/core/core.h"
 #include "cached/core/session.h"
+#include "cached/reconcile/index.h"
 #include "shared/ring.h"
 #include "shared/shm.h"
 #include "shared/wire.h"
@@ -391,6 +393,39 @@ static void test_questions_survive_who_was_asked(void **state)
 	ask_notify(f, &third);
 	assert_int_equal(third.status, -ENOTCONN);
 	close(two);
+}
+
+static void test_news_are_told_and_counted(void **state)
+{
+	struct fixture *f = *state;
+	struct volume *v = f->core->volumes[0];
+	int64_t sent = stats_get(notifies_sent), dropped = stats_get(notifies_dropped);
+	int fd = client_open(f);
+	struct ofs_notify_req m;
+	struct news *news = NULL;
+	struct answer a;
+
+	hello_ok(f, fd, &a);
+	fds_close(&a);
+	news_add(v, &news, OFS_WIRE_NOTIFY_ADDED, "told", false);
+	news_add(v, &news, OFS_WIRE_NOTIFY_REMOVED, "refused", true);
+	announce(v->announcer, &OFS_OID_ROOT, &news);
+	assert_null(news);
+	assert_true(read_answer(f, fd, &a));
+	assert_int_equal(ofs_wire_decode_notify_req(a.frame, a.head.length, &m), 0);
+	assert_string_equal(m.path, "told");
+	asked_answer(f, fd, a.head.request_id, 0);
+	assert_true(read_answer(f, fd, &a));
+	assert_int_equal(ofs_wire_decode_notify_req(a.frame, a.head.length, &m), 0);
+	assert_string_equal(m.path, "refused");
+	assert_int_equal(m.flags, OFS_WIRE_NOTIFY_DIR);
+	asked_answer(f, fd, a.head.request_id, -EOPNOTSUPP);
+	for (int i = 0; i < 2000 && stats_get(notifies_dropped) == dropped; i++) {
+		assert_int_equal(tevent_loop_once(f->core->ev), 0);
+	}
+	assert_int_equal(stats_get(notifies_sent), sent + 1);
+	assert_int_equal(stats_get(notifies_dropped), dropped + 1);
+	close(fd);
 }
 
 static void test_hello_refusals_say_why(void **state)
@@ -766,6 +801,7 @@ int main(void)
 			T(test_hello_gives_all_that_a_module_needs),
 			T(test_hello_refusals_say_why),
 			T(test_questions_survive_who_was_asked),
+			T(test_news_are_told_and_counted),
 			T(test_another_protocol_version_is_told_so),
 			T(test_bad_frames_end_one_connection),
 			T(test_descriptors_must_fit_the_message),
