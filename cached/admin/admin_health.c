@@ -82,6 +82,10 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 	} else if (v->state == VOLUME_CONNECTING) {
 		say_finding(list, v->denied ? FINDING_STORE_DENIED : FINDING_STORE_AWAY, v,
 				v->state_why != NULL ? v->state_why : "connecting");
+		if (!v->tried) { /* doctor waits for it */
+			json_object_set_new(json_array_get(list, json_array_size(list) - 1),
+					"connecting", json_true());
+		}
 	} else if (atomic_load(&v->store->trouble) != OBJ_OK) {
 		say_finding(list, FINDING_STORE_FAILING, v,
 				objstore_status_name(atomic_load(&v->store->trouble)));

@@ -160,6 +160,7 @@ static void state_set(struct volume *v, enum volume_state state, const char *why
 		       strcmp(v->state_why, why) != 0;
 
 	v->state = state;
+	v->tried = true;
 	if (!changed) {
 		return;
 	}

@@ -58,6 +58,7 @@ struct volume {
 	/* core only */
 	enum volume_state state;
 	char *state_why;     /* for people; NULL when READY */
+	bool tried;          /* an attempt to reach S3 has ended, well or not */
 	bool away;           /* the last attempt to reach S3 failed */
 	bool denied;         /* for want of credentials or a right */
 	bool stuck;          /* CONNECTING, and somebody must act first: nobody waits for it */

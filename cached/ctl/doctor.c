@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <fts.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@
 #include "shared/record.h"
 
 #define DAEMON_PATIENCE_S 30u
+#define CONNECT_PATIENCE_S 5u
+#define CONNECT_LOOK_MS 200
 #define STUB_SEARCH_MAX 200000u
 
 void doctor_say(struct doctor *d, enum finding_id id, const char *volume, const char *fmt, ...)
@@ -48,6 +51,41 @@ void doctor_say(struct doctor *d, enum finding_id id, const char *volume, const 
 
 /* ---- the daemon, and what it knows ---- */
 
+/* A daemon that was started just now has not heard of its store yet: that is no finding. */
+static bool health_is_early(const json_t *health)
+{
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(health, "components"), i, item)
+	{
+		if (json_is_true(json_object_get(item, "connecting"))) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* As ctl_ask; `health` once every volume has tried its store, or has not for CONNECT_PATIENCE_S. */
+static int doctor_health(const struct doctor *d, struct ctl_reply *reply)
+{
+	int64_t until_ms = ctl_now_ms() + 1000LL * CONNECT_PATIENCE_S;
+	bool said = false;
+	int ret;
+
+	while ((ret = ctl_ask_word(d->socket, "health", DAEMON_PATIENCE_S, reply)) == 0 &&
+			health_is_early(reply->json) && ctl_now_ms() < until_ms) {
+		if (!said) {
+			fprintf(stderr, "objectfsctl: the daemon is connecting to its store: waiting, "
+					"%u s at most\n", CONNECT_PATIENCE_S);
+			said = true;
+		}
+		ctl_reply_done(reply);
+		(void)poll(NULL, 0, CONNECT_LOOK_MS);
+	}
+	return ret;
+}
+
 static bool doctor_daemon(struct doctor *d)
 {
 	struct ctl_reply reply;
@@ -55,7 +93,7 @@ static bool doctor_daemon(struct doctor *d)
 	size_t i;
 	int ret;
 
-	ret = ctl_ask_word(d->socket, "health", DAEMON_PATIENCE_S, &reply);
+	ret = doctor_health(d, &reply);
 	if (ret == -ETIMEDOUT) {
 		doctor_say(d, FINDING_CORE_HANGS, NULL, "%s: waited for %u s", d->socket,
 				DAEMON_PATIENCE_S);

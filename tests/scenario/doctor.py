@@ -29,11 +29,8 @@ class Doctor:
         env = dict(os.environ)
         if self.path:
             env["PATH"] = self.path + ":" + env["PATH"]
-        done = subprocess.run(
-            [*self.inside(),
-             f"{bed.testbed_build}/objectfsctl", "-c", conf or bed.conf, "doctor", "--json",
-             "--smb-conf", smb_conf or bed.smb_conf, *argv],
-            capture_output=True, text=True, check=False, env=env, timeout=60)
+        done = subprocess.run([*self.words(conf, smb_conf), *argv], capture_output=True, text=True,
+                              check=False, env=env, timeout=60)
         try:
             answer = json.loads(done.stdout)
         except ValueError:
@@ -43,6 +40,11 @@ class Doctor:
         check((done.returncode == 0) == (answer["state"] == "ok"),
               f"exit status {done.returncode} with state {answer['state']}")
         return done.returncode, answer["findings"]
+
+    def words(self, conf=None, smb_conf=None):
+        bed = self.bed
+        return [*self.inside(), f"{bed.testbed_build}/objectfsctl", "-c", conf or bed.conf, "doctor",
+                "--json", "--smb-conf", smb_conf or bed.smb_conf]
 
     def pid(self):
         """A process in the namespace that the daemon's restarts do not end."""
@@ -193,6 +195,24 @@ def daemon(bed, doctor, proxy):
     bed.start("cached")
 
 
+def connecting(bed, doctor, proxy):
+    """Just after a start the store has not answered yet: doctor waits, monitoring does not."""
+    proxy.hold("PUT", "")
+    bed.restart("cached")
+    check(bed.ctl_json("health")["state"] == "failed", "a volume without its store is said to be well")
+    with subprocess.Popen(doctor.words(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waits:
+        check("waiting, 5 s at most" in waits.stderr.readline(), "it does not say that it waits")
+        proxy.release()
+        out = waits.communicate(timeout=60)[0]
+    check(waits.returncode == 0 and json.loads(out)["state"] == "ok", out)
+    proxy.hold("PUT", "")
+    bed.restart("cached")
+    reasons = doctor.reasons("store-away")
+    check(reasons == ["not yet connected"], f"{reasons}")
+    proxy.release()
+    wait_until(lambda: bed.ctl_json("health")["state"] == "ok", 20, "the volume is ready")
+
+
 def unsuitable(bed, doctor):
     """A file system that cannot carry a mirror; a configuration that cannot be used."""
     where = os.path.join(bed.dir, "ram")
@@ -251,6 +271,8 @@ def main():
         other_samba(bed, doctor)
         step("what the daemon knows")
         daemon(bed, doctor, proxy)
+        step("a daemon that was started just now")
+        connecting(bed, doctor, proxy)
         step("unsuitable")
         unsuitable(bed, doctor)
         step("few rights")
