@@ -184,8 +184,6 @@ NTSTATUS ofs_durable_disconnect(struct vfs_handle_struct *handle, struct files_s
 		const DATA_BLOB old_cookie, TALLOC_CTX *mem_ctx, DATA_BLOB *new_cookie);
 
 /* --- ofs_recall.c: a marked file's way to its bytes --- */
-/* Forget the recall: the file is plain. */
-void ofs_recall_over(struct ofs_file *f);
 void ofs_recall_release(struct ofs_file *f);
 /* Wait until [offset, offset + length) is here; nothing to do for a plain file. 0 or -errno. */
 int ofs_recall_range(struct ofs_conn *c, struct ofs_file *f, uint64_t offset, uint64_t length);

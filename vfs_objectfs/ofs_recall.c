@@ -42,7 +42,8 @@ void ofs_recall_release(struct ofs_file *f)
 	recall_unmap(f);
 }
 
-void ofs_recall_over(struct ofs_file *f)
+/* Forget the recall: the file is plain. */
+static void recall_over(struct ofs_file *f)
 {
 	ofs_recall_release(f);
 	f->marked = false;
@@ -64,7 +65,7 @@ static int recall_attach(struct ofs_conn *c, struct ofs_file *f, const struct of
 	int ret = 0;
 
 	if (rep->open_id == 0) {
-		ofs_recall_over(f);
+		recall_over(f);
 		return 0;
 	}
 	if (recall_attached(c, f)) { /* another request of this file was faster */
@@ -193,7 +194,7 @@ static int recall_wait(struct ofs_conn *c, struct ofs_file *f, uint64_t offset, 
 		recall_fetch_req(f, &m, offset, length, whole);
 		ret = ofs_call_fetch(c->link, f->generation, &m, m.length);
 		if (ret == 0 && whole) {
-			ofs_recall_over(f);
+			recall_over(f);
 		}
 		if (!recall_again(ret)) {
 			return ret;
@@ -232,7 +233,7 @@ int ofs_recall_discard(struct ofs_conn *c, struct ofs_file *f)
 		}
 		ret = ofs_call_discard(c->link, f->generation, f->open_id);
 		if (ret == 0) {
-			ofs_recall_over(f);
+			recall_over(f);
 			return 0;
 		}
 		if (!recall_again(ret)) {
@@ -330,7 +331,7 @@ static void recall_fetch_done(struct tevent_req *subreq)
 	TALLOC_FREE(state->subreq);
 	if (ret == 0) {
 		if (state->whole) {
-			ofs_recall_over(state->file);
+			recall_over(state->file);
 		}
 		tevent_req_done(req);
 		return;

@@ -16,7 +16,8 @@
 #include <string.h>
 #include <strings.h>
 
-unsigned conf_volume_line(const struct conf_parse *p, unsigned volume, size_t offset)
+/* Line that set the field at this offset of struct conf_volume, or 0. */
+static unsigned conf_volume_line(const struct conf_parse *p, unsigned volume, size_t offset)
 {
 	for (unsigned i = 0; i < conf_option_count; i++) {
 		if (strcmp(conf_options[i].section, "volume") == 0 &&

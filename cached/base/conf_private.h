@@ -45,7 +45,5 @@ bool conf_value_parse(TALLOC_CTX *ctx, const struct conf_option *opt, const char
 /* What rows alone cannot say: combinations, and volumes against each other. Normalises prefixes
  * and endpoints. Errors by conf_fail. */
 void conf_check(struct conf_parse *p);
-/* Line that set the field at this offset of struct conf_volume, or 0. */
-unsigned conf_volume_line(const struct conf_parse *p, unsigned volume, size_t offset);
 
 #endif

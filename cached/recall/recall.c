@@ -59,7 +59,7 @@ void recall_bits_clear(struct recall *r)
 	r->filled = 0;
 }
 
-void recall_bits_set_all(struct recall *r)
+static void recall_bits_set_all(struct recall *r)
 {
 	size_t i;
 
@@ -111,8 +111,8 @@ static int recall_destructor(struct recall *r)
 	return 0;
 }
 
-struct recall *recall_new(struct recalls *rs, uint64_t ino, const struct ofs_oid *oid, int fd,
-		uint64_t size)
+static struct recall *recall_new(struct recalls *rs, uint64_t ino, const struct ofs_oid *oid,
+		int fd, uint64_t size)
 {
 	struct recall *r = talloc_zero(rs, struct recall);
 
@@ -143,7 +143,7 @@ struct recall *recall_new(struct recalls *rs, uint64_t ino, const struct ofs_oid
 }
 
 /* Those that can still be joined. */
-struct recall *recall_find(struct recalls *rs, uint64_t ino)
+static struct recall *recall_find(struct recalls *rs, uint64_t ino)
 {
 	struct recall *r;
 

@@ -39,7 +39,8 @@ static void waits_answer_list(struct recall_wait *list, int status, const char *
 	}
 }
 
-void recall_answer_waits(struct recall *r)
+/* Those whose range is here. */
+static void recall_answer_waits(struct recall *r)
 {
 	struct recall_wait **pp = &r->waits, *ready = NULL, **last = &ready, *w;
 

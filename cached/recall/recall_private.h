@@ -140,9 +140,6 @@ struct recalls { /* core only */
 };
 
 /* --- recall.c --- */
-struct recall *recall_new(struct recalls *rs, uint64_t ino, const struct ofs_oid *oid, int fd,
-		uint64_t size);
-struct recall *recall_find(struct recalls *rs, uint64_t ino);
 /* Nobody reads it, nothing runs: closed, at once or after a while. */
 void recall_settle(struct recall *r);
 /* Around callbacks, which may release; the last unhold settles. */
@@ -150,7 +147,6 @@ void recall_hold(struct recall *r);
 void recall_unhold(struct recall *r);
 void recall_became_plain(struct recall *r);
 void recall_bits_clear(struct recall *r);
-void recall_bits_set_all(struct recall *r);
 bool recall_has(const struct recall *r, uint64_t extent);
 /* From recall_go, once no GET writes into the file. */
 void recall_discard_now(struct recall *r);
@@ -179,8 +175,6 @@ void recall_fail_waits(struct recall *r, int status, const char *message);
 void recall_fail_extent(struct recall *r, uint64_t extent, int status, const char *message);
 /* What they wait for may have to be asked for again. */
 void recall_rewind_waits(struct recall *r);
-/* Those whose range is here. */
-void recall_answer_waits(struct recall *r);
 
 /* --- recall_fetch.c --- */
 /* Is there an extent to ask for? */

@@ -552,13 +552,6 @@ uint64_t sim_events(struct sim *s)
 	return s->events;
 }
 
-bool sim_next_is_job(struct sim *s, const char *what)
-{
-	struct event *e = s->queue;
-
-	return e != NULL && e->kind == EVENT_JOB && strcmp(e->job->what, what) == 0;
-}
-
 bool sim_step(struct sim *s)
 {
 	struct event *e = s->queue;

@@ -56,7 +56,5 @@ uint64_t sim_events(struct sim *s);
 /* What else happened, for the trace. */
 void sim_note(struct sim *s, const char *what, const char *detail);
 uint64_t sim_trace(struct sim *s);
-/* The next event is a disk job of this name: it has been submitted and has not run. */
-bool sim_next_is_job(struct sim *s, const char *what);
 
 #endif

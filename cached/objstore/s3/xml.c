@@ -29,7 +29,7 @@ struct reader {
 	unsigned depth;
 	char names[DEPTH_MAX][32];
 	char *text;
-	size_t text_len, text_cap;
+	size_t text_len;
 	int error;
 	bool closed;
 	void (*open)(struct reader *);
