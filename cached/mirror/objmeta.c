@@ -294,12 +294,15 @@ void objmeta_read(const struct obj_result *r, struct objmeta *m, bool *damaged)
 	memset(m, 0, sizeof(*m));
 	*damaged = false;
 	if (value != NULL) {
-		if (meta_parse(value, m)) {
+		if (!meta_parse(value, m)) {
+			objmeta_clear(m);
+			*damaged = true;
+		} else if (m->tombstone && r->size > 0) {
+			objmeta_clear(m); /* something was written over it, by a tool that keeps metadata */
+		} else {
 			m->ours = true;
 			return;
 		}
-		objmeta_clear(m);
-		*damaged = true;
 	}
 	if (mtime != NULL && (parse_seconds(mtime, &m->mtime_ns) ||
 				     objmeta_rfc3339(mtime, &m->mtime_ns))) {

@@ -8,8 +8,8 @@
  *  1. a copy is of one state: pinned by a condition where the store honours it, and in any case the
  *     copy's ETag is compared; a wrong copy is removed again;
  *  2. the source is deleted only after the copy is known to be there, and the row that says so committed;
- *  3. a delete removes only the version that the mirror knew: by condition (F3), or (F2) by a
- *     conditional tombstone PUT first; a newer foreign version stays.
+ *  3. a delete removes only the version that the mirror knew, or a later one of its own: by condition
+ *     (F3), or (F2) by a conditional tombstone PUT first; what others made of it stays.
  */
 #include "private.h"
 #include <stdlib.h>
@@ -36,19 +36,18 @@ static void copy_end(struct copy *c, enum obj_status st, const char *message, co
 	talloc_free(c);
 }
 
-static void copy_undone(struct obj_req *req)
+static void copy_undone(enum obj_status st, const char *message, void *arg)
 {
-	struct copy *c = req->arg;
-
-	objstore_req_free(&req);
-	copy_end(c, OBJ_CONFLICT, "the source changed while it was copied", NULL);
+	(void)st;
+	(void)message;
+	copy_end(arg, OBJ_CONFLICT, "the source changed while it was copied", NULL);
 }
 
 static void copy_done(struct obj_req *req)
 {
 	struct copy *c = req->arg;
 	struct obj_result *r = &req->result;
-	struct obj_req *undo;
+	struct ofs_oid nobody;
 	bool told;
 
 	if (r->status != OBJ_OK) {
@@ -61,16 +60,11 @@ static void copy_done(struct obj_req *req)
 	told = c->meta != NULL || (r->etag != NULL && strchr(c->etag, '-') == NULL);
 	if (told && (r->etag == NULL || strcmp(r->etag, c->etag) != 0) &&
 			!c->v->store->caps.copy_if_match_source) {
-		/* Not what was asked for: the store ignored the condition. */
-		undo = objstore_req_new(OBJ_DELETE, c->to);
+		/* Not what was asked for: the store ignored the condition. What somebody has put there
+		 * since stays. */
+		clock_random(c->v->clock, &nobody, sizeof(nobody));
+		delete_fenced(c->v, c->to, r->etag, &nobody, NULL, copy_undone, c);
 		objstore_req_free(&req);
-		if (undo == NULL) {
-			copy_end(c, OBJ_CONFLICT, "the source changed while it was copied", NULL);
-			return;
-		}
-		undo->done = copy_undone;
-		undo->arg = c;
-		objstore_submit(c->v->store, undo);
 		return;
 	}
 	copy_end(c, OBJ_OK, NULL, r->etag ? r->etag : c->etag);
@@ -233,6 +227,7 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 struct del {
 	struct volume *v;
 	char *key, *etag, *note;
+	struct row was; /* as far as step_edited asks */
 	struct ofs_oid oid;
 	bool adopted; /* the fence was replaced by that of a later version of our own */
 	void (*done)(enum obj_status st, const char *message, void *arg);
@@ -322,14 +317,29 @@ static void del_tombstone(struct del *d)
 	objstore_submit(d->v->store, req);
 }
 
-/* Fence not known, or not the one expected: an upload whose answer was lost may have made a later
- * version of ours. Only what is ours by its id is deleted. */
+/* Fence not known: what is ours by its id. Not the one expected: an upload whose answer was lost may have
+ * made a later version of ours, or left a tombstone; anything else is somebody's. */
+static bool del_may(const struct del *d, const struct obj_result *r, const struct objmeta *m)
+{
+	struct ofs_oid foreign;
+
+	if (heir_has(d->note, d->v, m)) {
+		return true;
+	}
+	if (!m->ours) {
+		objmeta_foreign_oid(&d->v->uuid, d->key, &foreign);
+		return d->etag == NULL && ofs_oid_equal(&foreign, &d->oid);
+	}
+	return ofs_oid_equal(&m->oid, &d->oid) &&
+	       (d->etag == NULL || m->tombstone ||
+			       (step_wrote(d->v, m) && !step_edited(&d->was, m, r)));
+}
+
 static void del_seen(struct obj_req *req)
 {
 	struct del *d = req->arg;
 	struct obj_result *r = &req->result;
 	struct objmeta m = {0};
-	struct ofs_oid foreign;
 	bool damaged;
 
 	if (r->status != OBJ_OK || r->etag == NULL) {
@@ -338,9 +348,7 @@ static void del_seen(struct obj_req *req)
 		return;
 	}
 	objmeta_read(r, &m, &damaged);
-	objmeta_foreign_oid(&d->v->uuid, d->key, &foreign);
-	if ((m.ours && ofs_oid_equal(&m.oid, &d->oid)) || heir_has(d->note, d->v, &m) ||
-			(!m.ours && ofs_oid_equal(&foreign, &d->oid))) {
+	if (del_may(d, r, &m)) {
 		d->etag = talloc_strdup(d, r->etag);
 		d->adopted = true;
 		if (m.tombstone) {
@@ -374,9 +382,10 @@ static void del_ask(struct del *d)
 }
 
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
-		const char *note,
+		const struct row *row,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg)
 {
+	const char *note = row != NULL ? row->version_id : NULL;
 	struct del *d = talloc_zero(v, struct del);
 
 	if (d == NULL || (d->key = talloc_strdup(d, key)) == NULL ||
@@ -387,6 +396,10 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 		return;
 	}
 	d->v = v;
+	if (row != NULL) {
+		d->was = (struct row){.etag = d->etag, .is_dir = row->is_dir, .s3_size = row->s3_size,
+				.s3_data_gen = row->s3_data_gen, .s3_meta_gen = row->s3_meta_gen};
+	}
 	d->oid = *oid;
 	d->done = done;
 	d->arg = arg;
@@ -594,7 +607,7 @@ static void delete_unparked(enum obj_status st, const char *message, void *arg)
 	 * have been answered to nobody; without a fence it is asked. */
 	owner = claim_owner(a->v->index, a->row);
 	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL,
-			owner != NULL ? &owner->oid : &a->oid, a->row->version_id, delete_done, a);
+			owner != NULL ? &owner->oid : &a->oid, a->row, delete_done, a);
 }
 
 /* What a moved file leaves behind may be its only object yet: only after the commit that says where the

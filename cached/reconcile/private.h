@@ -260,6 +260,13 @@ void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_i
 		uint64_t data_gen, uint64_t meta_gen);
 /* Is the object this node's own work? */
 bool step_wrote(const struct volume *v, const struct objmeta *m);
+/*
+ * An object at the row's key that has our metadata and another ETag than the row: no attempt of ours whose
+ * answer was lost, which would be of a later generation, but what another tool has made of the row's version,
+ * or an older one that was put back. A copy of ours of what was sent in parts has another ETag, too: there
+ * the size decides.
+ */
+bool step_edited(const struct row *row, const struct objmeta *m, const struct obj_result *r);
 /* Metadata alone, to the node's log. */
 void step_log(struct attempt *a);
 /* A deep copy; NULL: out of memory. */
@@ -311,9 +318,13 @@ void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */
 void delete_item(struct attempt *a); /* a trashed row */
 /* What S3 still has below a deleted directory and must leave first; NULL: nothing. */
 struct row *delete_first_child(struct index *ix, struct row *dir);
-/* Conditional delete of one key in the store's best way; absent is OBJ_OK. `note`: heir.c, or NULL. */
+/*
+ * Conditional delete of one key in the store's best way; absent is OBJ_OK. etag NULL: not known. oid: whose
+ * versions are ours. row: what else is known of the object, not used after the call; NULL: nothing. What
+ * somebody else has written since, or made of ours, stays: OBJ_PRECONDITION.
+ */
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
-		const char *note,
+		const struct row *row,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg);
 /*
  * Copy one whole object, pinned to etag; `expect` is what the target may hold (NULL: only nothing).

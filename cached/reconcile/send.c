@@ -81,6 +81,15 @@ bool step_wrote(const struct volume *v, const struct objmeta *m)
 	return m->ours && strcmp(node, v->node_id) == 0;
 }
 
+bool step_edited(const struct row *row, const struct objmeta *m, const struct obj_result *r)
+{
+	bool parts = row->etag != NULL && r->etag != NULL &&
+			(strchr(row->etag, '-') != NULL || strchr(r->etag, '-') != NULL);
+
+	return row->etag != NULL && !row->is_dir && m->data_gen <= row->s3_data_gen &&
+	       m->meta_gen <= row->s3_meta_gen && (!parts || r->size != row->s3_size);
+}
+
 /* Its key holds something foreign. */
 static void step_taken(struct attempt *a, const char *why)
 {
@@ -119,10 +128,14 @@ static void step_outcome(struct obj_req *req)
 		attempt_end_failed(a, "the store keeps refusing the condition");
 	} else if (m.ours && ofs_oid_equal(&m.oid, &a->oid)) {
 		/* An earlier attempt of this node, whose answer or row was lost. */
-		if (step_wrote(a->v, &m) || m.tombstone || a->row->etag == NULL) {
+		if (m.tombstone || a->row->etag == NULL) {
 			step_upload(a, r->etag);
-		} else {
+		} else if (!step_wrote(a->v, &m)) {
 			step_taken(a, "another node has written it");
+		} else if (step_edited(a->row, &m, r)) {
+			step_taken(a, "another tool has changed it and kept its metadata");
+		} else {
+			step_upload(a, r->etag);
 		}
 	} else if (m.ours && m.tombstone) {
 		step_upload(a, r->etag);

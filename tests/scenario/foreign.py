@@ -8,6 +8,7 @@ stub: clear message, right NT status, nothing lost." "Keys that are no legal pat
 reversible escape, counted, never silently dropped."
 """
 
+import base64
 import os
 import sys
 
@@ -32,9 +33,22 @@ class Bucket:
         self.s3.put_object(Bucket=self.bed.s3_bucket, Key=self.bed.s3_prefix + key, Body=data,
                            **options)
 
+    def edit(self, key, data):
+        """Other bytes, and the object's metadata kept: as s3fs does, and a restore from a backup."""
+        head = self.s3.head_object(Bucket=self.bed.s3_bucket, Key=self.bed.s3_prefix + key)
+        self.put(key, data, Metadata=head["Metadata"])
+
     def get(self, key):
         return self.s3.get_object(Bucket=self.bed.s3_bucket,
                                   Key=self.bed.s3_prefix + key)["Body"].read()
+
+    def has(self, key):
+        return "Contents" in self.s3.list_objects_v2(Bucket=self.bed.s3_bucket, Prefix=self.bed.s3_prefix + key)
+
+    def tombstone(self, key):
+        """The metadata of the zero bytes that stand for a deleted file for a moment (objmeta.c)."""
+        value = bytes([1, 1]) + os.urandom(16) + bytes(16) + os.urandom(48)
+        return {"objectfs": base64.b64encode(value).decode()}
 
     def delete(self, key):
         self.s3.delete_object(Bucket=self.bed.s3_bucket, Key=self.bed.s3_prefix + key)
@@ -166,6 +180,38 @@ def conflict(bed, bucket, client):
     check(bed.ctl_json("status")["counters"]["conflicts"] == 2, "conflicts are not counted")
 
 
+def edited(bed, bucket, client):
+    """What others change is theirs, whatever its metadata says."""
+    client.mkdir("edited")
+    for name in ("same-size", "other-size", "deleted", "renamed"):
+        client.put(f"edited/{name}", b"first")
+    bed.flush()
+    bucket.edit("edited/same-size", b"THEIR")
+    bucket.edit("edited/other-size", b"theirs is longer")
+    bucket.edit("edited/deleted", b"THEIR")
+    bucket.edit("edited/renamed", b"THEIR")
+    client.put("edited/same-size", b"ours!")
+    client.put("edited/other-size", b"ours, too")
+    client.unlink("edited/deleted")
+    client.rename("edited/renamed", "edited/moved")
+    bed.flush()
+    for name, ours, theirs in (("same-size", b"ours!", b"THEIR"),
+                               ("other-size", b"ours, too", b"theirs is longer")):
+        check(bucket.get(f"edited/{name}") == theirs, f"{name}: somebody's version was overwritten")
+        wait_until(lambda n=name: any(one.startswith(f"{n} (conflict ") for one in names(client, "edited")), 20,
+                   f"{name}: a conflict copy")
+        copy = next(one for one in names(client, "edited") if one.startswith(f"{name} (conflict "))
+        check(client.get(f"edited/{copy}") == ours and bucket.get(f"edited/{copy}") == ours, f"{copy}: not ours")
+    check(bucket.get("edited/deleted") == b"THEIR", "somebody's version was deleted")
+    check(client.get("edited/moved") in (b"first", b"THEIR"), "the renamed file has other bytes")
+    everything = [bucket.get(f"edited/{name}") for name in ("renamed", "moved") if bucket.has(f"edited/{name}")]
+    check(b"THEIR" in everything, f"of a renamed file somebody's version is lost: {everything}")
+    bucket.put("edited/tombstone", b"with content", Metadata=bucket.tombstone("edited/tombstone"))
+    bed.ctl("refresh", "edited")
+    check(client.get("edited/tombstone") == b"with content", "an object that says it is deleted, and has content")
+    check(bucket.get("edited/tombstone") == b"with content", "it was deleted")
+
+
 def outside(bed):
     """Everything in the cache directory that is not below the tree."""
     top = os.path.dirname(bed.mirror)
@@ -247,6 +293,8 @@ def main():
         under_a_stub(bed, bucket, client)
         step("conflicts")
         conflict(bed, bucket, client)
+        step("objects changed with our metadata kept")
+        edited(bed, bucket, client)
         step("hostile keys")
         hostile(bed, bucket, client)
         bed.wipe()
