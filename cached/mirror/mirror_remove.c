@@ -90,44 +90,6 @@ static int remove_check(const struct mirror_place *p, int fd, bool is_dir, struc
 	return 0;
 }
 
-/* dir_fd/name, whose inode is behind fd, to limbo/. 0 or -errno with the name where it was. */
-static int remove_to_limbo(const struct mirror_place *p, int dir_fd, const char *name, int fd,
-		const struct ofs_oid *oid, char limbo[64])
-{
-	struct stat st, moved;
-	int ret, tries;
-
-	remove_limbo_name(oid, limbo);
-	if (fstat(fd, &st) != 0) {
-		return -errno;
-	}
-	for (tries = 0; tries < 2; tries++) {
-		if (renameat2(dir_fd, name, p->limbo_fd, limbo, RENAME_NOREPLACE) == 0) {
-			break;
-		}
-		ret = -errno;
-		if (ret != -EEXIST || tries > 0) {
-			return ret;
-		}
-		/* Left by a crash between rename and unlink. */
-		if (unlinkat(p->limbo_fd, limbo, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0)) {
-			return -errno;
-		}
-	}
-	if (fstatat(p->limbo_fd, limbo, &moved, AT_SYMLINK_NOFOLLOW) != 0) {
-		return -errno;
-	}
-	if (moved.st_ino == st.st_ino) {
-		return 0;
-	}
-	/* Another file had taken the name: it goes back. */
-	if (renameat2(p->limbo_fd, limbo, dir_fd, name, RENAME_NOREPLACE) != 0) {
-		log_error("mirror", "%s could not be moved back from limbo/%s: %s", name, limbo,
-				strerror(errno));
-	}
-	return -EBUSY;
-}
-
 /* It was gone from the tree before it was closed. */
 int mirror_limbo_drop(const struct mirror_place *p, const struct ofs_oid *oid)
 {
@@ -150,6 +112,50 @@ int mirror_limbo_drop(const struct mirror_place *p, const struct ofs_oid *oid)
 	mirror_lease_drop(fd);
 	close(fd);
 	return 0;
+}
+
+/* dir_fd/name, whose inode is behind fd, to limbo/. 0 or -errno with the name where it was. */
+static int remove_to_limbo(const struct mirror_place *p, int dir_fd, const char *name, int fd,
+		const struct ofs_oid *oid, char limbo[64])
+{
+	struct stat st, moved;
+	int ret, tries;
+
+	remove_limbo_name(oid, limbo);
+	if (fstat(fd, &st) != 0) {
+		return -errno;
+	}
+	for (tries = 0; tries < 2; tries++) {
+		if (renameat2(dir_fd, name, p->limbo_fd, limbo, RENAME_NOREPLACE) == 0) {
+			break;
+		}
+		ret = -errno;
+		if (ret != -EEXIST || tries > 0) {
+			return ret;
+		}
+		/* Left by a crash between rename and unlink; or one that somebody has open, or has written
+		 * to: an object that comes back under its key is the same file again. */
+		if (!S_ISDIR(st.st_mode)) {
+			ret = mirror_limbo_drop(p, oid);
+		} else {
+			ret = unlinkat(p->limbo_fd, limbo, AT_REMOVEDIR) == 0 ? 0 : -errno;
+		}
+		if (ret != 0) {
+			return ret;
+		}
+	}
+	if (fstatat(p->limbo_fd, limbo, &moved, AT_SYMLINK_NOFOLLOW) != 0) {
+		return -errno;
+	}
+	if (moved.st_ino == st.st_ino) {
+		return 0;
+	}
+	/* Another file had taken the name: it goes back. */
+	if (renameat2(p->limbo_fd, limbo, dir_fd, name, RENAME_NOREPLACE) != 0) {
+		log_error("mirror", "%s could not be moved back from limbo/%s: %s", name, limbo,
+				strerror(errno));
+	}
+	return -EBUSY;
 }
 
 static int remove_file(struct remove_job *j, struct removal *r)

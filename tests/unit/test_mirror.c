@@ -241,6 +241,35 @@ static void test_brake(void **state)
 	assert_int_equal(stats_get(removals_held), 0);
 }
 
+/* What was written to a file after its object had gone is in limbo/ under its id, and the object comes
+ * back: the same id. */
+static void test_limbo_keeps_what_was_written(void **state)
+{
+	struct fixture *fx = *state;
+	char name[64] = "gone.";
+	struct ofs_record rec;
+	struct stat st;
+	int fd;
+
+	fixture_put_text(fx, "f", "again");
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	rec = fixture_record(fx, "f");
+	ofs_oid_hex(&rec.oid, name + 5);
+	fd = openat(fx->v->limbo_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "written", 7), 7);
+	close(fd);
+	fixture_delete(fx, "f");
+	fixture_put_text(fx, "other", "");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_int_equal(fstatat(fx->v->limbo_fd, name, &st, 0), 0);
+	assert_int_equal(st.st_size, 7);
+	assert_true(fixture_exists(fx, "f")); /* until somebody has looked at it */
+	assert_int_equal(unlinkat(fx->v->limbo_fd, name, 0), 0);
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_false(fixture_exists(fx, "f"));
+}
+
 /* An object of ours: identity, rights, xattrs, blobs. */
 static void ours(struct objmeta *meta, const char *value, uint32_t len)
 {
@@ -415,6 +444,7 @@ int main(void)
 		T(remote_delete),
 		T(emptied_bucket),
 		T(brake),
+		T(limbo_keeps_what_was_written),
 		T(ours),
 		T(tombstone),
 		T(rmdir),
