@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 120
 """A directory deleted with all in it before the daemon looks: nothing stays pending, nothing stays in
-the store, whether the files had reached it or not; nor where the directory was renamed first.
-"Deletes"; "flush --wait ... returns 0 only when all that was pending at the call is in S3"."""
+the store, whether the files had reached it or not; nor where the directory was renamed first."""
 
 import os
 import signal

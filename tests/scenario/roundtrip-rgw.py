@@ -1,11 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 900
-"""The main job on a real S3 server with real input: "the Samba source tree (>10,000 files) in by
-smbclient, drain, `testbed wipe`, before the first read the mirror holds no data, out again; compared
-by a full SMB manifest (bytes, allinfo, security descriptor, EAs, streams), objects counted in the
-bucket, skip list empty."
-"""
+"""The main job on a real S3 server with real input: the Samba source tree (more than 10,000 files) in by
+smbclient, drained, the disk lost, before the first read no data in the mirror, out again; compared by a
+full SMB manifest (bytes, allinfo, security descriptor, EAs, streams), objects counted in the bucket."""
 
 import glob
 import hashlib
