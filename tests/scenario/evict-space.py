@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 280
 """A cache smaller than the data: it keeps its size while five times as much is written and read; files that nobody
-opens leave it; warm stops when it is full. All that is pending counts, however many files it is; when room is short
-nothing settles. With S3 away writers are slowed, then refused before anything is
+opens leave it; warm stops when it is full; `cache free` is kept free. All that is pending counts, however many
+files it is; when room is short nothing settles. With S3 away writers are slowed, then refused before anything is
 acknowledged; what is here goes on, and all goes on by itself when S3 is back.
 """
 
 import hashlib
+import os
 import threading
 import time
 
@@ -242,9 +243,26 @@ def age(bed):
         check(client.get("old7") == body("old7", 50000), "other bytes")
 
 
+def keeps_free(bed):
+    step("cache free: clean files go while the file system has less; reads go on")
+    names = [f"clean{number}" for number in range(5)]
+    with bed.client() as client:
+        for name in names:
+            client.put(name, body(name, 50000))
+    bed.flush()
+    check(all(is_resident(bed, name) for name in names), "they went without need")
+    fs = os.statvfs(bed.mirror)
+    with open(bed.conf, "a", encoding="utf-8") as file:
+        file.write(f"\tcache free = {(fs.f_bavail * fs.f_frsize >> 30) + 64}G\n")
+    bed.restart("cached")
+    wait_until(lambda: all(is_out(bed, name) for name in names), 20, "clean files leave")
+    with bed.client() as client:
+        check(client.get("clean0") == body("clean0", 50000), "other bytes")
+
+
 def main():
     with Testbed(set=["settle time=100ms", "cache size=64M"]) as bed:
-        for part in (five_times, warm_stops, larger_than_the_cache):
+        for part in (five_times, warm_stops, larger_than_the_cache, keeps_free):
             part(bed)
     with Testbed(set=["settle time=1h", "settle limit=1h", "cache size=64M"]) as bed:
         nothing_settles(bed)
