@@ -59,11 +59,9 @@ def processes(bed):
 
 
 def shows(bed, name, data):
-    """A client that opens it anew gets these bytes."""
-    def anew():
-        with bed.client() as other:
-            return other.get(name) == data
-    wait_until(anew, 20, f"{name} shows what is in the bucket")
+    """A client that opens it anew gets these bytes. It stays, so that the listing finds whom to ask."""
+    with bed.client() as other:
+        wait_until(lambda: other.get(name) == data, 20, f"{name} shows what is in the bucket")
 
 
 class Watcher:
