@@ -130,6 +130,7 @@ static int socket_bind(struct server *srv, const char *path)
 
 static int server_destroy(struct server *srv)
 {
+	TALLOC_FREE(srv->fde); /* first: once it is closed, its number may be a worker's file */
 	if (srv->fd >= 0) {
 		close(srv->fd);
 	}
