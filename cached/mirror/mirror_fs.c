@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/fsuid.h>
@@ -173,6 +174,7 @@ int mirror_lease_take(int fd, int type)
 	struct stat st;
 	int ret;
 
+	(void)fcntl(fd, F_SETSIG, SIGURG); /* ignored: who holds it looks, SIGIO means something else */
 	if (fcntl(fd, F_SETLEASE, type) == 0) {
 		return 0;
 	}

@@ -136,6 +136,7 @@ def opened(bed):
                 check(counter(bed, "recalls") == recalls, "it was not put back as it was")
             with bed.client() as client:
                 check(client.get(name) == data, "other bytes afterwards")
+    check("lease breaks" not in bed.log(), "breaks that nobody need be told of are told")
 
 
 def meanwhile(bed):
