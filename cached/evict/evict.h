@@ -42,6 +42,8 @@ void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void
 		void *arg);
 /* Nobody may have it open any more, and S3 may have it: out with it, if that is how the volume is set. */
 void evict_closed(struct evictor *ev, const struct ofs_oid *oid);
+/* Is S3 being asked about the inode, or its data going? */
+bool evict_is_running(struct evictor *ev, uint64_t ino);
 /* Is the inode being evicted? Then fn(arg) comes once it is not; else false, and fn never comes. */
 bool evict_wait(struct evictor *ev, uint64_t ino, void (*fn)(void *arg), void *arg);
 

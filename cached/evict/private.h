@@ -41,8 +41,6 @@ struct evictor { /* core only */
 	bool drops_going; /* further up the stack */
 	bool started;
 };
-/* Is the inode being asked about, or going? */
-bool evict_is_running(struct evictor *ev, uint64_t ino);
 
 /* --- evict_file.c: the disk job --- */
 struct evict_job {

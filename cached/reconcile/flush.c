@@ -289,14 +289,18 @@ static void flush_fd_evict(void *arg)
 	evict_file(f->rc->v->evictor, &f->rec.oid, flush_fd_evicted, f);
 }
 
-/* Somebody has it open, or its close is still being looked at. */
+/* Somebody has it open; or its close is still being looked at, or it is on its way out: the close
+ * had been looked at before the flush came. */
 static void flush_fd_evicted(void *arg, int status)
 {
 	struct flush_fd *f = arg;
-	struct clock *c = f->rc->v->clock;
-	const struct row *row = index_get(f->rc->v->index, &f->rec.oid);
+	struct volume *v = f->rc->v;
+	struct clock *c = v->clock;
+	const struct row *row = index_get(v->index, &f->rec.oid);
+	bool goes = row != NULL && evict_is_running(v->evictor, row->ino);
+	bool looked_at = row != NULL && row->work != NULL && f->evicts < FLUSH_EVICT_TRIES;
 
-	if (status == -EBUSY && row != NULL && row->work != NULL && f->evicts < FLUSH_EVICT_TRIES &&
+	if (status == -EBUSY && (goes || looked_at) &&
 			clock_timer_add(c, f->rc, clock_now_ns(c) + FLUSH_EVICT_NS, flush_fd_evict, f) !=
 					NULL) {
 		return;

@@ -20,7 +20,8 @@ NUMBERS = {"renameat": (264, 38), "unlinkat": (263, 35), "fcntl": (72, 25),
            "utimensat": (280, 88), "fdatasync": (75, 83),
            "fchmod": (91, 52), "ftruncate": (77, 46), "fsync": (74, 82),
            "fallocate": (285, 47), "fgetxattr": (193, 10), "fsetxattr": (190, 7),
-           "pwrite64": (18, 68), "openat": (257, 56), "openat2": (437, 437), "renameat2": (316, 276)}
+           "pwrite64": (18, 68), "openat": (257, 56), "sendmsg": (46, 211), "openat2": (437, 437),
+           "renameat2": (316, 276)}
 
 
 HELD = "300s"  # longer than a test waits

@@ -14,6 +14,7 @@ from dirstore import delete_object, get_object, object_path, put_object
 from local import (counter, evict, has_data, is_marked, is_out, is_resident, local_path)
 from smb import SmbError, Testbed, check, check_same, step, wait_until
 from smb2 import nt_time
+from tracer import Tracer, client_pid
 
 MIB = 1 << 20
 EARLIER = nt_time(1400000000) + 1234567
@@ -268,6 +269,11 @@ def at_close():
         for path in ("one", "two", "three"):
             check(client.get(path) == body(path, 70000), f"{path}: other bytes")
             wait_until(lambda path=path: is_out(bed, path), 10, f"{path} leaves again")
+        step("on its way out before the flush comes: the close waits all the same")
+        with Tracer(client_pid(bed), "sendmsg", "delay_enter=100ms"), \
+                Tracer(int(bed.cached_pid), "fsync", "delay_enter=400ms", local_path(bed, "three")):
+            client.put("three", body("anew", 70000))
+            check(is_out(bed, "three"), "three is here after its close")
         step("not while somebody else has it open")
         other = client.create("two", smb2.READ_DATA)
         client.put("two", body("two", 5000))
