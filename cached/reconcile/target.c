@@ -102,7 +102,7 @@ static void step_ask_occupant(struct attempt *a, const struct row *occupant)
 bool step_target(struct attempt *a)
 {
 	struct index *ix = a->v->index;
-	struct row *row = a->row, *occupant, *moving;
+	struct row *row = a->row, *occupant, *moving, *copying;
 	struct row *claim = claim_get(ix, row);
 	bool lost, too_long = false;
 
@@ -169,6 +169,11 @@ bool step_target(struct attempt *a)
 	}
 	if (occupant == NULL || occupant == row) {
 		return true;
+	}
+	copying = claim_owner(ix, occupant);
+	if (copying != NULL && work_is_running(copying)) {
+		attempt_end_blocked(a, copying, "a copy to its name is under way");
+		return false;
 	}
 	if (occupant->live == ROW_TRASHED && !row->is_dir && a->old_key == NULL &&
 			!work_is_running(occupant)) {
