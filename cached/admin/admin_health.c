@@ -72,6 +72,7 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 {
 	long long offset_s = atomic_load(&v->store->clock_offset_s);
 	size_t before = json_array_size(list);
+	struct obj_login login = {0};
 	const char *key = NULL;
 	unsigned damaged;
 
@@ -89,6 +90,12 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 	} else if (atomic_load(&v->store->trouble) != OBJ_OK) {
 		say_finding(list, FINDING_STORE_FAILING, v,
 				objstore_status_name(atomic_load(&v->store->trouble)));
+	}
+	if (v->store->ops->login != NULL) {
+		v->store->ops->login(v->store, &login);
+	}
+	if (login.source[0] != '\0' && login.error[0] != '\0') {
+		say_finding(list, FINDING_CREDENTIALS_OLD, v, login.error);
 	}
 	if (offset_s > CLOCK_OFF_S || offset_s < -CLOCK_OFF_S) {
 		say_finding(list, FINDING_CLOCK_OFF, v,

@@ -30,6 +30,24 @@ static json_t *caps_json(const struct obj_caps *c)
 			c->delete_if_match, "versioned", c->versioned);
 }
 
+/* null: the store needs none. */
+static json_t *login_json(struct objstore *store)
+{
+	struct obj_login login = {0};
+	json_t *o;
+
+	if (store->ops->login == NULL) {
+		return json_null();
+	}
+	store->ops->login(store, &login);
+	o = json_object();
+	json_object_set_new(o, "source", admin_string(login.source));
+	json_object_set_new(o, "expires", login.expires_s == 0 ? json_null()
+							       : json_integer(login.expires_s));
+	json_object_set_new(o, "error", admin_string(login.error));
+	return o;
+}
+
 static json_t *volume_json(struct core *core, struct volume *v)
 {
 	char uuid[OFS_OID_HEX_BYTES];
@@ -47,6 +65,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "guard", guard_json(v->guard));
 	json_object_set_new(o, "store", admin_string(v->store->where));
 	json_object_set_new(o, "kind", admin_string(v->store->ops->name));
+	json_object_set_new(o, "login", login_json(v->store));
 	json_object_set_new(o, "prefix", admin_string(v->prefix));
 	json_object_set_new(o, "fence", caps_json(&v->store->caps));
 	json_object_set_new(o, "uuid",

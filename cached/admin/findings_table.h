@@ -35,6 +35,10 @@
 		"the store refuses the credentials, or a right is missing",                        \
 		"correct access key and secret key and restart the daemon, or grant the right "    \
 		"that is named; the daemon tries again by itself")                                 \
+	D(CREDENTIALS_OLD, "credentials-old", DEGRADED, "store",                                   \
+		"new credentials for the store could not be had; the old ones are used until the " \
+		"store refuses them",                                                              \
+		"mend what the reason names; the daemon tries again by itself")                    \
 	D(STORE_FAILING, "store-failing", DEGRADED, "store", "the last request to the store failed", \
 		"check endpoint, network, credentials and the store itself; what waits is sent "   \
 		"when it is back, and files that are here work meanwhile")                         \

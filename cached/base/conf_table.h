@@ -51,15 +51,15 @@
 	O(PATH, ca_file, "ca file", NULL, 2, 1024, CONF_S3_ONLY,                                   \
 		"certificates (PEM) the endpoint's is checked against; the system's if unset")     \
 	O(STR, access_key, "access key", NULL, 1, 256, CONF_S3_ONLY,                               \
-		"access key id; if unset: profile, credentials file, environment, ~/.aws")         \
+		"access key id; if unset, credentials are looked for where AWS's tools look")      \
 	O(STR, secret_key, "secret key", NULL, 1, 256, CONF_S3_ONLY | CONF_SECRET,                 \
 		"secret access key; the file must not be readable by everyone")                    \
 	O(STR, session_token, "session token", NULL, 1, 4096, CONF_S3_ONLY | CONF_SECRET,          \
 		"token that goes with temporary keys")                                             \
 	O(STR, profile, "profile", NULL, 1, 128, CONF_S3_ONLY,                                     \
-		"profile in the credentials file; comes before AWS_ACCESS_KEY_ID and the like")    \
+		"profile in AWS's files; comes before AWS_ACCESS_KEY_ID and the like")             \
 	O(PATH, credentials_file, "credentials file", NULL, 2, 1024, CONF_S3_ONLY,                 \
-		"in AWS's format; comes before the environment; ~/.aws/credentials if unset")      \
+		"in AWS's format; comes before the environment; the files in ~/.aws if unset")     \
 	O(XATTR, record_xattr, "record xattr", "auto", 0, 0, 0,                                    \
 		"namespace of the inode records; user where security is not allowed")              \
 	O(GUARD, guard, "guard", "auto", 0, 0, 0,                                                  \

@@ -76,6 +76,8 @@
 	S(s3_other, COUNTER, count, "other requests to the store")                                 \
 	S(s3_retries, COUNTER, count, "requests sent again")                                       \
 	S(s3_errors, COUNTER, count, "requests that finally failed")                               \
+	S(creds_renewals, COUNTER, count, "times credentials for a store were had from elsewhere")     \
+	S(creds_failures, COUNTER, count, "searches for credentials that failed")                   \
 	S(s3_bytes_in, COUNTER, bytes, "object bytes received")                                    \
 	S(s3_bytes_out, COUNTER, bytes, "object bytes sent")
 

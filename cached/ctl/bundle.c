@@ -426,6 +426,7 @@ static void bundle_learn_conf(struct bundle *b)
 
 static void bundle_fill(struct bundle *b)
 {
+	static const char *const texts[] = {"source", "error"};
 	json_t *status = bundle_ask(b, "status"), *v;
 	size_t i;
 
@@ -438,8 +439,13 @@ static void bundle_fill(struct bundle *b)
 	json_array_foreach(json_object_get(status, "volumes"), i, v)
 	{
 		char *why = redact_text(b, b->r, text_of(v, "why"));
+		json_t *login = json_object_get(v, "login");
 
 		json_object_set_new(v, "why", json_string(why != NULL ? why : ""));
+		for (size_t t = 0; json_is_object(login) && t < sizeof(texts) / sizeof(texts[0]); t++) {
+			why = redact_text(b, b->r, text_of(login, texts[t]));
+			json_object_set_new(login, texts[t], json_string(why != NULL ? why : ""));
+		}
 	}
 	bundle_put_json(b, "status.json", "version, volumes, counters, times", status, true);
 	json_decref(status);

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include "../base/stats_table.h"
 #include "ctl.h"
 
@@ -107,6 +108,28 @@ static void print_guard(const json_t *guard)
 	putchar('\n');
 }
 
+static void print_login(const json_t *login)
+{
+	time_t expires = (time_t)number_of(login, "expires");
+	char text[64];
+	struct tm tm;
+
+	if (!json_is_object(login)) {
+		return;
+	}
+	label("credentials");
+	print_safe(text_of(login, "source")[0] != '\0' ? text_of(login, "source") : "none yet");
+	if (expires > 0 && gmtime_r(&expires, &tm) != NULL &&
+			strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &tm) > 0) {
+		printf(", valid until %s, renewed before", text);
+	}
+	if (text_of(login, "error")[0] != '\0') {
+		printf("; the last search failed: ");
+		print_safe(text_of(login, "error"));
+	}
+	putchar('\n');
+}
+
 static void print_volume(const json_t *v)
 {
 	const json_t *fence = json_object_get(v, "fence");
@@ -126,6 +149,7 @@ static void print_volume(const json_t *v)
 		print_safe(text_of(v, "prefix"));
 	}
 	putchar('\n');
+	print_login(json_object_get(v, "login"));
 	if (strcmp(text_of(v, "state"), "ready") == 0) {
 		label("fence");
 		printf("F%" PRId64 "%s\n", number_of(fence, "class"),

@@ -161,6 +161,13 @@ struct obj_req {
 	void *impl;
 };
 
+/* Where a store's credentials are from, for people; no secrets. */
+struct obj_login {
+	char source[256];  /* "": there are none yet */
+	int64_t expires_s; /* since the epoch; 0: not said */
+	char error[1536];  /* why the last search for new ones failed; "": it did not */
+};
+
 struct log_volume;
 struct objstore;
 struct objstore_ops {
@@ -168,6 +175,8 @@ struct objstore_ops {
 	/* A request whose result.status is not OBJ_OK was refused by objstore_submit: deliver it as it
 	 * is, run nothing. */
 	void (*submit)(struct objstore *, struct obj_req *);
+	/* Which credentials it goes by; NULL: needs none. */
+	void (*login)(struct objstore *, struct obj_login *out);
 };
 /* talloc; implementations embed it first. talloc_free stops its threads; requests not finished come
  * back through the mailbox as OBJ_CANCELLED (OBJ_UNKNOWN where they may have taken effect). */
@@ -208,7 +217,7 @@ struct objstore_s3_conf { /* strings borrowed during new */
 	const char *bucket, *endpoint, *region; /* endpoint NULL: AWS's for the region */
 	enum { OBJ_ADDR_AUTO, OBJ_ADDR_PATH, OBJ_ADDR_VIRTUAL } addressing;
 	const char *ca_file; /* NULL: system's */
-	/* first found: these, the environment (AWS_ACCESS_KEY_ID ...), the profile file */
+	/* credentials: these, or whatever AWS's tools would find (s3/creds.h) */
 	const char *access_key, *secret_key, *session_token;
 	const char *profile, *credentials_file;
 	const char *user_agent;

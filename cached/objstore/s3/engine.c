@@ -12,7 +12,8 @@
  * Holds:  1. Never more easy handles than max_connections: libcurl has no queue of its own here.
  *         2. A part of the connections is kept free for readers that wait: uploads take three
  *            quarters at most, housekeeping half.
- *         3. Delays between attempts have full jitter, so that many daemons do not beat in time.
+ *         3. Nothing goes out while credentials are being looked for that the store would take.
+ *         4. Delays between attempts have full jitter, so that many daemons do not beat in time.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -31,14 +32,6 @@
 #define LOOK_MS 250 /* how often `cancelled` is looked at */
 #define IDLE_MS 60000
 #define PROGRESS_BYTES (1 << 20)
-
-int64_t s3_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 static unsigned prio_of(const struct s3_xfer *x)
 {
@@ -126,6 +119,12 @@ static void start(struct s3_store *s, struct s3_xfer *x)
 		deliver(s, x);
 		return;
 	}
+	if (s->login.state == S3_LOGIN_NONE) {
+		obj_result_clear(&req->result);
+		obj_fail(req, s->login.transient ? OBJ_AWAY : OBJ_DENIED, "%s", s->login.error);
+		deliver(s, x);
+		return;
+	}
 	x->easy = handle_get(s);
 	s3_response_reset(x);
 	ret = x->easy == NULL ? -ENOMEM : s3_request_build(x);
@@ -171,6 +170,10 @@ static bool start_all(struct s3_store *s)
 {
 	bool any = false;
 
+	s3_keeper_look(s->keeper, &s->login);
+	if (s->login.state == S3_LOGIN_ASKING) {
+		return false; /* the keeper wakes us, in a bounded time */
+	}
 	for (unsigned p = 0; p < S3_PRIOS; p++) {
 		while (s->queue[p] != NULL && room_for(s, p)) {
 			struct s3_xfer *x = s->queue[p];

@@ -335,8 +335,8 @@ static int sign(struct s3_xfer *x, struct wire *w)
 		.date = date,
 		.region = s->region,
 		.service = "s3",
-		.access_key = s->creds.access_key,
-		.secret_key = s->creds.secret_key,
+		.access_key = s->login.creds.access_key,
+		.secret_key = s->login.creds.secret_key,
 	};
 	char *authorization = NULL;
 
@@ -351,9 +351,10 @@ static int sign(struct s3_xfer *x, struct wire *w)
 	header(w, "host", true, "%s", w->host);
 	header(w, "x-amz-content-sha256", true, "%s", payload);
 	header(w, "x-amz-date", true, "%s", date);
-	if (s->creds.session_token != NULL) {
-		header(w, "x-amz-security-token", true, "%s", s->creds.session_token);
+	if (s->login.creds.session_token[0] != '\0') {
+		header(w, "x-amz-security-token", true, "%s", s->login.creds.session_token);
 	}
+	x->login = s->login.generation;
 	signed_headers = calloc(w->count, sizeof(*signed_headers));
 	if (signed_headers == NULL || w->oom) {
 		free(signed_headers);

@@ -262,6 +262,7 @@ enum kind {
 	K_SKEW,
 	K_REGION,
 	K_UPLOAD_GONE,
+	K_LOGIN,    /* the credentials are refused as such */
 };
 
 static const struct known {
@@ -277,10 +278,11 @@ static const struct known {
 	{ "ConditionalRequestConflict", K_STATUS, OBJ_CONFLICT },
 	{ "OperationAborted", K_STATUS, OBJ_CONFLICT },
 	{ "InvalidObjectState", K_STATUS, OBJ_INVALID },
-	{ "ExpiredToken", K_STATUS, OBJ_DENIED },
-	{ "InvalidToken", K_STATUS, OBJ_DENIED },
-	{ "InvalidAccessKeyId", K_STATUS, OBJ_DENIED },
-	{ "SignatureDoesNotMatch", K_STATUS, OBJ_DENIED },
+	{ "ExpiredToken", K_LOGIN, OBJ_DENIED },
+	{ "TokenRefreshRequired", K_LOGIN, OBJ_DENIED },
+	{ "InvalidToken", K_LOGIN, OBJ_DENIED },
+	{ "InvalidAccessKeyId", K_LOGIN, OBJ_DENIED },
+	{ "SignatureDoesNotMatch", K_LOGIN, OBJ_DENIED },
 	{ "AccessDenied", K_STATUS, OBJ_DENIED },
 	{ "RequestTimeTooSkewed", K_SKEW, OBJ_DENIED },
 	{ "AuthorizationHeaderMalformed", K_REGION, OBJ_DENIED },
@@ -317,6 +319,8 @@ static struct known classify(const struct s3_xfer *x, const char *code)
 		if (code == NULL && x->date != -1 && llabs((long long)(x->date - time(NULL) -
 						       x->s->clock_offset_s)) > SKEW_S) {
 			k.kind = K_SKEW;
+		} else if (code == NULL && x->req->op == OBJ_HEAD) {
+			k.kind = K_LOGIN; /* no body says whether it is a right or the key */
 		}
 		break;
 	case 404: /* some proxy's: says nothing about the key */
@@ -349,6 +353,9 @@ static struct known classify(const struct s3_xfer *x, const char *code)
 	}
 	if (code == NULL && x->http == 400 && x->region[0] != '\0') {
 		k.kind = K_REGION; /* HEAD: no body, but this header */
+	} else if (code == NULL && x->http == 400 && x->s->login.creds.session_token[0] != '\0') {
+		k.kind = K_LOGIN; /* so AWS answers a HEAD with a token that has expired */
+		k.status = OBJ_DENIED;
 	}
 	return k;
 }
@@ -377,6 +384,10 @@ static void explain(struct s3_xfer *x, enum obj_status status, const char *code,
 {
 	struct obj_req *req = x->req;
 	struct s3_store *s = x->s;
+	const struct s3_login *login = &s->login;
+	const char *renew = login->error[0] != '\0' ? login->error
+			: login->creds.fixed ? "correct it and restart the daemon"
+			: "correct it there; it is read again by itself";
 	char words[256];
 	size_t n = 0;
 
@@ -389,14 +400,14 @@ static void explain(struct s3_xfer *x, enum obj_status status, const char *code,
 		obj_fail(req, status, "the bucket \"%s\" does not exist: create it, or correct the "
 				"volume's bucket (%s)", s->bucket, s->store.where);
 	} else if (strcmp(code, "InvalidAccessKeyId") == 0) {
-		obj_fail(req, status, "the store does not know the access key from %s: check it (%s)",
-				s->creds.source, s->store.where);
+		obj_fail(req, status, "the store does not know the access key from %s: %s (%s)",
+				login->creds.source, renew, s->store.where);
 	} else if (strcmp(code, "SignatureDoesNotMatch") == 0) {
-		obj_fail(req, status, "the secret key from %s does not belong to the access key: check "
-				"both (%s)", s->creds.source, s->store.where);
+		obj_fail(req, status, "the secret key from %s does not belong to the access key: %s (%s)",
+				login->creds.source, renew, s->store.where);
 	} else if (strcmp(code, "ExpiredToken") == 0 || strcmp(code, "InvalidToken") == 0) {
-		obj_fail(req, status, "the session token from %s has expired or is not valid: renew it "
-				"and restart the daemon", s->creds.source);
+		obj_fail(req, status, "the session token from %s has expired or is not valid: %s (%s)",
+				login->creds.source, renew, s->store.where);
 	} else if (strcmp(code, "RequestTimeTooSkewed") == 0) {
 		obj_fail(req, status, "this machine's clock and the store's differ too much: set the "
 				"clock");
@@ -405,7 +416,7 @@ static void explain(struct s3_xfer *x, enum obj_status status, const char *code,
 	} else if (status == OBJ_DENIED) {
 		obj_fail(req, status, "%s in bucket \"%s\" was denied (%s%s%s): check the credentials "
 				"from %s, and that they have the right %s", objstore_op_name(req->op),
-				s->bucket, code, n == 0 ? "" : ": ", words, s->creds.source,
+				s->bucket, code, n == 0 ? "" : ": ", words, login->creds.source,
 				right_needed(req->op));
 	} else {
 		obj_fail(req, status, "%s: HTTP %ld, %s%s%s (%s)", objstore_op_name(req->op), x->http, code,
@@ -464,6 +475,12 @@ static enum s3_verdict judge_kind(struct s3_xfer *x, struct known k, const char 
 		if (!x->clock_set && x->date != -1) {
 			x->clock_set = true;
 			x->s->clock_offset_s = x->date - time(NULL);
+			return S3_AGAIN;
+		}
+		return S3_DONE;
+	case K_LOGIN:
+		if (!x->login_tried && s3_keeper_refused(x->s->keeper, x->login)) {
+			x->login_tried = true;
 			return S3_AGAIN;
 		}
 		return S3_DONE;

@@ -7,8 +7,8 @@
  *                               response.c: understand    (xml.c)
  *
  * Way:    objstore_submit (core) -> s3_submit; see the picture.
- * Thread: this file on the core thread; everything else of this directory on the store's, except
- *         creds.c. They meet in the inbox and in the mailbox.
+ * Thread: this file on the core thread; creds*.c on keeper.c's; everything else of this directory on
+ *         the store's. They meet in the inbox, in the keeper and in the mailbox.
  * Owns:   configuration, credentials, the thread and its multi handle.
  * Holds:  1. Credentials are wiped when the store is freed, and never part of a message.
  */
@@ -40,9 +40,15 @@ static void s3_submit(struct objstore *store, struct obj_req *req)
 	curl_multi_wakeup(s->multi);
 }
 
+static void s3_login(struct objstore *store, struct obj_login *out)
+{
+	s3_keeper_describe(((struct s3_store *)store)->keeper, out);
+}
+
 static const struct objstore_ops s3_ops = {
 	.name = "s3",
 	.submit = s3_submit,
+	.login = s3_login,
 };
 
 static int store_free(struct s3_store *s)
@@ -54,11 +60,12 @@ static int store_free(struct s3_store *s)
 		curl_multi_wakeup(s->multi);
 		pthread_join(s->thread, NULL);
 	}
+	TALLOC_FREE(s->keeper); /* wakes the multi handle */
 	if (s->multi != NULL) {
 		curl_multi_cleanup(s->multi);
 	}
 	pthread_mutex_destroy(&s->lock);
-	s3_creds_wipe(&s->creds);
+	s3_creds_wipe(&s->login.creds);
 	return 0;
 }
 
@@ -220,6 +227,31 @@ static int thread_start(struct s3_store *s)
 	return -ret;
 }
 
+static void on_login(void *arg)
+{
+	curl_multi_wakeup(((struct s3_store *)arg)->multi);
+}
+
+static bool keeper_start(struct s3_store *s, const struct objstore_s3_conf *conf, char **error)
+{
+	struct s3_ask how = {
+		.access_key = talloc_strdup(s, conf->access_key),
+		.secret_key = talloc_strdup(s, conf->secret_key),
+		.session_token = talloc_strdup(s, conf->session_token),
+		.profile = talloc_strdup(s, conf->profile),
+		.credentials_file = talloc_strdup(s, conf->credentials_file),
+		.region = talloc_strdup(s, s->region),
+		.ca_file = s->ca_file,
+		.user_agent = s->user_agent,
+	};
+
+	s->keeper = s3_keeper_new(s, &how, &s->store.clock_offset_s, on_login, s, error);
+	if (s->keeper == NULL && *error != NULL) {
+		*error = talloc_steal(talloc_parent(s), *error);
+	}
+	return s->keeper != NULL;
+}
+
 struct objstore *objstore_s3_new(TALLOC_CTX *ctx, struct mailbox *mb,
 		const struct objstore_s3_conf *conf, char **error)
 {
@@ -246,16 +278,14 @@ struct objstore *objstore_s3_new(TALLOC_CTX *ctx, struct mailbox *mb,
 		talloc_free(s);
 		return NULL;
 	}
-	ret = s3_creds_find(s, conf, &s->creds, error);
-	if (ret != 0) {
-		*error = talloc_steal(ctx, *error);
-		talloc_free(s);
-		return NULL;
-	}
 	s->multi = curl_multi_init();
 	if (s->multi != NULL) {
 		curl_multi_setopt(s->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
 		curl_multi_setopt(s->multi, CURLMOPT_MAXCONNECTS, (long)s->max_connections);
+		if (!keeper_start(s, conf, error)) {
+			talloc_free(s);
+			return NULL;
+		}
 	}
 	ret = s->multi == NULL ? -ENOMEM : thread_start(s);
 	if (ret != 0) {

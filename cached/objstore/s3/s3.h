@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <time.h>
 #include "../impl.h"
-#include "creds.h"
+#include "keeper.h"
 
 #define S3_PRIOS (OBJ_PRIO_HOUSE + 1)
 #define S3_REGION_BYTES 64u
@@ -27,7 +27,7 @@ struct s3_store {
 	char *host;     /* with the port unless it is the scheme's own; NULL: AWS, from the region */
 	bool virtual_host;
 	char *ca_file, *user_agent;
-	struct s3_creds creds;
+	struct s3_keeper *keeper;
 	unsigned max_connections, retries, timeout_s;
 	pthread_t thread;
 	bool thread_running;
@@ -37,6 +37,7 @@ struct s3_store {
 	struct obj_req *inbox, **inbox_last;
 	bool stop;
 	/* the store's thread only */
+	struct s3_login login; /* as of the last look at the keeper */
 	char region[S3_REGION_BYTES];
 	time_t clock_offset_s; /* server minus ours */
 	enum { S3_ETAG_UNSURE, S3_ETAG_QUOTED, S3_ETAG_BARE } if_match_form; /* on PUT */
@@ -65,6 +66,7 @@ struct s3_xfer {
 	const uint8_t *mem;  /* body; NULL: from req->fd */
 	int64_t body_len, sent;
 	bool signed_body;
+	unsigned login;      /* generation of the credentials it is signed with */
 	EVP_MD_CTX *md5, *sha256;
 	enum s3_abort abort;
 	int64_t started_ns;
@@ -85,7 +87,7 @@ struct s3_xfer {
 	unsigned attempt;
 	int64_t due_ns;
 	bool maybe_done; /* an attempt may have taken effect */
-	bool clock_set, region_set, bare_tried, confirmed;
+	bool clock_set, region_set, bare_tried, confirmed, login_tried;
 };
 
 enum s3_verdict { S3_DONE, S3_RETRY, S3_AGAIN }; /* AGAIN: at once, as another request */
@@ -99,7 +101,6 @@ enum s3_verdict s3_judge(struct s3_xfer *x, CURLcode code);
 void s3_response_reset(struct s3_xfer *x);
 /* engine.c */
 void *s3_engine(void *store);
-int64_t s3_now_ns(void);
 
 static inline bool s3_range_asked(const struct s3_xfer *x)
 {

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <expat.h>
 #include <limits.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,8 +35,9 @@ struct reader {
 	bool closed;
 	void (*open)(struct reader *);
 	void (*leaf)(struct reader *); /* an element at names[depth - 1] ends; text is NUL-ended */
-	/* for the two documents */
+	/* for the documents */
 	struct s3_answer *answer;
+	struct s3_sts_answer *sts;
 	struct obj_result *result;
 	unsigned capacity;
 	struct obj_entry *row;
@@ -122,6 +124,9 @@ static int read_document(struct reader *r, const void *data, size_t len)
 	}
 	if (r->parser != NULL) {
 		XML_ParserFree(r->parser);
+	}
+	if (r->text != NULL && r->sts != NULL) {
+		OPENSSL_cleanse(r->text, TEXT_MAX_BYTES);
 	}
 	free(r->text);
 	return r->error;
@@ -214,12 +219,53 @@ void s3_answer_fini(struct s3_answer *a)
 	memset(a, 0, sizeof(*a));
 }
 
+/* --- STS --- */
+
+static void sts_leaf(struct reader *r)
+{
+	struct s3_sts_answer *a = r->sts;
+	const char *name = r->names[r->depth - 1], *above = r->depth < 2 ? "" : r->names[r->depth - 2];
+	const struct {
+		const char *above, *name;
+		char *to;
+		size_t cap;
+	} fields[] = {
+		{ "Credentials", "AccessKeyId", a->creds.access_key, sizeof(a->creds.access_key) },
+		{ "Credentials", "SecretAccessKey", a->creds.secret_key, sizeof(a->creds.secret_key) },
+		{ "Credentials", "SessionToken", a->creds.session_token, sizeof(a->creds.session_token) },
+		{ "Credentials", "Expiration", a->expiration, sizeof(a->expiration) },
+		{ "Error", "Code", a->code, sizeof(a->code) },
+		{ "Error", "Message", a->message, sizeof(a->message) },
+	};
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+		if (strcmp(above, fields[i].above) != 0 || strcmp(name, fields[i].name) != 0) {
+			continue;
+		}
+		if (r->text_len >= fields[i].cap && strcmp(name, "Message") != 0) {
+			fail(r, -EBADMSG); /* half a key is none */
+			return;
+		}
+		snprintf(fields[i].to, fields[i].cap, "%s", r->text);
+	}
+}
+
+int s3_sts_parse(const void *data, size_t len, struct s3_sts_answer *out)
+{
+	struct reader r = { .sts = out, .leaf = sts_leaf };
+
+	memset(out, 0, sizeof(*out));
+	return read_document(&r, data, len);
+}
+
 /* --- listings --- */
 
 int64_t s3_time_parse(const char *text)
 {
 	struct tm tm = { 0 };
 	int64_t ns = 0, unit = 100000000;
+	int hours = 0, minutes = 0;
+	char sign[2];
 	time_t seconds;
 	const char *p;
 
@@ -234,6 +280,9 @@ int64_t s3_time_parse(const char *text)
 		}
 	}
 	seconds = timegm(&tm);
+	if (sscanf(p, "%1[+-]%2d:%2d", sign, &hours, &minutes) == 3) {
+		seconds += (sign[0] == '+' ? -1 : 1) * (hours * 3600 + minutes * 60);
+	}
 	if (seconds < 0 || seconds > INT64_MAX / 1000000000 - 1) {
 		return -1;
 	}

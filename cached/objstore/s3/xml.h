@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include "../impl.h"
+#include "creds.h"
 
 /* Fields of the small answers; malloc, NULL: not there. */
 struct s3_answer {
@@ -18,11 +19,20 @@ struct s3_answer {
 int s3_answer_parse(const void *data, size_t len, struct s3_answer *out);
 void s3_answer_fini(struct s3_answer *a);
 
+/* An answer of STS; "" where it says nothing. Fields: xml.c's path of element names. */
+struct s3_sts_answer {
+	char code[128], message[512]; /* Error */
+	char expiration[64];
+	struct s3_creds creds; /* the keys and the token only */
+};
+/* 0; -EBADMSG; -ENOMEM. Holds secrets: wipe it. */
+int s3_sts_parse(const void *data, size_t len, struct s3_sts_answer *out);
+
 /* ListBucketResult into r (entries in key order, next_token). 0; -EBADMSG; -ENOMEM. Rows read
  * before an error stay in r; the caller clears it. */
 int s3_listing_parse(const void *data, size_t len, struct obj_result *r);
 
-/* "2013-05-24T00:00:00.123Z" to ns; -1: not a date. */
+/* "2013-05-24T00:00:00.123Z", or with an offset such as +01:00, to ns; -1: not a date. */
 int64_t s3_time_parse(const char *text);
 /* Without quotes and "W/"; malloc; NULL if nothing is left or out of memory. */
 char *s3_etag_plain(const char *text);
