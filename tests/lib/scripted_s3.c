@@ -149,8 +149,10 @@ static int scripted_setup_with(unsigned connections)
 			getsockname(scripted.listener, (struct sockaddr *)&a, &len) != 0) {
 		return -1;
 	}
+	pthread_mutex_lock(&scripted.lock); /* the last test's connections may still be ending */
 	scripted.steps = scripted.asked = 0;
 	scripted.keep_alive = false;
+	pthread_mutex_unlock(&scripted.lock);
 	snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", ntohs(a.sin_port));
 	if (pthread_create(&scripted.thread, NULL, accept_all, NULL) != 0) {
 		return -1;

@@ -300,7 +300,9 @@ struct s3_keeper *s3_keeper_new(TALLOC_CTX *ctx, const struct s3_ask *how,
 	s3_creds_wipe(&k->found);
 	if (ret == -EAGAIN || ret == 0) {
 		ret = k->found.fixed ? 0 : thread_start(k);
-		snprintf(k->how.error, sizeof(k->how.error), "%s", strerror(-ret));
+		if (ret != 0) { /* else the thread writes here */
+			snprintf(k->how.error, sizeof(k->how.error), "%s", strerror(-ret));
+		}
 	}
 	if (ret != 0) {
 		*error = talloc_strdup(ctx, k->how.error);
