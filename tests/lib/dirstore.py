@@ -21,12 +21,16 @@ def object_path(bed, key):
     return os.path.join(bed.store_dir, "objects", key + "%o")
 
 
-def put_object(bed, key, data=b"", size=None, pieces=()):
-    """All of data; or `size` bytes, zeros but for pieces: [(offset, bytes)]."""
+def put_object(bed, key, data=b"", size=None, pieces=(), meta=None, etag=None):
+    """All of data; or `size` bytes, zeros but for pieces: [(offset, bytes)]. meta: user metadata.
+    The ETag is always another, unless it is given."""
     if size is None:
         size, pieces = len(data), [(0, data)]
-    lines = f"etag {random.randrange(1 << 128):032x}\nsize {size}\n" \
-        f"mtime 1700000000123456789\nend\n".encode()
+    lines = f"etag {etag or f'{random.randrange(1 << 128):032x}'}\nsize {size}\n" \
+        f"mtime 1700000000123456789\n".encode()
+    for name, value in (meta or {}).items():
+        lines += f"meta {name} {value}\n".encode()
+    lines += b"end\n"
     head = f"objectfs-object 1 {HEAD_BYTES} {_fnv1a(lines):016x}".encode().ljust(63) + b"\n" + lines
     path = object_path(bed, key)
     os.makedirs(os.path.dirname(path), exist_ok=True)
