@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is in a volume's bucket, read as docs/FORMAT.md says and with none of the product's code.
 
-    objects = load_s3(bed.s3(), bucket, prefix)     # or load_dir(store_dir); {key: Stored}
-    share = read(objects, prefix)
+    objects = load_s3(client, bucket, prefix)       # or load_dir(store_dir); {key: Stored}
+    share = read(objects, prefix)                   # both for a testbed: read_bed(bed)
     share.files       {path: fields of smb2.Client.manifest(), and key, oid, meta_gen, source}
     share.problems    what contradicts the document, a line each; share.notes: what is unfinished
 
@@ -285,9 +285,9 @@ class Share:
             elif re.fullmatch("rename/[0-9a-f]{32}", name):
                 self._intent(key, stored)
             elif re.fullmatch("stage/[0-9a-f]{32}(/.*)?", name, re.S):
-                self.notes.append(f"{key}: names are being exchanged")
-                if f"{self.own}rename/{name[6:38]}" not in self.objects:
-                    self.wrong(key, "no intent says where it belongs")
+                parked = f"{self.own}rename/{name[6:38]}" in self.objects
+                self.notes.append(f"{key}: " + ("names are being exchanged" if parked
+                                                else "left by a move that is over"))
             elif re.fullmatch("probe/[0-9a-f]{16}/[a-e]", name):
                 self.notes.append(f"{key}: left by a daemon that died as it started")
             elif name not in ("volume", "root") and not name.startswith("log/"):
@@ -415,7 +415,7 @@ class Share:
         if entry is not None and entry.meta_gen > meta_gen:
             snapshot, meta_gen, source = entry.snapshot, entry.meta_gen, entry.where
         found = {"type": "dir" if is_dir else "file", "key": key, "oid": oid.hex(),
-                 "meta_gen": meta_gen, "source": source, "eas": {}, "streams": {}, "sd": None}
+                 "meta_gen": meta_gen, "source": source, "eas": {}, "streams": {}}
         if not is_dir:
             found["size"] = stored.size
             if self.content:
@@ -461,3 +461,10 @@ class Share:
 def read(objects, prefix="", content=True):
     """A Share. content=False: bytes of files are not looked at."""
     return Share(objects, prefix, content)
+
+
+def read_bed(bed, content=True):
+    """A Share of what a testbed's store has."""
+    if bed.s3_bucket:
+        return read(load_s3(bed.s3(), bed.s3_bucket, bed.s3_prefix), bed.s3_prefix, content)
+    return read(load_dir(bed.store_dir), "", content)
