@@ -285,8 +285,9 @@ def one(server, section, statuses, finding, before):
             client.unlink(name)
     check_same(before, server.manifest(), f"after {section.title}")
     server.run("objectfsctl flush --wait")
-    for name in STUBS:
-        server.run(f"objectfsctl evict projects:{name}")
+    for name in STUBS: # smbd may be about to close it
+        wait_until(lambda n=name: re.search("^stay +0$", server.run(f"objectfsctl evict projects:{n}", (0, 1)),
+                                            re.MULTILINE), 20, f"{name} leaves the disk")
     print(f"   {time.monotonic() - began:.1f} s", flush=True)
 
 
