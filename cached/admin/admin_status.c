@@ -30,22 +30,20 @@ static json_t *caps_json(const struct obj_caps *c)
 			c->delete_if_match, "versioned", c->versioned);
 }
 
-/* null: the store needs none. */
-static json_t *login_json(struct objstore *store)
+/* Where its credentials are from; null: the store needs none. */
+static void login_say(json_t *o, struct objstore *store)
 {
 	struct obj_login login = {0};
-	json_t *o;
+	json_t *said = NULL;
 
-	if (store->ops->login == NULL) {
-		return json_null();
+	if (store->ops->login != NULL) {
+		store->ops->login(store, &login);
+		said = json_object();
+		json_object_set_new(said, "source", admin_string(login.source));
+		json_object_set_new(said, "error", admin_string(login.error));
 	}
-	store->ops->login(store, &login);
-	o = json_object();
-	json_object_set_new(o, "source", admin_string(login.source));
-	json_object_set_new(o, "expires", login.expires_s == 0 ? json_null()
-							       : json_integer(login.expires_s));
-	json_object_set_new(o, "error", admin_string(login.error));
-	return o;
+	json_object_set_new(o, "login", said != NULL ? said : json_null());
+	json_object_set_new(o, "login_expires", json_integer(login.expires_s));
 }
 
 static json_t *volume_json(struct core *core, struct volume *v)
@@ -65,7 +63,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "guard", guard_json(v->guard));
 	json_object_set_new(o, "store", admin_string(v->store->where));
 	json_object_set_new(o, "kind", admin_string(v->store->ops->name));
-	json_object_set_new(o, "login", login_json(v->store));
+	login_say(o, v->store);
 	json_object_set_new(o, "prefix", admin_string(v->prefix));
 	json_object_set_new(o, "fence", caps_json(&v->store->caps));
 	json_object_set_new(o, "uuid",

@@ -32,9 +32,9 @@
 		"check endpoint, network, name resolution and the store itself; the daemon tries " \
 		"again by itself, and files that are here work meanwhile")                         \
 	D(STORE_DENIED, "store-denied", FAILED, "store",                                           \
-		"the store refuses the credentials, or a right is missing",                        \
-		"correct access key and secret key and restart the daemon, or grant the right "    \
-		"that is named; the daemon tries again by itself")                                 \
+		"there are no credentials that the store takes, or a right is missing",            \
+		"correct them where they are from (keys in objectfs.conf: and restart the "        \
+		"daemon), or grant the right that is named; the daemon tries again by itself")     \
 	D(CREDENTIALS_OLD, "credentials-old", DEGRADED, "store",                                   \
 		"new credentials for the store could not be had; the old ones are used until the " \
 		"store refuses them",                                                              \

@@ -108,9 +108,10 @@ static void print_guard(const json_t *guard)
 	putchar('\n');
 }
 
-static void print_login(const json_t *login)
+static void print_login(const json_t *v)
 {
-	time_t expires = (time_t)number_of(login, "expires");
+	const json_t *login = json_object_get(v, "login");
+	time_t expires = (time_t)number_of(v, "login_expires");
 	char text[64];
 	struct tm tm;
 
@@ -149,7 +150,7 @@ static void print_volume(const json_t *v)
 		print_safe(text_of(v, "prefix"));
 	}
 	putchar('\n');
-	print_login(json_object_get(v, "login"));
+	print_login(v);
 	if (strcmp(text_of(v, "state"), "ready") == 0) {
 		label("fence");
 		printf("F%" PRId64 "%s\n", number_of(fence, "class"),

@@ -113,6 +113,8 @@ static void volumes_write(FILE *f, const json_t *volumes)
 		{"capacity_bytes", "capacity_bytes", "size of the share that clients are told"},
 		{"clock_offset_s", "clock_offset_seconds",
 				"the store's clock minus this machine's, by the store's last answer"},
+		{"login_expires", "credentials_expire_timestamp_seconds",
+				"until when the credentials say that they are valid; 0: they do not say"},
 	};
 	const json_t *v;
 	size_t n;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Both readers of S3's XML on any bytes; corpus/s3xml. */
+/* The readers of S3's and STS's XML on any bytes; corpus/s3xml. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -9,10 +9,15 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct s3_answer answer;
+	struct s3_sts_answer sts;
 	struct obj_result result = { 0 };
 
 	s3_answer_parse(data, size, &answer);
 	s3_answer_fini(&answer);
+	(void)s3_sts_parse(data, size, &sts);
+	if (memchr(sts.creds.session_token, '\0', sizeof(sts.creds.session_token)) == NULL) {
+		abort();
+	}
 	if (s3_listing_parse(data, size, &result) == 0) {
 		for (unsigned i = 0; i < result.entry_count; i++) {
 			const struct obj_entry *e = &result.entries[i];

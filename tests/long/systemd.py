@@ -61,6 +61,20 @@ wait_for '[ "$(of ActiveState)" = active ]'
 [ "$(of MainPID)" != $before ]
 objectfsctl --json status | grep -q '"kept": true'
 
+echo "-- a volume whose credentials a program gives, named in the home of root"
+mkdir -p /root/.aws
+printf '%s\\n' '[default]' 'credential_process = /root/give "two words"' >/root/.aws/config
+printf '%s\\n' '#!/bin/sh' '[ "$1" = "two words" ] && cat /root/keys' >/root/give
+printf '%s\\n' '{{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S"}}' >/root/keys
+chmod 700 /root/give
+cp /etc/objectfs/objectfs.conf /tmp/conf
+printf '%s\\n' '[volume far]' 'store = s3' 'endpoint = http://127.0.0.1:9' 'bucket = far' \
+    >>/etc/objectfs/objectfs.conf
+systemctl restart objectfs-cached
+wait_for 'objectfsctl --json status | grep -q credential_process'
+cp /tmp/conf /etc/objectfs/objectfs.conf
+systemctl restart objectfs-cached
+
 echo "-- log rotated"
 logrotate --force --state /tmp/state /etc/logrotate.d/objectfs
 wait_for '[ -s /var/log/objectfs/cached.log ]'

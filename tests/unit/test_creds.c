@@ -116,7 +116,7 @@ static void test_profiles(void **state)
 	(void)state;
 	write_file("# comment\r\n[default]\r\naws_access_key_id=D\r\naws_secret_access_key=d\r\n\r\n"
 		   "[ backup ]\r\n  aws_access_key_id\t=\tB\r\naws_secret_access_key = b=/+b\r\n"
-		   "aws_session_token = TOK\r\nregion = x\r\n[other]\r\naws_access_key_id = O\r\n");
+		   "aws_session_token = TOK\r\ns3 =\r\n  aws_access_key_id = N\r\nregion = x\r\n[other]\r\naws_access_key_id = O\r\n");
 	assert_int_equal(find(conf, &c), 0);
 	assert_string_equal(c.access_key, "B");
 	assert_string_equal(c.secret_key, "b=/+b");
@@ -148,6 +148,11 @@ static void test_refused(void **state)
 	conf.credentials_file = "/no/such/file";
 	assert_int_equal(find(conf, &c), -EINVAL);
 	assert_non_null(strstr(ask.error, "/no/such/file"));
+	assert_int_equal(mkfifo(path, 0600), 0);
+	conf.credentials_file = path;
+	assert_int_equal(find(conf, &c), -EINVAL);
+	assert_non_null(strstr(ask.error, "no regular file"));
+	unlink(path);
 	conf.credentials_file = NULL;
 	conf.access_key = "half";
 	assert_int_equal(find(conf, &c), -EINVAL);

@@ -117,6 +117,7 @@ int s3_ask_http(const struct s3_ask *a, struct s3_ask_http *h)
 		curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 		curl_easy_setopt(c, CURLOPT_ERRORBUFFER, said);
 		curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+		curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L); /* no time limit holds for a resolver else */
 		curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, s3_creds_left_ms(a, h->connect_ms));
 		curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, s3_creds_left_ms(a, h->total_ms));
 		curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -326,9 +327,9 @@ static int imds_no_token(struct s3_ask *a, const char *base, int ret, const stru
 				"too small then: aws ec2 modify-instance-metadata-options --instance-id ID "
 				"--http-put-response-hop-limit 2.", base);
 	}
-	if (ret != 0) {
-		return s3_creds_fail(a, ret, true, "There is no instance metadata service at %s (%s).", base,
-				h->why);
+	if (ret != 0) { /* where there is one it is always reached: on this machine somebody must act */
+		return s3_creds_fail(a, ret, h->connected, "There is no instance metadata service at %s (%s).",
+				base, h->why);
 	}
 	if (h->status == 403) {
 		return s3_creds_fail(a, -EACCES, true, "The instance metadata service at %s is switched off: "
@@ -355,7 +356,7 @@ static int imds_get(struct s3_ask *a, const char *base, const char *path, struct
 }
 
 static int imds_answer(struct s3_ask *a, const char *base, const char *what, int ret,
-		const struct s3_ask_http *h)
+		struct s3_ask_http *h)
 {
 	if (ret == -ECANCELED || (ret == 0 && h->status == 200)) {
 		return ret;
@@ -365,7 +366,7 @@ static int imds_answer(struct s3_ask *a, const char *base, const char *what, int
 				"attach one to the instance (aws ec2 associate-iam-instance-profile).", base);
 	}
 	if (ret == 0) {
-		snprintf((char *)h->why, sizeof(h->why), "HTTP %ld", h->status);
+		snprintf(h->why, sizeof(h->why), "HTTP %ld", h->status);
 	}
 	return s3_creds_fail(a, ret == 0 ? -EPROTO : ret, true, "The instance metadata service at %s does not "
 			"give %s: %s.", base, what, h->why);

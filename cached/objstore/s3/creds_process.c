@@ -6,8 +6,8 @@
  * Way:    creds_profile.c -> here.
  * Thread: the keeper's; waits for the program, PROCESS_MS and the caller's deadline at most.
  * Owns:   the program, its process group, and both pipes.
- * Holds:  1. When this returns the program has ended, by itself or killed with all it started that
- *            stayed in its group.
+ * Holds:  1. When this returns the program has ended, by itself, or killed with all that it started
+ *            and that stayed in its group.
  *         2. What it prints is bounded. Of its standard error one line goes to the log, without the
  *            secrets it printed and without whatever looks like a key.
  */

@@ -19,6 +19,7 @@
 #endif
 #include "creds_ask.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ static const char *const key_names[KEY_MAX] = {
 struct profile {
 	char *value[KEY_MAX];
 	bool found;
+	bool nested; /* indented lines belong to a setting of many values, such as "s3 =" */
 	bool unsafe; /* credential_process stands in a file that others may write */
 };
 
@@ -97,14 +99,16 @@ static bool section_is(char *title, const char *name)
 	       strcmp(trim(s + 7), name) == 0;
 }
 
-/* One line; true while inside the wanted section. Indented ones belong to a setting we know not. */
+/* One line; true while inside the wanted section. */
 static bool profile_line(struct profile *p, char *line, const char *name, bool inside, bool unsafe)
 {
+	bool indented = line[0] == ' ' || line[0] == '\t';
 	char *s = trim(line), *value;
 
-	if (s[0] == '\0' || s[0] == '#' || s[0] == ';') {
+	if (s[0] == '\0' || s[0] == '#' || s[0] == ';' || (p->nested && indented)) {
 		return inside;
 	}
+	p->nested = false;
 	if (s[0] == '[') {
 		char *end = strchr(s, ']');
 
@@ -123,6 +127,7 @@ static bool profile_line(struct profile *p, char *line, const char *name, bool i
 	*value++ = '\0';
 	s = trim(s);
 	value = trim(value);
+	p->nested = value[0] == '\0';
 	for (unsigned i = 0; i < KEY_MAX; i++) {
 		if (strcmp(s, key_names[i]) == 0 && value[0] != '\0') {
 			value_free(&p->value[i]);
@@ -136,7 +141,8 @@ static bool profile_line(struct profile *p, char *line, const char *name, bool i
 /* 0, also without the file unless `must`. */
 static int file_read(struct s3_ask *a, const char *path, const char *name, bool must, struct profile *p)
 {
-	FILE *f = fopen(path, "re");
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* it may be a pipe */
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
 	char *line = NULL;
 	size_t cap = 0;
 	bool inside = false;
@@ -145,6 +151,9 @@ static int file_read(struct s3_ask *a, const char *path, const char *name, bool 
 
 	if (f == NULL) {
 		ret = -errno;
+		if (fd >= 0) {
+			close(fd);
+		}
 		if ((ret == -ENOENT || ret == -ENOTDIR) && !must) {
 			return 0;
 		}
@@ -153,7 +162,7 @@ static int file_read(struct s3_ask *a, const char *path, const char *name, bool 
 	}
 	if (fstat(fileno(f), &st) != 0 || !S_ISREG(st.st_mode)) {
 		fclose(f);
-		return s3_creds_fail(a, -EINVAL, false, "The credentials file %s is no file.", path);
+		return s3_creds_fail(a, -EINVAL, false, "The credentials file %s is no regular file.", path);
 	}
 	while (getline(&line, &cap, f) >= 0) {
 		inside = profile_line(p, line, name, inside, (st.st_mode & 022) != 0 ||
@@ -227,6 +236,9 @@ static int by_source(struct s3_ask *a, const char *name, const char *source, str
 	const char *access = s3_env("AWS_ACCESS_KEY_ID"), *secret = s3_env("AWS_SECRET_ACCESS_KEY");
 	int ret;
 
+	if (strcmp(source, "Environment") == 0 && access == NULL && secret == NULL) {
+		return refuse(a, name, "has credential_source = Environment, but AWS_ACCESS_KEY_ID is not set");
+	}
 	if (strcmp(source, "Environment") == 0) {
 		return s3_creds_take(a, access, secret, s3_env("AWS_SESSION_TOKEN"), "the environment", by);
 	}

@@ -82,25 +82,31 @@ static int64_t retry_ns(unsigned failures)
 	return ns / 2 + jitter(ns / 2);
 }
 
-/* When a quarter of their time is left, or 15 minutes, and up to half as much earlier. A source that
- * still gives the same is asked again in the same way: ever closer to the end. */
-static int64_t renew_ns(struct s3_keeper *k)
+/* Of what was found, by the store's clock; INT64_MAX: it does not expire. */
+static int64_t found_left_ns(const struct s3_keeper *k)
 {
-	int64_t left_ns, ahead_ns;
 	int64_t now_s = (int64_t)time(NULL) + atomic_load(k->clock_offset_s);
 
-	if (k->found.expires_s == 0) {
-		return -1;
-	}
-	left_ns = (k->found.expires_s - now_s) * NS_PER_S;
+	return k->found.expires_s == 0 ? INT64_MAX : (k->found.expires_s - now_s) * NS_PER_S;
+}
+
+/* When a quarter of their time is left, or 15 minutes, and up to half as much earlier. A source that
+ * still gives the same is asked again in the same way: ever closer to the end, and then, as after a
+ * failure, ever more rarely. */
+static int64_t wait_ns(int64_t left_ns, unsigned failures)
+{
+	int64_t ahead_ns = left_ns / 4 < AHEAD_MAX_NS ? left_ns / 4 : AHEAD_MAX_NS;
+
 	if (left_ns <= 0) {
-		log_warning(ROOM, "the credentials from %s have expired, by this machine's clock: used until "
-				"the store refuses them", k->found.source);
-		return retry_ns(++k->failures);
+		return retry_ns(failures);
 	}
-	ahead_ns = left_ns / 4 < AHEAD_MAX_NS ? left_ns / 4 : AHEAD_MAX_NS;
 	left_ns -= ahead_ns + jitter(ahead_ns / 2);
 	return left_ns < NS_PER_S ? NS_PER_S : left_ns;
+}
+
+static int64_t due_at(int64_t left_ns, unsigned failures)
+{
+	return left_ns == INT64_MAX ? INT64_MAX : s3_now_ns() + wait_ns(left_ns, failures);
 }
 
 /* --- a search and what it brings --- */
@@ -128,10 +134,9 @@ static void search_ended(struct s3_keeper *k, int ret)
 {
 	unsigned before = k->now.generation; /* only this thread changes it */
 	bool news = ret != 0 && strcmp(k->now.error, k->how.error) != 0;
-	int64_t wait_ns;
+	int64_t left_ns = ret == 0 ? found_left_ns(k) : 0;
 
-	k->failures = ret == 0 ? 0 : k->failures + 1;
-	wait_ns = ret == 0 ? renew_ns(k) : retry_ns(k->failures);
+	k->failures = left_ns > 0 ? 0 : k->failures + 1;
 	pthread_mutex_lock(&k->lock);
 	if (ret == 0) {
 		take(k);
@@ -140,7 +145,7 @@ static void search_ended(struct s3_keeper *k, int ret)
 		k->now.transient = k->how.transient;
 		k->now.state = k->now.generation > 0 ? S3_LOGIN_GOOD : S3_LOGIN_NONE;
 	}
-	k->due_ns = wait_ns < 0 ? INT64_MAX : s3_now_ns() + wait_ns;
+	k->due_ns = due_at(left_ns, k->failures);
 	k->now.seen++;
 	pthread_mutex_unlock(&k->lock);
 	if (ret != 0) {
@@ -150,7 +155,11 @@ static void search_ended(struct s3_keeper *k, int ret)
 	} else if (k->now.generation != before) {
 		stats_add(creds_renewals, 1);
 		log_notice(ROOM, "credentials from %s%s", k->now.creds.source,
-				wait_ns < 0 ? "" : ", which will be renewed before they expire");
+				left_ns == INT64_MAX ? "" : ", which will be renewed before they expire");
+	}
+	if (ret == 0 && left_ns <= 0 && k->failures == 1) {
+		log_warning(ROOM, "the credentials from %s have expired, by the store's clock: they are used "
+				"until it refuses them", k->now.creds.source);
 	}
 }
 
@@ -269,7 +278,6 @@ struct s3_keeper *s3_keeper_new(TALLOC_CTX *ctx, const struct s3_ask *how,
 {
 	struct s3_keeper *k = talloc_zero(ctx, struct s3_keeper);
 	pthread_condattr_t attr;
-	int64_t wait_ns = -1;
 	int ret;
 
 	if (k == NULL) {
@@ -293,9 +301,8 @@ struct s3_keeper *s3_keeper_new(TALLOC_CTX *ctx, const struct s3_ask *how,
 	k->how.here_only = false;
 	if (ret == 0) {
 		take(k);
-		wait_ns = renew_ns(k);
 	}
-	k->due_ns = ret == -EAGAIN ? 0 : wait_ns < 0 ? INT64_MAX : s3_now_ns() + wait_ns;
+	k->due_ns = ret == 0 ? due_at(found_left_ns(k), 1) : 0;
 	k->now.seen = 1;
 	s3_creds_wipe(&k->found);
 	if (ret == -EAGAIN || ret == 0) {
