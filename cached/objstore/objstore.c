@@ -438,6 +438,7 @@ void objstore_submit(struct objstore *s, struct obj_req *req)
 	req->submitted_ns = times_now_ns();
 	req->store = s;
 	req->log = s->log;
+	obj_rights_begin(s);
 	why = req_refusal(req);
 	if (why != NULL) {
 		obj_fail(req, OBJ_INVALID, "%s", why);
@@ -473,6 +474,7 @@ static void letter_open(struct letter *letter)
 	const struct log_volume *before;
 
 	before = log_enter(req->log);
+	obj_rights_judge(req);
 	req->done(req);
 	(void)log_enter(before);
 }

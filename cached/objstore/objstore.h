@@ -55,6 +55,23 @@ enum obj_status {
 	OBJ_STATUS_MAX
 };
 
+/* Kinds of requests that need a right of their own. What stands first explains what comes after it. */
+enum obj_want {
+	OBJ_WANT_LIST,
+	OBJ_WANT_READ,
+	OBJ_WANT_WRITE,
+	OBJ_WANT_COPY,
+	OBJ_WANT_DELETE,
+	OBJ_WANT_ABORT,
+	OBJ_WANTS
+};
+#define OBJ_RIGHT_BYTES 64u
+#define OBJ_RIGHT_NOT_SAID "?"
+struct obj_denial {
+	int64_t at_ns; /* times_now_ns; 0: not refused */
+	char text[320];
+};
+
 enum obj_prio { OBJ_PRIO_READER, OBJ_PRIO_AHEAD, OBJ_PRIO_UPLOAD, OBJ_PRIO_HOUSE };
 
 /* What the store honours, found by a probe in the volume's prefix. */
@@ -87,6 +104,8 @@ struct obj_result {
 	int local_errno;
 	char *message;     /* for people, with the remedy where one is known; never secrets */
 	char *request_id;  /* the store's own, for the log */
+	char right[OBJ_RIGHT_BYTES]; /* DENIED for lack of a right: which, if the store says it, else
+				      * OBJ_RIGHT_NOT_SAID; "": no right would help */
 	/* HEAD, GET, PUT, COPY, COMPLETE, PART: */
 	char *etag;        /* without quotes; NULL: the store did not say */
 	char *version_id;  /* NULL: unversioned */
@@ -114,6 +133,7 @@ struct obj_req {
 	/* constant after submit */
 	enum obj_op op;
 	enum obj_prio prio;
+	bool rights_told; /* the caller says what a refusal means: rights.c does not */
 	uint64_t request_id; /* of the client's request that caused it, 0: none; for the log */
 	char *key;           /* owned; LIST: the prefix ("" allowed) */
 	char *if_match;      /* owned, ETag without quotes; PUT, GET, COPY (dest), DELETE, COMPLETE */
@@ -183,6 +203,10 @@ struct objstore_ops {
 struct objstore {
 	const struct objstore_ops *ops;
 	struct obj_caps caps; /* core only; all false until objstore_probe is done */
+	struct obj_denial denied[OBJ_WANTS]; /* core only, as what follows: rights.c */
+	struct objstore *live_next;
+	unsigned asking; /* bits of enum obj_op */
+	bool live;
 	const struct log_volume *log; /* whose store it is; set before the first request */
 	_Atomic int trouble;    /* enum obj_status of the last answer that says the store cannot be used as
 				 * it is: AWAY, DENIED, NO_BUCKET; OBJ_OK since another one; any thread */
@@ -203,6 +227,9 @@ const char *objstore_status_name(enum obj_status s);
 /* Requests of this kind that ended so since the start of the process, retries not counted. Any thread. */
 int64_t objstore_ended(enum obj_op op, enum obj_status s);
 const char *objstore_op_name(enum obj_op op);
+/* What requests of this kind are refused for, as one sentence that names the right; NULL: they are not, or an
+ * earlier kind's sentence says it. Core; as old as the store, changes with it. */
+const char *objstore_denied(const struct objstore *s, enum obj_want want);
 /* true: the same request may succeed later without anybody acting (AWAY, CONFLICT, UNKNOWN). */
 bool objstore_status_transient(enum obj_status s);
 

@@ -29,7 +29,8 @@ enum cap { CAP_NONE, PUT_MATCH, PUT_ABSENT, COMPLETE_MATCH, COMPLETE_ABSENT, COP
 	COPY_ABSENT, DELETE_MATCH, CAPS };
 
 struct step {
-	enum obj_op op; /* OBJ_MPU_COMPLETE: with create and one part before it */
+	enum obj_op op; /* OBJ_MPU_COMPLETE: with create and one part before it; OBJ_MPU_ABORT: with create;
+			 * whether it may be done is for rights.c */
 	char key;       /* 'a'..'e', 'z' never exists; COPY reads 'a' */
 	enum cond cond;
 	enum obj_status expect;
@@ -46,16 +47,17 @@ static const struct step steps[] = {
 	{ OBJ_PUT, 'b', ABSENT, OBJ_OK, PUT_ABSENT, "s3:PutObject" },
 	{ OBJ_PUT, 'a', GOOD, OBJ_OK, PUT_MATCH, "s3:PutObject" },
 	{ OBJ_PUT, 'a', BAD, OBJ_PRECONDITION, PUT_MATCH, "s3:PutObject" },
-	{ OBJ_COPY, 'c', SRC_GOOD, OBJ_OK, COPY_SOURCE, "s3:GetObject and s3:PutObject" },
-	{ OBJ_COPY, 'c', SRC_BAD, OBJ_PRECONDITION, COPY_SOURCE, "s3:GetObject and s3:PutObject" },
-	{ OBJ_COPY, 'b', ABSENT, OBJ_PRECONDITION, COPY_ABSENT, "s3:GetObject and s3:PutObject" },
-	{ OBJ_COPY, 'd', ABSENT, OBJ_OK, COPY_ABSENT, "s3:GetObject and s3:PutObject" },
+	{ OBJ_COPY, 'c', SRC_GOOD, OBJ_OK, COPY_SOURCE, "s3:GetObject or s3:PutObject" },
+	{ OBJ_COPY, 'c', SRC_BAD, OBJ_PRECONDITION, COPY_SOURCE, "s3:GetObject or s3:PutObject" },
+	{ OBJ_COPY, 'b', ABSENT, OBJ_PRECONDITION, COPY_ABSENT, "s3:GetObject or s3:PutObject" },
+	{ OBJ_COPY, 'd', ABSENT, OBJ_OK, COPY_ABSENT, "s3:GetObject or s3:PutObject" },
 	{ OBJ_MPU_COMPLETE, 'a', ABSENT, OBJ_PRECONDITION, COMPLETE_ABSENT, "s3:PutObject" },
 	{ OBJ_MPU_COMPLETE, 'e', ABSENT, OBJ_OK, COMPLETE_ABSENT, "s3:PutObject" },
 	{ OBJ_MPU_COMPLETE, 'e', BAD, OBJ_PRECONDITION, COMPLETE_MATCH, "s3:PutObject" },
 	{ OBJ_MPU_COMPLETE, 'e', GOOD, OBJ_OK, COMPLETE_MATCH, "s3:PutObject" },
 	{ OBJ_DELETE, 'b', BAD, OBJ_PRECONDITION, DELETE_MATCH, "s3:DeleteObject" },
 	{ OBJ_DELETE, 'e', GOOD, OBJ_OK, DELETE_MATCH, "s3:DeleteObject" },
+	{ OBJ_MPU_ABORT, 'a', NONE, OBJ_OK, CAP_NONE, "s3:PutObject" },
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
 #define KEYS 5u /* 'a' to 'e' */
@@ -77,6 +79,7 @@ struct probe {
 	unsigned cleaned;
 	bool refused[CAPS]; /* a case came out wrong */
 	bool versioned;
+	bool right_not_said; /* of the last answer */
 	char *etag[KEYS]; /* last known */
 	char *upload_id, *part_etag;
 	struct obj_part part;
@@ -131,13 +134,16 @@ static void give_up(struct probe *p, enum obj_status status, const char *needs, 
 	if (p->status == OBJ_OK) {
 		p->status = status;
 		if (status == OBJ_DENIED && p->step < STEPS && steps[p->step].key == 'z') {
-			if (asprintf(&text, "a missing object is answered with 403, not 404: without "
-					"the right s3:ListBucket on the bucket nothing can be known "
-					"to be absent; grant it") < 0) {
+			if (asprintf(&text, "s3:ListBucket is missing, or tied to a prefix that requests "
+					"without one do not have: an object that does not exist is "
+					"answered with 403, so that nothing can be known to be absent; "
+					"grant it (docs/IAM.md)") < 0) {
 				text = NULL;
 			}
-		} else if (status == OBJ_DENIED && p->step > 0) {
-			if (asprintf(&text, "%s (the right needed here is %s)", said, needs) < 0) {
+		} else if (status == OBJ_DENIED && p->right_not_said) {
+			if (asprintf(&text, "%s is missing: %s was denied (%s); grant it (docs/IAM.md)",
+					    needs, objstore_op_name(steps[p->step].op),
+					    p->store->where) < 0) {
 				text = NULL;
 			}
 		} else if (asprintf(&text, "%s", said) < 0) {
@@ -168,6 +174,7 @@ static struct obj_req *make(struct probe *p, enum obj_op op, char key,
 		return NULL;
 	}
 	req->prio = OBJ_PRIO_HOUSE;
+	req->rights_told = op != OBJ_MPU_ABORT;
 	req->done = done;
 	req->arg = p;
 	return req;
@@ -259,6 +266,11 @@ static void judge(struct probe *p)
 
 /* --- one step --- */
 
+static void remember_right(struct probe *p, const struct obj_req *req)
+{
+	p->right_not_said = strcmp(req->result.right, OBJ_RIGHT_NOT_SAID) == 0;
+}
+
 static void remember_etag(struct probe *p, char key, const char *etag)
 {
 	if (key >= 'a' && key < (char)('a' + KEYS)) {
@@ -299,6 +311,7 @@ static void step_done(struct obj_req *req)
 	char *version = req->result.version_id;
 
 	req->result.message = NULL;
+	remember_right(p, req);
 	if (status == OBJ_OK) {
 		if (s->op == OBJ_PUT || s->op == OBJ_COPY || s->op == OBJ_HEAD) {
 			remember_etag(p, s->key, req->result.etag);
@@ -336,6 +349,7 @@ static void etag_found(struct obj_req *req)
 	char *message = req->result.message;
 
 	req->result.message = NULL;
+	remember_right(p, req);
 	objstore_req_free(&req);
 	give_up(p, status, "s3:GetObject", message);
 	free(message);
@@ -380,6 +394,7 @@ static void upload_refused(struct probe *p, enum obj_status status, struct obj_r
 {
 	struct obj_req *abort_req = make(p, OBJ_MPU_ABORT, steps[p->step].key, abort_done);
 
+	remember_right(p, req);
 	if (abort_req == NULL || p->upload_id == NULL || status == OBJ_CANCELLED) {
 		char *message = req->result.message;
 
@@ -463,6 +478,10 @@ static void create_done(struct obj_req *req)
 	}
 	p->upload_id = req->result.upload_id;
 	req->result.upload_id = NULL;
+	if (steps[p->step].op == OBJ_MPU_ABORT) {
+		upload_refused(p, OBJ_OK, req);
+		return;
+	}
 	next = make(p, OBJ_MPU_PART, steps[p->step].key, part_done);
 	if (next != NULL) {
 		next->upload_id = strdup(p->upload_id);
@@ -493,7 +512,7 @@ static void next_step(struct probe *p)
 	}
 	if (s->cond == GOOD && p->etag[s->key - 'a'] == NULL) {
 		req = make(p, OBJ_HEAD, s->key, etag_found); /* Complete may tell no ETag */
-	} else if (s->op == OBJ_MPU_COMPLETE) {
+	} else if (s->op == OBJ_MPU_COMPLETE || s->op == OBJ_MPU_ABORT) {
 		req = make(p, OBJ_MPU_CREATE, s->key, create_done);
 	} else {
 		req = make(p, s->op, s->key, step_done);

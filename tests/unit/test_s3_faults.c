@@ -135,6 +135,7 @@ static void test_error_inside_200(void **state)
 	assert_string_equal(req->result.etag, "e1");
 	objstore_req_free(&req);
 	req = scripted_make(OBJ_COPY);
+	req->rights_told = true;
 	scripted_run(req, OBJ_DENIED);
 	objstore_req_free(&req);
 }
@@ -333,6 +334,54 @@ static void test_half_a_listing(void **state)
 	objstore_req_free(&req);
 }
 
+/* --- rights --- */
+
+#define REFUSED(words) ANSWER("403 Forbidden", "", "<Error><Code>AccessDenied</Code><Message>" words     \
+			      "</Message></Error>")
+
+static void expect_denied(enum obj_want want, const char *right)
+{
+	const char *why = objstore_denied(scripted.store, want);
+	char words[128];
+
+	snprintf(words, sizeof(words), "%s is missing", right);
+	assert_non_null(why);
+	assert_non_null(strstr(why, words));
+}
+
+static void run_op(enum obj_op op, enum obj_status expected)
+{
+	struct obj_req *req = scripted_make(op);
+
+	scripted_run(req, expected);
+	objstore_req_free(&req);
+}
+
+static void test_rights(void **state)
+{
+	(void)state;
+	scripted_answer(REFUSED(""));
+	scripted_answer(ANSWER("200 OK", "", "<ListBucketResult><IsTruncated>false</IsTruncated>"
+				"<Contents><Key>k</Key><Size>1</Size></Contents></ListBucketResult>"));
+	run_op(OBJ_GET, OBJ_DENIED);
+	while (objstore_denied(scripted.store, OBJ_WANT_READ) == NULL) {
+		scripted_turn(); /* the key is listed, so it is there */
+	}
+	expect_denied(OBJ_WANT_READ, "s3:GetObject");
+	assert_true(scripted_sent(1, "prefix=k"));
+	scripted_answer(REFUSED("User: arn:aws:iam::111122223333:user/u is not authorized to perform: "
+				"kms:GenerateDataKey on resource: arn:aws:kms:x"));
+	run_op(OBJ_PUT, OBJ_DENIED);
+	expect_denied(OBJ_WANT_WRITE, "kms:GenerateDataKey");
+	scripted_answer(PUT_OK);
+	run_op(OBJ_PUT, OBJ_OK);
+	assert_null(objstore_denied(scripted.store, OBJ_WANT_WRITE));
+	scripted_answer(REFUSED(""));
+	run_op(OBJ_LIST, OBJ_DENIED);
+	expect_denied(OBJ_WANT_LIST, "s3:ListBucket");
+	assert_null(objstore_denied(scripted.store, OBJ_WANT_READ)); /* nobody knows, without listings */
+}
+
 /* --- the probe --- */
 
 /* Without s3:ListBucket, what is missing is answered with 403. */
@@ -522,6 +571,7 @@ int main(void)
 		T(test_range_ignored),
 		T(test_head_404_is_confirmed),
 		T(test_a_proxys_404_is_no_absence),
+		T(test_rights),
 		T(test_half_a_listing),
 		T(test_probe_without_list_right),
 		T(test_probe_store_goes_away),

@@ -365,17 +365,37 @@ static const char *right_needed(enum obj_op op)
 	switch (op) {
 	case OBJ_HEAD:
 	case OBJ_GET:
-		return "s3:GetObject (and s3:ListBucket to learn that an object is absent)";
+		return "s3:GetObject (or s3:ListBucket, if there is no such object)";
 	case OBJ_LIST:
 		return "s3:ListBucket";
 	case OBJ_DELETE:
 		return "s3:DeleteObject";
 	case OBJ_COPY:
-		return "s3:GetObject and s3:PutObject";
+		return "s3:GetObject or s3:PutObject (or, if the object has tags, s3:GetObjectTagging or "
+		       "s3:PutObjectTagging)";
 	case OBJ_MPU_ABORT:
 		return "s3:AbortMultipartUpload";
 	default:
 		return "s3:PutObject";
+	}
+}
+
+/* AWS names what is missing: "... is not authorized to perform: s3:PutObject on resource: ...". */
+static void find_right(struct obj_result *r, const char *words)
+{
+	static const char before[] = "not authorized to perform: ";
+	const char *at = strstr(words, before);
+	size_t len;
+
+	strcpy(r->right, OBJ_RIGHT_NOT_SAID);
+	if (at == NULL) {
+		return;
+	}
+	at += sizeof(before) - 1;
+	len = strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-");
+	if (len > 0 && len < sizeof(r->right)) {
+		memcpy(r->right, at, len);
+		r->right[len] = '\0';
 	}
 }
 
@@ -414,10 +434,13 @@ static void explain(struct s3_xfer *x, enum obj_status status, const char *code,
 	} else if (strcmp(code, "InvalidObjectState") == 0) {
 		obj_fail(req, status, "the object is archived and must be restored before it can be read");
 	} else if (status == OBJ_DENIED) {
-		obj_fail(req, status, "%s in bucket \"%s\" was denied (%s%s%s): check the credentials "
-				"from %s, and that they have the right %s", objstore_op_name(req->op),
-				s->bucket, code, n == 0 ? "" : ": ", words, login->creds.source,
-				right_needed(req->op));
+		find_right(&req->result, words);
+		obj_fail(req, status, "%s is missing: %s in bucket \"%s\" was denied (%s%s%s); grant it to "
+				"the credentials from %s (docs/IAM.md)",
+				strcmp(req->result.right, OBJ_RIGHT_NOT_SAID) == 0 ? right_needed(req->op)
+										   : req->result.right,
+				objstore_op_name(req->op), s->bucket, code, n == 0 ? "" : ": ", words,
+				login->creds.source);
 	} else {
 		obj_fail(req, status, "%s: HTTP %ld, %s%s%s (%s)", objstore_op_name(req->op), x->http, code,
 				n == 0 ? "" : ": ", words, s->store.where);
