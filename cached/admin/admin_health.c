@@ -68,6 +68,26 @@ static void health_daemon(const struct core *core, TALLOC_CTX *ctx, json_t *list
 	say_if_well(list, before, "daemon", NULL);
 }
 
+/* A volume that is ready: which rights are missing, and how the last request ended. */
+static void health_answers(const struct volume *v, json_t *list)
+{
+	enum obj_status trouble = atomic_load(&v->store->trouble);
+	bool denied = false;
+
+	for (unsigned want = 0; want < OBJ_WANTS; want++) {
+		const char *why = objstore_denied(v->store, want);
+
+		if (why != NULL) {
+			denied = true;
+			say_finding(list, want == OBJ_WANT_ABORT ? FINDING_PARTS_LEFT
+								 : FINDING_STORE_DENIED, v, why);
+		}
+	}
+	if (trouble != OBJ_OK && !(trouble == OBJ_DENIED && denied)) {
+		say_finding(list, FINDING_STORE_FAILING, v, objstore_status_name(trouble));
+	}
+}
+
 static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 {
 	long long offset_s = atomic_load(&v->store->clock_offset_s);
@@ -87,9 +107,8 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 			json_object_set_new(json_array_get(list, json_array_size(list) - 1),
 					"connecting", json_true());
 		}
-	} else if (atomic_load(&v->store->trouble) != OBJ_OK) {
-		say_finding(list, FINDING_STORE_FAILING, v,
-				objstore_status_name(atomic_load(&v->store->trouble)));
+	} else {
+		health_answers(v, list);
 	}
 	if (v->store->ops->login != NULL) {
 		v->store->ops->login(v->store, &login);

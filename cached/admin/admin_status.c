@@ -46,6 +46,21 @@ static void login_say(json_t *o, struct objstore *store)
 	json_object_set_new(o, "login_expires", json_integer(login.expires_s));
 }
 
+/* What the store refuses, one sentence for each right. */
+static json_t *denied_json(const struct objstore *s)
+{
+	json_t *list = json_array();
+
+	for (unsigned want = 0; want < OBJ_WANTS; want++) {
+		const char *why = objstore_denied(s, want);
+
+		if (why != NULL) {
+			json_array_append_new(list, admin_string(why));
+		}
+	}
+	return list;
+}
+
 static json_t *volume_json(struct core *core, struct volume *v)
 {
 	char uuid[OFS_OID_HEX_BYTES];
@@ -62,6 +77,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "why", admin_string(v->state_why));
 	json_object_set_new(o, "guard", guard_json(v->guard));
 	json_object_set_new(o, "store", admin_string(v->store->where));
+	json_object_set_new(o, "denied", denied_json(v->store));
 	json_object_set_new(o, "kind", admin_string(v->store->ops->name));
 	login_say(o, v->store);
 	json_object_set_new(o, "prefix", admin_string(v->prefix));

@@ -133,8 +133,9 @@ static void print_login(const json_t *v)
 
 static void print_volume(const json_t *v)
 {
-	const json_t *fence = json_object_get(v, "fence");
+	const json_t *fence = json_object_get(v, "fence"), *denied;
 	const char *why = text_of(v, "why");
+	size_t i;
 
 	printf("volume %s: %s", text_of(v, "name"), text_of(v, "state"));
 	if (why[0] != '\0') {
@@ -151,6 +152,12 @@ static void print_volume(const json_t *v)
 	}
 	putchar('\n');
 	print_login(v);
+	json_array_foreach(json_object_get(v, "denied"), i, denied)
+	{
+		label("DENIED");
+		print_safe(json_string_value(denied));
+		putchar('\n');
+	}
 	if (strcmp(text_of(v, "state"), "ready") == 0) {
 		label("fence");
 		printf("F%" PRId64 "%s\n", number_of(fence, "class"),
