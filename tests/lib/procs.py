@@ -203,8 +203,33 @@ def kill_pids(pids, number=signal.SIGTERM, deadline_s=3.0):
     send(signal.SIGKILL)
 
 
+PORTS_DIR = f"/tmp/objectfs-ports.{os.getuid()}"
+PORTS_KEPT_S = 60  # by then somebody listens there, or never will
+
+
+def _reserve(port):
+    """Nobody else of these tests has been given it a moment ago; what is given out is not bound at once."""
+    try:
+        os.close(os.open(f"{PORTS_DIR}/{port}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        return True
+    except FileExistsError:
+        return False
+
+
+def _forget_ports():
+    os.makedirs(PORTS_DIR, 0o700, exist_ok=True)
+    for name in os.listdir(PORTS_DIR):
+        path = os.path.join(PORTS_DIR, name)
+        try:
+            if time.time() - os.stat(path).st_mtime > PORTS_KEPT_S:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
 def free_ports(count=1, host="127.0.0.1"):
     """The first of `count` consecutive free TCP ports, below the ephemeral range."""
+    _forget_ports()
     for _ in range(200):
         first = random.SystemRandom().randrange(20000, 32000 - count)
         held = []
@@ -218,7 +243,8 @@ def free_ports(count=1, host="127.0.0.1"):
         finally:
             for sock in held:
                 sock.close()
-        return first
+        if all([_reserve(port) for port in range(first, first + count)]):
+            return first
     raise Failure("no free port found")
 
 
