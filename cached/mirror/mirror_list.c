@@ -7,7 +7,8 @@
  * Owns: struct listing until its callers are answered; the entries.
  * Holds: 1. nothing is concluded before all pages are in;
  *        2. LISTED is set only if every name is here, or was refused and logged;
- *        3. a caller is answered exactly once.
+ *        3. a caller is answered exactly once;
+ *        4. a refresh is answered from pages that were asked for after it came.
  *
  *   listing_start -> listing_ready -> listing_page* -> listing_scanned -> (mirror_agree.c)
  *       -> listing_mark -> listing_end        (any failure -> listing_end)
@@ -35,6 +36,7 @@ struct list_caller { /* talloc child of the mirror, then of the listing */
 	bool refresh;
 	mirror_done done;
 	void *arg;
+	struct mirror_dir *dir; /* of a late one */
 };
 
 static int listing_destructor(struct listing *l)
@@ -63,12 +65,14 @@ static int listing_destructor(struct listing *l)
 	return 0;
 }
 
-/* Answer everybody; frees l. */
+static void list_located(int status, const char *message, struct mirror_dir *dir, void *arg);
+
+/* Answer everybody, and list anew for the late; frees l. */
 static void listing_answer(struct listing *l)
 {
-	struct list_caller *c = l->callers;
+	struct list_caller *c = l->callers, *late = l->late;
 
-	l->callers = NULL;
+	l->callers = l->late = NULL;
 	/* Out of the table first: a caller may ask again at once. */
 	*l->prev = l->next;
 	if (l->next != NULL) {
@@ -84,6 +88,10 @@ static void listing_answer(struct listing *l)
 		c = next;
 	}
 	talloc_free(l);
+	while ((c = late) != NULL) {
+		late = c->next;
+		list_located(0, NULL, c->dir, c);
+	}
 }
 
 static void listing_extended(int status, void *arg)
@@ -630,6 +638,12 @@ static void list_located(int status, const char *message, struct mirror_dir *dir
 	}
 	for (l = m->listings; l != NULL; l = l->next) {
 		if (ofs_oid_equal(&l->dir->oid, &dir->oid)) {
+			if (c->refresh && l->started_wall_ns != 0) {
+				c->dir = dir;
+				c->next = l->late;
+				l->late = c;
+				return;
+			}
 			c->next = l->callers;
 			l->callers = talloc_steal(l, c);
 			talloc_free(dir);

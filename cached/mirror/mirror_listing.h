@@ -29,8 +29,9 @@ struct listing { /* talloc child of the mirror */
 	uint64_t request_id;
 	struct mirror_dir *dir;
 	struct list_caller *callers;
+	struct list_caller *late; /* refreshes that came after the first page was asked for */
 	char *prefix;
-	int64_t started_wall_ns;
+	int64_t started_wall_ns; /* when the first page was asked for; 0 before */
 	struct list_entry *entries;
 	size_t count, cap;
 	uint32_t *slots; /* open addressing: entry number + 1 */
