@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from stat import S_ISDIR
 
 
 class Failure(Exception):
@@ -218,10 +219,13 @@ def _reserve(port):
 
 def _forget_ports():
     os.makedirs(PORTS_DIR, 0o700, exist_ok=True)
-    for name in os.listdir(PORTS_DIR):
+    there = os.lstat(PORTS_DIR)
+    if not S_ISDIR(there.st_mode) or there.st_uid != os.getuid():
+        raise Failure(f"{PORTS_DIR} is somebody else's: remove it")
+    for name in filter(str.isdigit, os.listdir(PORTS_DIR)):
         path = os.path.join(PORTS_DIR, name)
         try:
-            if time.time() - os.stat(path).st_mtime > PORTS_KEPT_S:
+            if time.time() - os.lstat(path).st_mtime > PORTS_KEPT_S:
                 os.unlink(path)
         except FileNotFoundError:
             pass
