@@ -61,12 +61,12 @@ ssize_t ofs_pread(struct vfs_handle_struct *handle, struct files_struct *fsp, vo
 	return got;
 }
 
-/* All of the range is in the file, as far as smbd knows: as many bytes will be answered. */
-static bool read_is_inside(const struct files_struct *fsp, size_t n, off_t offset)
+/* As many bytes of the range as the file has, as far as smbd knows: so many will be answered. */
+static size_t read_inside(const struct files_struct *fsp, size_t n, off_t offset)
 {
 	off_t size = fsp->fsp_name->st.st_ex_size;
 
-	return offset >= 0 && offset <= size && n <= (size_t)(size - offset);
+	return offset < size ? MIN(n, (size_t)(size - offset)) : 0;
 }
 
 struct ofs_pread_state {
@@ -122,9 +122,9 @@ struct tevent_req *ofs_pread_send(struct vfs_handle_struct *handle, TALLOC_CTX *
 	struct tevent_req *req, *subreq;
 	int ret = 0;
 
-	if (f == NULL && read_is_inside(fsp, n, offset)) {
+	if (f == NULL) {
 		/* NEXT's own request; ofs_pread_recv tells it from ours by its state's type */
-		ofs_count(ofs_conn_get(handle), client_read_bytes, n);
+		ofs_count(ofs_conn_get(handle), client_read_bytes, read_inside(fsp, n, offset));
 		return SMB_VFS_NEXT_PREAD_SEND(ctx, ev, handle, fsp, data, n, offset);
 	}
 	req = tevent_req_create(ctx, &state, struct ofs_pread_state);
@@ -139,8 +139,8 @@ struct tevent_req *ofs_pread_send(struct vfs_handle_struct *handle, TALLOC_CTX *
 		.n = n,
 		.offset = offset,
 	};
-	if (f == NULL || ev != ofs_link_ev(f->conn->link)) {
-		ret = f != NULL ? ofs_recall_range(f->conn, f, (uint64_t)offset, n) : 0;
+	if (ev != ofs_link_ev(f->conn->link)) {
+		ret = ofs_recall_range(f->conn, f, (uint64_t)offset, n);
 		if (ret != 0) {
 			tevent_req_error(req, -ret);
 			return tevent_req_post(req, ev);

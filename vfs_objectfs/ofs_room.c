@@ -22,10 +22,11 @@
 #define ROOM_NOW_TRIES 50
 #define ROOM_NOW_WAIT_MS 20
 
+/* Seen by whoever sees what is added to written_bytes after it. */
 static void room_writing(struct ofs_conn *c, uint64_t bytes)
 {
 	c->writing_bytes = bytes;
-	atomic_store(&c->ring.use->writing_bytes, bytes);
+	atomic_store_explicit(&c->ring.use->writing_bytes, bytes, memory_order_release);
 }
 
 int ofs_room_take(struct ofs_conn *c, uint64_t n)

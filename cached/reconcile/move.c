@@ -226,8 +226,8 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 
 struct del {
 	struct volume *v;
-	char *key, *etag, *note;
-	struct row was; /* as far as step_edited asks */
+	char *key, *etag;
+	const struct row *row; /* the caller's; NULL: nothing else is known of the object */
 	struct ofs_oid oid;
 	bool adopted; /* the fence was replaced by that of a later version of our own */
 	void (*done)(enum obj_status st, const char *message, void *arg);
@@ -323,7 +323,7 @@ static bool del_may(const struct del *d, const struct obj_result *r, const struc
 {
 	struct ofs_oid foreign;
 
-	if (heir_has(d->note, d->v, m)) {
+	if (d->row != NULL && heir_has(d->row->version_id, d->v, m)) {
 		return true;
 	}
 	if (!m->ours) {
@@ -332,7 +332,7 @@ static bool del_may(const struct del *d, const struct obj_result *r, const struc
 	}
 	return ofs_oid_equal(&m->oid, &d->oid) &&
 	       (d->etag == NULL || m->tombstone ||
-			       (step_wrote(d->v, m) && !step_edited(&d->was, m, r)));
+			       (step_wrote(d->v, m) && d->row != NULL && !step_edited(d->row, m, r)));
 }
 
 static void del_seen(struct obj_req *req)
@@ -385,21 +385,16 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 		const struct row *row,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg)
 {
-	const char *note = row != NULL ? row->version_id : NULL;
 	struct del *d = talloc_zero(v, struct del);
 
 	if (d == NULL || (d->key = talloc_strdup(d, key)) == NULL ||
-			(etag != NULL && (d->etag = talloc_strdup(d, etag)) == NULL) ||
-			(note != NULL && (d->note = talloc_strdup(d, note)) == NULL)) {
+			(etag != NULL && (d->etag = talloc_strdup(d, etag)) == NULL)) {
 		talloc_free(d);
 		done(OBJ_LOCAL, "out of memory", arg);
 		return;
 	}
 	d->v = v;
-	if (row != NULL) {
-		d->was = (struct row){.etag = d->etag, .is_dir = row->is_dir, .s3_size = row->s3_size,
-				.s3_data_gen = row->s3_data_gen, .s3_meta_gen = row->s3_meta_gen};
-	}
+	d->row = row;
 	d->oid = *oid;
 	d->done = done;
 	d->arg = arg;

@@ -320,8 +320,8 @@ void delete_item(struct attempt *a); /* a trashed row */
 struct row *delete_first_child(struct index *ix, struct row *dir);
 /*
  * Conditional delete of one key in the store's best way; absent is OBJ_OK. etag NULL: not known. oid: whose
- * versions are ours. row: what else is known of the object, not used after the call; NULL: nothing. What
- * somebody else has written since, or made of ours, stays: OBJ_PRECONDITION.
+ * versions are ours. row: what else is known of the object, lives until done; NULL: nothing. What somebody
+ * else has written since, or made of ours, stays: OBJ_PRECONDITION.
  */
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
 		const struct row *row,
