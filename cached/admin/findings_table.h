@@ -33,7 +33,7 @@
 		"again by itself, and files that are here work meanwhile")                         \
 	D(STORE_DENIED, "store-denied", FAILED, "store",                                           \
 		"there are no credentials that the store takes, or a right is missing",            \
-		"grant the right that is named (docs/IAM.md), and the daemon goes on by itself: "  \
+		"grant the right that is named (IAM.md), and the daemon goes on by itself: "       \
 		"what waits is kept here and sent then; or correct the credentials where they are " \
 		"from (keys in objectfs.conf: and restart the daemon)")                            \
 	D(CREDENTIALS_OLD, "credentials-old", DEGRADED, "store",                                   \
@@ -42,7 +42,7 @@
 		"mend what the reason names; the daemon tries again by itself")                    \
 	D(PARTS_LEFT, "parts-left", DEGRADED, "store",                                             \
 		"multipart uploads that were given up stay in the bucket",                         \
-		"grant s3:AbortMultipartUpload (docs/IAM.md); a lifecycle rule with "              \
+		"grant s3:AbortMultipartUpload (IAM.md); a lifecycle rule with "                   \
 		"AbortIncompleteMultipartUpload removes those that are there")                     \
 	D(STORE_FAILING, "store-failing", DEGRADED, "store", "the last request to the store failed", \
 		"check endpoint, network, credentials and the store itself; what waits is sent "   \

@@ -19,6 +19,8 @@ struct obj_entry *obj_result_entry_add(struct obj_result *r, unsigned *capacity)
 void obj_result_entries_sort(struct obj_result *r);
 /* One request of this kind goes to the store (each retry counts). */
 void obj_count(enum obj_op op);
+/* rights.c, any thread: what a request that was refused may lack. */
+const char *obj_right_needed(enum obj_op op);
 /* rights.c, core: with each request; before each answer's `done`: what it says of the rights we have. */
 void obj_rights_begin(struct objstore *s);
 void obj_rights_judge(const struct obj_req *req);

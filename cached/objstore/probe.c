@@ -137,11 +137,11 @@ static void give_up(struct probe *p, enum obj_status status, const char *needs, 
 			if (asprintf(&text, "s3:ListBucket is missing, or tied to a prefix that requests "
 					"without one do not have: an object that does not exist is "
 					"answered with 403, so that nothing can be known to be absent; "
-					"grant it (docs/IAM.md)") < 0) {
+					"grant it (IAM.md)") < 0) {
 				text = NULL;
 			}
 		} else if (status == OBJ_DENIED && p->right_not_said) {
-			if (asprintf(&text, "%s is missing: %s was denied (%s); grant it (docs/IAM.md)",
+			if (asprintf(&text, "%s is missing: %s was denied (%s); grant it (IAM.md)",
 					    needs, objstore_op_name(steps[p->step].op),
 					    p->store->where) < 0) {
 				text = NULL;

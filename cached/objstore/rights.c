@@ -3,7 +3,8 @@
  * Duty: which rights the store has refused of late, each with one sentence: what is missing, what is
  * lost without it, where it is granted.
  * Way: objstore.c, before the answer's `done` -> here; admin asks with objstore_denied.
- * Thread: core. Owns: the list of stores that are there; the sentences lie in the stores.
+ * Thread: core; obj_right_needed any.
+ * Owns: the list of stores that are there; the sentences lie in the stores.
  * Holds: 1. A refusal counts until the same kind of request is let through, or for an hour: nobody
  *           may ever ask for that again.
  *        2. Without s3:ListBucket what does not exist is refused like what may not be read, and a copy
@@ -19,16 +20,20 @@
 #include <string.h>
 
 #define DENIAL_NS (3600 * 1000000000LL)
-#define MISSING "%s is missing: %s; grant it (docs/IAM.md)"
+#define MISSING "%s is missing: %s; grant it (IAM.md)"
 
 static const struct right {
 	const char *name, *without;
+	const char *unsure; /* what a single refusal may lack; NULL: the name */
 } rights[OBJ_WANTS] = {
 	[OBJ_WANT_LIST] = { "s3:ListBucket", "nothing is listed, and nothing is taken for absent" },
-	[OBJ_WANT_READ] = { "s3:GetObject", "what is only in S3 cannot be read" },
+	[OBJ_WANT_READ] = { "s3:GetObject", "what is only in S3 cannot be read",
+		"s3:GetObject (or s3:ListBucket, if there is no such object)" },
 	[OBJ_WANT_WRITE] = { "s3:PutObject", "changes wait on this machine's disk" },
 	[OBJ_WANT_COPY] = { "s3:PutObject, or, as the object has tags, s3:GetObjectTagging or "
-			    "s3:PutObjectTagging,", "renames wait" },
+			    "s3:PutObjectTagging,", "renames wait",
+		"s3:GetObject or s3:PutObject (or, if the object has tags, s3:GetObjectTagging or "
+		"s3:PutObjectTagging)" },
 	[OBJ_WANT_DELETE] = { "s3:DeleteObject",
 		"the keys of what was deleted or renamed stay in the bucket" },
 	[OBJ_WANT_ABORT] = { "s3:AbortMultipartUpload",
@@ -95,6 +100,13 @@ static enum obj_want want_of(enum obj_op op)
 	default:
 		return OBJ_WANT_WRITE;
 	}
+}
+
+const char *obj_right_needed(enum obj_op op)
+{
+	const struct right *r = &rights[want_of(op)];
+
+	return r->unsure != NULL ? r->unsure : r->name;
 }
 
 __attribute__((format(printf, 4, 5))) static void refuse(struct objstore *s, enum obj_want want,

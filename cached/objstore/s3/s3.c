@@ -4,7 +4,7 @@
  *
  *   core: s3_submit -> inbox -> engine.c: queue, attempts  -> mailbox -> core
  *                               request.c: sign and send  (sigv4.c)
- *                               response.c: understand    (xml.c)
+ *                               response.c: understand    (xml.c, explain.c)
  *
  * Way:    objstore_submit (core) -> s3_submit; see the picture.
  * Thread: this file on the core thread; creds*.c on keeper.c's; everything else of this directory on

@@ -99,6 +99,8 @@ size_t s3_on_header(char *data, size_t size, size_t count, void *arg);
 size_t s3_on_data(char *data, size_t size, size_t count, void *arg);
 enum s3_verdict s3_judge(struct s3_xfer *x, CURLcode code);
 void s3_response_reset(struct s3_xfer *x);
+/* explain.c: what went wrong; code, said: the store's, or NULL. */
+void s3_explain(struct s3_xfer *x, enum obj_status status, const char *code, const char *said);
 /* engine.c */
 void *s3_engine(void *store);
 
