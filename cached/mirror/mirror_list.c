@@ -36,6 +36,7 @@ struct list_caller { /* talloc child of the mirror, then of the listing */
 	bool refresh;
 	mirror_done done;
 	void *arg;
+	uint64_t came; /* on the mirror's list_clock */
 	struct mirror_dir *dir; /* of a late one */
 };
 
@@ -562,6 +563,7 @@ static void listing_still(void *arg, int status)
 	l->prefix = row ? index_key(v->index, l, v->prefix, &l->dir->oid, "", false, &too_long)
 			: NULL;
 	l->started_wall_ns = clock_wall_ns(v->clock);
+	l->asked = ++l->m->list_clock;
 	if (l->prefix == NULL && too_long) {
 		l->prefix = talloc_strdup(l, "(a key beyond 1,024 bytes)");
 		listing_mark(l); /* no key can be below it */
@@ -638,7 +640,7 @@ static void list_located(int status, const char *message, struct mirror_dir *dir
 	}
 	for (l = m->listings; l != NULL; l = l->next) {
 		if (ofs_oid_equal(&l->dir->oid, &dir->oid)) {
-			if (c->refresh && l->started_wall_ns != 0) {
+			if (c->refresh && l->asked != 0 && l->asked < c->came) {
 				c->dir = dir;
 				c->next = l->late;
 				l->late = c;
@@ -689,6 +691,7 @@ void mirror_list(struct mirror *m, uint64_t request_id, int dirfd, bool refresh,
 	c->m = m;
 	c->request_id = request_id;
 	c->refresh = refresh;
+	c->came = ++m->list_clock;
 	c->done = done;
 	c->arg = arg;
 	mirror_locate(m, c, dirfd, NULL, list_located, c);

@@ -31,7 +31,8 @@ struct listing { /* talloc child of the mirror */
 	struct list_caller *callers;
 	struct list_caller *late; /* refreshes that came after the first page was asked for */
 	char *prefix;
-	int64_t started_wall_ns; /* when the first page was asked for; 0 before */
+	uint64_t asked;		 /* for the first page, on the mirror's list_clock; 0: not yet */
+	int64_t started_wall_ns; /* the same as a time */
 	struct list_entry *entries;
 	size_t count, cap;
 	uint32_t *slots; /* open addressing: entry number + 1 */

@@ -31,6 +31,7 @@ struct listing;
 struct mirror { /* core only */
 	struct volume *v;
 	struct listing *listings; /* under way */
+	uint64_t list_clock; /* counts what asks for listings and what is asked: which came first */
 	struct blob_cache *blobs;
 	char token[17];
 	struct mirror_held *held; /* removals held back, by directory */
