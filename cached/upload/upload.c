@@ -433,6 +433,9 @@ int64_t upload_part_bytes(const struct conf_volume *conf, int64_t size)
 {
 	int64_t least = (size / 9000 + 0xfffff) & ~0xfffffLL;
 
+	if (least > OBJ_PUT_MAX_BYTES) {
+		least = OBJ_PUT_MAX_BYTES; /* near 50 TB: closer to 10,000 parts, in place of larger ones */
+	}
 	return conf->part_size_bytes < least ? least : conf->part_size_bytes;
 }
 
