@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include "objstore.h"
 
+extern const struct obj_prop_names { const char *header, *word; } obj_prop_names[OBJ_PROP_MAX];
+/* Copy what is set; 0 or -ENOMEM. Free all. */
+int obj_props_copy(char *to[OBJ_PROP_MAX], char *const from[OBJ_PROP_MAX]);
+void obj_props_free(char *props[OBJ_PROP_MAX]);
 /* Free all a result holds and zero it (status OBJ_OK). */
 void obj_result_clear(struct obj_result *r);
 /* Set status and message, replacing an earlier one. Out of memory: no message. */

@@ -24,7 +24,8 @@
 #include <string.h>
 #include "cached/base/stats.h"
 
-#define CONTENT_TYPE_MAX_BYTES 255u
+#define PROP_MAX_BYTES 1024u
+#define TAGS_MAX_BYTES 6144u /* in one header, beside 2 KiB of metadata and the rest */
 #define LIST_KEYS_MAX 1000
 
 static const char *const op_names[OBJ_OP_MAX] = {
@@ -38,6 +39,7 @@ static const char *const op_names[OBJ_OP_MAX] = {
 	[OBJ_MPU_PART] = "PUT-PART",
 	[OBJ_MPU_COMPLETE] = "COMPLETE-MULTIPART",
 	[OBJ_MPU_ABORT] = "ABORT-MULTIPART",
+	[OBJ_TAGS] = "GET-TAGS",
 };
 
 static const char *const status_names[OBJ_STATUS_MAX] = {
@@ -54,6 +56,9 @@ static const char *const status_names[OBJ_STATUS_MAX] = {
 	[OBJ_CANCELLED] = "cancelled",
 	[OBJ_LOCAL] = "local error",
 };
+
+#define NAMES(field, header, word) { header, word },
+const struct obj_prop_names obj_prop_names[OBJ_PROP_MAX] = { OBJ_PROPS(NAMES) };
 
 static _Atomic int64_t ended[OBJ_OP_MAX][OBJ_STATUS_MAX];
 
@@ -166,14 +171,37 @@ int obj_result_meta_add(struct obj_result *r, const char *name, const char *valu
 	return meta_append(&r->meta, &r->meta_count, name, value);
 }
 
+int obj_props_copy(char *to[OBJ_PROP_MAX], char *const from[OBJ_PROP_MAX])
+{
+	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
+		char *copy = from[i] != NULL ? strdup(from[i]) : NULL;
+
+		if (from[i] != NULL && copy == NULL) {
+			return -ENOMEM;
+		}
+		if (copy != NULL) {
+			free(to[i]);
+			to[i] = copy;
+		}
+	}
+	return 0;
+}
+
+void obj_props_free(char *props[OBJ_PROP_MAX])
+{
+	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
+		free(props[i]);
+		props[i] = NULL;
+	}
+}
+
 void obj_result_clear(struct obj_result *r)
 {
 	free(r->message);
 	free(r->request_id);
 	free(r->etag);
 	free(r->version_id);
-	free(r->content_type);
-	free(r->storage_class);
+	obj_props_free(r->props);
 	meta_free(r->meta, r->meta_count);
 	free(r->body);
 	for (unsigned i = 0; i < r->entry_count; i++) {
@@ -200,7 +228,7 @@ void objstore_req_free(struct obj_req **reqp)
 	free(req->key);
 	free(req->if_match);
 	free(req->body);
-	free(req->content_type);
+	obj_props_free(req->props);
 	free(req->source_key);
 	free(req->source_if_match);
 	free(req->source_version_id);
@@ -299,30 +327,47 @@ static bool header_value_valid(const char *v)
 	return true;
 }
 
+const char *objstore_meta_refusal(const char *name, const char *value)
+{
+	size_t len = strlen(name);
+
+	if (len == 0 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != len) {
+		return "a metadata name holds other characters than a-z, 0-9, '-', '_', '.'";
+	}
+	return header_value_valid(value)
+		? NULL
+		: "a metadata value is not printable ASCII, or begins or ends with a space";
+}
+
+const char *objstore_prop_refusal(enum obj_prop prop, const char *value)
+{
+	if (strlen(value) > (prop == OBJ_PROP_tags ? TAGS_MAX_BYTES : PROP_MAX_BYTES)) {
+		return "a header's value is longer than can be sent";
+	}
+	return header_value_valid(value) ? NULL : "a header's value is not printable ASCII";
+}
+
+const char *objstore_prop_name(enum obj_prop prop)
+{
+	return obj_prop_names[prop].header;
+}
+
 static const char *meta_refusal(const struct obj_req *req)
 {
+	const char *why = NULL;
 	size_t total = 0;
 
-	for (unsigned i = 0; i < req->meta_count; i++) {
-		const char *name = req->meta[i].name;
-		size_t len = strlen(name);
-
-		if (len == 0 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != len) {
-			return "a metadata name holds other characters than a-z, 0-9, '-', '_', '.'";
-		}
-		if (!header_value_valid(req->meta[i].value)) {
-			return "a metadata value is not printable ASCII, or begins or ends with a space";
-		}
-		total += len + strlen(req->meta[i].value);
+	for (unsigned i = 0; why == NULL && i < req->meta_count; i++) {
+		why = objstore_meta_refusal(req->meta[i].name, req->meta[i].value);
+		total += strlen(req->meta[i].name) + strlen(req->meta[i].value);
 	}
-	if (total > OBJ_META_MAX_BYTES) {
+	if (why == NULL && total > OBJ_META_MAX_BYTES) {
 		return "the user metadata exceeds 2,048 bytes, the most S3 stores";
 	}
-	if (req->content_type != NULL && (strlen(req->content_type) > CONTENT_TYPE_MAX_BYTES ||
-						 !header_value_valid(req->content_type))) {
-		return "the content type is not printable ASCII of at most 255 bytes";
+	for (unsigned i = 0; why == NULL && i < OBJ_PROP_MAX; i++) {
+		why = req->props[i] != NULL ? objstore_prop_refusal(i, req->props[i]) : NULL;
 	}
-	return NULL;
+	return why;
 }
 
 static bool etag_valid(const char *etag)
@@ -420,6 +465,7 @@ static const char *req_refusal(const struct obj_req *req)
 		return multipart_refusal(req);
 	case OBJ_HEAD:
 	case OBJ_DELETE:
+	case OBJ_TAGS:
 		return NULL;
 	default:
 		return "unknown operation";
@@ -460,6 +506,7 @@ static const struct {
 	[OBJ_MPU_PART] = {&stats.s3_put, &times_cells.s3_request_put},
 	[OBJ_MPU_COMPLETE] = {&stats.s3_other, &times_cells.s3_request_other},
 	[OBJ_MPU_ABORT] = {&stats.s3_other, &times_cells.s3_request_other},
+	[OBJ_TAGS] = {&stats.s3_other, &times_cells.s3_request_other},
 };
 
 void obj_count(enum obj_op op)

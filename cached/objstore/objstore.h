@@ -35,6 +35,7 @@ enum obj_op {
 	OBJ_MPU_PART,
 	OBJ_MPU_COMPLETE,
 	OBJ_MPU_ABORT,
+	OBJ_TAGS,
 	OBJ_OP_MAX
 };
 
@@ -63,6 +64,7 @@ enum obj_want {
 	OBJ_WANT_COPY,
 	OBJ_WANT_DELETE,
 	OBJ_WANT_ABORT,
+	OBJ_WANT_TAGS,
 	OBJ_WANTS
 };
 #define OBJ_RIGHT_BYTES 64u
@@ -89,6 +91,30 @@ struct obj_meta { /* user metadata without the x-amz-meta- prefix, names lower c
 	char *value;
 };
 
+/*
+ * What an object has beside bytes and user metadata: P(field, HTTP header, word in dir/'s heads). A request
+ * sets what it names (PUT, MPU_CREATE, COPY with replace_meta; a COPY without takes those of the source but
+ * for what begins with storage_class), an answer to HEAD or GET tells all but the tags: these, as a URL's
+ * query, OBJ_TAGS does.
+ */
+#define OBJ_PROPS(P)                                                                               \
+	P(content_type, "content-type", "type")                                                    \
+	P(cache_control, "cache-control", "cache-control")                                         \
+	P(content_disposition, "content-disposition", "disposition")                               \
+	P(content_encoding, "content-encoding", "encoding")                                        \
+	P(content_language, "content-language", "language")                                        \
+	P(expires, "expires", "expires")                                                           \
+	P(redirect, "x-amz-website-redirect-location", "redirect")                                 \
+	P(storage_class, "x-amz-storage-class", "class")                                           \
+	P(sse, "x-amz-server-side-encryption", "sse")                                              \
+	P(sse_key, "x-amz-server-side-encryption-aws-kms-key-id", "sse-key")                       \
+	P(bucket_key, "x-amz-server-side-encryption-bucket-key-enabled", "bucket-key")             \
+	P(tags, "x-amz-tagging", "tags")
+#define OBJ_PROP_NUMBER(field, header, word) OBJ_PROP_##field,
+#define OBJ_PROP_FIELD(field, header, word) char *field;
+enum obj_prop { OBJ_PROPS(OBJ_PROP_NUMBER) OBJ_PROP_MAX };
+#define OBJ_DEFAULT_TYPE "binary/octet-stream" /* of what was put without one */
+
 struct obj_entry { /* a LIST row */
 	char *key;  /* whole key, or common prefix ending in the delimiter */
 	bool is_prefix;
@@ -111,7 +137,11 @@ struct obj_result {
 	char *version_id;  /* NULL: unversioned */
 	int64_t size;      /* HEAD: of the object; GET: bytes delivered */
 	int64_t mtime_ns;  /* Last-Modified */
-	char *content_type, *storage_class;
+	union { /* HEAD, GET, TAGS; owned */
+		char *props[OBJ_PROP_MAX];
+		struct { OBJ_PROPS(OBJ_PROP_FIELD) };
+	};
+	unsigned tag_count; /* HEAD, GET: as far as we may know */
 	struct obj_meta *meta; /* HEAD, GET */
 	unsigned meta_count;
 	uint8_t *body;     /* GET with sink OBJ_SINK_MEMORY; malloc, NUL added behind */
@@ -145,7 +175,10 @@ struct obj_req {
 	int64_t length;      /* PUT, PART: bytes of fd or body; GET: bytes wanted, -1: all */
 	struct obj_meta *meta; /* owned; PUT, MPU_CREATE, COPY with replace_meta */
 	unsigned meta_count;
-	char *content_type;  /* owned; NULL: the store's default */
+	union { /* owned; NULL: the store's default */
+		char *props[OBJ_PROP_MAX];
+		struct { OBJ_PROPS(OBJ_PROP_FIELD) };
+	};
 	/* GET: sink_fd >= 0: pwrite at sink_offset (borrowed); -1: result.body */
 	int sink_fd;
 	int64_t sink_offset;
@@ -221,6 +254,12 @@ int objstore_req_meta(struct obj_req *req, const char *name, const char *value);
 void objstore_req_free(struct obj_req **req);
 /* Refuses (through done, OBJ_INVALID) keys, metadata and sizes beyond AWS's limits. */
 void objstore_submit(struct objstore *s, struct obj_req *req);
+/* What keeps `value` from being sent as this property, or NULL. */
+const char *objstore_prop_refusal(enum obj_prop prop, const char *value);
+/* What keeps this user metadata from being sent, its length apart; or NULL. */
+const char *objstore_meta_refusal(const char *name, const char *value);
+/* The header's name, as people know it. */
+const char *objstore_prop_name(enum obj_prop prop);
 /* Value of user metadata in a result, or NULL. */
 const char *objstore_meta_get(const struct obj_result *r, const char *name);
 const char *objstore_status_name(enum obj_status s);

@@ -38,6 +38,7 @@ static const struct right {
 		"the keys of what was deleted or renamed stay in the bucket" },
 	[OBJ_WANT_ABORT] = { "s3:AbortMultipartUpload",
 		"parts of uploads that were given up stay in the bucket, and are paid for" },
+	[OBJ_WANT_TAGS] = { "s3:GetObjectTagging", "objects that have tags are not overwritten" },
 };
 
 static struct objstore *live;
@@ -97,6 +98,8 @@ static enum obj_want want_of(enum obj_op op)
 		return OBJ_WANT_DELETE;
 	case OBJ_MPU_ABORT:
 		return OBJ_WANT_ABORT;
+	case OBJ_TAGS:
+		return OBJ_WANT_TAGS;
 	default:
 		return OBJ_WANT_WRITE;
 	}

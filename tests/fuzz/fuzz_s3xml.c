@@ -29,5 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		}
 	}
 	obj_result_clear(&result);
+	(void)s3_tags_parse(data, size, &result);
+	obj_result_clear(&result);
 	return 0;
 }

@@ -224,6 +224,69 @@ static void test_metadata(void **state)
 	contract_delete("meta");
 }
 
+static const struct {
+	enum obj_prop prop;
+	const char *value;
+} set[] = {
+	{OBJ_PROP_content_type, "text/html"},
+	{OBJ_PROP_cache_control, "max-age=60, must-revalidate"},
+	{OBJ_PROP_content_disposition, "attachment; filename=\"a b.html\""},
+	{OBJ_PROP_content_encoding, "gzip"},
+	{OBJ_PROP_content_language, "de-CH"},
+	{OBJ_PROP_expires, "Wed, 21 Oct 2099 07:28:00 GMT"},
+};
+
+static void expect_properties(const char *key, const char *tags)
+{
+	struct obj_req *req = contract_req(OBJ_HEAD, key);
+
+	contract_expect(req, OBJ_OK);
+	for (unsigned i = 0; i < sizeof(set) / sizeof(set[0]); i++) {
+		assert_non_null(req->result.props[set[i].prop]);
+		assert_string_equal(req->result.props[set[i].prop], set[i].value);
+	}
+	assert_int_equal(req->result.tag_count, tags[0] == '\0' ? 0 : 2);
+	assert_null(req->result.tags);
+	objstore_req_free(&req);
+	req = contract_req(OBJ_TAGS, key);
+	contract_expect(req, OBJ_OK);
+	assert_string_equal(req->result.tags, tags);
+	objstore_req_free(&req);
+}
+
+/* What other tools set and ask for: told, and kept by copies and multipart uploads. */
+static void test_properties(void **state)
+{
+	static const char tags[] = "class=a%2Fb%20c&empty=";
+	struct obj_req *req = contract_req(OBJ_PUT, "properties");
+
+	(void)state;
+	contract_body(req, "p", 1);
+	for (unsigned i = 0; i < sizeof(set) / sizeof(set[0]); i++) {
+		req->props[set[i].prop] = contract_dup(set[i].value);
+	}
+	req->tags = contract_dup(tags);
+	contract_expect(req, OBJ_OK);
+	objstore_req_free(&req);
+	expect_properties("properties", tags);
+	req = contract_copy_req("properties", "properties-2");
+	contract_expect(req, OBJ_OK);
+	objstore_req_free(&req);
+	expect_properties("properties-2", tags);
+	contract_put("properties", "q", 1, NULL, false, NULL); /* as without them */
+	req = contract_req(OBJ_HEAD, "properties");
+	contract_expect(req, OBJ_OK);
+	assert_null(req->result.cache_control);
+	assert_int_equal(req->result.tag_count, 0);
+	assert_string_equal(req->result.content_type, OBJ_DEFAULT_TYPE);
+	objstore_req_free(&req);
+	req = contract_req(OBJ_TAGS, "no such key");
+	contract_expect(req, OBJ_NOT_FOUND);
+	objstore_req_free(&req);
+	contract_delete("properties");
+	contract_delete("properties-2");
+}
+
 /* --- limits: refused before anything is sent --- */
 
 static void expect_invalid(struct obj_req *req)
@@ -566,6 +629,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_descriptors),
 	cmocka_unit_test(test_ranges),
 	cmocka_unit_test(test_metadata),
+	cmocka_unit_test(test_properties),
 	cmocka_unit_test(test_limits),
 	cmocka_unit_test(test_keys),
 	cmocka_unit_test(test_put_if_none_match),

@@ -68,6 +68,26 @@ static void test_listing_unencoded(void **state)
 	obj_result_clear(&r);
 }
 
+static void test_tags(void **state)
+{
+	static const char *const bad[] = {"", "<Tagging><TagSet>", "<Other/>",
+			"<Tagging><TagSet><Tag><Value>v</Value></Tag></TagSet></Tagging>"};
+	static const char good[] = "<?xml version=\"1.0\"?><Tagging xmlns=\"http://s3.amazonaws.com/doc/\">"
+			"<TagSet>\n<Tag><Key>a b</Key><Value>1&amp;\xc3\xa9=</Value></Tag>"
+			"<Tag><Key>c</Key><Value></Value></Tag></TagSet></Tagging>";
+	struct obj_result r = {0};
+
+	(void)state;
+	assert_int_equal(s3_tags_parse(good, strlen(good), &r), 0);
+	assert_string_equal(r.tags, "a%20b=1%26%C3%A9%3D&c=");
+	assert_int_equal(r.tag_count, 2);
+	obj_result_clear(&r);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(s3_tags_parse(bad[i], strlen(bad[i]), &r), -EBADMSG);
+		obj_result_clear(&r);
+	}
+}
+
 /* Whatever is not wholly a listing is none: it would read as absence. */
 static void test_listing_refused(void **state)
 {
@@ -191,6 +211,7 @@ int main(void)
 		cmocka_unit_test(test_listing),
 		cmocka_unit_test(test_listing_unencoded),
 		cmocka_unit_test(test_listing_refused),
+		cmocka_unit_test(test_tags),
 		cmocka_unit_test(test_deep_and_long),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_etag),

@@ -27,13 +27,13 @@ int dir_name_decode(const char *name, size_t len, char *out);
 
 /* --- head.c: what stands before the bytes of an object --- */
 #define DIR_HEAD_BLOCK 4096u
-#define DIR_HEAD_MAX_BYTES (4u * DIR_HEAD_BLOCK)
+#define DIR_HEAD_MAX_BYTES (8u * DIR_HEAD_BLOCK)
 struct dir_head {
 	char etag[48];
 	int64_t size;
 	int64_t mtime_ns;
 	char key_hash[65]; /* multipart uploads: SHA-256 of the key; else "" */
-	char *content_type;
+	char *props[OBJ_PROP_MAX];
 	struct obj_meta *meta;
 	unsigned meta_count;
 	uint32_t bytes; /* of the encoded head: the content starts here */
@@ -45,9 +45,9 @@ int dir_head_write(int fd, const struct dir_head *h);
 /* 0, -EBADMSG: damaged, -errno. The caller calls dir_head_fini in either case. */
 int dir_head_read(int fd, struct dir_head *h);
 void dir_head_fini(struct dir_head *h);
-/* Copy content type and metadata. 0 or -ENOMEM. */
-int dir_head_describe(struct dir_head *h, const char *content_type, const struct obj_meta *meta,
-		unsigned meta_count);
+/* Copy properties and metadata. 0 or -ENOMEM. */
+int dir_head_describe(struct dir_head *h, char *const props[OBJ_PROP_MAX],
+		const struct obj_meta *meta, unsigned meta_count);
 
 /* --- ops.c, list.c --- */
 struct dir_job {
@@ -76,8 +76,8 @@ struct dir_stage { /* a file being written; fd -1: none */
 	struct dir_head head;
 	EVP_MD_CTX *md5, *sha256; /* NULL: not computed */
 };
-/* New temporary file, positioned at the content. Always followed by dir_stage_fini. */
-bool dir_stage_init(struct dir_job *job, struct dir_stage *s, const char *type,
+/* New temporary file, positioned at the content; props NULL: none. Always followed by dir_stage_fini. */
+bool dir_stage_init(struct dir_job *job, struct dir_stage *s, char *const props[OBJ_PROP_MAX],
 		const struct obj_meta *meta, unsigned meta_count);
 void dir_stage_fini(struct dir_job *job, struct dir_stage *s);
 /* The request's body, with ETag, size and the result's SHA-256. */

@@ -6,7 +6,7 @@
  *   etag 9e107d9d372bb6826bd81d3542a419d6
  *   size 43
  *   mtime 1767225600123456789
- *   type text/plain
+ *   type text/plain                       and other properties, by the words of OBJ_PROPS
  *   meta mtime 1767225600
  *   end
  *
@@ -45,8 +45,8 @@ uint32_t dir_head_bytes(const struct dir_head *h)
 {
 	size_t n = MAGIC_LINE_BYTES + NUMBERS_BYTES;
 
-	if (h->content_type != NULL) {
-		n += strlen(h->content_type) + 6;
+	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
+		n += h->props[i] != NULL ? strlen(obj_prop_names[i].word) + strlen(h->props[i]) + 2 : 0;
 	}
 	for (unsigned i = 0; i < h->meta_count; i++) {
 		n += strlen(h->meta[i].name) + strlen(h->meta[i].value) + 7;
@@ -54,14 +54,11 @@ uint32_t dir_head_bytes(const struct dir_head *h)
 	return (uint32_t)((n + DIR_HEAD_BLOCK - 1) / DIR_HEAD_BLOCK * DIR_HEAD_BLOCK);
 }
 
-int dir_head_describe(struct dir_head *h, const char *content_type, const struct obj_meta *meta,
-		unsigned meta_count)
+int dir_head_describe(struct dir_head *h, char *const props[OBJ_PROP_MAX],
+		const struct obj_meta *meta, unsigned meta_count)
 {
-	if (content_type != NULL) {
-		h->content_type = strdup(content_type);
-		if (h->content_type == NULL) {
-			return -ENOMEM;
-		}
+	if (props != NULL && obj_props_copy(h->props, props) != 0) {
+		return -ENOMEM;
 	}
 	h->meta = calloc(meta_count == 0 ? 1 : meta_count, sizeof(*h->meta));
 	if (h->meta == NULL) {
@@ -80,7 +77,7 @@ int dir_head_describe(struct dir_head *h, const char *content_type, const struct
 
 void dir_head_fini(struct dir_head *h)
 {
-	free(h->content_type);
+	obj_props_free(h->props);
 	for (unsigned i = 0; i < h->meta_count; i++) {
 		free(h->meta[i].name);
 		free(h->meta[i].value);
@@ -107,8 +104,10 @@ int dir_head_write(int fd, const struct dir_head *h)
 	if (h->key_hash[0] != '\0') {
 		fprintf(f, "key %s\n", h->key_hash);
 	}
-	if (h->content_type != NULL) {
-		fprintf(f, "type %s\n", h->content_type);
+	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
+		if (h->props[i] != NULL) {
+			fprintf(f, "%s %s\n", obj_prop_names[i].word, h->props[i]);
+		}
 	}
 	for (unsigned i = 0; i < h->meta_count; i++) {
 		fprintf(f, "meta %s %s\n", h->meta[i].name, h->meta[i].value);
@@ -217,6 +216,20 @@ static int parse_meta(struct dir_head *h, char *text, unsigned *capacity)
 	return 0;
 }
 
+static int parse_prop(struct dir_head *h, const char *line)
+{
+	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
+		size_t len = strlen(obj_prop_names[i].word);
+
+		if (strncmp(line, obj_prop_names[i].word, len) == 0 && line[len] == ' ') {
+			free(h->props[i]);
+			h->props[i] = strdup(line + len + 1);
+			return h->props[i] == NULL ? -ENOMEM : 0;
+		}
+	}
+	return -EBADMSG;
+}
+
 static int parse_line(struct dir_head *h, char *line, unsigned *capacity)
 {
 	if (strncmp(line, "etag ", 5) == 0 && strlen(line + 5) < sizeof(h->etag)) {
@@ -233,15 +246,10 @@ static int parse_line(struct dir_head *h, char *line, unsigned *capacity)
 		strcpy(h->key_hash, line + 4);
 		return 0;
 	}
-	if (strncmp(line, "type ", 5) == 0) {
-		free(h->content_type);
-		h->content_type = strdup(line + 5);
-		return h->content_type == NULL ? -ENOMEM : 0;
-	}
 	if (strncmp(line, "meta ", 5) == 0) {
 		return parse_meta(h, line + 5, capacity);
 	}
-	return -EBADMSG;
+	return parse_prop(h, line);
 }
 
 int dir_head_read(int fd, struct dir_head *h)

@@ -96,7 +96,7 @@ void dir_run_mpu_create(struct dir_job *job)
 		return;
 	}
 	obj_hex(random, sizeof(random), hex);
-	if (!dir_stage_init(job, &s, req->content_type, req->meta, req->meta_count)) {
+	if (!dir_stage_init(job, &s, req->props, req->meta, req->meta_count)) {
 		dir_stage_fini(job, &s);
 		return;
 	}
@@ -239,7 +239,7 @@ void dir_run_mpu_complete(struct dir_job *job)
 		return;
 	}
 	all = EVP_MD_CTX_new();
-	ok = dir_stage_init(job, &s, info.content_type, info.meta, info.meta_count);
+	ok = dir_stage_init(job, &s, info.props, info.meta, info.meta_count);
 	if (ok && (all == NULL || EVP_DigestInit_ex(all, EVP_md5(), NULL) != 1)) {
 		dir_fail(job, ENOMEM, "join the parts");
 		ok = false;

@@ -21,7 +21,6 @@
 #include "cached/base/stats.h"
 
 #define IO_BYTES (1u << 20)
-#define DEFAULT_TYPE "binary/octet-stream"
 
 /* --- failing --- */
 
@@ -109,14 +108,29 @@ static char *dup_or_null(const char *s)
 	return s == NULL || s[0] == '\0' ? NULL : strdup(s);
 }
 
-/* Move what the head says into the result. */
-static void describe(struct obj_result *r, struct dir_head *head)
+/* Move what the head says into the result. As S3, it tells how many tags there are, not which. */
+static void describe(struct obj_req *req, struct dir_head *head)
 {
+	struct obj_result *r = &req->result;
+
 	r->etag = dup_or_null(head->etag);
 	r->size = head->size;
 	r->mtime_ns = head->mtime_ns;
-	r->content_type = strdup(head->content_type == NULL ? DEFAULT_TYPE : head->content_type);
-	r->storage_class = strdup("STANDARD");
+	memcpy(r->props, head->props, sizeof(r->props));
+	memset(head->props, 0, sizeof(head->props));
+	if (r->content_type == NULL) {
+		r->content_type = strdup(OBJ_DEFAULT_TYPE);
+	}
+	for (const char *p = r->tags; p != NULL && *p != '\0'; p = strchr(p, '&')) {
+		p += *p == '&';
+		r->tag_count++;
+	}
+	if (req->op != OBJ_TAGS) {
+		free(r->tags);
+		r->tags = NULL;
+	} else if (r->tags == NULL) {
+		r->tags = strdup("");
+	}
 	r->meta = head->meta;
 	r->meta_count = head->meta_count;
 	head->meta = NULL;
@@ -132,7 +146,7 @@ static void run_head(struct dir_job *job)
 	if (fd < 0) {
 		return;
 	}
-	describe(&req->result, &head);
+	describe(req, &head);
 	if (req->if_match != NULL && strcmp(req->if_match, req->result.etag) != 0) {
 		obj_fail(req, OBJ_PRECONDITION, "the object is another one by now");
 	}
@@ -212,7 +226,7 @@ static void run_get(struct dir_job *job)
 		return;
 	}
 	size = head.size;
-	describe(&req->result, &head);
+	describe(req, &head);
 	req->result.size = 0;
 	if (req->if_match != NULL && strcmp(req->if_match, req->result.etag) != 0) {
 		obj_fail(req, OBJ_PRECONDITION, "the object is another one by now");
@@ -241,7 +255,7 @@ static void run_put(struct dir_job *job)
 	struct obj_req *req = job->req;
 	struct dir_stage s;
 
-	if (dir_stage_init(job, &s, req->content_type, req->meta, req->meta_count) &&
+	if (dir_stage_init(job, &s, req->props, req->meta, req->meta_count) &&
 			dir_stage_body(job, &s)) {
 		dir_stage_commit(job, &s);
 	}
@@ -280,6 +294,20 @@ out:
 	return ret;
 }
 
+/* What of the source's properties the copy has: as S3, not its class and encryption. */
+static bool copy_props(struct obj_req *req, struct dir_head *head)
+{
+	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
+		bool own = i >= OBJ_PROP_storage_class ? i != OBJ_PROP_tags : req->replace_meta;
+
+		if (own) {
+			free(head->props[i]);
+			head->props[i] = NULL;
+		}
+	}
+	return obj_props_copy(head->props, req->props) == 0;
+}
+
 static void run_copy(struct dir_job *job)
 {
 	struct obj_req *req = job->req;
@@ -299,7 +327,11 @@ static void run_copy(struct dir_job *job)
 		obj_fail(req, OBJ_PRECONDITION, "the source is another one by now");
 		goto out;
 	}
-	if (dir_stage_init(job, &s, req->replace_meta ? req->content_type : head.content_type,
+	if (!copy_props(req, &head)) {
+		dir_fail(job, ENOMEM, "copy");
+		goto out;
+	}
+	if (dir_stage_init(job, &s, head.props,
 			    req->replace_meta ? req->meta : head.meta,
 			    req->replace_meta ? req->meta_count : head.meta_count)) {
 		ret = dir_stage_append(&s, fd, head.bytes, head.size);
@@ -378,6 +410,7 @@ void dir_run(struct dir_job *job)
 	obj_count(job->req->op);
 	switch (job->req->op) {
 	case OBJ_HEAD:
+	case OBJ_TAGS:
 		run_head(job);
 		break;
 	case OBJ_GET:

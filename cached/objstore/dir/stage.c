@@ -46,7 +46,7 @@ void dir_stage_fini(struct dir_job *job, struct dir_stage *s)
 }
 
 /* New temporary file, positioned at the content. false: result set. */
-bool dir_stage_init(struct dir_job *job, struct dir_stage *s, const char *type,
+bool dir_stage_init(struct dir_job *job, struct dir_stage *s, char *const props[OBJ_PROP_MAX],
 		const struct obj_meta *meta, unsigned meta_count)
 {
 	uint8_t random[16];
@@ -54,7 +54,7 @@ bool dir_stage_init(struct dir_job *job, struct dir_stage *s, const char *type,
 
 	memset(s, 0, sizeof(*s));
 	s->fd = -1;
-	if (dir_head_describe(&s->head, type, meta, meta_count) != 0 ||
+	if (dir_head_describe(&s->head, props, meta, meta_count) != 0 ||
 			getrandom(random, sizeof(random), 0) != sizeof(random)) {
 		dir_fail(job, ENOMEM, "write");
 		return false;

@@ -129,8 +129,10 @@ static void describe_object(struct wire *w, const struct obj_req *req)
 {
 	char name[OBJ_META_MAX_BYTES + 16];
 
-	if (req->content_type != NULL) {
-		header(w, "content-type", true, "%s", req->content_type);
+	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
+		if (req->props[i] != NULL) {
+			header(w, obj_prop_names[i].header, true, "%s", req->props[i]);
+		}
 	}
 	for (unsigned i = 0; i < req->meta_count; i++) {
 		snprintf(name, sizeof(name), "x-amz-meta-%s", req->meta[i].name);
@@ -216,9 +218,10 @@ static void build_copy(struct s3_xfer *x, struct wire *w)
 	if (req->source_if_match != NULL) {
 		header(w, "x-amz-copy-source-if-match", true, "\"%s\"", req->source_if_match);
 	}
-	if (req->replace_meta) {
-		describe_object(w, req);
+	if (req->tags != NULL) {
+		header(w, "x-amz-tagging-directive", true, "REPLACE");
 	}
+	describe_object(w, req);
 	conditions(x, w);
 }
 
@@ -309,6 +312,10 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		break;
 	case OBJ_MPU_COMPLETE:
 		build_complete(x, w);
+		break;
+	case OBJ_TAGS:
+		w->method = "GET";
+		query(w, "tagging", "");
 		break;
 	default:
 		w->method = "DELETE";

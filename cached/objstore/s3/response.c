@@ -64,6 +64,11 @@ static void take_header(struct s3_xfer *x, const char *name, char *value)
 {
 	struct obj_result *r = &x->req->result;
 
+	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
+		if (strcasecmp(name, obj_prop_names[i].header) == 0) {
+			keep(&r->props[i], value);
+		}
+	}
 	if (strncasecmp(name, META_PREFIX, strlen(META_PREFIX)) == 0) {
 		char lower[256];
 		size_t i = 0;
@@ -92,12 +97,10 @@ static void take_header(struct s3_xfer *x, const char *name, char *value)
 		if (x->date != -1) {
 			atomic_store(&x->s->store.clock_offset_s, (int64_t)x->date - time(NULL));
 		}
-	} else if (strcasecmp(name, "content-type") == 0) {
-		keep(&r->content_type, value);
+	} else if (strcasecmp(name, "x-amz-tagging-count") == 0) {
+		r->tag_count = (unsigned)strtoul(value, NULL, 10);
 	} else if (strcasecmp(name, "x-amz-version-id") == 0) {
 		keep(&r->version_id, value);
-	} else if (strcasecmp(name, "x-amz-storage-class") == 0) {
-		keep(&r->storage_class, value);
 	} else if (strcasecmp(name, "x-amz-request-id") == 0) {
 		keep(&r->request_id, value);
 	} else if (strcasecmp(name, "x-amz-bucket-region") == 0) {
@@ -627,8 +630,9 @@ static enum s3_verdict judge_success(struct s3_xfer *x)
 	case OBJ_MPU_COMPLETE:
 	case OBJ_MPU_CREATE:
 		return judge_document(x);
+	case OBJ_TAGS:
 	case OBJ_LIST:
-		switch (s3_listing_parse(x->in == NULL ? (const uint8_t *)"" : x->in, x->in_len,
+		switch ((req->op == OBJ_LIST ? s3_listing_parse : s3_tags_parse)(x->in == NULL ? (const uint8_t *)"" : x->in, x->in_len,
 				&req->result)) {
 		case 0:
 			return S3_DONE;

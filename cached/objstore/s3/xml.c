@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "sigv4.h"
 
 #define DEPTH_MAX 8u
 #define TEXT_MAX_BYTES 65536u
@@ -41,6 +42,7 @@ struct reader {
 	struct obj_result *result;
 	unsigned capacity;
 	struct obj_entry *row;
+	char *tag_key, *tag_value;
 	bool url_encoded, truncated, truncated_said;
 };
 
@@ -494,4 +496,62 @@ int s3_listing_parse(const void *data, size_t len, struct obj_result *result)
 	}
 	obj_result_entries_sort(result);
 	return 0;
+}
+
+/* --- tags --- */
+
+static void tags_open(struct reader *r)
+{
+	if (r->depth == 1 && strcmp(r->names[0], "Tagging") != 0) {
+		fail(r, -EBADMSG);
+	}
+}
+
+static void tag_end(struct reader *r)
+{
+	char *name = r->tag_key != NULL ? sigv4_encode(r->tag_key, false) : NULL;
+	char *value = sigv4_encode(r->tag_value != NULL ? r->tag_value : "", false);
+	char *all = NULL;
+
+	if (r->tag_key == NULL) {
+		fail(r, -EBADMSG);
+	} else if (name == NULL || value == NULL ||
+			asprintf(&all, "%s%s%s=%s", r->result->tags, r->result->tags[0] == '\0' ? "" : "&",
+					name, value) < 0) {
+		fail(r, -ENOMEM);
+	} else {
+		free(r->result->tags);
+		r->result->tags = all;
+		r->result->tag_count++;
+	}
+	free(name);
+	free(value);
+	free(r->tag_key);
+	free(r->tag_value);
+	r->tag_key = r->tag_value = NULL;
+}
+
+static void tags_leaf(struct reader *r)
+{
+	const char *name = r->names[r->depth - 1];
+
+	if (r->depth == 4 && strcmp(name, "Key") == 0) {
+		keep(r, &r->tag_key, strdup(r->text));
+	} else if (r->depth == 4 && strcmp(name, "Value") == 0) {
+		keep(r, &r->tag_value, strdup(r->text));
+	} else if (r->depth == 3 && strcmp(name, "Tag") == 0) {
+		tag_end(r);
+	}
+}
+
+int s3_tags_parse(const void *data, size_t len, struct obj_result *result)
+{
+	struct reader r = { .result = result, .open = tags_open, .leaf = tags_leaf };
+	int ret;
+
+	result->tags = strdup("");
+	ret = result->tags == NULL ? -ENOMEM : read_document(&r, data, len);
+	free(r.tag_key);
+	free(r.tag_value);
+	return ret == 0 && !r.closed ? -EBADMSG : ret;
 }

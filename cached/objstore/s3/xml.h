@@ -32,6 +32,9 @@ int s3_sts_parse(const void *data, size_t len, struct s3_sts_answer *out);
  * before an error stay in r; the caller clears it. */
 int s3_listing_parse(const void *data, size_t len, struct obj_result *r);
 
+/* Tagging into r->tags ("" if there are none), as a URL's query. 0; -EBADMSG; -ENOMEM. */
+int s3_tags_parse(const void *data, size_t len, struct obj_result *r);
+
 /* "2013-05-24T00:00:00.123Z", or with an offset such as +01:00, to ns; -1: not a date. */
 int64_t s3_time_parse(const char *text);
 /* Without quotes and "W/"; malloc; NULL if nothing is left or out of memory. */
