@@ -612,6 +612,20 @@ static enum s3_verdict judge_put(struct s3_xfer *x)
 	return S3_DONE;
 }
 
+static enum s3_verdict judge_parsed(struct s3_xfer *x,
+		int (*parse)(const void *data, size_t len, struct obj_result *r))
+{
+	switch (parse(x->in == NULL ? (const uint8_t *)"" : x->in, x->in_len, &x->req->result)) {
+	case 0:
+		return S3_DONE;
+	case -ENOMEM:
+		obj_fail(x->req, OBJ_LOCAL, "out of memory");
+		return S3_DONE;
+	default:
+		return not_understood(x);
+	}
+}
+
 static enum s3_verdict judge_success(struct s3_xfer *x)
 {
 	struct obj_req *req = x->req;
@@ -630,18 +644,10 @@ static enum s3_verdict judge_success(struct s3_xfer *x)
 	case OBJ_MPU_COMPLETE:
 	case OBJ_MPU_CREATE:
 		return judge_document(x);
-	case OBJ_TAGS:
 	case OBJ_LIST:
-		switch ((req->op == OBJ_LIST ? s3_listing_parse : s3_tags_parse)(x->in == NULL ? (const uint8_t *)"" : x->in, x->in_len,
-				&req->result)) {
-		case 0:
-			return S3_DONE;
-		case -ENOMEM:
-			obj_fail(req, OBJ_LOCAL, "out of memory");
-			return S3_DONE;
-		default:
-			return not_understood(x);
-		}
+		return judge_parsed(x, s3_listing_parse);
+	case OBJ_TAGS:
+		return judge_parsed(x, s3_tags_parse);
 	default:
 		return S3_DONE;
 	}
