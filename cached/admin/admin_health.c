@@ -8,11 +8,12 @@
  * request found.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include "findings.h"
 #include "private.h"
-#include "../base/stats.h"
+#include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
 
@@ -94,7 +95,9 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 	size_t before = json_array_size(list);
 	struct obj_login login = {0};
 	const char *key = NULL;
+	char *below = NULL;
 	unsigned damaged;
+	uint64_t held;
 
 	if (v->state == VOLUME_HELD) {
 		say_finding(list, FINDING_STORE_HELD, v, v->state_why);
@@ -130,10 +133,11 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 	if (v->store->caps.versioned) {
 		say_finding(list, FINDING_VERSIONS_KEPT, v, v->store->where);
 	}
-	if (stats_get(removals_held) > 0) {
+	held = mirror_removals_held(v->mirror, ctx, &below);
+	if (held > 0) {
 		say_finding(list, FINDING_REMOVALS_HELD, v,
-				talloc_asprintf(ctx, "%lld names, of all volumes",
-						(long long)stats_get(removals_held)));
+				talloc_asprintf(ctx, "%" PRIu64 " names below %s", held,
+						below != NULL ? below : "?"));
 	}
 	say_if_well(list, before, "store", v);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: commands about a path: `stat`, `refresh`, `flush`.
+ * Duty: commands about a path: `stat`, `refresh`, `accept-removals`, `flush`.
  * Way: admin.c -> here -> disk job, mirror, reconcile -> the answer.
  * Thread: core; the tree is read by a disk job. Owns: the jobs and the flushes under way.
  * Holds: a flush of several volumes is answered when the last of them is.
@@ -301,6 +301,68 @@ void admin_refresh(struct admin_cmd *c)
 	r->cmd = c;
 	r->cut = strlen(c->path);
 	refresh_step(r);
+}
+
+/* ---- accept-removals ---- */
+
+struct accept { /* talloc child of the command */
+	struct admin_cmd *cmd;
+	unsigned running;
+	uint64_t names;
+	int status;
+	char *message;
+};
+
+static void accept_end(struct accept *a)
+{
+	struct admin_cmd *c = a->cmd;
+
+	if (--a->running > 0) {
+		return;
+	}
+	if (a->status != 0) {
+		admin_answer(c, a->status, NULL, "%s: %s", c->path,
+				a->message[0] != '\0' ? a->message : strerror(-a->status));
+		return;
+	}
+	admin_answer(c, 0, json_pack("{s:o, s:I}", "accepted", admin_string(c->path), "names",
+					   (json_int_t)a->names), NULL);
+}
+
+static void accept_done(int status, const char *message, uint64_t names, void *arg)
+{
+	struct accept *a = arg;
+
+	a->names += names;
+	if (status != 0 && a->status == 0) {
+		a->status = status;
+		a->message = talloc_strdup(a, message != NULL ? message : "");
+	}
+	accept_end(a);
+}
+
+/* Without a path: all there is, of each volume asked for. */
+void admin_accept(struct admin_cmd *c)
+{
+	struct accept *a = talloc_zero(c, struct accept);
+
+	if (a == NULL) {
+		admin_answer(c, -ENOMEM, NULL, "out of memory");
+		return;
+	}
+	a->cmd = c;
+	a->running = 1; /* ours: no volume may end it before all have begun */
+	c->path = c->path != NULL ? c->path : ".";
+	for (unsigned i = 0; i < c->core->volume_count; i++) {
+		struct volume *v = c->core->volumes[i];
+
+		if (c->v == NULL || c->v == v) {
+			a->running++;
+			rings_drain(v->rings);
+			mirror_accept_removals(v->mirror, c->request_id, c->path, accept_done, a);
+		}
+	}
+	accept_end(a);
 }
 
 /* ---- flush ---- */

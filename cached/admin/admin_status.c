@@ -14,6 +14,7 @@
 #include "../core/session.h"
 #include "../evict/evict.h"
 #include "../guard/guard.h"
+#include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/index.h"
 #include "../reconcile/metalog.h"
@@ -65,6 +66,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 {
 	char uuid[OFS_OID_HEX_BYTES];
 	json_t *o = json_object();
+	char *below = NULL;
 	int64_t oldest_ns;
 	size_t pending;
 
@@ -100,6 +102,10 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	reconcile_backlog(v->reconcile, &pending, &oldest_ns);
 	json_object_set_new(o, "pending", json_integer((json_int_t)pending));
 	json_object_set_new(o, "oldest_pending_s", json_real((double)oldest_ns / NS_PER_S));
+	json_object_set_new(o, "removals_held",
+			json_integer((json_int_t)mirror_removals_held(v->mirror, core, &below)));
+	json_object_set_new(o, "removals_below", admin_string(below));
+	talloc_free(below);
 	json_object_set_new(o, "clock_offset_s",
 			json_integer(atomic_load(&v->store->clock_offset_s)));
 	return o;

@@ -38,6 +38,9 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 		"send what is pending now; --wait: until it is in S3")                             \
 	C("refresh", admin_refresh, MUST, LONG, print_object, "PATH",                              \
 		"look at the bucket anew for a directory or file")                                 \
+	C("accept-removals", admin_accept, MAY, LONG, print_object, "[PATH]",                      \
+		"names that are gone from the bucket, and kept here because they are many, may go, " \
+		"and what else goes below PATH within an hour")                                    \
 	C("evict", admin_evict, MUST, LONG, print_object, "PATH",                                  \
 		"take a file, or all below a directory, from the local disk; S3 keeps it")         \
 	C("drop", admin_drop, MUST, LONG, print_object, "PATH",                                    \

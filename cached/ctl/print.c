@@ -182,6 +182,13 @@ static void print_volume(const json_t *v)
 				number_of(v, "log_queued"));
 	}
 	putchar('\n');
+	if (number_of(v, "removals_held") > 0) {
+		label("REMOVALS");
+		printf("%" PRId64 " names are gone from the bucket and kept here, below ",
+				number_of(v, "removals_held"));
+		print_safe(text_of(v, "removals_below"));
+		printf(": objectfsctl accept-removals if that was meant\n");
+	}
 	label("space");
 	print_bytes(number_of(v, "used_bytes"));
 	printf(" of ");

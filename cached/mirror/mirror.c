@@ -3,7 +3,7 @@
  * Duty: the mirror's room as a whole: made, swept at start, asked by path.
  * Way: core opens it with the volume; objectfsctl and conflict handling ask mirror_refresh.
  * Thread: core; sweep_run and refresh_run on a worker.
- * Owns: struct mirror, the notes on removals held back.
+ * Owns: struct mirror.
  * Holds: what is in limbo/ at start was being made (removed: it never had a name a client knew) or was
  *        being removed when the daemon died (removed if it is clean, else kept and reported).
  */
@@ -97,7 +97,7 @@ struct mirror *mirror_new(TALLOC_CTX *ctx, struct volume *v)
 	clock_random(v->clock, &token, sizeof(token));
 	snprintf(m->token, sizeof(m->token), "%016llx", (unsigned long long)token);
 	j = calloc(1, sizeof(*j));
-	if (m->blobs == NULL || j == NULL) {
+	if (m->blobs == NULL || j == NULL || brake_new(m) == NULL) {
 		free(j);
 		talloc_free(m);
 		return NULL;
@@ -118,37 +118,6 @@ char *mirror_unready(TALLOC_CTX *ctx, const struct volume *v, int status)
 		return talloc_asprintf(ctx, "volume %s does not use S3: %s", v->name, why);
 	}
 	return talloc_asprintf(ctx, "S3 is not reachable: %s", why);
-}
-
-/* ---- removals held back ---- */
-
-struct mirror_held {
-	struct mirror_held *next;
-	struct ofs_oid dir;
-	uint64_t count;
-};
-
-void mirror_hold(struct mirror *m, const struct ofs_oid *dir, uint64_t count)
-{
-	struct mirror_held **pp = &m->held, *h;
-
-	while (*pp != NULL && !ofs_oid_equal(&(*pp)->dir, dir)) {
-		pp = &(*pp)->next;
-	}
-	h = *pp;
-	if (h != NULL) {
-		stats_add(removals_held, -(int64_t)h->count);
-		*pp = h->next;
-		talloc_free(h);
-	}
-	h = count > 0 ? talloc_zero(m, struct mirror_held) : NULL;
-	if (h != NULL) {
-		h->dir = *dir;
-		h->count = count;
-		h->next = m->held;
-		m->held = h;
-		stats_add(removals_held, (int64_t)count);
-	}
 }
 
 /* ---- by path ---- */

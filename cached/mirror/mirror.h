@@ -38,6 +38,15 @@ bool mirror_is_listing(const struct mirror *m, const struct ofs_oid *dir);
 void mirror_rmdir_check(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
 		mirror_done done, void *arg);
 
+/* Names that are gone from the bucket and kept here, because they are so many. *path: the directory they
+ * are below, talloc, NULL if there are none or it is not here. */
+uint64_t mirror_removals_held(struct mirror *m, TALLOC_CTX *ctx, char **path);
+/* They were meant to go, those at `path` and below ("" or "." = root), and so is, for an hour, whatever else
+ * goes there. Their directories are listed anew before done. names: held until now. -ENOENT: no such directory. */
+typedef void (*mirror_accepted)(int status, const char *message, uint64_t names, void *arg);
+void mirror_accept_removals(struct mirror *m, uint64_t request_id, const char *path, mirror_accepted done,
+		void *arg);
+
 /* The volume is READY: go on with what waited for files to be closed when the last daemon ended. */
 void mirror_start(struct mirror *m);
 /* A module has connected: what waits for files to be closed is asked about. */

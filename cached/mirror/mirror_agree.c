@@ -26,9 +26,6 @@
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
 
-#define BRAKE_COUNT 1000u
-#define BRAKE_PERCENT 20u
-
 static void listing_more(struct listing *l);
 
 /* ---- what is new or other ---- */
@@ -283,35 +280,29 @@ void listing_names(struct listing *l)
 
 /* ---- what is gone ---- */
 
-static void listing_removed(unsigned removed, unsigned left, void *arg)
+static void listing_removed(uint64_t stayed, void *arg)
 {
 	struct listing *l = arg;
 
-	(void)removed;
-	(void)left;
+	brake_stayed(l->m, &l->dir->oid, stayed);
 	if (--l->running == 0) {
 		listing_names(l);
 	}
 }
 
 /* Rows that the listing lacks: those here in *out, others are forgotten. */
-static struct removal *listing_missing(struct listing *l, uint64_t *rows, uint64_t *known)
+static struct removal *listing_missing(struct listing *l, uint64_t *rows)
 {
 	struct mirror *m = l->m;
 	struct removal *list = NULL, *r;
 	size_t i;
 
-	*rows = *known = 0;
+	*rows = 0;
 	for (i = 0; i < l->child_count; i++) {
 		struct row *row = index_get(m->v->index, &l->children[i].oid);
-		uint64_t n;
 
-		if (row == NULL || !row->in_s3 || !ofs_oid_equal(&row->s3_parent, &l->dir->oid)) {
-			continue;
-		}
-		n = 1 + (row->is_dir ? mirror_rows_below(m->v->index, row) : 0);
-		*known += row->live == ROW_HERE ? n : 0;
-		if (mirror_row_print(row) != l->children[i].print ||
+		if (row == NULL || !row->in_s3 || !ofs_oid_equal(&row->s3_parent, &l->dir->oid) ||
+				mirror_row_print(row) != l->children[i].print ||
 				listing_find(l, row->s3_name, row->is_dir) != NULL || row->work != NULL) {
 			continue;
 		}
@@ -331,9 +322,10 @@ static struct removal *listing_missing(struct listing *l, uint64_t *rows, uint64
 		r->oid = row->oid;
 		r->is_dir = row->is_dir;
 		r->keep_if_listed = row->is_dir && !row->has_object && row->s3_children == 0;
+		r->rows = 1 + (row->is_dir ? mirror_rows_below(m->v->index, row) : 0);
 		r->next = list;
 		list = r;
-		*rows += n;
+		*rows += r->rows;
 	}
 	return list;
 }
@@ -351,21 +343,12 @@ static void removals_free(struct removal *list)
 
 static void listing_remove(struct listing *l)
 {
-	struct conf_volume const *conf = l->m->v->conf;
-	uint64_t rows, known;
-	struct removal *list = listing_missing(l, &rows, &known);
+	uint64_t rows;
+	struct removal *list = listing_missing(l, &rows);
 
-	if (rows > BRAKE_COUNT && rows * 100 > known * BRAKE_PERCENT && !conf->accept_removals) {
-		log_line(LOG_LVL_WARNING, "mirror", l->request_id,
-				"%llu of %llu known names below %s are gone from the bucket; none is removed "
-				"here. If this is meant, set `accept removals = yes` for volume %s and refresh",
-				(unsigned long long)rows, (unsigned long long)known, l->prefix,
-				l->m->v->name);
-		mirror_hold(l->m, &l->dir->oid, rows);
+	if (!brake_allows(l->m, l->request_id, &l->dir->oid, l->prefix, rows)) {
 		removals_free(list);
 		list = NULL;
-	} else {
-		mirror_hold(l->m, &l->dir->oid, 0);
 	}
 	l->running++; /* until all are sent */
 	while (list != NULL) {
@@ -380,7 +363,7 @@ static void listing_remove(struct listing *l)
 		l->running++;
 		mirror_remove(l->m, l->request_id, l->dir, batch, listing_removed, l);
 	}
-	listing_removed(0, 0, l);
+	listing_removed(0, l);
 }
 
 /* "The right volume record": without it the listing is of another bucket, or of an emptied one. */

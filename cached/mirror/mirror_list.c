@@ -394,7 +394,7 @@ static void listing_scanned(struct disk_job *job)
 	} else if (listing_lacks_any(l)) {
 		listing_check_record(l);
 	} else {
-		mirror_hold(l->m, &l->dir->oid, 0);
+		(void)brake_allows(l->m, l->request_id, &l->dir->oid, l->prefix, 0);
 		listing_names(l);
 	}
 }

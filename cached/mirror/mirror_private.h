@@ -34,7 +34,7 @@ struct mirror { /* core only */
 	uint64_t list_clock; /* counts what asks for listings and what is asked: which came first */
 	struct blob_cache *blobs;
 	char token[17];
-	struct mirror_held *held; /* removals held back, by directory */
+	struct brake *brake;      /* brake.c */
 	struct later *later;      /* mirror_held.c */
 	unsigned later_count;
 	bool later_started;
@@ -142,16 +142,16 @@ struct removal { /* malloc'ed */
 	struct ofs_oid oid;
 	bool is_dir;
 	bool keep_if_listed;
+	uint64_t rows; /* it, and those below it */
 	int status;
 	/* mirror_remove.c */
 	size_t first, count; /* its files among those asked about */
 	uint8_t held;        /* OFS_WIRE_HELD_* of any of them */
 	bool limbo;          /* it waits there for its readers */
 };
-/* Takes the list over. */
+/* Takes the list over. stayed: rows of what is here still. */
 void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir,
-		struct removal *list, void (*done)(unsigned removed, unsigned left, void *arg),
-		void *arg);
+		struct removal *list, void (*done)(uint64_t stayed, void *arg), void *arg);
 /* May this file leave the mirror without a loss, by record and inode? */
 bool mirror_may_drop(const struct ofs_record *rec, const struct stat *st);
 /* Worker. It leaves, if nobody has it open. 0; -ENOENT: it is not called so any more; -EBUSY, -EAGAIN: in
@@ -237,9 +237,17 @@ bool mirror_place_busy(struct mirror *m, const struct ofs_oid *dir, const char *
 int mirror_store_error(enum obj_status st);
 struct blob_cache *blob_cache_new(TALLOC_CTX *ctx);
 
+/* --- brake.c: much that is gone at once --- */
+/* m->brake; NULL: out of memory. */
+struct brake *brake_new(struct mirror *m);
+/* A listing of dir lacks `rows` names that are here, those below included. May they go? They are counted
+ * then; else held back. `where`: for the log. */
+bool brake_allows(struct mirror *m, uint64_t request_id, const struct ofs_oid *dir, const char *where,
+		uint64_t rows);
+/* So many of those that might have gone are still here. */
+void brake_stayed(struct mirror *m, const struct ofs_oid *dir, uint64_t rows);
+
 /* --- mirror.c --- */
-/* Note how many removals the brake holds back in a directory (0: none any more). */
-void mirror_hold(struct mirror *m, const struct ofs_oid *dir, uint64_t count);
 /* Talloc message for the status of volume_when_ready. */
 char *mirror_unready(TALLOC_CTX *ctx, const struct volume *v, int status);
 

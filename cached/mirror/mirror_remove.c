@@ -45,7 +45,7 @@ struct remove_job {
 	size_t inode_count, inode_cap;
 	struct removed *gone; /* children before their directory */
 	size_t gone_count, gone_cap;
-	void (*done)(unsigned removed, unsigned left, void *arg);
+	void (*done)(uint64_t stayed, void *arg);
 	void *arg;
 };
 
@@ -470,7 +470,7 @@ static void remove_done(struct disk_job *job)
 {
 	struct remove_job *j = (struct remove_job *)job;
 	struct index *ix = j->m->v->index;
-	unsigned removed = 0, left = 0;
+	uint64_t stayed = 0;
 	struct removal *r;
 	size_t i;
 
@@ -490,14 +490,13 @@ static void remove_done(struct disk_job *job)
 	while ((r = j->list) != NULL) {
 		j->list = r->next;
 		if (r->status == 0) {
-			removed++;
 			stats_add(remote_changes, 1);
 			mirror_dir_news(j->dir, OFS_WIRE_NOTIFY_REMOVED, r->name, r->is_dir);
 			if (r->limbo) {
 				mirror_later_limbo(j->m, &r->oid);
 			}
 		} else {
-			left++;
+			stayed += r->rows;
 			remove_later(j, r);
 			log_line(LOG_LVL_INFO, "mirror", j->request_id,
 					"%s is gone from the bucket but stays for now: %s", r->name,
@@ -511,7 +510,7 @@ static void remove_done(struct disk_job *job)
 	free(j->gone);
 	free(j->inodes);
 	close(j->dir_fd);
-	j->done(removed, left, j->arg);
+	j->done(stayed, j->arg);
 	free(j);
 }
 
@@ -559,8 +558,7 @@ static bool remove_collect(struct remove_job *j, const struct row *row)
 }
 
 void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir,
-		struct removal *list, void (*done)(unsigned removed, unsigned left, void *arg),
-		void *arg)
+		struct removal *list, void (*done)(uint64_t stayed, void *arg), void *arg)
 {
 	struct remove_job *j = calloc(1, sizeof(*j));
 	int fd = j ? fcntl(dir->fd, F_DUPFD_CLOEXEC, 0) : -1;
@@ -568,12 +566,15 @@ void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 
 	if (fd < 0) {
 		free(j);
+		uint64_t stayed = 0;
+
 		while ((r = list) != NULL) {
 			list = r->next;
+			stayed += r->rows;
 			free(r->name);
 			free(r);
 		}
-		done(0, 0, arg);
+		done(stayed, arg);
 		return;
 	}
 	j->m = m;

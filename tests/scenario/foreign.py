@@ -11,6 +11,7 @@ reversible escape, counted, never silently dropped."
 import base64
 import os
 import sys
+from multiprocessing.pool import ThreadPool
 
 from local import counter
 from smb import Testbed, check, fail, nt_time, step, unix_time, wait_until
@@ -269,6 +270,42 @@ def hostile(bed, bucket, client):
     check(bucket.get("bad/fine") == b"the share still works", "the share does not work any more")
 
 
+def removed(bed, bucket, client):
+    """A tree of many small directories is emptied: it stops at 1,000, and asks."""
+    dirs, files = 33, 32
+    keys = [f"many/{d:02}/{n:02}" for d in range(dirs) for n in range(files)]
+    with ThreadPool(8) as pool:
+        pool.map(lambda key: bucket.put(key, b"x"), keys)
+    bed.ctl("refresh", "many")
+
+    def left():
+        count = 0
+        for d in range(dirs):
+            bed.ctl("refresh", f"many/{d:02}")
+            count += len(names(client, f"many/{d:02}"))
+        return count
+
+    check(left() == len(keys), "not all are shown")
+    for at in range(0, len(keys), 1000):
+        bucket.s3.delete_objects(Bucket=bed.s3_bucket, Delete={"Objects": [
+            {"Key": bed.s3_prefix + key} for key in keys[at:at + 1000]]})
+    stays = left()
+    check(len(keys) - 1000 <= stays < len(keys), f"{stays} are left here")
+    bed.restart("cached")
+    wait_until(lambda: bed.ctl_json("status")["volumes"][0]["state"] == "ready", 30, "ready again")
+    check(left() == stays, "a restart let some go")
+    volume = bed.ctl_json("status")["volumes"][0]
+    check((volume["removals_held"], volume["removals_below"]) == (stays, "many"), f"status: {volume}")
+    check(f"{stays} names are gone from the bucket and kept here, below many" in bed.ctl("status"), "status")
+    found = [c for c in bed.ctl_json("health")["components"] if c.get("id") == "removals-held"]
+    check(found and f"{stays} names below many" in found[0]["reason"] and "accept-removals" in
+          found[0]["remedy"], f"health: {found}")
+    check("removals-held" in bed.ctl("doctor", "--smb-conf", bed.smb_conf, may_fail=True)[1], "doctor")
+    answer = bed.ctl_json("accept-removals", "many")
+    check(answer["names"] == stays and left() == 0, f"accepted: {answer}")
+    check(bed.ctl_json("status")["volumes"][0]["removals_held"] == 0, "still held")
+
+
 def main():
     step("listings age")
     with Testbed(store="rgw", set=["settle time=500ms", "listing age=2s"]) as bed, \
@@ -295,6 +332,8 @@ def main():
         conflict(bed, bucket, client)
         step("objects changed with our metadata kept")
         edited(bed, bucket, client)
+        step("much is removed")
+        removed(bed, bucket, client)
         step("hostile keys")
         hostile(bed, bucket, client)
         bed.wipe()

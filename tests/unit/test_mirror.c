@@ -241,6 +241,181 @@ static void test_brake(void **state)
 	assert_int_equal(stats_get(removals_held), 0);
 }
 
+/* ---- many small directories ---- */
+
+#define MANY_DIRS 40
+#define MANY_FILES 40
+
+static int64_t ahead_ns; /* the volume's clock, of the real one */
+static struct clock *real_clock;
+
+static int64_t ahead_now(struct clock *c)
+{
+	(void)c;
+	return clock_now_ns(real_clock) + ahead_ns;
+}
+
+static int64_t ahead_wall(struct clock *c)
+{
+	(void)c;
+	return clock_wall_ns(real_clock);
+}
+
+static struct clock_timer *ahead_timer(struct clock *c, TALLOC_CTX *ctx, int64_t at_ns,
+		void (*fn)(void *arg), void *arg)
+{
+	(void)c;
+	return clock_timer_add(real_clock, ctx, at_ns - ahead_ns, fn, arg);
+}
+
+static void ahead_random(struct clock *c, void *buf, size_t len)
+{
+	(void)c;
+	clock_random(real_clock, buf, len);
+}
+
+static void many_key(char key[32], int dir, int file)
+{
+	snprintf(key, 32, file < 0 ? "t/%02d" : "t/%02d/%02d", dir, file);
+}
+
+/* As if each directory were looked into by a client; how many names are left in them. */
+static unsigned many_list(struct fixture *fx)
+{
+	unsigned left = 0;
+	char key[32];
+
+	for (int d = 0; d < MANY_DIRS; d++) {
+		many_key(key, d, -1);
+		assert_int_equal(fixture_list(fx, key, true), 0);
+		left += fixture_count(fx, key);
+	}
+	return left;
+}
+
+static void many_empty(struct fixture *fx, int from, int to)
+{
+	char key[32];
+
+	for (int d = from; d < to; d++) {
+		for (int f = 0; f < MANY_FILES; f++) {
+			many_key(key, d, f);
+			fixture_delete(fx, key);
+		}
+	}
+}
+
+static void many_fill(struct fixture *fx)
+{
+	char key[32];
+
+	for (int d = 0; d < MANY_DIRS; d++) {
+		for (int f = 0; f < MANY_FILES; f++) {
+			many_key(key, d, f);
+			fixture_put_text(fx, key, "");
+		}
+	}
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	assert_int_equal(fixture_list(fx, "t", false), 0);
+	assert_int_equal(many_list(fx), MANY_DIRS * MANY_FILES);
+}
+
+struct accepted {
+	bool done;
+	int status;
+	uint64_t names;
+};
+
+static void on_accepted(int status, const char *message, uint64_t names, void *arg)
+{
+	struct accepted *a = arg;
+
+	(void)message;
+	a->done = true;
+	a->status = status;
+	a->names = names;
+}
+
+static uint64_t many_accept(struct fixture *fx, const char *path)
+{
+	struct accepted a = {0};
+
+	mirror_accept_removals(fx->v->mirror, 1, path, on_accepted, &a);
+	fixture_until(fx, &a.done);
+	assert_int_equal(a.status, 0);
+	return a.names;
+}
+
+/* What is in use counts once; an hour later it does not count any more. */
+static void many_slowly(struct fixture *fx)
+{
+	int fds[MANY_FILES];
+	char key[32];
+
+	for (int f = 0; f < MANY_FILES; f++) {
+		many_key(key, 0, f);
+		fds[f] = fixture_open(fx, key, O_RDONLY);
+	}
+	many_empty(fx, 0, 10);
+	assert_int_equal(many_list(fx), 1200 + MANY_FILES);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(fixture_list(fx, "t/00", true), 0);
+	}
+	for (int f = 0; f < MANY_FILES; f++) {
+		close(fds[f]);
+	}
+	ahead_ns += 1950 * NS_PER_S;
+	assert_int_equal(many_list(fx), 1200);
+	ahead_ns += 1950 * NS_PER_S;
+}
+
+/* An emptied tree whose directories are small, one by one. */
+static void test_brake_over_directories(void **state)
+{
+	static const struct clock_ops ops = {ahead_now, ahead_wall, ahead_timer, ahead_random};
+	static struct clock ahead = {&ops};
+	struct fixture *fx = *state;
+	struct accepted none = {0};
+	char *below;
+
+	real_clock = fx->v->clock;
+	fx->v->clock = &ahead;
+	many_fill(fx);
+	fixture_put_text(fx, "other/a", "");
+	fixture_put_text(fx, "other/b", "");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_int_equal(fixture_list(fx, "other", false), 0);
+	many_slowly(fx);
+	assert_int_equal(stats_get(removals_held), 0);
+	many_empty(fx, 10, MANY_DIRS);
+	/* With those 40 1,000 go, then it stops: below t, not for what has nothing to do with it */
+	assert_int_equal(many_list(fx), 240);
+	assert_int_equal(stats_get(removals_held), 240);
+	assert_int_equal(mirror_removals_held(fx->v->mirror, fx->ctx, &below), 240);
+	assert_string_equal(below, "t");
+	fixture_put_text(fx, "t/39/00", ""); /* some came back: its directory agrees, the others do not */
+	assert_int_equal(many_list(fx), 240);
+	assert_int_equal(stats_get(removals_held), 239);
+	/* neither a restart nor an hour lets anything go */
+	talloc_free(fx->v->mirror);
+	fixture_index_again(fx, false);
+	fx->v->mirror = mirror_new(fx->ctx, fx->v);
+	ahead_ns += 3900 * NS_PER_S;
+	assert_int_equal(stats_get(removals_held), 239);
+	assert_int_equal(many_list(fx), 240);
+	mirror_accept_removals(fx->v->mirror, 1, "t/39/none", on_accepted, &none);
+	assert_int_equal(none.status, -ENOENT);
+	/* one directory, then all of it */
+	assert_int_equal(many_accept(fx, "t/38"), 40);
+	assert_false(fixture_exists(fx, "t/38/00"));
+	assert_int_equal(many_list(fx), 200);
+	assert_int_equal(many_accept(fx, "."), 199);
+	assert_int_equal(many_list(fx), 1);
+	assert_int_equal(stats_get(removals_held), 0);
+	assert_int_equal(fixture_count(fx, "other"), 2);
+	fx->v->clock = real_clock;
+}
+
 /* What was written to a file after its object had gone is in limbo/ under its id, and the object comes
  * back: the same id. */
 static void test_limbo_keeps_what_was_written(void **state)
@@ -444,6 +619,7 @@ int main(void)
 		T(remote_delete),
 		T(emptied_bucket),
 		T(brake),
+		T(brake_over_directories),
 		T(limbo_keeps_what_was_written),
 		T(ours),
 		T(tombstone),
