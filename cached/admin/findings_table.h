@@ -68,7 +68,7 @@
 	D(REMOVALS_HELD, "removals-held", DEGRADED, "store",                                       \
 		"much is missing in the bucket; it has not been removed here",                     \
 		"restore the bucket, then objectfsctl refresh the directories; if the removal was " \
-		"meant: objectfsctl accept-removals")                                    \
+		"meant: objectfsctl accept-removals")                                               \
 	D(MIRROR_BAD, "mirror-bad", FAILED, "mirror", "the mirror cannot be written",              \
 		"check the file system below the cache directory: dmesg, mount options, fsck")     \
 	D(MIRROR_FULL, "mirror-full", FAILED, "mirror", "the mirror's file system is full",        \

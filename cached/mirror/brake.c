@@ -388,7 +388,7 @@ bool brake_allows(struct mirror *m, uint64_t request_id, const struct ofs_oid *d
 {
 	bool changed = held_forget(m, dir), allowed = true;
 	const struct brake_held *by;
-	struct ofs_oid at;
+	struct ofs_oid at = *dir;
 
 	if (rows > 0 && !m->v->conf->accept_removals && !brake_accepts(m, dir)) {
 		by = brake_stopped(m, dir);

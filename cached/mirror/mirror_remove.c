@@ -562,12 +562,11 @@ void mirror_remove(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 {
 	struct remove_job *j = calloc(1, sizeof(*j));
 	int fd = j ? fcntl(dir->fd, F_DUPFD_CLOEXEC, 0) : -1;
+	uint64_t stayed = 0;
 	struct removal *r;
 
 	if (fd < 0) {
 		free(j);
-		uint64_t stayed = 0;
-
 		while ((r = list) != NULL) {
 			list = r->next;
 			stayed += r->rows;
