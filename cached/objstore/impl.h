@@ -19,6 +19,8 @@ void obj_fail(struct obj_req *req, enum obj_status status, const char *fmt, ...)
 int obj_result_meta_add(struct obj_result *r, const char *name, const char *value);
 /* Append an empty row; NULL: out of memory. `*capacity` is the caller's, from 0. */
 struct obj_entry *obj_result_entry_add(struct obj_result *r, unsigned *capacity);
+/* Free all a row holds and zero it. */
+void obj_entry_clear(struct obj_entry *e);
 /* Rows in key order, as bytes. */
 void obj_result_entries_sort(struct obj_result *r);
 /* One request of this kind goes to the store (each retry counts). */

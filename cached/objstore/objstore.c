@@ -35,6 +35,8 @@ static const char *const op_names[OBJ_OP_MAX] = {
 	[OBJ_COPY] = "COPY",
 	[OBJ_DELETE] = "DELETE",
 	[OBJ_LIST] = "LIST",
+	[OBJ_VERSIONS] = "LIST-VERSIONS",
+	[OBJ_VERSIONING] = "GET-VERSIONING",
 	[OBJ_MPU_CREATE] = "CREATE-MULTIPART",
 	[OBJ_MPU_PART] = "PUT-PART",
 	[OBJ_MPU_COMPLETE] = "COMPLETE-MULTIPART",
@@ -195,6 +197,15 @@ void obj_props_free(char *props[OBJ_PROP_MAX])
 	}
 }
 
+void obj_entry_clear(struct obj_entry *e)
+{
+	free(e->key);
+	free(e->etag);
+	free(e->storage_class);
+	free(e->version_id);
+	memset(e, 0, sizeof(*e));
+}
+
 void obj_result_clear(struct obj_result *r)
 {
 	free(r->message);
@@ -205,9 +216,7 @@ void obj_result_clear(struct obj_result *r)
 	meta_free(r->meta, r->meta_count);
 	free(r->body);
 	for (unsigned i = 0; i < r->entry_count; i++) {
-		free(r->entries[i].key);
-		free(r->entries[i].etag);
-		free(r->entries[i].storage_class);
+		obj_entry_clear(&r->entries[i]);
 	}
 	free(r->entries);
 	free(r->next_token);
@@ -226,6 +235,7 @@ void objstore_req_free(struct obj_req **reqp)
 	obj_result_clear(&req->result);
 	meta_free(req->meta, req->meta_count);
 	free(req->key);
+	free(req->version_id);
 	free(req->if_match);
 	free(req->body);
 	obj_props_free(req->props);
@@ -423,7 +433,7 @@ static const char *multipart_refusal(const struct obj_req *req)
 /* NULL: the request is within AWS's limits and makes sense. */
 static const char *req_refusal(const struct obj_req *req)
 {
-	const char *why = key_refusal(req->key, req->op == OBJ_LIST);
+	const char *why = key_refusal(req->key, req->op == OBJ_LIST || req->op == OBJ_VERSIONING);
 
 	if (why != NULL) {
 		return why;
@@ -450,6 +460,7 @@ static const char *req_refusal(const struct obj_req *req)
 		why = key_refusal(req->source_key, false);
 		return why != NULL ? why : meta_refusal(req);
 	case OBJ_LIST:
+	case OBJ_VERSIONS:
 		if (req->max_keys < 0 || req->max_keys > LIST_KEYS_MAX) {
 			return "a listing has pages of 1 to 1,000 keys";
 		}
@@ -466,6 +477,7 @@ static const char *req_refusal(const struct obj_req *req)
 	case OBJ_HEAD:
 	case OBJ_DELETE:
 	case OBJ_TAGS:
+	case OBJ_VERSIONING:
 		return NULL;
 	default:
 		return "unknown operation";
@@ -502,6 +514,8 @@ static const struct {
 	[OBJ_COPY] = {&stats.s3_copy, &times_cells.s3_request_copy},
 	[OBJ_DELETE] = {&stats.s3_delete, &times_cells.s3_request_delete},
 	[OBJ_LIST] = {&stats.s3_list, &times_cells.s3_request_list},
+	[OBJ_VERSIONS] = {&stats.s3_list, &times_cells.s3_request_list},
+	[OBJ_VERSIONING] = {&stats.s3_other, &times_cells.s3_request_other},
 	[OBJ_MPU_CREATE] = {&stats.s3_other, &times_cells.s3_request_other},
 	[OBJ_MPU_PART] = {&stats.s3_put, &times_cells.s3_request_put},
 	[OBJ_MPU_COMPLETE] = {&stats.s3_other, &times_cells.s3_request_other},

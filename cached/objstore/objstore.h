@@ -31,6 +31,8 @@ enum obj_op {
 	OBJ_COPY,
 	OBJ_DELETE,
 	OBJ_LIST,
+	OBJ_VERSIONS,   /* of one key, newest first */
+	OBJ_VERSIONING, /* of the bucket; the key is "" */
 	OBJ_MPU_CREATE,
 	OBJ_MPU_PART,
 	OBJ_MPU_COMPLETE,
@@ -65,6 +67,8 @@ enum obj_want {
 	OBJ_WANT_DELETE,
 	OBJ_WANT_ABORT,
 	OBJ_WANT_TAGS,
+	OBJ_WANT_VERSIONS,
+	OBJ_WANT_VERSIONING,
 	OBJ_WANTS
 };
 #define OBJ_RIGHT_BYTES 64u
@@ -115,13 +119,15 @@ struct obj_meta { /* user metadata without the x-amz-meta- prefix, names lower c
 enum obj_prop { OBJ_PROPS(OBJ_PROP_NUMBER) OBJ_PROP_MAX };
 #define OBJ_DEFAULT_TYPE "binary/octet-stream" /* of what was put without one */
 
-struct obj_entry { /* a LIST row */
+struct obj_entry { /* a LIST or VERSIONS row */
 	char *key;  /* whole key, or common prefix ending in the delimiter */
 	bool is_prefix;
 	int64_t size;
 	int64_t mtime_ns;
 	char *etag;
 	char *storage_class;
+	char *version_id; /* VERSIONS; "null": from a time without versions */
+	bool is_marker;   /* VERSIONS: of a delete; no size, no ETag */
 };
 
 struct obj_result {
@@ -132,9 +138,9 @@ struct obj_result {
 	char *request_id;  /* the store's own, for the log */
 	char right[OBJ_RIGHT_BYTES]; /* DENIED for lack of a right: which, if the store says it, else
 				      * OBJ_RIGHT_NOT_SAID; "": no right would help */
-	/* HEAD, GET, PUT, COPY, COMPLETE, PART: */
+	/* HEAD, GET, PUT, COPY, COMPLETE, PART, DELETE (of the marker it left): */
 	char *etag;        /* without quotes; NULL: the store did not say */
-	char *version_id;  /* NULL: unversioned */
+	char *version_id;  /* NULL: unversioned, or not said */
 	int64_t size;      /* HEAD: of the object; GET: bytes delivered */
 	int64_t mtime_ns;  /* Last-Modified */
 	union { /* HEAD, GET, TAGS; owned */
@@ -147,11 +153,12 @@ struct obj_result {
 	uint8_t *body;     /* GET with sink OBJ_SINK_MEMORY; malloc, NUL added behind */
 	size_t body_len;
 	uint8_t sha256[32]; /* PUT, PART from a descriptor: of the bytes that were sent */
-	/* LIST: */
+	/* LIST, VERSIONS: */
 	struct obj_entry *entries;
 	unsigned entry_count;
 	char *next_token;  /* NULL: the listing is complete */
 	char *upload_id;   /* MPU_CREATE */
+	bool versioned;    /* VERSIONING: what is replaced or deleted stays as a version */
 };
 
 struct obj_part { /* MPU_COMPLETE */
@@ -166,6 +173,7 @@ struct obj_req {
 	bool rights_told; /* the caller says what a refusal means: rights.c does not */
 	uint64_t request_id; /* of the client's request that caused it, 0: none; for the log */
 	char *key;           /* owned; LIST: the prefix ("" allowed) */
+	char *version_id;    /* owned; HEAD, GET: this version, NULL: the current one */
 	char *if_match;      /* owned, ETag without quotes; PUT, GET, COPY (dest), DELETE, COMPLETE */
 	bool if_none_match;  /* "*": only if absent; PUT, COPY (dest), COMPLETE */
 	/* PUT, PART: the body is memory (owned, malloc) or a range of a descriptor (borrowed) */
@@ -187,7 +195,7 @@ struct obj_req {
 	char *source_if_match;   /* owned */
 	char *source_version_id; /* owned or NULL */
 	bool replace_meta;       /* false: metadata of the source */
-	/* LIST */
+	/* LIST, VERSIONS */
 	char delimiter;      /* 0: flat */
 	char *token;         /* owned; NULL: from the start */
 	int max_keys;        /* 0: 1,000 */
@@ -294,8 +302,8 @@ struct objstore_s3_conf { /* strings borrowed during new */
 /* NULL and *error (talloc child of ctx, a sentence that says what to do). */
 struct objstore *objstore_s3_new(TALLOC_CTX *ctx, struct mailbox *mb,
 		const struct objstore_s3_conf *conf, char **error);
-/* Objects as files below `root` (made if absent); safe for several processes at once; fence class
- * 3. Threads of its own. NULL and *error. */
+/* Objects as files below `root` (made if absent); safe for several processes at once. Fence class 3,
+ * no versions, unless ROOT/store says otherwise (dir/rules.c). Threads of its own. NULL and *error. */
 struct objstore *objstore_dir_new(TALLOC_CTX *ctx, struct mailbox *mb, const char *root,
 		unsigned threads, char **error);
 

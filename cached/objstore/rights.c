@@ -39,6 +39,8 @@ static const struct right {
 	[OBJ_WANT_ABORT] = { "s3:AbortMultipartUpload",
 		"parts of uploads that were given up stay in the bucket, and are paid for" },
 	[OBJ_WANT_TAGS] = { "s3:GetObjectTagging", "objects that have tags are not overwritten" },
+	[OBJ_WANT_VERSIONS] = { "s3:ListBucketVersions", "it is not seen whose versions lie under ours" },
+	[OBJ_WANT_VERSIONING] = { "s3:GetBucketVersioning", "it is not seen when versioning is switched" },
 };
 
 static struct objstore *live;
@@ -92,6 +94,10 @@ static enum obj_want want_of(enum obj_op op)
 		return OBJ_WANT_READ;
 	case OBJ_LIST:
 		return OBJ_WANT_LIST;
+	case OBJ_VERSIONS:
+		return OBJ_WANT_VERSIONS;
+	case OBJ_VERSIONING:
+		return OBJ_WANT_VERSIONING;
 	case OBJ_COPY:
 		return OBJ_WANT_COPY;
 	case OBJ_DELETE:

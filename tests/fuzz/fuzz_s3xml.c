@@ -31,5 +31,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	obj_result_clear(&result);
 	(void)s3_tags_parse(data, size, &result);
 	obj_result_clear(&result);
+	if (s3_versions_parse(data, size, "a", &result) == 0) {
+		for (unsigned i = 0; i < result.entry_count; i++) {
+			const struct obj_entry *e = &result.entries[i];
+
+			if (strcmp(e->key, "a") != 0 || e->version_id == NULL || e->version_id[0] == '\0' ||
+					e->size < 0) {
+				abort();
+			}
+		}
+	}
+	obj_result_clear(&result);
 	return 0;
 }

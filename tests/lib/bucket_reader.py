@@ -120,7 +120,7 @@ def _dir_object(path):
         if name == "meta":
             name, _, value = value.partition(" ")
             meta[name] = value
-        elif name in ("etag", "size", "mtime", "type"):
+        elif name in ("etag", "size", "mtime", "type", "version"):
             fields[name] = value
         else:
             raise Wrong(f"a line {name!r} in its head")

@@ -116,6 +116,7 @@ struct contract contract = {
 	.open_no_bucket = open_no_bucket,
 	.open_away = open_away,
 	.least_fence_class = 2,
+	.most_fence_class = 3,
 	.list_keys = 2500,
 };
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Objects of a testbed's `dir` store, as another tool would put, read and delete them.
 
-The format is cached/objstore/dir/head.c's; keys are plain names here. Sparse objects cost nothing.
+The format is cached/objstore/dir/head.c's; keys are plain names here. Sparse objects cost nothing. Where the
+store keeps versions (rules.c), so do these.
 """
 
+import contextlib
+import fcntl
 import os
 import random
 
@@ -21,26 +24,82 @@ def object_path(bed, key):
     return os.path.join(bed.store_dir, "objects", key + "%o")
 
 
-def put_object(bed, key, data=b"", size=None, pieces=(), meta=None, etag=None):
-    """All of data; or `size` bytes, zeros but for pieces: [(offset, bytes)]. meta: user metadata.
-    The ETag is always another, unless it is given."""
-    if size is None:
-        size, pieces = len(data), [(0, data)]
-    lines = f"etag {etag or f'{random.randrange(1 << 128):032x}'}\nsize {size}\n" \
-        f"mtime 1700000000123456789\n".encode()
-    for name, value in (meta or {}).items():
-        lines += f"meta {name} {value}\n".encode()
-    lines += b"end\n"
+def versions_path(bed, key):
+    return os.path.join(bed.store_dir, "versions", key + "%o")
+
+
+def keeps_versions(bed):
+    try:
+        with open(os.path.join(bed.store_dir, "store"), encoding="ascii") as file:
+            return "versions yes" in file.read()
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def key_lock(bed, key):
+    """What decides about the key is held (cached/objstore/dir/stage.c)."""
+    value = 2166136261
+    for byte in key.encode():
+        value = (value ^ byte) * 16777619 & 0xffffffff
+    with open(os.path.join(bed.store_dir, f"locks/{(value ^ value >> 16) % 256:02x}"), "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _next_version(bed, key):
+    try:
+        names = os.listdir(versions_path(bed, key))
+    except FileNotFoundError:
+        names = []
+    return f"{max((int(name[:16], 16) for name in names), default=0) + 1:016x}"
+
+
+def _write(path, lines, size, pieces):
     head = f"objectfs-object 1 {HEAD_BYTES} {_fnv1a(lines):016x}".encode().ljust(63) + b"\n" + lines
-    path = object_path(bed, key)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".new", "wb") as file:
+    with open(path, "wb") as file:
         file.write(head.ljust(HEAD_BYTES, b"\0"))
         for offset, piece in pieces:
             file.seek(HEAD_BYTES + offset)
             file.write(piece)
         file.truncate(HEAD_BYTES + size)
-    os.rename(path + ".new", path)
+
+
+def _publish(old, new, link):
+    """The directory may be removed by whoever empties it."""
+    while True:
+        os.makedirs(os.path.dirname(new), exist_ok=True)
+        try:
+            (os.link if link else os.rename)(old, new)
+            return
+        except FileNotFoundError:
+            if not os.path.exists(old):
+                raise
+
+
+def put_object(bed, key, data=b"", size=None, pieces=(), meta=None, etag=None, if_match=None):
+    """All of data; or `size` bytes, zeros but for pieces: [(offset, bytes)]. meta: user metadata.
+    The ETag is always another, unless it is given. if_match: an ETag, or "" for none at all. The new
+    ETag; None: it is another."""
+    if size is None:
+        size, pieces = len(data), [(0, data)]
+    etag = etag or f"{random.randrange(1 << 128):032x}"
+    new = os.path.join(bed.store_dir, f"tmp/{random.randrange(1 << 64):016x}")
+    os.makedirs(os.path.dirname(new), exist_ok=True)
+    with key_lock(bed, key):
+        if if_match is not None and (object_etag(bed, key) or "") != if_match:
+            return None
+        lines = f"etag {etag}\nsize {size}\nmtime 1700000000123456789\n".encode()
+        version = _next_version(bed, key) if keeps_versions(bed) else None
+        if version:
+            lines += f"version {version}\n".encode()
+        for name, value in (meta or {}).items():
+            lines += f"meta {name} {value}\n".encode()
+        _write(new, lines + b"end\n", size, pieces)
+        if version:
+            _publish(new, os.path.join(versions_path(bed, key), version), True)
+        _publish(new, object_path(bed, key), False)
+    return etag
 
 
 def get_object(bed, key):
@@ -55,7 +114,13 @@ def get_object(bed, key):
 
 
 def delete_object(bed, key):
-    os.unlink(object_path(bed, key))
+    with key_lock(bed, key):
+        if keeps_versions(bed):
+            marker = os.path.join(versions_path(bed, key), _next_version(bed, key) + "m")
+            os.makedirs(os.path.dirname(marker), exist_ok=True)
+            with open(marker, "xb"):
+                pass
+        os.unlink(object_path(bed, key))
 
 
 def object_keys(bed):

@@ -20,7 +20,7 @@ struct contract {
 	struct objstore *(*open_denied)(TALLOC_CTX *ctx, struct mailbox *mb);
 	struct objstore *(*open_no_bucket)(TALLOC_CTX *ctx, struct mailbox *mb);
 	struct objstore *(*open_away)(TALLOC_CTX *ctx, struct mailbox *mb);
-	int least_fence_class;
+	int least_fence_class, most_fence_class;
 	bool copy_joins; /* a copy of an object in parts has the MD5 of its bytes for an ETag, as on AWS */
 	unsigned list_keys; /* how many the paging test writes */
 	/* made by contract_setup */

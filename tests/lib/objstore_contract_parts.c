@@ -329,6 +329,149 @@ static void test_list(void **state)
 	assert_int_equal(objects + prefixes, 0);
 }
 
+/* --- versions --- */
+
+/* All versions of a key, by pages of max_keys: the ids one after another, a blank between, "x" before a marker's. */
+static unsigned versions_of(const char *key, int max_keys, char *ids, size_t cap)
+{
+	unsigned count = 0;
+	char *token = NULL;
+
+	ids[0] = '\0';
+	do {
+		struct obj_req *req = contract_req(OBJ_VERSIONS, key);
+
+		req->max_keys = max_keys;
+		req->token = token;
+		contract_expect(req, OBJ_OK);
+		assert_true(max_keys == 0 || (int)req->result.entry_count <= max_keys);
+		for (unsigned i = 0; i < req->result.entry_count; i++) {
+			const struct obj_entry *e = &req->result.entries[i];
+			size_t len = strlen(ids);
+
+			assert_string_equal(e->key, req->key);
+			assert_true(e->is_marker || (e->etag != NULL && e->mtime_ns > 0));
+			assert_int_equal(e->size, e->is_marker ? 0 : 1);
+			snprintf(ids + len, cap - len, "%s%s%s", len == 0 ? "" : " ",
+					e->is_marker ? "x" : "", e->version_id);
+			count++;
+		}
+		token = req->result.next_token == NULL ? NULL : contract_dup(req->result.next_token);
+		objstore_req_free(&req);
+	} while (token != NULL);
+	return count;
+}
+
+static void put_version(const char *key, const char *data, char id[128])
+{
+	struct obj_req *req = contract_req(OBJ_PUT, key);
+
+	contract_body(req, data, 1);
+	contract_expect(req, OBJ_OK);
+	assert_non_null(req->result.version_id);
+	snprintf(id, 128, "%s", req->result.version_id);
+	objstore_req_free(&req);
+}
+
+static void expect_version(const char *key, const char *id, const char *data)
+{
+	static const enum obj_op ops[] = { OBJ_GET, OBJ_HEAD };
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct obj_req *req = contract_req(ops[i], key);
+
+		req->length = -1;
+		req->version_id = contract_dup(id);
+		contract_expect(req, data == NULL ? OBJ_NOT_FOUND : OBJ_OK);
+		if (data != NULL) {
+			assert_int_equal(req->result.size, 1);
+			assert_string_equal(req->result.version_id, id);
+		}
+		if (data != NULL && ops[i] == OBJ_GET) {
+			assert_memory_equal(req->result.body, data, 1);
+		}
+		objstore_req_free(&req);
+	}
+}
+
+static void expect_versioning(bool want)
+{
+	struct obj_req *req = objstore_req_new(OBJ_VERSIONING, "");
+
+	contract_expect(req, OBJ_OK);
+	assert_int_equal(req->result.versioned, want);
+	objstore_req_free(&req);
+}
+
+static void test_no_versions(void **state)
+{
+	char ids[64];
+
+	(void)state;
+	if (contract.store->caps.versioned) {
+		print_message("skipped: the store keeps versions\n");
+		skip();
+	}
+	expect_versioning(false);
+	assert_int_equal(contract_put("plain", "1", 1, NULL, false, NULL), OBJ_OK);
+	assert_int_equal(versions_of("plain", 0, ids, sizeof(ids)), 1);
+	assert_string_equal(ids, "null");
+	assert_int_equal(contract_delete("plain"), OBJ_OK);
+	assert_int_equal(versions_of("plain", 0, ids, sizeof(ids)), 0);
+}
+
+static void test_versions(void **state)
+{
+	static const char key[] = "versions/s \xc3\xbc+%41&x";
+	char id[3][128], marker[128], ids[1024], want[1024];
+	struct obj_req *req;
+
+	(void)state;
+	if (!contract.store->caps.versioned) {
+		print_message("skipped: the store keeps no versions\n");
+		skip();
+	}
+	expect_versioning(true);
+	put_version(key, "a", id[0]);
+	put_version("versions/s \xc3\xbc+%41&x longer", "z", id[1]);
+	put_version(key, "b", id[1]);
+	put_version(key, "c", id[2]);
+	expect_version(key, id[0], "a");
+	expect_version(key, id[2], "c");
+	req = contract_req(OBJ_HEAD, key);
+	contract_expect(req, OBJ_OK);
+	assert_string_equal(req->result.version_id, id[2]);
+	objstore_req_free(&req);
+
+	req = contract_copy_req(key, "versions/copy");
+	req->source_version_id = contract_dup(id[0]);
+	contract_expect(req, OBJ_OK); /* RGW 16 does not say which version a copy made */
+	objstore_req_free(&req);
+	contract_expect_content("versions/copy", "a", 1);
+
+	req = contract_req(OBJ_DELETE, key);
+	contract_expect(req, OBJ_OK);
+	assert_non_null(req->result.version_id);
+	snprintf(marker, sizeof(marker), "%s", req->result.version_id);
+	objstore_req_free(&req);
+	contract_expect_absent(key);
+	expect_version(key, id[1], "b");
+	snprintf(want, sizeof(want), "x%s %s %s %s", marker, id[2], id[1], id[0]);
+	assert_int_equal(versions_of(key, 0, ids, sizeof(ids)), 4);
+	assert_string_equal(ids, want);
+	assert_int_equal(versions_of(key, 1, ids, sizeof(ids)), 4); /* page by page */
+	assert_string_equal(ids, want);
+	assert_int_equal(versions_of(key, 3, ids, sizeof(ids)), 4);
+	assert_string_equal(ids, want);
+	put_version(key, "d", id[0]);
+	contract_expect_content(key, "d", 1);
+	assert_int_equal(versions_of(key, 2, ids, sizeof(ids)), 5);
+	assert_int_equal(versions_of("versions/s", 0, ids, sizeof(ids)), 0);
+	contract_delete(key);
+	contract_delete("versions/copy");
+	contract_delete("versions/s \xc3\xbc+%41&x longer");
+}
+
 /* --- giving up --- */
 
 static bool never_valid(void *arg)
@@ -453,6 +596,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_multipart_refused),
 	cmocka_unit_test(test_multipart_conditions),
 	cmocka_unit_test(test_list),
+	cmocka_unit_test(test_no_versions),
+	cmocka_unit_test(test_versions),
 	cmocka_unit_test(test_still_valid),
 	cmocka_unit_test(test_cancelled),
 	cmocka_unit_test(test_close_with_requests),

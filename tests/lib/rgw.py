@@ -93,24 +93,29 @@ debug client = 0
 """
 
 
-def sign_put(host, path, access_key, secret_key):
-    """Headers of an empty PUT (AWS, "Authenticating Requests (AWS Signature Version 4)")."""
+VERSIONED = b'<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">' \
+    b"<Status>Enabled</Status></VersioningConfiguration>"
+
+
+def sign_put(host, path, query, body, access_key, secret_key):
+    """Headers of a PUT (AWS, "Authenticating Requests (AWS Signature Version 4)")."""
     def mac(key, text):
         return hmac.new(key, text.encode(), hashlib.sha256).digest()
 
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{REGION}/s3/aws4_request"
-    empty = hashlib.sha256(b"").hexdigest()
+    payload = hashlib.sha256(body).hexdigest()
     signed = "host;x-amz-content-sha256;x-amz-date"
-    canonical = f"PUT\n{path}\n\nhost:{host}\nx-amz-content-sha256:{empty}\n" \
-        f"x-amz-date:{stamp}\n\n{signed}\n{empty}"
+    canonical = f"PUT\n{path}\n{query}\nhost:{host}\nx-amz-content-sha256:{payload}\n" \
+        f"x-amz-date:{stamp}\n\n{signed}\n{payload}"
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n" \
         + hashlib.sha256(canonical.encode()).hexdigest()
     key = f"AWS4{secret_key}".encode()
     for part in scope.split("/"):
         key = mac(key, part)
     return {
-        "Host": host, "x-amz-date": stamp, "x-amz-content-sha256": empty, "Content-Length": "0",
+        "Host": host, "x-amz-date": stamp, "x-amz-content-sha256": payload,
+        "Content-Length": str(len(body)),
         "Authorization": f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, "
                          f"SignedHeaders={signed}, Signature={mac(key, text).hex()}"}
 
@@ -140,7 +145,7 @@ class Rgw:
         """What a command says that speaks to the cluster itself."""
         return self._run(*program, *words)
 
-    def create(self, tls, access_key, secret_key, bucket):
+    def create(self, tls, access_key, secret_key, bucket, versioned=False):
         """Make and start everything, with one user and one bucket."""
         for tool in ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool"):
             if shutil.which(tool) is None:
@@ -177,7 +182,9 @@ class Rgw:
                   "--display-name=objectfs", f"--access-key={access_key}",
                   f"--secret-key={secret_key}")
         self.start_gateway()
-        self.make_bucket(access_key, secret_key, bucket)
+        self.put(f"/{bucket}", access_key, secret_key)
+        if versioned:
+            self.put(f"/{bucket}", access_key, secret_key, "versioning=", VERSIONED)
 
     def _start(self, name, *argv):
         self.procs[name].start(list(argv), f"{self.path}/log/{name}.out", env=self._env())
@@ -193,21 +200,21 @@ class Rgw:
 
         wait_until(ready, 60, "radosgw serves")
 
-    def make_bucket(self, access_key, secret_key, bucket):
+    def put(self, path, access_key, secret_key, query="", body=b""):
         host = f"127.0.0.1:{self.state['port']}"
 
-        def made():
-            headers = sign_put(host, f"/{bucket}", access_key, secret_key)
+        def done():
+            headers = sign_put(host, path, query, body, access_key, secret_key)
             connection = http.client.HTTPConnection(host, timeout=10)
             try:
-                connection.request("PUT", f"/{bucket}", headers=headers)
+                connection.request("PUT", f"{path}?{query}", body, headers)
                 return connection.getresponse().status == 200
             except OSError:
                 return False
             finally:
                 connection.close()
 
-        wait_until(made, 20, f"bucket {bucket} is made", 0.2)
+        wait_until(done, 20, f"PUT {path}?{query} is done", 0.2)
 
     def stop_gateway(self, kill=False):
         self.procs["gateway"].stop(kill, 10)

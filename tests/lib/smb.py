@@ -63,10 +63,10 @@ def bed_path():
 
 class Testbed:
     """A testbed of its own. Keywords: store, fs, plain, tls, set, smb (lists of KEY=VALUE),
-    fragment (a file), objectfs=False, smbd=False. Up at once; down at the end of `with`."""
+    fragment (a file), fence ("f0" to "f3"), objectfs=False, smbd=False. Up at once; down at the end of `with`."""
 
     def __init__(self, store="dir", fs="here", plain=False, tls=False, set=(), smb=(),
-                 objectfs=True, smbd=True, path=None, fragment=None):
+                 objectfs=True, smbd=True, path=None, fragment=None, fence=None):
         # pylint: disable=redefined-builtin
         self.env = {}
         self.up_done = False
@@ -77,7 +77,8 @@ class Testbed:
             if wanted:
                 argv.append(option)
         for option, values in (("--set", set), ("--smb", smb),
-                               ("--fragment", [fragment] if fragment else [])):
+                               ("--fragment", [fragment] if fragment else []),
+                               ("--fence", [fence] if fence else [])):
             for value in values:
                 argv += [option, value]
         self._testbed(*argv)

@@ -22,20 +22,17 @@ set -a
 set +a
 run "HTTP, path style, a prefix with a blank and an umlaut" S3_PREFIX='deep er/ü/'
 
+bed_down
+
 step "a versioned bucket"
-/usr/bin/python3 - <<'PYTHON'
-import os
-import boto3
-s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"],
-                  aws_access_key_id=os.environ["S3_ACCESS_KEY"],
-                  aws_secret_access_key=os.environ["S3_SECRET_KEY"],
-                  region_name=os.environ["S3_REGION"])
-s3.create_bucket(Bucket="versioned")
-s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
-PYTHON
+bed_up --store rgw --fence f1 --no-objectfs --no-smbd
+set -a
+. "$BED/env"
+set +a
 log=$(mktemp)
-env S3_BUCKET=versioned S3_FENCE=1 "$PROGRAM" >"$log" 2>&1 || { cat "$log"; fail "versioned bucket"; }
+env S3_FENCE=1 "$PROGRAM" >"$log" 2>&1 || { cat "$log"; fail "versioned bucket"; }
 grep -q 'fence class F1: .*; versioned$' "$log" || fail "versioned bucket: class not found to be F1"
+grep -q 'OK ] test_versions$' "$log" || { cat "$log"; fail "versioned bucket: its versions were not looked at"; }
 bed_down
 
 bed_up --store rgw --tls --no-objectfs --no-smbd

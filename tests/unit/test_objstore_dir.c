@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The directory store: the whole contract, and what only it promises: several processes at once,
+ * The directory store: the whole contract, in every fence class, and what only it promises: several processes at once,
  * kill -9 in the middle of a write, damage found, a vanished disk told from an empty store.
  *
  * Thread: processes are forked before this one has threads.
@@ -44,6 +44,18 @@ static struct objstore *open_root(TALLOC_CTX *ctx, struct mailbox *mb, const cha
 	return s;
 }
 
+static void rules_write(const char *root, const char *text)
+{
+	char path[320];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/store", root);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fprintf(f, "objectfs-store 1\n%s", text);
+	assert_int_equal(fclose(f), 0);
+}
+
 static struct objstore *open_good(TALLOC_CTX *ctx, struct mailbox *mb)
 {
 	return open_root(ctx, mb, root_dir);
@@ -84,6 +96,7 @@ struct contract contract = {
 	.open_no_bucket = open_no_bucket,
 	.open_away = open_away,
 	.least_fence_class = 3,
+	.most_fence_class = 3,
 	.copy_joins = true,
 	.list_keys = 2500,
 };
@@ -307,6 +320,89 @@ static void test_root_refused(void **state)
 	TALLOC_FREE(error);
 }
 
+/* What was there before versions were kept is one of them. */
+static void test_null_version(void **state)
+{
+	char path[320], ids[3][40];
+	struct obj_req *req;
+	struct objstore *s;
+
+	(void)state;
+	assert_int_equal(contract_put("old", "1", 1, NULL, false, NULL), OBJ_OK);
+	rules_write(root_dir, "conditions\nversions yes\n");
+	s = contract.store;
+	contract.store = open_root(contract.ctx, contract.mb, root_dir);
+	assert_non_null(contract.store);
+	assert_int_equal(contract_put("old", "22", 2, NULL, false, NULL), OBJ_OK);
+	assert_int_equal(contract_delete("old"), OBJ_OK);
+	req = contract_req(OBJ_VERSIONS, "old");
+	contract_expect(req, OBJ_OK);
+	assert_int_equal(req->result.entry_count, 3);
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(ids[i], sizeof(ids[i]), "%s", req->result.entries[i].version_id);
+	}
+	assert_true(req->result.entries[0].is_marker);
+	assert_string_equal(ids[2], "null");
+	assert_int_equal(req->result.entries[2].size, 1);
+	objstore_req_free(&req);
+	req = contract_req(OBJ_GET, "old");
+	req->length = -1;
+	req->version_id = contract_dup("null");
+	contract_expect(req, OBJ_OK);
+	assert_string_equal((char *)req->result.body, "1");
+	objstore_req_free(&req);
+	talloc_free(contract.store);
+	contract.store = s;
+	snprintf(path, sizeof(path), "%s/store", root_dir);
+	assert_int_equal(unlink(path), 0);
+}
+
+static void test_rules_refused(void **state)
+{
+	static const char *const bad[] = { "conditions put move\n", "versions perhaps\n", "class f3\n" };
+	char path[320];
+	char *error = NULL;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		rules_write(root_dir, bad[i]);
+		assert_null(objstore_dir_new(NULL, contract.mb, root_dir, 1, &error));
+		assert_non_null(strstr(error, "/store is not understood"));
+		TALLOC_FREE(error);
+	}
+	snprintf(path, sizeof(path), "%s/store", root_dir);
+	assert_int_equal(unlink(path), 0);
+}
+
+/* Fence classes that are less than the store's own. */
+static const struct {
+	int fence_class;
+	const char *rules;
+} classes[] = {
+	{ 2, "conditions put\nversions no\n" },
+	{ 1, "conditions\nversions yes\n" },
+	{ 0, "conditions\nversions no\n" },
+};
+
+static int suites_of_less(void)
+{
+	char name[64], whole[256];
+	int failed = 0;
+
+	snprintf(whole, sizeof(whole), "%s", root_dir);
+	contract.list_keys = 1100;
+	for (unsigned i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+		snprintf(root_dir, sizeof(root_dir), "%.200s/f%d", whole, classes[i].fence_class);
+		mkdir(root_dir, 0700);
+		rules_write(root_dir, classes[i].rules);
+		snprintf(name, sizeof(name), "dir store F%d, contract", classes[i].fence_class);
+		contract.least_fence_class = contract.most_fence_class = classes[i].fence_class;
+		failed += contract_suite(name);
+	}
+	snprintf(root_dir, sizeof(root_dir), "%s", whole);
+	return failed;
+}
+
 int main(void)
 {
 	const struct CMUnitTest processes[] = {
@@ -317,12 +413,15 @@ int main(void)
 		cmocka_unit_test(test_damage_is_found),
 		cmocka_unit_test(test_foreign_files_are_no_objects),
 		cmocka_unit_test(test_root_refused),
+		cmocka_unit_test(test_null_version),
+		cmocka_unit_test(test_rules_refused),
 	};
 	int failed;
 
 	scratch_make(root_dir, sizeof(root_dir), "objstore-dir");
 	failed = cmocka_run_group_tests_name("dir store, processes", processes, NULL, NULL);
 	failed += contract_suite("dir store, contract");
+	failed += suites_of_less();
 	failed += cmocka_run_group_tests_name("dir store", own, contract_setup, contract_teardown);
 	scratch_remove(root_dir);
 	return failed != 0;

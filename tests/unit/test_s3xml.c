@@ -54,6 +54,73 @@ static void test_listing(void **state)
 	obj_result_clear(&r);
 }
 
+#define VERSIONS HEAD "<ListVersionsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
+#define VERSION(key, id) "<Version><Key>" key "</Key><VersionId>" id "</VersionId><IsLatest>false</IsLatest>" \
+	"<LastModified>2013-05-24T00:00:00Z</LastModified><ETag>&quot;e" id "&quot;</ETag><Size>7</Size></Version>"
+
+static int versions(const char *text, struct obj_result *r)
+{
+	memset(r, 0, sizeof(*r));
+	return s3_versions_parse(text, strlen(text), "a b", r);
+}
+
+/* Of one key, in the order they came; others' rows are not its end. */
+static void test_versions(void **state)
+{
+	struct obj_result r;
+
+	(void)state;
+	assert_int_equal(versions(VERSIONS "<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
+			"<NextKeyMarker>a%20bc</NextKeyMarker><NextVersionIdMarker>9</NextVersionIdMarker>"
+			"<DeleteMarker><Key>a%20b</Key><VersionId>3</VersionId><IsLatest>true</IsLatest>"
+			"<LastModified>2013-05-24T00:00:00Z</LastModified></DeleteMarker>"
+			VERSION("a%20b", "2") VERSION("a%20b", "null") VERSION("a%20bc", "9")
+			"</ListVersionsResult>", &r), 0);
+	assert_int_equal(r.entry_count, 3);
+	assert_true(r.entries[0].is_marker);
+	assert_string_equal(r.entries[0].version_id, "3");
+	assert_null(r.entries[0].etag);
+	assert_false(r.entries[1].is_marker);
+	assert_string_equal(r.entries[1].etag, "e2");
+	assert_int_equal(r.entries[1].size, 7);
+	assert_string_equal(r.entries[2].version_id, "null");
+	assert_null(r.next_token);
+	obj_result_clear(&r);
+
+	assert_int_equal(versions(VERSIONS "<IsTruncated>true</IsTruncated><NextKeyMarker>a b</NextKeyMarker>"
+			"<NextVersionIdMarker>2</NextVersionIdMarker>" VERSION("a b", "2")
+			"</ListVersionsResult>", &r), 0);
+	assert_string_equal(r.next_token, "2");
+	obj_result_clear(&r);
+
+	assert_int_equal(versions(VERSIONS "<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
+			"<NextKeyMarker>a%20b</NextKeyMarker><NextVersionIdMarker>2</NextVersionIdMarker>"
+			VERSION("a%20b", "2") "</ListVersionsResult>", &r), 0);
+	assert_string_equal(r.next_token, "2");
+	obj_result_clear(&r);
+}
+
+/* What is not whole is not taken for all there is. */
+static void test_versions_refused(void **state)
+{
+	static const char *const bad[] = {
+		VERSIONS VERSION("a b", "2") "</ListVersionsResult>",
+		VERSIONS "<IsTruncated>false</IsTruncated>" VERSION("a b", ""),
+		VERSIONS "<IsTruncated>false</IsTruncated>" VERSION("a b", "") "</ListVersionsResult>",
+		VERSIONS "<IsTruncated>true</IsTruncated>" VERSION("a b", "2") "</ListVersionsResult>",
+		VERSIONS "<IsTruncated>true</IsTruncated><NextKeyMarker>a b</NextKeyMarker>"
+			VERSION("a b", "2") "</ListVersionsResult>",
+		LIST "<IsTruncated>false</IsTruncated></ListBucketResult>",
+	};
+	struct obj_result r;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(versions(bad[i], &r), -EBADMSG);
+		obj_result_clear(&r);
+	}
+}
+
 static void test_listing_unencoded(void **state)
 {
 	struct obj_result r;
@@ -209,6 +276,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_listing),
+		cmocka_unit_test(test_versions),
+		cmocka_unit_test(test_versions_refused),
 		cmocka_unit_test(test_listing_unencoded),
 		cmocka_unit_test(test_listing_refused),
 		cmocka_unit_test(test_tags),

@@ -5,6 +5,7 @@
  *   ROOT/objects/photos/2024/cat.jpg%o   one file per object, description first (head.c, names.c)
  *   ROOT/tmp/        objects being written      ROOT/multipart/<id>/   parts not joined yet
  *   ROOT/locks/xx    flock'ed around judging a condition and renaming
+ *   ROOT/store       what the store honours (rules.c)      ROOT/versions/   (versions.c)
  *
  * Way:    objstore_submit (core) -> queue by priority -> worker -> ops.c -> mailbox.
  * Thread: submit on the core thread; workers may block on the disk, nobody else does.
@@ -37,6 +38,7 @@ struct dir_store {
 	/* constant after init */
 	struct mailbox *mb;
 	char *root; /* absolute */
+	struct dir_rules rules;
 	pthread_t *threads;
 	unsigned thread_count;
 	/* shared, `lock` */
@@ -65,7 +67,7 @@ static struct obj_req *queue_take(struct dir_store *st)
 
 static void run(struct dir_store *st, struct obj_req *req)
 {
-	struct dir_job job = { .req = req };
+	struct dir_job job = { .req = req, .rules = &st->rules };
 
 	if (req->result.status != OBJ_OK) {
 		return; /* refused before it came here */
@@ -162,11 +164,11 @@ static void sweep_leftovers(int root_fd)
 	closedir(dir);
 }
 
-/* The root with its four directories, made if absent. 0 or -errno. */
-static int root_prepare(const char *root)
+/* The root with its directories, made if absent, and what it honours. 0 or -errno. */
+static int root_prepare(const char *root, struct dir_rules *rules)
 {
-	static const char *const dirs[] = { DIR_OBJECTS, DIR_TMP, DIR_LOCKS, DIR_MULTIPART };
-	int fd, ret = 0;
+	static const char *const dirs[] = { DIR_OBJECTS, DIR_TMP, DIR_LOCKS, DIR_MULTIPART, DIR_VERSIONS };
+	int fd, ret;
 
 	if (mkdir(root, 0700) != 0 && errno != EEXIST) {
 		return -errno;
@@ -175,7 +177,11 @@ static int root_prepare(const char *root)
 	if (fd < 0) {
 		return -errno;
 	}
+	ret = dir_rules_read(fd, rules);
 	for (unsigned i = 0; ret == 0 && i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		if (strcmp(dirs[i], DIR_VERSIONS) == 0 && !rules->versions) {
+			continue;
+		}
 		if (mkdirat(fd, dirs[i], 0700) != 0 && errno != EEXIST) {
 			ret = -errno;
 		}
@@ -215,11 +221,18 @@ struct objstore *objstore_dir_new(TALLOC_CTX *ctx, struct mailbox *mb, const cha
 		unsigned threads, char **error)
 {
 	struct dir_store *st;
+	struct dir_rules rules;
 	char *real;
 	int ret;
 
 	*error = NULL;
-	ret = root_prepare(root);
+	ret = root_prepare(root, &rules);
+	if (ret == -EINVAL) {
+		*error = talloc_asprintf(ctx, "The file %s/" DIR_RULES " is not understood: "
+				"it is of a newer ObjectFS, or damaged. It says what the store "
+				"honours; without it, everything.", root);
+		return NULL;
+	}
 	real = ret == 0 ? realpath(root, NULL) : NULL;
 	if (real == NULL) {
 		ret = ret == 0 ? errno : -ret;
@@ -232,6 +245,7 @@ struct objstore *objstore_dir_new(TALLOC_CTX *ctx, struct mailbox *mb, const cha
 	if (st != NULL) {
 		st->store.ops = &dir_ops;
 		st->mb = mb;
+		st->rules = rules;
 		st->root = talloc_strdup(st, real);
 		st->store.where = talloc_asprintf(st, "dir %s", real);
 	}

@@ -12,16 +12,21 @@
 #define DIR_TMP "tmp"
 #define DIR_LOCKS "locks"
 #define DIR_MULTIPART "multipart"
+#define DIR_VERSIONS "versions"
+#define DIR_RULES "store"
 #define DIR_SUFFIX_OBJECT "%o"
 #define DIR_SUFFIX_CHUNK "%+"
 /* Longest relative path made from a key: every byte escaped, all suffixes, room below the root. */
 #define DIR_PATH_MAX 3400u
+#define DIR_VERSION_BYTES 17u /* 16 hexadecimal digits and NUL */
 
 /* --- names.c: keys <-> paths --- */
 /* Relative to the root, below objects/. 0 or -ENAMETOOLONG. */
 int dir_path_of_object(const char *key, char out[DIR_PATH_MAX]);
 /* Of the directory that holds what begins with `prefix` up to its last '/'. */
 int dir_path_of_prefix(const char *prefix, char out[DIR_PATH_MAX]);
+/* Of the directory with the versions of a key. */
+int dir_path_of_versions(const char *key, char out[DIR_PATH_MAX]);
 /* Undo the escape of `len` bytes; out holds len + 1. 0; -EINVAL: not one of our names. */
 int dir_name_decode(const char *name, size_t len, char *out);
 
@@ -32,6 +37,7 @@ struct dir_head {
 	char etag[48];
 	int64_t size;
 	int64_t mtime_ns;
+	char version[DIR_VERSION_BYTES]; /* "": from a time without versions */
 	char key_hash[65]; /* multipart uploads: SHA-256 of the key; else "" */
 	char *props[OBJ_PROP_MAX];
 	struct obj_meta *meta;
@@ -49,9 +55,19 @@ void dir_head_fini(struct dir_head *h);
 int dir_head_describe(struct dir_head *h, char *const props[OBJ_PROP_MAX],
 		const struct obj_meta *meta, unsigned meta_count);
 
+/* --- rules.c: what this store honours --- */
+struct dir_rules {
+	bool put, complete, copy, delete; /* conditions on these */
+	bool versions;
+};
+/* Of the store at root_fd; all conditions and no versions if it does not say. 0 or -errno; -EINVAL: it
+ * says what this daemon does not understand. */
+int dir_rules_read(int root_fd, struct dir_rules *rules);
+
 /* --- ops.c, list.c --- */
 struct dir_job {
 	struct obj_req *req;
+	const struct dir_rules *rules;
 	int root_fd;
 };
 void dir_run(struct dir_job *job);
@@ -60,14 +76,26 @@ void dir_run_list(struct dir_job *job);
 void dir_fail(struct dir_job *job, int err, const char *what);
 /* true: the caller gave up, and the result says so. */
 bool dir_cancelled(struct obj_req *req);
-/* Descriptor of the object and its head (dir_head_fini), or -1 with the result set. */
-int dir_object_open(struct dir_job *job, const char *key, struct dir_head *head);
+/* Descriptor of the object (of the version, unless NULL) and its head (dir_head_fini), or -1 with the result
+ * set. */
+int dir_object_open(struct dir_job *job, const char *key, const char *version, struct dir_head *head);
 
 /* --- multipart.c --- */
 void dir_run_mpu_create(struct dir_job *job);
 void dir_run_mpu_part(struct dir_job *job);
 void dir_run_mpu_complete(struct dir_job *job);
 void dir_run_mpu_abort(struct dir_job *job);
+
+struct dir_stage;
+/* --- versions.c; under the key's lock; false: the result is set --- */
+/* The stage becomes the key's newest version; head and bytes are synced. */
+bool dir_version_add(struct dir_job *job, struct dir_stage *s);
+/* A delete's marker becomes the key's newest version; the result tells its id. */
+bool dir_version_mark(struct dir_job *job);
+/* Takes the lock itself. */
+void dir_run_versions(struct dir_job *job);
+/* Path of a version, relative to the root. 0 or -errno; -ENOENT: no such id can be. */
+int dir_path_of_version(const char *key, const char *id, char out[DIR_PATH_MAX]);
 
 /* --- stage.c; what returns bool: false, and the result is set --- */
 struct dir_stage { /* a file being written; fd -1: none */
@@ -92,6 +120,10 @@ void dir_stage_commit(struct dir_job *job, struct dir_stage *s);
 int dir_key_lock(struct dir_job *job, const char *key);
 /* Under the lock: do the request's conditions on its own key hold? */
 bool dir_condition_holds(struct dir_job *job);
+/* Head and bytes are on the disk. 0 or -errno. */
+int dir_stage_seal(struct dir_stage *s);
+/* Make the directories above `path`, but never the first. 0 or -errno; -ENOENT: the store is gone. */
+int dir_parents_make(int root_fd, const char *path);
 /* Sync the directory that holds `path`. 0 or -errno. */
 int dir_sync_parent(int root_fd, const char *path);
 int64_t dir_wall_ns(void);

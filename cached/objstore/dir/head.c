@@ -6,6 +6,7 @@
  *   etag 9e107d9d372bb6826bd81d3542a419d6
  *   size 43
  *   mtime 1767225600123456789
+ *   version 0000000000000003              only where versions are kept
  *   type text/plain                       and other properties, by the words of OBJ_PROPS
  *   meta mtime 1767225600
  *   end
@@ -29,7 +30,7 @@
 #include <unistd.h>
 
 #define MAGIC_LINE_BYTES 64u
-#define NUMBERS_BYTES 256u /* etag, size, mtime, key and "end" at their longest */
+#define NUMBERS_BYTES 256u /* etag, size, mtime, version, key and "end" at their longest */
 
 static uint64_t fnv1a(const char *data, size_t len)
 {
@@ -101,6 +102,9 @@ int dir_head_write(int fd, const struct dir_head *h)
 		return -ENOMEM;
 	}
 	fprintf(f, "etag %s\nsize %" PRId64 "\nmtime %" PRId64 "\n", h->etag, h->size, h->mtime_ns);
+	if (h->version[0] != '\0') {
+		fprintf(f, "version %s\n", h->version);
+	}
 	if (h->key_hash[0] != '\0') {
 		fprintf(f, "key %s\n", h->key_hash);
 	}
@@ -241,6 +245,10 @@ static int parse_line(struct dir_head *h, char *line, unsigned *capacity)
 	}
 	if (strncmp(line, "mtime ", 6) == 0) {
 		return sscanf(line + 6, "%" SCNd64, &h->mtime_ns) == 1 ? 0 : -EBADMSG;
+	}
+	if (strncmp(line, "version ", 8) == 0 && strlen(line + 8) < sizeof(h->version)) {
+		strcpy(h->version, line + 8);
+		return 0;
 	}
 	if (strncmp(line, "key ", 4) == 0 && strlen(line + 4) < sizeof(h->key_hash)) {
 		strcpy(h->key_hash, line + 4);

@@ -70,12 +70,12 @@ static void put_component(struct out *o, const char *c, size_t len)
 	}
 }
 
-static int path_of(const char *key, bool object, char out[DIR_PATH_MAX])
+static int path_of(const char *top, const char *key, bool object, char out[DIR_PATH_MAX])
 {
 	struct out o = { .p = out };
 	const char *slash;
 
-	put(&o, DIR_OBJECTS, strlen(DIR_OBJECTS));
+	put(&o, top, strlen(top));
 	while ((slash = strchr(key, '/')) != NULL) {
 		put(&o, "/", 1);
 		put_component(&o, key, (size_t)(slash - key));
@@ -91,12 +91,17 @@ static int path_of(const char *key, bool object, char out[DIR_PATH_MAX])
 
 int dir_path_of_object(const char *key, char out[DIR_PATH_MAX])
 {
-	return path_of(key, true, out);
+	return path_of(DIR_OBJECTS, key, true, out);
+}
+
+int dir_path_of_versions(const char *key, char out[DIR_PATH_MAX])
+{
+	return path_of(DIR_VERSIONS, key, true, out);
 }
 
 int dir_path_of_prefix(const char *prefix, char out[DIR_PATH_MAX])
 {
-	return path_of(prefix, false, out);
+	return path_of(DIR_OBJECTS, prefix, false, out);
 }
 
 static int hex_digit(char c)

@@ -65,20 +65,28 @@ bool dir_cancelled(struct obj_req *req)
 
 /* --- reading --- */
 
-/* Descriptor of the object and its head, or -1 with the result set. */
-int dir_object_open(struct dir_job *job, const char *key, struct dir_head *head)
+int dir_object_open(struct dir_job *job, const char *key, const char *version, struct dir_head *head)
 {
 	char path[DIR_PATH_MAX];
 	struct stat st;
+	bool null;
 	int ret, fd;
 
 	memset(head, 0, sizeof(*head));
-	ret = dir_path_of_object(key, path);
+	ret = version == NULL ? dir_path_of_object(key, path) : dir_path_of_version(key, version, path);
+	if (ret == -ENOENT) {
+		obj_fail(job->req, OBJ_NOT_FOUND, "no such version");
+		return -1;
+	}
 	if (ret != 0) {
 		dir_fail(job, -ret, "name");
 		return -1;
 	}
+	null = version != NULL && strcmp(version, "null") == 0;
 	fd = openat(job->root_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 && null && errno == ENOENT && dir_path_of_object(key, path) == 0) { /* not replaced yet */
+		fd = openat(job->root_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	}
 	if (fd < 0) {
 		ret = errno;
 		if (ret == ENOTDIR) {
@@ -86,7 +94,7 @@ int dir_object_open(struct dir_job *job, const char *key, struct dir_head *head)
 		}
 		dir_fail(job, ret, "open");
 		if (job->req->result.status == OBJ_AWAY && ret == ENOENT) {
-			obj_fail(job->req, OBJ_NOT_FOUND, "no such object");
+			obj_fail(job->req, OBJ_NOT_FOUND, "no such %s", version == NULL ? "object" : "version");
 		}
 		return -1;
 	}
@@ -96,6 +104,11 @@ int dir_object_open(struct dir_job *job, const char *key, struct dir_head *head)
 	}
 	if (ret != 0) {
 		dir_fail(job, -ret, "read head");
+	} else if (null && head->version[0] != '\0') {
+		obj_fail(job->req, OBJ_NOT_FOUND, "no such version");
+		ret = -ENOENT;
+	}
+	if (ret != 0) {
 		dir_head_fini(head);
 		close(fd);
 		return -1;
@@ -109,11 +122,13 @@ static char *dup_or_null(const char *s)
 }
 
 /* Move what the head says into the result. As S3, it tells how many tags there are, not which. */
-static void describe(struct obj_req *req, struct dir_head *head)
+static void describe(struct dir_job *job, struct dir_head *head)
 {
+	struct obj_req *req = job->req;
 	struct obj_result *r = &req->result;
 
 	r->etag = dup_or_null(head->etag);
+	r->version_id = dup_or_null(head->version[0] == '\0' && job->rules->versions ? "null" : head->version);
 	r->size = head->size;
 	r->mtime_ns = head->mtime_ns;
 	memcpy(r->props, head->props, sizeof(r->props));
@@ -141,12 +156,12 @@ static void run_head(struct dir_job *job)
 {
 	struct obj_req *req = job->req;
 	struct dir_head head;
-	int fd = dir_object_open(job, req->key, &head);
+	int fd = dir_object_open(job, req->key, req->version_id, &head);
 
 	if (fd < 0) {
 		return;
 	}
-	describe(req, &head);
+	describe(job, &head);
 	if (req->if_match != NULL && strcmp(req->if_match, req->result.etag) != 0) {
 		obj_fail(req, OBJ_PRECONDITION, "the object is another one by now");
 	}
@@ -220,13 +235,13 @@ static void run_get(struct dir_job *job)
 	int64_t length = req->length;
 	int64_t size;
 	int ret;
-	int fd = dir_object_open(job, req->key, &head);
+	int fd = dir_object_open(job, req->key, req->version_id, &head);
 
 	if (fd < 0) {
 		return;
 	}
 	size = head.size;
-	describe(req, &head);
+	describe(job, &head);
 	req->result.size = 0;
 	if (req->if_match != NULL && strcmp(req->if_match, req->result.etag) != 0) {
 		obj_fail(req, OBJ_PRECONDITION, "the object is another one by now");
@@ -315,15 +330,12 @@ static void run_copy(struct dir_job *job)
 	struct dir_stage s;
 	int ret, fd;
 
-	if (req->source_version_id != NULL) {
-		obj_fail(req, OBJ_INVALID, "this store keeps no versions");
-		return;
-	}
-	fd = dir_object_open(job, req->source_key, &head);
+	fd = dir_object_open(job, req->source_key, req->source_version_id, &head);
 	if (fd < 0) {
 		return;
 	}
-	if (req->source_if_match != NULL && strcmp(req->source_if_match, head.etag) != 0) {
+	if (job->rules->copy && req->source_if_match != NULL &&
+			strcmp(req->source_if_match, head.etag) != 0) {
 		obj_fail(req, OBJ_PRECONDITION, "the source is another one by now");
 		goto out;
 	}
@@ -379,11 +391,13 @@ static void run_delete(struct dir_job *job)
 		obj_fail(req, OBJ_CANCELLED, "given up before the end");
 		goto out;
 	}
+	if (job->rules->versions && !dir_version_mark(job)) {
+		goto out;
+	}
 	if (unlinkat(job->root_fd, path, 0) != 0) {
 		ret = errno == ENOTDIR ? ENOENT : errno;
-		dir_fail(job, ret, "delete");
-		if (ret == ENOENT && req->result.status != OBJ_NO_BUCKET) {
-			obj_result_clear(&req->result);
+		if (ret != ENOENT || faccessat(job->root_fd, DIR_OBJECTS, F_OK, 0) != 0) {
+			dir_fail(job, ret, "delete");
 		}
 		goto out;
 	}
@@ -400,6 +414,15 @@ static void run_delete(struct dir_job *job)
 	}
 out:
 	close(lock);
+}
+
+static void run_versioning(struct dir_job *job)
+{
+	if (faccessat(job->root_fd, DIR_OBJECTS, F_OK, 0) != 0) {
+		dir_fail(job, errno, "look for the store");
+		return;
+	}
+	job->req->result.versioned = job->rules->versions;
 }
 
 void dir_run(struct dir_job *job)
@@ -427,6 +450,12 @@ void dir_run(struct dir_job *job)
 		break;
 	case OBJ_LIST:
 		dir_run_list(job);
+		break;
+	case OBJ_VERSIONS:
+		dir_run_versions(job);
+		break;
+	case OBJ_VERSIONING:
+		run_versioning(job);
 		break;
 	case OBJ_MPU_CREATE:
 		dir_run_mpu_create(job);

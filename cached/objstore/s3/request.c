@@ -173,12 +173,32 @@ static void build_list(struct wire *w, const struct obj_req *req)
 	query(w, "prefix", req->key);
 }
 
+static void build_versions(struct wire *w, const struct obj_req *req)
+{
+	char text[16];
+
+	query(w, "encoding-type", "url");
+	if (req->token != NULL) {
+		query(w, "key-marker", req->key);
+	}
+	snprintf(text, sizeof(text), "%d", req->max_keys == 0 ? 1000 : req->max_keys);
+	query(w, "max-keys", text);
+	query(w, "prefix", req->key);
+	if (req->token != NULL) {
+		query(w, "version-id-marker", req->token);
+	}
+	query(w, "versions", "");
+}
+
 static void build_get(struct s3_xfer *x, struct wire *w)
 {
 	struct obj_req *req = x->req;
 	int64_t from = req->offset + x->got;
 
 	w->method = "GET";
+	if (req->version_id != NULL) {
+		query(w, "versionId", req->version_id);
+	}
 	if (x->confirm) {
 		header(w, "range", false, "bytes=0-0");
 		return;
@@ -276,9 +296,12 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		w->method = "HEAD";
 		if (x->confirm) {
 			build_get(x, w);
-		} else {
-			conditions(x, w);
+			break;
 		}
+		if (req->version_id != NULL) {
+			query(w, "versionId", req->version_id);
+		}
+		conditions(x, w);
 		break;
 	case OBJ_GET:
 		build_get(x, w);
@@ -304,6 +327,14 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 	case OBJ_LIST:
 		w->method = "GET";
 		build_list(w, req);
+		break;
+	case OBJ_VERSIONS:
+		w->method = "GET";
+		build_versions(w, req);
+		break;
+	case OBJ_VERSIONING:
+		w->method = "GET";
+		query(w, "versioning", "");
 		break;
 	case OBJ_MPU_CREATE:
 		w->method = "POST";
@@ -557,7 +588,7 @@ int s3_request_build(struct s3_xfer *x)
 		return -ENOMEM;
 	}
 	make_host(&w, x->s);
-	make_path(&w, x->s, x->req->op == OBJ_LIST ? "" : x->req->key);
+	make_path(&w, x->s, x->req->op == OBJ_LIST || x->req->op == OBJ_VERSIONS ? "" : x->req->key);
 	build_op(x, &w);
 	ret = w.oom ? -ENOMEM : sign(x, &w);
 	if (ret == 0) {

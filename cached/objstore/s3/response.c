@@ -526,6 +526,8 @@ static enum s3_verdict judge_document(struct s3_xfer *x)
 	}
 	if (ret != 0 || a.root == NULL) {
 		v = not_understood(x);
+	} else if (req->op == OBJ_VERSIONING) {
+		req->result.versioned = a.status != NULL && strcmp(a.status, "Enabled") == 0;
 	} else if (req->op == OBJ_MPU_CREATE) {
 		req->result.upload_id = a.upload_id;
 		a.upload_id = NULL;
@@ -612,10 +614,9 @@ static enum s3_verdict judge_put(struct s3_xfer *x)
 	return S3_DONE;
 }
 
-static enum s3_verdict judge_parsed(struct s3_xfer *x,
-		int (*parse)(const void *data, size_t len, struct obj_result *r))
+static enum s3_verdict judge_parsed(struct s3_xfer *x, int ret)
 {
-	switch (parse(x->in == NULL ? (const uint8_t *)"" : x->in, x->in_len, &x->req->result)) {
+	switch (ret) {
 	case 0:
 		return S3_DONE;
 	case -ENOMEM:
@@ -629,6 +630,7 @@ static enum s3_verdict judge_parsed(struct s3_xfer *x,
 static enum s3_verdict judge_success(struct s3_xfer *x)
 {
 	struct obj_req *req = x->req;
+	const void *in = x->in == NULL ? (const uint8_t *)"" : x->in;
 
 	x->s->bucket_seen_ns = x->started_ns;
 	switch (req->op) {
@@ -643,11 +645,14 @@ static enum s3_verdict judge_success(struct s3_xfer *x)
 	case OBJ_COPY:
 	case OBJ_MPU_COMPLETE:
 	case OBJ_MPU_CREATE:
+	case OBJ_VERSIONING:
 		return judge_document(x);
 	case OBJ_LIST:
-		return judge_parsed(x, s3_listing_parse);
+		return judge_parsed(x, s3_listing_parse(in, x->in_len, &req->result));
+	case OBJ_VERSIONS:
+		return judge_parsed(x, s3_versions_parse(in, x->in_len, req->key, &req->result));
 	case OBJ_TAGS:
-		return judge_parsed(x, s3_tags_parse);
+		return judge_parsed(x, s3_tags_parse(in, x->in_len, &req->result));
 	default:
 		return S3_DONE;
 	}

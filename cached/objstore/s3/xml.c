@@ -44,6 +44,8 @@ struct reader {
 	struct obj_entry *row;
 	char *tag_key, *tag_value;
 	bool url_encoded, truncated, truncated_said;
+	bool versions;
+	char *next_key; /* of a list of versions */
 };
 
 static void fail(struct reader *r, int error)
@@ -186,6 +188,8 @@ static void answer_leaf(struct reader *r)
 		keep(r, &a->request_id, strdup(r->text));
 	} else if (strcmp(name, "UploadId") == 0) {
 		keep(r, &a->upload_id, strdup(r->text));
+	} else if (strcmp(name, "Status") == 0) {
+		keep(r, &a->status, strdup(r->text));
 	} else if (strcmp(name, "LastModified") == 0) {
 		keep(r, &a->last_modified, strdup(r->text));
 	} else if (strcmp(name, "ETag") == 0) {
@@ -218,6 +222,7 @@ void s3_answer_fini(struct s3_answer *a)
 	free(a->etag);
 	free(a->last_modified);
 	free(a->upload_id);
+	free(a->status);
 	memset(a, 0, sizeof(*a));
 }
 
@@ -333,21 +338,31 @@ static bool url_decode(char *s)
 	return true;
 }
 
+static bool is_row(const struct reader *r, const char *name)
+{
+	if (r->versions) {
+		return strcmp(name, "Version") == 0 || strcmp(name, "DeleteMarker") == 0;
+	}
+	return strcmp(name, "Contents") == 0 || strcmp(name, "CommonPrefixes") == 0;
+}
+
 static void listing_open(struct reader *r)
 {
-	bool prefix = strcmp(r->names[r->depth - 1], "CommonPrefixes") == 0;
+	const char *name = r->names[r->depth - 1];
+	bool prefix = strcmp(name, "CommonPrefixes") == 0, marker = strcmp(name, "DeleteMarker") == 0;
 
-	if (r->depth == 1 && strcmp(r->names[0], "ListBucketResult") != 0) {
+	if (r->depth == 1 && strcmp(name, r->versions ? "ListVersionsResult" : "ListBucketResult") != 0) {
 		fail(r, -EBADMSG);
 	}
-	if (r->depth == 2 && (prefix || strcmp(r->names[1], "Contents") == 0)) {
+	if (r->depth == 2 && is_row(r, name)) {
 		r->row = obj_result_entry_add(r->result, &r->capacity);
 		if (r->row == NULL) {
 			fail(r, -ENOMEM);
 			return;
 		}
 		r->row->is_prefix = prefix;
-		r->row->size = prefix ? 0 : -1;
+		r->row->is_marker = marker;
+		r->row->size = prefix || marker ? 0 : -1;
 	}
 }
 
@@ -377,6 +392,8 @@ static void row_leaf(struct reader *r, const char *name)
 		row->etag = s3_etag_plain(r->text);
 	} else if (strcmp(name, "StorageClass") == 0) {
 		keep(r, &row->storage_class, strdup(r->text));
+	} else if (strcmp(name, "VersionId") == 0 && r->versions) {
+		keep(r, &row->version_id, strdup(r->text));
 	}
 }
 
@@ -391,15 +408,20 @@ static void listing_leaf(struct reader *r)
 	if (r->depth != 2) {
 		return;
 	}
-	if (r->row != NULL && (strcmp(name, "Contents") == 0 || strcmp(name, "CommonPrefixes") == 0)) {
-		if (r->row->key == NULL || r->row->key[0] == '\0' || r->row->size < 0) {
+	if (r->row != NULL && is_row(r, name)) {
+		const char *id = r->row->version_id;
+
+		if (r->row->key == NULL || r->row->key[0] == '\0' || r->row->size < 0 ||
+				(r->versions && (id == NULL || id[0] == '\0'))) {
 			fail(r, -EBADMSG);
 		}
 		r->row = NULL;
 	} else if (strcmp(name, "IsTruncated") == 0) {
 		r->truncated_said = true;
 		r->truncated = strcmp(r->text, "true") == 0;
-	} else if (strcmp(name, "NextContinuationToken") == 0) {
+	} else if (strcmp(name, "NextKeyMarker") == 0 && r->versions) {
+		keep(r, &r->next_key, strdup(r->text));
+	} else if (strcmp(name, r->versions ? "NextVersionIdMarker" : "NextContinuationToken") == 0) {
 		keep(r, &r->result->next_token, strdup(r->text));
 	} else if (strcmp(name, "EncodingType") == 0) {
 		r->url_encoded = strcmp(r->text, "url") == 0;
@@ -463,13 +485,17 @@ static char *without_controls(const char *data, size_t len, size_t *new_len)
 	return copy;
 }
 
-int s3_listing_parse(const void *data, size_t len, struct obj_result *result)
+/* The whole document, its keys decoded. */
+static int read_listing(struct reader *r, const void *data, size_t len)
 {
-	struct reader r = { .result = result, .open = listing_open, .leaf = listing_leaf };
+	struct obj_result *result = r->result;
 	char *clean = without_controls(data, len, &len);
-	int ret = read_document(&r, clean == NULL ? data : clean, len);
+	int ret;
 
-	if (ret == 0 && clean != NULL && !r.url_encoded) {
+	r->open = listing_open;
+	r->leaf = listing_leaf;
+	ret = read_document(r, clean == NULL ? data : clean, len);
+	if (ret == 0 && clean != NULL && !r->url_encoded) {
 		ret = -EBADMSG; /* a key may have been among them */
 	}
 	free(clean);
@@ -477,17 +503,28 @@ int s3_listing_parse(const void *data, size_t len, struct obj_result *result)
 	for (unsigned i = 0; i < result->entry_count; i++) {
 		char *key = result->entries[i].key;
 
-		if (ret == 0 && r.url_encoded && !url_decode(key)) {
+		if (ret == 0 && r->url_encoded && !url_decode(key)) {
 			ret = -EBADMSG;
 		}
 		if (ret == 0 && key[0] == '\0') {
 			ret = -EBADMSG;
 		}
 	}
+	if (ret == 0 && (!r->closed || !r->truncated_said)) {
+		ret = -EBADMSG;
+	}
+	return ret;
+}
+
+int s3_listing_parse(const void *data, size_t len, struct obj_result *result)
+{
+	struct reader r = { .result = result };
+	int ret = read_listing(&r, data, len);
+
 	if (ret != 0) {
 		return ret;
 	}
-	if (!r.closed || !r.truncated_said || (r.truncated && result->next_token == NULL)) {
+	if (r.truncated && result->next_token == NULL) {
 		return -EBADMSG;
 	}
 	if (!r.truncated) {
@@ -554,4 +591,54 @@ int s3_tags_parse(const void *data, size_t len, struct obj_result *result)
 	free(r.tag_key);
 	free(r.tag_value);
 	return ret == 0 && !r.closed ? -EBADMSG : ret;
+}
+
+/* Rows of longer keys go. */
+static void keep_rows_of(struct obj_result *result, const char *key)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < result->entry_count; i++) {
+		struct obj_entry *e = &result->entries[i];
+
+		if (strcmp(e->key, key) == 0) {
+			result->entries[kept++] = *e;
+		} else {
+			obj_entry_clear(e);
+		}
+	}
+	result->entry_count = kept;
+}
+
+/* AWS encodes it, Ceph RGW 16 does not. */
+static bool next_is(const struct reader *r, const char *key)
+{
+	return r->truncated && r->next_key != NULL &&
+	       (strcmp(r->next_key, key) == 0 || (r->url_encoded && url_decode(r->next_key) &&
+						      strcmp(r->next_key, key) == 0));
+}
+
+int s3_versions_parse(const void *data, size_t len, const char *key, struct obj_result *result)
+{
+	struct reader r = { .result = result, .versions = true };
+	int ret = read_listing(&r, data, len);
+	bool more;
+
+	if (ret == 0 && r.truncated && r.next_key == NULL) {
+		ret = -EBADMSG;
+	}
+	more = ret == 0 && next_is(&r, key);
+	free(r.next_key);
+	if (ret != 0) {
+		return ret;
+	}
+	if (more && (result->next_token == NULL || result->next_token[0] == '\0')) {
+		return -EBADMSG;
+	}
+	if (!more) {
+		free(result->next_token);
+		result->next_token = NULL;
+	}
+	keep_rows_of(result, key);
+	return 0;
 }

@@ -14,6 +14,7 @@ struct s3_answer {
 	char *etag;          /* CopyObjectResult, CompleteMultipartUploadResult; without quotes */
 	char *last_modified; /* CopyObjectResult */
 	char *upload_id;     /* InitiateMultipartUploadResult */
+	char *status;        /* VersioningConfiguration */
 };
 /* 0; -EBADMSG: no well-formed XML (what was read before stays); -ENOMEM. Always s3_answer_fini. */
 int s3_answer_parse(const void *data, size_t len, struct s3_answer *out);
@@ -31,6 +32,9 @@ int s3_sts_parse(const void *data, size_t len, struct s3_sts_answer *out);
 /* ListBucketResult into r (entries in key order, next_token). 0; -EBADMSG; -ENOMEM. Rows read
  * before an error stay in r; the caller clears it. */
 int s3_listing_parse(const void *data, size_t len, struct obj_result *r);
+/* ListVersionsResult into r: the versions of this key alone, in the store's order; next_token if there are
+ * more of them. Else as above. */
+int s3_versions_parse(const void *data, size_t len, const char *key, struct obj_result *r);
 
 /* Tagging into r->tags ("" if there are none), as a URL's query. 0; -EBADMSG; -ENOMEM. */
 int s3_tags_parse(const void *data, size_t len, struct obj_result *r);
