@@ -93,6 +93,8 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "rows", json_integer((json_int_t)index_count(v->index)));
 	json_object_set_new(
 			o, "log_queued", json_integer((json_int_t)metalog_queued(v->metalog)));
+	json_object_set_new(
+			o, "log_segments", json_integer((json_int_t)metalog_segments(v->metalog)));
 	json_object_set_new(o, "capacity_bytes",
 			json_integer((json_int_t)atomic_load(&v->shm->capacity_bytes)));
 	json_object_set_new(o, "used_bytes",

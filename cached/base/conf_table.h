@@ -117,6 +117,8 @@
 	O(BOOL, accept_removals, "accept removals", "no", 0, 0, 0,                                 \
 		"remove locally what is gone from the bucket, however much it is")                 \
 	O(DURATION, log_flush_ns, "log flush", "60s", 0, CONF_DAY, 0,                              \
-		"how long a metadata change may wait in memory before it is written to the store")
+		"how long a metadata change may wait in memory before it is written to the store") \
+	O(COUNT, log_fold, "log fold", "64", 2, 100000, 0,                                         \
+		"log segments of this node from which on they are made into few")
 
 #endif

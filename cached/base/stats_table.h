@@ -55,6 +55,8 @@
 	S(deletes, COUNTER, count, "objects deleted")                                              \
 	S(log_entries, COUNTER, count, "metadata changes written to the node's log")               \
 	S(log_segments, COUNTER, count, "log segments written")                                    \
+	S(log_segments_folded, COUNTER, count, "log segments deleted once what counts of them was written again") \
+	S(log_entries_dropped, COUNTER, count, "log entries dropped then: their objects know better, or are gone") \
 	S(conflicts, COUNTER, count, "conflict copies made")                                       \
 	S(renames_dir, COUNTER, count, "directory renames completed in S3")                        \
 	S(remote_changes, COUNTER, count, "changes found in the bucket and applied")               \

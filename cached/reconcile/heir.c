@@ -53,6 +53,22 @@ bool heir_has(const char *note, const struct volume *v, const struct objmeta *m)
 	return strstr(entries, hex) != NULL;
 }
 
+void heir_gone(struct volume *v, const char *note)
+{
+	const char *entries = heir_entries(note);
+	char hex[OFS_OID_HEX_BYTES];
+	struct ofs_oid oid;
+
+	while (entries != NULL && strlen(entries) >= OFS_OID_HEX_BYTES - 1) {
+		memcpy(hex, entries, OFS_OID_HEX_BYTES - 1);
+		hex[OFS_OID_HEX_BYTES - 1] = '\0';
+		if (ofs_oid_parse(hex, &oid)) {
+			metalog_settled(v->metalog, &oid, METALOG_GONE);
+		}
+		entries += strlen(entries) > OFS_OID_HEX_BYTES ? OFS_OID_HEX_BYTES : strlen(entries);
+	}
+}
+
 struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const char *raw, const char *etag,
 		int64_t size, int64_t mtime_ns)
 {

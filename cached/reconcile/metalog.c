@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: metadata changes without a new object: the newest for every object, and the segments that
- *       bring ours to S3.
- * Way: reconcile appends -> queue -> a segment (1 MiB, `log flush`, or metalog_flush) -> PUT; mirror
- *      asks metalog_find. metalog_load.c fills the map at start.
+ * Duty: metadata changes without a new object: the segments that bring ours to S3.
+ * Way: reconcile appends -> map and queue -> a segment (1 MiB, `log flush`, or metalog_flush) -> PUT.
+ *      metalog_load.c fills the map at start; metalog_fold.c writes parts of a fold in between.
  * Thread: core.
- * Owns: entries and queue (malloc), the segment under way.
+ * Owns: queue (malloc), the segment under way.
  * Holds: 1. One segment at a time, in sequence; a sequence number is used up only by a commit, so
  *           a node's segments have no gap.
  *        2. A PUT is If-None-Match; refused, the object is read: equal, an earlier attempt of ours
- *           made it; different, the same entries go out under the next number.
+ *           made it; different, its entries are taken in (a fold must not lose them) and the same
+ *           go out under the next number.
  *        3. Nothing is written before all segments were read (the next number is unknown) or while
  *           the volume is not READY.
  */
@@ -26,139 +26,7 @@
 #include "../core/volume.h"
 #include "index.h"
 
-#define SEGMENT_BYTES (1u << 20)
-#define RETRY_FIRST_NS NS_PER_S
-#define RETRY_MOST_NS (60 * NS_PER_S)
 #define TRIES_BEFORE_TOLD 3u
-#define MAP_BUCKETS_MIN 256u
-
-struct entry { /* in the map */
-	struct metalog_entry pub;
-	struct entry *next;
-};
-
-struct queued { /* an entry's line on its way */
-	struct queued *next;
-	struct ofs_oid oid;
-	uint64_t meta_gen, data_gen;
-	char *line;
-	void (*committed)(int status, void *arg); /* NULL: told, or nobody asked */
-	void *arg;
-};
-
-struct segment { /* malloc: its request may outlive the log */
-	struct metalog *ml; /* NULL: the log is gone */
-	struct queued *entries;
-	unsigned count;
-	uint64_t seq;
-	char *text;
-	size_t len;
-	unsigned tries;
-	bool in_flight;
-};
-
-struct metalog { /* core only */
-	struct volume *v;
-	struct entry **buckets;
-	uint64_t mask, count;
-	uint64_t seed;
-	struct queued *queue, **queue_tail;
-	uint64_t queue_count;
-	size_t queue_bytes;
-	struct segment *out;
-	bool flush_wanted;
-	bool loaded;
-	struct metalog_load *load;
-	uint64_t next_seq;
-	int64_t backoff_ns;
-	struct clock_timer *flush_timer, *retry_timer;
-};
-
-/* --- the map --- */
-
-static struct entry **map_slot(struct metalog *ml, const struct ofs_oid *oid)
-{
-	uint64_t a, b;
-
-	memcpy(&a, oid->bytes, 8);
-	memcpy(&b, oid->bytes + 8, 8);
-	a = (a ^ ml->seed) * 0x9e3779b97f4a7c15ULL;
-	b = (b + ml->seed + (a >> 32)) * 0xc2b2ae3d27d4eb4fULL;
-	return &ml->buckets[(b ^ b >> 29) & ml->mask];
-}
-
-static struct entry *map_find(struct metalog *ml, const struct ofs_oid *oid)
-{
-	struct entry *e = *map_slot(ml, oid);
-
-	while (e != NULL && !ofs_oid_equal(&e->pub.oid, oid)) {
-		e = e->next;
-	}
-	return e;
-}
-
-static bool map_grow(struct metalog *ml)
-{
-	struct entry **old = ml->buckets, *next;
-	uint64_t old_count = old != NULL ? ml->mask + 1 : 0;
-	uint64_t count = old_count != 0 ? 2 * old_count : MAP_BUCKETS_MIN;
-	struct entry **grown = calloc(count, sizeof(*grown));
-
-	if (grown == NULL) {
-		return old != NULL; /* longer chains then */
-	}
-	ml->buckets = grown;
-	ml->mask = count - 1;
-	for (uint64_t i = 0; i < old_count; i++) {
-		for (struct entry *e = old[i]; e != NULL; e = next) {
-			struct entry **slot = map_slot(ml, &e->pub.oid);
-
-			next = e->next;
-			e->next = *slot;
-			*slot = e;
-		}
-	}
-	free(old);
-	return true;
-}
-
-void metalog_merge(struct metalog_entry *in, void *arg)
-{
-	struct metalog *ml = arg;
-	struct entry *e = map_find(ml, &in->oid);
-	struct entry **slot;
-
-	if (e != NULL) {
-		if (in->meta_gen < e->pub.meta_gen) {
-			free(in->packed);
-			return;
-		}
-		free(e->pub.packed);
-		e->pub = *in;
-		return;
-	}
-	e = calloc(1, sizeof(*e));
-	if (e == NULL) {
-		log_error("metalog", "out of memory");
-		abort(); /* an ACL would be lost from sight; what is in S3 is read again at start */
-	}
-	if (ml->count > ml->mask) {
-		map_grow(ml);
-	}
-	e->pub = *in;
-	slot = map_slot(ml, &in->oid);
-	e->next = *slot;
-	*slot = e;
-	ml->count++;
-}
-
-const struct metalog_entry *metalog_find(
-		struct metalog *ml, const struct ofs_oid *oid, uint64_t than_gen)
-{
-	const struct entry *e = map_find(ml, oid);
-
-	return e != NULL && e->pub.meta_gen > than_gen ? &e->pub : NULL;
-}
 
 /* --- the segment under way --- */
 
@@ -173,7 +41,7 @@ static void queued_list_free(struct queued *q)
 	}
 }
 
-static void segment_free(struct segment **ps)
+void metalog_segment_free(struct segment **ps)
 {
 	struct segment *s = *ps;
 
@@ -183,7 +51,6 @@ static void segment_free(struct segment **ps)
 	free(s);
 }
 
-static void metalog_write(struct metalog *ml);
 static void segment_put(struct segment *s);
 
 /* Told once; the entries stay. */
@@ -202,7 +69,7 @@ static void segment_tell(struct segment *s, int status)
 static bool segment_build(struct segment *s)
 {
 	const struct metalog_id id = {
-		.uuid = &s->ml->v->uuid, .node = s->ml->v->node_id, .seq = s->seq
+		.uuid = &s->ml->v->uuid, .node = s->ml->v->node_id, .seq = s->seq, .base = s->base
 	};
 	const char **lines = calloc(s->count + 1, sizeof(*lines));
 	unsigned n = 0;
@@ -250,11 +117,17 @@ static void segment_failed(struct segment *s, int status, const char *message)
 				ml->v->name, s->seq, soon ? "tried again" : "tried again each minute",
 				message != NULL ? message : strerror(-status));
 	}
-	retry_later(ml, soon ? ml->backoff_ns : RETRY_MOST_NS);
-	ml->backoff_ns = ml->backoff_ns * 2 > RETRY_MOST_NS ? RETRY_MOST_NS : ml->backoff_ns * 2;
+	retry_later(ml, soon ? ml->backoff_ns : METALOG_RETRY_MOST_NS);
+	ml->backoff_ns = ml->backoff_ns * 2 > METALOG_RETRY_MOST_NS ? METALOG_RETRY_MOST_NS : ml->backoff_ns * 2;
 	if (!soon || s->tries >= TRIES_BEFORE_TOLD) {
 		segment_tell(s, status);
 	}
+}
+
+static bool queue_is_due(const struct metalog *ml)
+{
+	return ml->queue != NULL &&
+	       (ml->flush_wanted || ml->queue_bytes >= METALOG_SEGMENT_BYTES);
 }
 
 static void segment_committed(struct segment *s)
@@ -265,16 +138,20 @@ static void segment_committed(struct segment *s)
 	snprintf(seq, sizeof(seq), "%" PRIu64 " %s", s->seq, ml->v->node_id);
 	index_kv_set(ml->v->index, METALOG_KV_SEQ, seq);
 	ml->next_seq = s->seq + 1;
-	ml->backoff_ns = RETRY_FIRST_NS;
+	ml->backoff_ns = METALOG_RETRY_FIRST_NS;
 	ml->out = NULL;
 	stats_add(log_segments, 1);
 	log_debug("metalog", "volume %s: log segment %" PRIu64 " with %u entries", ml->v->name,
 			s->seq, s->count);
-	if (ml->flush_wanted || ml->queue_bytes >= SEGMENT_BYTES) {
+	if (s->folds) {
+		metalog_fold_written(ml, s);
+	}
+	metalog_fold_consider(ml);
+	if (queue_is_due(ml) || metalog_fold_writes(ml)) {
 		metalog_write(ml);
 	}
 	segment_tell(s, 0); /* last: they may append, flush or end the log */
-	segment_free(&s);
+	metalog_segment_free(&s);
 }
 
 /* A request's answer for a segment whose log is gone. */
@@ -285,8 +162,35 @@ static bool segment_orphaned(struct segment *s, struct obj_req *req)
 		return false;
 	}
 	objstore_req_free(&req);
-	segment_free(&s);
+	metalog_segment_free(&s);
 	return true;
+}
+
+static void take_in(struct metalog_entry *e, void *arg)
+{
+	metalog_merge(arg, e, true);
+}
+
+/* Its number holds another segment of this node's. */
+static void segment_taken(struct segment *s, const struct obj_result *r)
+{
+	struct metalog *ml = s->ml;
+	struct metalog_id id = { .uuid = &ml->v->uuid, .node = ml->v->node_id, .seq = s->seq };
+	const char *why;
+
+	log_error("metalog",
+			"volume %s: log segment %" PRIu64 " of this node was written by somebody "
+			"else; is a copy of this cache directory in use elsewhere?",
+			ml->v->name, s->seq);
+	if (metalog_segment_parse((const char *)r->body, r->body_len, &id, take_in, ml, &why) != 0) {
+		ml->fold_barred = true;
+	}
+	s->seq++;
+	if (segment_build(s)) {
+		segment_put(s);
+	} else {
+		segment_failed(s, -ENOMEM, NULL);
+	}
 }
 
 static void on_compare(struct obj_req *req)
@@ -300,16 +204,7 @@ static void on_compare(struct obj_req *req)
 	if (r->status == OBJ_OK && r->body_len == s->len && memcmp(r->body, s->text, s->len) == 0) {
 		segment_committed(s);
 	} else if (r->status == OBJ_OK) {
-		log_error("metalog",
-				"volume %s: log segment %" PRIu64 " of this node was written by somebody "
-				"else; is a copy of this cache directory in use elsewhere?",
-				s->ml->v->name, s->seq);
-		s->seq++;
-		if (segment_build(s)) {
-			segment_put(s);
-		} else {
-			segment_failed(s, -ENOMEM, NULL);
-		}
+		segment_taken(s, r);
 	} else if (r->status == OBJ_NOT_FOUND) {
 		segment_failed(s, -EAGAIN, "it came and went");
 	} else {
@@ -318,16 +213,17 @@ static void on_compare(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
-static struct obj_req *segment_request(struct segment *s, enum obj_op op)
+struct obj_req *metalog_request(struct metalog *ml, int op, uint64_t seq, void *arg)
 {
-	struct volume *v = s->ml->v;
-	char *key = metalog_key(NULL, v->prefix, v->node_id, s->seq);
-	struct obj_req *req = key != NULL ? objstore_req_new(op, key) : NULL;
+	struct volume *v = ml->v;
+	char *key = metalog_key(NULL, v->prefix, v->node_id, seq);
+	struct obj_req *req = key != NULL ? objstore_req_new((enum obj_op)op, key) : NULL;
 
 	talloc_free(key);
 	if (req != NULL) {
 		req->prio = OBJ_PRIO_UPLOAD;
-		req->arg = s;
+		req->arg = arg;
+		req->length = -1;
 	}
 	return req;
 }
@@ -346,9 +242,8 @@ static void on_put(struct obj_req *req)
 	} else if (r->status != OBJ_PRECONDITION) {
 		segment_failed(s, metalog_store_errno(r), r->message);
 	} else {
-		get = segment_request(s, OBJ_GET);
+		get = metalog_request(s->ml, OBJ_GET, s->seq, s);
 		if (get != NULL) {
-			get->length = -1;
 			get->done = on_compare;
 			s->in_flight = true;
 			objstore_submit(s->ml->v->store, get);
@@ -368,10 +263,10 @@ static void segment_put(struct segment *s)
 		return;
 	}
 	if (ml->v->state != VOLUME_READY) {
-		retry_later(ml, RETRY_FIRST_NS);
+		retry_later(ml, METALOG_RETRY_FIRST_NS);
 		return;
 	}
-	req = s->text != NULL || segment_build(s) ? segment_request(s, OBJ_PUT) : NULL;
+	req = s->text != NULL || segment_build(s) ? metalog_request(ml, OBJ_PUT, s->seq, s) : NULL;
 	if (req != NULL) {
 		req->content_type = strdup("text/plain; charset=us-ascii");
 		req->body = malloc(s->len);
@@ -408,28 +303,15 @@ static void flush_later(struct metalog *ml)
 	}
 }
 
-static void metalog_write(struct metalog *ml)
+/* A segment of what has waited longest. */
+static void queue_take(struct metalog *ml, struct segment *s)
 {
-	struct segment *s;
 	struct queued **last;
 	size_t bytes = 0;
 
-	if (ml->out != NULL || ml->queue == NULL) {
-		return;
-	}
-	if (!ml->loaded || ml->v->state != VOLUME_READY) {
-		retry_later(ml, RETRY_FIRST_NS);
-		return;
-	}
-	s = calloc(1, sizeof(*s));
-	if (s == NULL) {
-		retry_later(ml, RETRY_FIRST_NS);
-		return;
-	}
-	s->ml = ml;
-	s->seq = ml->next_seq;
 	s->entries = ml->queue;
-	for (last = &s->entries; *last != NULL && bytes < SEGMENT_BYTES; last = &(*last)->next) {
+	for (last = &s->entries; *last != NULL && bytes < METALOG_SEGMENT_BYTES;
+			last = &(*last)->next) {
 		bytes += strlen((*last)->line);
 		s->count++;
 	}
@@ -440,13 +322,41 @@ static void metalog_write(struct metalog *ml)
 	}
 	ml->queue_count -= s->count;
 	ml->queue_bytes -= bytes;
-	ml->out = s;
 	TALLOC_FREE(ml->flush_timer);
 	if (ml->queue != NULL) {
 		flush_later(ml);
 	} else {
 		ml->flush_wanted = false;
 	}
+}
+
+void metalog_write(struct metalog *ml)
+{
+	bool folds = metalog_fold_writes(ml) && !queue_is_due(ml);
+	struct segment *s;
+
+	if (ml->out != NULL || (ml->queue == NULL && !folds)) {
+		return;
+	}
+	if (!ml->loaded || ml->v->state != VOLUME_READY) {
+		retry_later(ml, METALOG_RETRY_FIRST_NS);
+		return;
+	}
+	s = calloc(1, sizeof(*s));
+	if (s == NULL) {
+		retry_later(ml, METALOG_RETRY_FIRST_NS);
+		return;
+	}
+	s->ml = ml;
+	s->seq = ml->next_seq;
+	if (!folds) {
+		queue_take(ml, s);
+	} else if (!metalog_fold_take(ml, s)) {
+		metalog_segment_free(&s);
+		retry_later(ml, METALOG_RETRY_MOST_NS);
+		return;
+	}
+	ml->out = s;
 	segment_put(s);
 }
 
@@ -504,7 +414,7 @@ void metalog_append(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta
 		.data_gen = data_gen,
 		.packed = packed,
 		.packed_len = packed_len };
-	const struct entry *known = map_find(ml, oid);
+	const struct entry *known = metalog_map_find(ml, oid);
 	bool again = known != NULL && known->pub.meta_gen == meta_gen &&
 			known->pub.data_gen == data_gen &&
 			known->pub.packed_len == packed_len &&
@@ -519,8 +429,8 @@ void metalog_append(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta
 		committed(-ENOMEM, arg);
 		return;
 	}
-	metalog_merge(&e, ml);
-	if (ml->queue_bytes >= SEGMENT_BYTES || ml->flush_wanted) {
+	metalog_merge(ml, &e, true);
+	if (ml->queue_bytes >= METALOG_SEGMENT_BYTES || ml->flush_wanted) {
 		metalog_write(ml);
 	} else {
 		flush_later(ml);
@@ -537,15 +447,15 @@ void metalog_flush(struct metalog *ml)
 
 uint64_t metalog_queued(struct metalog *ml)
 {
-	return ml->queue_count + (ml->out != NULL ? ml->out->count : 0);
+	return ml->queue_count + (ml->out != NULL && !ml->out->folds ? ml->out->count : 0);
+}
+
+uint64_t metalog_segments(struct metalog *ml)
+{
+	return ml->next_seq - ml->first_seq;
 }
 
 /* --- life --- */
-
-struct volume *metalog_volume(struct metalog *ml)
-{
-	return ml->v;
-}
 
 bool metalog_load_begin(struct metalog *ml, struct metalog_load *load)
 {
@@ -556,15 +466,18 @@ bool metalog_load_begin(struct metalog *ml, struct metalog_load *load)
 	return true;
 }
 
-void metalog_load_over(struct metalog *ml, bool success, uint64_t highest_own)
+void metalog_load_over(struct metalog *ml, bool success, const struct metalog_own *own)
 {
 	ml->load = NULL;
 	if (!success || ml->loaded) {
 		return;
 	}
 	ml->loaded = true;
-	ml->next_seq = highest_own + 1;
-	if (ml->flush_wanted) {
+	ml->next_seq = own->last + 1;
+	ml->first_seq = own->last != 0 ? own->first : ml->next_seq;
+	ml->fold_count = own->fold_count;
+	metalog_fold_consider(ml);
+	if (ml->flush_wanted || metalog_fold_writes(ml)) {
 		metalog_write(ml);
 	}
 }
@@ -577,20 +490,14 @@ static int metalog_destroy(struct metalog *ml)
 	if (ml->out != NULL) {
 		ml->out->ml = NULL;
 		if (!ml->out->in_flight) {
-			segment_free(&ml->out);
+			metalog_segment_free(&ml->out);
 		}
+	}
+	if (ml->fold != NULL) {
+		metalog_fold_orphan(ml->fold);
 	}
 	queued_list_free(ml->queue);
-	for (uint64_t i = 0; i <= ml->mask; i++) {
-		struct entry *next;
-
-		for (struct entry *e = ml->buckets[i]; e != NULL; e = next) {
-			next = e->next;
-			free(e->pub.packed);
-			free(e);
-		}
-	}
-	free(ml->buckets);
+	metalog_map_fini(ml);
 	return 0;
 }
 
@@ -598,14 +505,14 @@ struct metalog *metalog_new(TALLOC_CTX *ctx, struct volume *v)
 {
 	struct metalog *ml = talloc_zero(ctx, struct metalog);
 
-	if (ml == NULL || !map_grow(ml)) {
+	if (ml == NULL || !metalog_map_init(ml)) {
 		talloc_free(ml);
 		return NULL;
 	}
 	ml->v = v;
 	clock_random(v->clock, &ml->seed, sizeof(ml->seed));
 	ml->queue_tail = &ml->queue;
-	ml->backoff_ns = RETRY_FIRST_NS;
+	ml->backoff_ns = METALOG_RETRY_FIRST_NS;
 	talloc_set_destructor(ml, metalog_destroy);
 	return ml;
 }

@@ -5,6 +5,8 @@
  * <data_gen> <base64 of a packed snapshot>`; last line `end <count> <crc32c of all before, hex>`.
  * Segments are written at 1 MiB or `log flush` after the first entry, or at once on metalog_flush.
  * At start every segment of every node is read; per oid the highest meta_gen wins.
+ * When there are many of ours they are folded: what still counts is written again, in the end a segment
+ * `objectfs-log 2 <volume uuid> <node> <seq> <base>` says that those before `base` may go; then they go.
  */
 #ifndef OFS_RECONCILE_METALOG_H
 #define OFS_RECONCILE_METALOG_H
@@ -23,6 +25,7 @@ struct metalog_entry { /* owned by the log */
 	uint8_t *packed;
 	size_t packed_len;
 };
+#define METALOG_GONE UINT64_MAX
 
 struct metalog *metalog_new(TALLOC_CTX *ctx, struct volume *v);
 /* Read all segments. done(status, message, arg): 0; -EBADMSG a segment is damaged or missing in a
@@ -37,8 +40,13 @@ const struct metalog_entry *metalog_find(struct metalog *ml, const struct ofs_oi
 void metalog_append(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta_gen,
 		uint64_t data_gen, uint8_t *packed, size_t packed_len,
 		void (*committed)(int status, void *arg), void *arg);
+/* The object's own metadata has this generation (METALOG_GONE: the object was deleted): entries up to it
+ * count no more, and go with the next fold. */
+void metalog_settled(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta_gen);
 /* Write what is queued now. */
 void metalog_flush(struct metalog *ml);
 uint64_t metalog_queued(struct metalog *ml);
+/* Of this node in the bucket. */
+uint64_t metalog_segments(struct metalog *ml);
 
 #endif

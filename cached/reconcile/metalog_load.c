@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: read every node's log segments at start.
- * Way: core/volume.c -> LIST, page by page -> sequences checked -> GETs, 16 at once -> metalog_merge.
+ * Way: core/volume.c -> LIST, page by page -> GETs, 16 at once -> metalog_merge -> sequences checked.
  * Thread: core.
  * Owns: one struct metalog_load (malloc: its requests may outlive the log) until the last answer.
- * Holds: fail closed: a segment that is missing, damaged or not ours ends the load with an error,
- *        since an ACL in it might be the stricter one.
+ * Holds: 1. fail closed: a segment that is missing, damaged or not ours ends the load with an error,
+ *           since an ACL in it might be the stricter one.
+ *        2. a node's sequence begins with 1, or where its newest fold says; from there on it has no gap.
+ *        3. what looks like a gap is asked for again first: another node may just be folding its log.
  */
 #include "metalog_priv.h"
 
@@ -21,10 +23,12 @@
 #include "index.h"
 
 #define GETS_AT_ONCE 16u
+#define ROUNDS_MOST 3u
 
 struct load_key {
 	char node[METALOG_NODE_MAX_BYTES + 1];
 	uint64_t seq;
+	uint64_t base; /* as the segment says */
 };
 
 struct metalog_load {
@@ -35,7 +39,9 @@ struct metalog_load {
 	size_t key_count, key_room;
 	size_t next;        /* key to ask for */
 	unsigned in_flight; /* requests */
-	uint64_t highest_own;
+	unsigned rounds;    /* listings so far */
+	bool doubt;         /* something seems to be missing: `message` */
+	struct metalog_own own;
 	int status; /* first failure */
 	char message[512];
 };
@@ -55,11 +61,22 @@ static void load_fail(struct metalog_load *load, int status, const char *fmt, ..
 	va_end(ap);
 }
 
+static void load_doubt(struct metalog_load *load, const char *key, const char *what)
+{
+	if (!load->doubt) {
+		load->doubt = true;
+		snprintf(load->message, sizeof(load->message),
+				"log segment %s %s; rights may be in it, so nothing is served from S3: "
+				"restore it (an older version or a backup)",
+				key, what);
+	}
+}
+
 /* The last answer is in. */
 static void load_end(struct metalog_load *load)
 {
 	if (load->ml != NULL) {
-		metalog_load_over(load->ml, load->status == 0, load->highest_own);
+		metalog_load_over(load->ml, load->status == 0, &load->own);
 		load->done(load->status, load->status != 0 ? load->message : NULL, load->arg);
 	}
 	free(load->keys);
@@ -84,41 +101,68 @@ static void load_store_failed(
 
 static void load_more(struct metalog_load *load);
 
+struct load_merge {
+	struct metalog *ml;
+	bool own;
+};
+
+static void load_entry(struct metalog_entry *e, void *arg)
+{
+	struct load_merge *m = arg;
+
+	metalog_merge(m->ml, e, m->own);
+}
+
+static void load_segment(struct metalog_load *load, struct load_key *k, const struct obj_req *req)
+{
+	struct volume *v = load->ml->v;
+	struct metalog_id id = { .uuid = &v->uuid, .node = k->node, .seq = k->seq };
+	struct load_merge m = { .ml = load->ml, .own = strcmp(k->node, v->node_id) == 0 };
+	const char *why;
+	int ret = metalog_segment_parse((const char *)req->result.body, req->result.body_len, &id,
+			load_entry, &m, &why);
+
+	k->base = id.base;
+	if (ret == -EBADMSG) {
+		load_fail(load, ret,
+				"log segment %s is damaged (%s); rights may be in it, so nothing is "
+				"served from S3: restore it (an older version or a backup)",
+				req->key, why);
+	} else if (ret != 0) {
+		load_fail(load, ret, "%s", strerror(-ret));
+	}
+}
+
+static int key_order(const void *a, const void *b)
+{
+	const struct load_key *x = a, *y = b;
+	int order = strcmp(x->node, y->node);
+
+	if (order != 0) {
+		return order;
+	}
+	return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
 static void on_segment(struct obj_req *req)
 {
 	struct metalog_load *load = req->arg;
 	const struct obj_result *r = &req->result;
+	struct load_key wanted = { 0 }, *k;
 
 	load->in_flight--;
 	if (load->ml == NULL) {
 		load->status = -ECANCELED;
 	} else if (r->status == OBJ_NOT_FOUND) {
-		load_fail(load, -EBADMSG,
-				"log segment %s is gone from the bucket; rights may be in it, so nothing is "
-				"served from S3: restore it (an older version or a backup)",
-				req->key);
+		load_doubt(load, req->key, "is gone from the bucket");
 	} else if (r->status != OBJ_OK) {
 		load_store_failed(load, req, "reading log segment");
 	} else {
-		struct volume *v = metalog_volume(load->ml);
-		struct metalog_id id = { .uuid = &v->uuid };
-		char node[METALOG_NODE_MAX_BYTES + 1];
-		const char *why;
-		int ret;
-
-		metalog_key_parse(req->key + strlen(v->prefix) + strlen(METALOG_PLACE), node,
-				&id.seq);
-		id.node = node;
-		ret = metalog_segment_parse((const char *)r->body, r->body_len, &id, metalog_merge,
-				load->ml, &why);
-		if (ret == -EBADMSG) {
-			load_fail(load, ret,
-					"log segment %s is damaged (%s); rights may be in it, so nothing is "
-					"served from S3: restore it (an older version or a backup)",
-					req->key, why);
-		} else if (ret != 0) {
-			load_fail(load, ret, "%s", strerror(-ret));
-		}
+		metalog_key_parse(req->key + strlen(load->ml->v->prefix) +
+						strlen(METALOG_PLACE),
+				wanted.node, &wanted.seq);
+		k = bsearch(&wanted, load->keys, load->key_count, sizeof(*k), key_order);
+		load_segment(load, k, req);
 	}
 	objstore_req_free(&req);
 	load_more(load);
@@ -126,7 +170,7 @@ static void on_segment(struct obj_req *req)
 
 static bool load_get(struct metalog_load *load, const struct load_key *k)
 {
-	struct volume *v = metalog_volume(load->ml);
+	struct volume *v = load->ml->v;
 	char *key = metalog_key(NULL, v->prefix, k->node, k->seq);
 	struct obj_req *req = key != NULL ? objstore_req_new(OBJ_GET, key) : NULL;
 
@@ -144,6 +188,32 @@ static bool load_get(struct metalog_load *load, const struct load_key *k)
 	return true;
 }
 
+static bool load_list(struct metalog_load *load, const char *token);
+static void check_sequences(struct metalog_load *load);
+
+/* All answers are in. */
+static void load_read(struct metalog_load *load)
+{
+	if (load->status == 0 && !load->doubt) {
+		check_sequences(load);
+	}
+	if (load->status == 0 && load->doubt && ++load->rounds < ROUNDS_MOST) {
+		load->doubt = false;
+		load->key_count = load->next = 0;
+		memset(&load->own, 0, sizeof(load->own));
+		if (load_list(load, NULL)) {
+			return;
+		}
+	} else if (load->status == 0 && load->doubt) {
+		load->status = -EBADMSG;
+	}
+	if (load->status == 0 && load->key_count > 0) {
+		log_info("metalog", "volume %s: %zu log segments read",
+				load->ml->v->name, load->key_count);
+	}
+	load_end(load);
+}
+
 static void load_more(struct metalog_load *load)
 {
 	while (load->status == 0 && load->next < load->key_count &&
@@ -154,26 +224,11 @@ static void load_more(struct metalog_load *load)
 		load->next++;
 	}
 	if (load->in_flight == 0) {
-		if (load->status == 0 && load->key_count > 0) {
-			log_info("metalog", "volume %s: %zu log segments read",
-					metalog_volume(load->ml)->name, load->key_count);
-		}
-		load_end(load);
+		load_read(load);
 	}
 }
 
 /* --- listing --- */
-
-static int key_order(const void *a, const void *b)
-{
-	const struct load_key *x = a, *y = b;
-	int order = strcmp(x->node, y->node);
-
-	if (order != 0) {
-		return order;
-	}
-	return x->seq < y->seq ? -1 : x->seq > y->seq;
-}
 
 static bool load_key_add(struct metalog_load *load, const char *key)
 {
@@ -190,58 +245,77 @@ static bool load_key_add(struct metalog_load *load, const char *key)
 		load->key_room = room;
 	}
 	k = &load->keys[load->key_count];
+	k->base = 0;
 	if (metalog_key_parse(key, k->node, &k->seq)) {
 		load->key_count++;
 	} else {
 		log_warning("metalog", "volume %s: %s%s is no log segment, ignored",
-				metalog_volume(load->ml)->name, METALOG_PLACE, key);
+				load->ml->v->name, METALOG_PLACE, key);
 	}
 	return true;
 }
 
 static void missing(struct metalog_load *load, const char *node, uint64_t seq)
 {
-	struct volume *v = metalog_volume(load->ml);
+	char *key = metalog_key(NULL, load->ml->v->prefix, node, seq);
 
-	load_fail(load, -EBADMSG,
-			"log segment %s" METALOG_PLACE "%s/%016" PRIx64
-			" is missing; rights may be in it, so nothing is served from S3: restore it (an "
-			"older version or a backup)",
-			v->prefix, node, seq);
+	load_doubt(load, key != NULL ? key : node, "is missing");
+	talloc_free(key);
 }
 
-/* No gaps; and ours goes as far as the index remembers. */
+/* Those of one node, in order. */
+static void check_node(struct metalog_load *load, const struct load_key *k, size_t count)
+{
+	uint64_t base = 1;
+	size_t first = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		base = k[i].base > base ? k[i].base : base;
+	}
+	while (first < count && k[first].seq < base) {
+		first++;
+	}
+	for (size_t i = first; i < count; i++) {
+		if (k[i].seq != base + (i - first)) {
+			missing(load, k->node, base + (i - first));
+			return;
+		}
+	}
+	if (strcmp(k->node, load->ml->v->node_id) != 0) {
+		return;
+	}
+	load->own.first = k[0].seq;
+	load->own.last = k[count - 1].seq;
+	for (size_t i = first; i < count; i++) {
+		if (k[i].base == base && base > 1) {
+			load->own.fold_count = k[i].seq - base + 1;
+		}
+	}
+}
+
+/* Every node's from its beginning; and ours goes as far as the index remembers. */
 static void check_sequences(struct metalog_load *load)
 {
-	struct volume *v = metalog_volume(load->ml);
+	struct volume *v = load->ml->v;
 	const char *kv = index_kv_get(v->index, METALOG_KV_SEQ);
 	const char *kv_node = kv != NULL ? strchr(kv, ' ') : NULL;
 	uint64_t known = 0;
+	size_t end;
 
 	/* a cache directory that lost its node id begins a sequence of its own */
 	if (kv_node != NULL && strcmp(kv_node + 1, v->node_id) == 0) {
 		known = strtoull(kv, NULL, 10);
 	}
-	if (load->key_count > 0) {
-		qsort(load->keys, load->key_count, sizeof(*load->keys), key_order);
-	}
-	for (size_t i = 0; i < load->key_count; i++) {
-		const struct load_key *k = &load->keys[i];
-
-		if (i > 0 && strcmp(k[-1].node, k->node) == 0 && k->seq != k[-1].seq + 1) {
-			missing(load, k->node, k[-1].seq + 1);
-			return;
+	for (size_t i = 0; i < load->key_count && !load->doubt; i = end) {
+		for (end = i + 1; end < load->key_count &&
+				strcmp(load->keys[end].node, load->keys[i].node) == 0; end++) {
 		}
-		if (strcmp(k->node, v->node_id) == 0) {
-			load->highest_own = k->seq;
-		}
+		check_node(load, &load->keys[i], end - i);
 	}
-	if (known > load->highest_own) {
-		missing(load, v->node_id, load->highest_own + 1);
+	if (known > load->own.last && !load->doubt) {
+		missing(load, v->node_id, load->own.last + 1);
 	}
 }
-
-static bool load_list(struct metalog_load *load, const char *token);
 
 static void on_list(struct obj_req *req)
 {
@@ -272,15 +346,15 @@ static void on_list(struct obj_req *req)
 	if (more) {
 		return;
 	}
-	if (load->status == 0) {
-		check_sequences(load);
+	if (load->key_count > 0) {
+		qsort(load->keys, load->key_count, sizeof(*load->keys), key_order);
 	}
 	load_more(load);
 }
 
 static bool load_list(struct metalog_load *load, const char *token)
 {
-	struct volume *v = metalog_volume(load->ml);
+	struct volume *v = load->ml->v;
 	char *prefix = talloc_asprintf(NULL, "%s" METALOG_PLACE, v->prefix);
 	struct obj_req *req = prefix != NULL ? objstore_req_new(OBJ_LIST, prefix) : NULL;
 

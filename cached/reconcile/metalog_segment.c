@@ -20,7 +20,7 @@
 #include "../mirror/base64.h"
 #include "../objstore/objstore.h"
 
-#define SEGMENT_HEAD "objectfs-log 1 "
+#define SEGMENT_HEAD "objectfs-log "
 
 char *metalog_line(const struct metalog_entry *e)
 {
@@ -40,19 +40,24 @@ char *metalog_line(const struct metalog_entry *e)
 	return line;
 }
 
-static int head_format(char *buf, size_t size, const struct metalog_id *id)
+/* The first line, without its end if `bare`. */
+static int head_format(char *buf, size_t size, const struct metalog_id *id, int version, bool bare)
 {
-	char hex[OFS_OID_HEX_BYTES];
+	char hex[OFS_OID_HEX_BYTES], base[24] = "";
 
 	ofs_oid_hex(id->uuid, hex);
-	return snprintf(buf, size, SEGMENT_HEAD "%s %s %" PRIu64 "\n", hex, id->node, id->seq);
+	if (version == 2 && !bare) {
+		snprintf(base, sizeof(base), " %" PRIu64, id->base);
+	}
+	return snprintf(buf, size, SEGMENT_HEAD "%d %s %s %" PRIu64 "%s%s", version, hex, id->node,
+			id->seq, base, bare ? "" : "\n");
 }
 
 char *metalog_segment_build(
 		const struct metalog_id *id, const char *const *lines, unsigned count, size_t *len)
 {
 	char head[256], tail[64];
-	size_t bytes = (size_t)head_format(head, sizeof(head), id);
+	size_t bytes = (size_t)head_format(head, sizeof(head), id, id->base != 0 ? 2 : 1, false);
 	size_t at = bytes;
 	char *text;
 
@@ -156,11 +161,33 @@ static bool check_tail(const char *text, size_t len, size_t *body_len, uint64_t 
 	return ofs_crc32c(0, text, at) == (uint32_t)crc;
 }
 
-int metalog_segment_parse(const char *text, size_t len, const struct metalog_id *id,
-		void (*fn)(struct metalog_entry *e, void *arg), void *arg, const char **why)
+/* The first line is that of `id`; *len: its length. Fills id->base. */
+static bool check_head(const char *text, size_t body_len, struct metalog_id *id, size_t *len)
 {
 	char head[256];
-	size_t head_len = (size_t)head_format(head, sizeof(head), id);
+	const char *p;
+
+	id->base = 0;
+	*len = (size_t)head_format(head, sizeof(head), id, 1, false);
+	if (body_len >= *len && memcmp(text, head, *len) == 0) {
+		return true;
+	}
+	*len = (size_t)head_format(head, sizeof(head), id, 2, true);
+	if (body_len <= *len || memcmp(text, head, *len) != 0 || text[*len] != ' ') {
+		return false;
+	}
+	p = text + *len + 1;
+	if (!parse_number(&p, text + body_len, '\n', &id->base)) {
+		return false;
+	}
+	*len = (size_t)(p - text);
+	return id->base >= 1 && id->base <= id->seq;
+}
+
+int metalog_segment_parse(const char *text, size_t len, struct metalog_id *id,
+		void (*fn)(struct metalog_entry *e, void *arg), void *arg, const char **why)
+{
+	size_t head_len = 0;
 	size_t body_len = 0;
 	uint64_t count = 0, seen = 0;
 	const char *p, *end;
@@ -170,7 +197,7 @@ int metalog_segment_parse(const char *text, size_t len, const struct metalog_id 
 		return -EBADMSG;
 	}
 	*why = "it belongs to another volume, node or place";
-	if (body_len < head_len || memcmp(text, head, head_len) != 0) {
+	if (!check_head(text, body_len, id, &head_len)) {
 		return -EBADMSG;
 	}
 	*why = "it has more or fewer entries than it says";

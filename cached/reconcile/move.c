@@ -236,11 +236,17 @@ struct del {
 
 static void del_end(struct del *d, enum obj_status st, const char *message)
 {
+	bool was_there = st == OBJ_OK; /* if not, it may have another key by now */
+
 	if (st == OBJ_NOT_FOUND) {
 		st = OBJ_OK;
 	}
 	if (st == OBJ_OK) {
 		stats_add(deletes, 1);
+	}
+	if (was_there && st == OBJ_OK && d->row != NULL && d->row->live == ROW_TRASHED &&
+			d->row->name != NULL && ofs_oid_equal(&d->row->oid, &d->oid)) {
+		metalog_settled(d->v->metalog, &d->oid, METALOG_GONE);
 	}
 	d->done(st, message, d->arg);
 	talloc_free(d);

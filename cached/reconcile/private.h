@@ -349,6 +349,8 @@ bool heir_is(const struct row *row);
 char *heir_note(TALLOC_CTX *ctx, const struct row *gone);
 /* Does the note say that this object, written by this node, is one that was to be replaced? */
 bool heir_has(const char *note, const struct volume *v, const struct objmeta *m);
+/* Their objects are replaced: the log may forget them. */
+void heir_gone(struct volume *v, const char *note);
 /* An object stays where the item's file was: its row, which takes the place; NULL: no memory. The caller
  * makes it an item (work_follow) when its own row has left. */
 struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const char *raw, const char *etag,

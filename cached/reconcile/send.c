@@ -27,6 +27,10 @@ void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_i
 		move_sent(a, etag, mtime_ns);
 		return;
 	}
+	if (a->upload_if_match != NULL) {
+		heir_gone(a->v, row->version_id); /* the object that was there had their metadata */
+	}
+	metalog_settled(a->v->metalog, &a->oid, meta_gen);
 	index_set_fence(ix, row, etag, version_id, row->is_dir ? 0 : a->size, mtime_ns);
 	index_set_gens(ix, row, data_gen, meta_gen);
 	index_set_object(ix, row, true);

@@ -22,7 +22,7 @@ static void take(struct metalog_entry *e, void *arg)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct ofs_oid uuid = { { 1 } };
-	const struct metalog_id id = { .uuid = &uuid, .node = "n", .seq = 1 };
+	struct metalog_id id = { .uuid = &uuid, .node = "n", .seq = 1 };
 	char node[METALOG_NODE_MAX_BYTES + 1], *text, *segment;
 	unsigned taken = 0;
 	const char *why;

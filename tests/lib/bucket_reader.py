@@ -204,16 +204,20 @@ class Share:
                 else:
                     segments.setdefault(match.group(1), []).append(int(match.group(2), 16))
         for node, found in segments.items():
-            for seq in sorted(set(range(1, max(found) + 1)) - set(found)):
-                self.wrong(f"{place}{node}/{seq:016x}", "missing")
+            base = 1
             for seq in sorted(found):
                 key = f"{place}{node}/{seq:016x}"
                 try:
-                    self._segment(key, node, seq)
+                    base = max(base, self._segment(key, node, seq))
                 except Wrong as wrong:
                     self.wrong(key, str(wrong))
+            for seq in sorted(set(range(base, max(found) + 1)) - set(found)):
+                self.wrong(f"{place}{node}/{seq:016x}", "missing")
+            if min(found) < base:
+                self.notes.append(f"{place}{node}/{min(found):016x}: a fold is not finished")
 
     def _segment(self, key, node, seq):
+        """Its entries; the segment from which on the node's log is whole, as far as this one says."""
         body = self.objects[key].body()
         start = body[:-1].rfind(b"\n") + 1
         match = re.fullmatch(rb"end ([0-9]+) ([0-9a-f]{8})\n", body[start:])
@@ -223,7 +227,11 @@ class Share:
             raise Wrong("its checksum is wrong")
         head, *lines = body[:start].decode("ascii").split("\n")[:-1]
         uuid = self.uuid.hex() if self.uuid else head.split(" ")[2]
-        if head != f"objectfs-log 1 {uuid} {node} {seq}":
+        base = 1
+        if head.startswith("objectfs-log 2 "):
+            base = int((re.search(" ([1-9][0-9]*)$", head) or [0, 0])[1])
+            head = head.rpartition(" ")[0].replace("log 2", "log 1")
+        if head != f"objectfs-log 1 {uuid} {node} {seq}" or not 1 <= base <= seq:
             raise Wrong(f"it begins with {head!r}")
         if len(lines) != int(match.group(1)):
             raise Wrong(f"{len(lines)} entries, not {int(match.group(1))}")
@@ -237,6 +245,7 @@ class Share:
                 raise Wrong(f"line {number}: {wrong}") from wrong
             self._entry(f"{key} line {number}", bytes.fromhex(match.group(1)),
                         int(match.group(2)), snapshot)
+        return base
 
     def _entry(self, where, oid, meta_gen, snapshot):
         before = self.log.get(oid)

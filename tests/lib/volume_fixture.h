@@ -47,6 +47,8 @@ struct test_store {
 	enum obj_op fail_op;
 	unsigned fail_count;       /* so many requests of fail_op fail */
 	enum obj_status fail_with; /* UNKNOWN: it is done, but the answer is lost */
+	unsigned served;           /* requests */
+	unsigned cut_at;           /* of this one the answer is lost, those after it fail; 0: never */
 	unsigned seen[OBJ_OP_MAX];
 	unsigned in_flight;
 };
@@ -187,6 +189,11 @@ static void test_store_submit(struct objstore *s, struct obj_req *req)
 		w->fails = true;
 		w->status = ts->fail_with;
 	}
+	ts->served++;
+	if (ts->cut_at != 0 && ts->served >= ts->cut_at) {
+		w->fails = true;
+		w->status = ts->served == ts->cut_at ? OBJ_UNKNOWN : OBJ_AWAY;
+	}
 	if (!w->fails || w->status == OBJ_UNKNOWN) {
 		ts->real->ops->submit(ts->real, req);
 	} else {
@@ -237,6 +244,7 @@ static inline struct fixture *fixture_new(void)
 	}
 	f->store->s.where = f->store->real->where;
 	f->conf.log_flush_ns = 60 * NS_PER_S;
+	f->conf.log_fold = 100000;
 	f->v = talloc_zero(f, struct volume);
 	f->v->name = "test";
 	f->v->conf = &f->conf;

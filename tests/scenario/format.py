@@ -18,7 +18,7 @@ from bucket_reader import read, read_bed
 from bucket_values import Snapshot, Value, crc32c, meta_of
 from samba.dcerpc import security, xattr
 from samba.ndr import ndr_pack
-from smb import Testbed, check, check_same, compare, fail, step
+from smb import Testbed, check, check_same, compare, fail, step, wait_until
 from smb2 import ATTR_ARCHIVE, ATTR_HIDDEN, ATTR_READONLY, EPOCH, FILE_OVERWRITE_IF
 
 EVERYONE = "(A;OICI;0x1f01ff;;;WD)"
@@ -270,6 +270,42 @@ def foreign_writer(bed, client):
     check(not differences, f"written as the document says: {differences}")
 
 
+def fold(bed):
+    """The log is folded: fewer segments, of which none may be missing, and nothing is lost with the disk."""
+    with open(bed.conf, encoding="utf-8") as file:
+        text = file.read()
+    with open(bed.conf, "w", encoding="utf-8") as file:
+        file.write(text.replace("settle time =", "log fold = 12\n\tsettle time ="))
+    before = sorted(key for key in read_bed(bed).objects if ".objectfs/log/" in key)
+    bed.restart("cached")
+    with bed.client() as client:
+        file = client.create("rich/t0")  # folded into its object
+        client.write(file, 0, b"content")
+        client.close(file)
+        for number in range(13 - len(before)):
+            file = client.create("rich/t2")
+            client.set_basic(file, times={"write": 134000000000000000 + number})
+            client.close(file)
+            bed.flush()
+        wait_until(lambda: bed.ctl_json("status")["counters"]["log_segments_folded"] >= 12 and
+                   bed.ctl_json("status")["volumes"][0]["log_segments"] < 3, 30, "a folded log")
+        seen = client.manifest()
+    share = read_bed(bed)
+    after = sorted(key for key in share.objects if ".objectfs/log/" in key)
+    check(len(after) < 3 and not set(before) & set(after), f"{before} became {after}")
+    check(bed.ctl_json("status")["counters"]["log_entries_dropped"] >= 1,
+          "rich/t0 was written after its metadata had changed; its entry is there still")
+    sound(share, "folded")
+    same(seen, share, "folded")
+    lost = {key: stored for key, stored in share.objects.items() if key != after[0]}
+    lost[after[0][:-1] + "f"] = share.objects[after[0]]
+    check(any("missing" in line or "begins with" in line for line in read(lost, share.prefix).problems),
+          "a folded log under another number is taken for whole")
+    bed.wipe()
+    with bed.client() as client:
+        same(client.manifest(), share, "folded, and the disk was lost")
+
+
 def main():
     for store in ("dir", "rgw"):
         step(f"store {store}")
@@ -289,6 +325,7 @@ def main():
                 sound(share, "after another program has written")
                 same(client.manifest(), share, "after another program has written")
             step(f"{len(share.files)} names; {find_damages(share)} damages found")
+            fold(bed)
 
 
 if __name__ == "__main__":

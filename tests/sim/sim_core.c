@@ -310,9 +310,9 @@ static uint64_t run_seed(uint64_t seed)
 		client_read(&w, w.files[i].path, true);
 	}
 	trace = sim_trace(w.sim);
-	printf("seed %llu: %u files, %u crashes, %lld evictions, %lld dropped, %llu events, trace %016llx\n",
+	printf("seed %llu: %u files, %u crashes, %lld evictions, %lld dropped, %lld folded, %llu events, trace %016llx\n",
 			(unsigned long long)seed, w.file_count, crashes, (long long)stats_get(evictions),
-			(long long)stats_get(stubs_dropped), (unsigned long long)sim_events(w.sim), (unsigned long long)trace);
+			(long long)stats_get(stubs_dropped), (long long)stats_get(log_segments_folded), (unsigned long long)sim_events(w.sim), (unsigned long long)trace);
 	world_close(&w);
 	return trace;
 }

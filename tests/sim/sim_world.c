@@ -21,6 +21,7 @@
 #include "cached/core/rings.h"
 #include "cached/core/volrec.h"
 #include "cached/mirror/mirror.h"
+#include "cached/mirror/objmeta.h"
 #include "cached/reconcile/metalog.h"
 #include "cached/evict/evict.h"
 #include "cached/recall/recall.h"
@@ -271,6 +272,89 @@ void world_verify(struct world *w)
 	}
 }
 
+struct log_read {
+	bool done;
+	int status;
+};
+
+static void on_log_read(int status, const char *message, void *arg)
+{
+	struct log_read *l = arg;
+
+	(void)message;
+	l->status = status;
+	l->done = true;
+}
+
+static bool log_is_read(void *arg)
+{
+	return ((struct log_read *)arg)->done;
+}
+
+/* What a new disk would have: the newer of what the object says and what the log does. */
+static int64_t stored_mtime(struct world *w, struct metalog *ml, const struct sim_object *o)
+{
+	struct obj_result r = {.meta = o->meta, .meta_count = o->meta_count};
+	const struct metalog_entry *e;
+	struct snapshot *newer = NULL;
+	struct objmeta m = {0};
+	bool damaged;
+	int64_t ns;
+
+	objmeta_read(&r, &m, &damaged);
+	if (damaged || m.snapshot == NULL) {
+		die(w, "no metadata", o->key);
+	}
+	ns = m.snapshot->mtime_ns;
+	e = metalog_find(ml, &m.oid, m.meta_gen);
+	if (e != NULL && snapshot_unpack(e->packed, e->packed_len, &newer) != 0) {
+		die(w, "log entry", o->key);
+	}
+	if (newer != NULL) {
+		ns = newer->mtime_ns;
+	}
+	snapshot_free(&newer);
+	objmeta_clear(&m);
+	return ns;
+}
+
+/* Every file's write time is in the store, in its object or in the log, however often that was folded. */
+static void world_verify_times(struct world *w)
+{
+	struct metalog *ml = metalog_new(w->v, w->v);
+	struct log_read l = {0};
+	struct ofs_record rec;
+	struct sim_object *o;
+	struct stat st;
+	char key[300];
+	int64_t here;
+	unsigned i;
+	int fd;
+
+	metalog_load(ml, on_log_read, &l);
+	if (!sim_run_until(w->sim, log_is_read, &l, FLUSH_NS) || l.status != 0) {
+		die(w, "the log cannot be read", "at last");
+	}
+	for (i = 0; i < w->file_count; i++) {
+		world_key(w->files[i].path, key);
+		for (o = sim_objects(w->sim); o != NULL && strcmp(o->key, key) != 0; o = o->next) {
+		}
+		fd = openat(w->tree_fd, w->files[i].path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		if (fd < 0) { /* dropped */
+			continue;
+		}
+		if (fstat(fd, &st) != 0 || ofs_record_get(&w->rio, fd, &rec) != 0) {
+			die(w, "no record", key);
+		}
+		here = (rec.flags & OFS_REC_STUB) != 0 ? rec.mtime_ns : timespec_ns(st.st_mtim);
+		if (o != NULL && stored_mtime(w, ml, o) != here) {
+			die(w, "another write time in the store", key);
+		}
+		close(fd);
+	}
+	talloc_free(ml);
+}
+
 static bool is_ready(void *arg)
 {
 	return ((struct world *)arg)->v->state == VOLUME_READY;
@@ -321,6 +405,7 @@ void world_drain(struct world *w)
 		die(w, "not drained", "at last");
 	}
 	world_verify(w);
+	world_verify_times(w);
 }
 
 /* ---- the world ---- */
@@ -355,7 +440,9 @@ void world_open(struct world *w, uint64_t seed)
 	w->conf.copy_limit_bytes = 5LL << 30;
 	w->conf.parallel_uploads = 8;
 	w->conf.parallel_fetches = 16;
-	w->conf.log_flush_ns = 3600 * NS_PER_S; /* a flush does not wait for it */
+	/* A flush does not wait for it. In two worlds of three segments are many, and folded. */
+	w->conf.log_flush_ns = seed % 3 == 0 ? 3600 * NS_PER_S : 3 * NS_PER_S;
+	w->conf.log_fold = 2;
 	w->conf.capacity_bytes = 1LL << 40;
 	/* A block is 4 KiB: some ten files stay, less in every third world. */
 	w->conf.cache_size_bytes = seed % 3 == 0 ? 16 << 10 : 48 << 10;

@@ -446,6 +446,7 @@ static void test_conf_defaults(void **state)
 	assert_int_equal(v->retries, 5);
 	assert_int_equal(v->request_timeout_ns, 30 * NS_PER_S);
 	assert_int_equal(v->log_flush_ns, 60 * NS_PER_S);
+	assert_int_equal(v->log_fold, 64);
 	assert_int_equal(v->record_xattr, CONF_XATTR_AUTO);
 	assert_false(v->accept_removals);
 	talloc_free(ctx);

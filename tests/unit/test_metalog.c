@@ -277,8 +277,8 @@ static void test_other_nodes(void **state)
 	struct fixture *f = *state;
 	static const char other[] = "ffeeddccbbaa99887766554433221100";
 
-	segment(f, OTHER(7), other, 7, 1, 9, "newer"); /* a sequence may begin anywhere */
-	segment(f, OTHER(8), other, 8, 2, 3, "older");
+	segment(f, OTHER(1), other, 1, 1, 9, "newer");
+	segment(f, OTHER(2), other, 2, 2, 3, "older");
 	append(f, 1, 8, "mine");
 	append(f, 2, 4, "mine");
 	metalog_flush(f->v->metalog);
@@ -287,13 +287,18 @@ static void test_other_nodes(void **state)
 	expect_entry(f, 1, 9, "newer");
 	expect_entry(f, 2, 4, "mine");
 	/* a gap */
-	segment(f, OTHER(a), other, 10, 3, 1, "x");
+	segment(f, OTHER(4), other, 4, 3, 1, "x");
 	assert_int_equal(reload(f), -EBADMSG);
-	assert_non_null(strstr(f->message, OTHER(9)));
+	assert_non_null(strstr(f->message, OTHER(3)));
 	/* repaired */
-	segment(f, OTHER(9), other, 9, 3, 2, "y");
+	segment(f, OTHER(3), other, 3, 3, 2, "y");
 	assert_int_equal(reload(f), 0);
 	expect_entry(f, 3, 2, "y");
+	/* the first one is gone */
+	assert_int_equal(fixture_delete(f, OTHER(1)), OBJ_OK);
+	assert_int_equal(reload(f), -EBADMSG);
+	assert_non_null(strstr(f->message, OTHER(1)));
+	segment(f, OTHER(1), other, 1, 1, 9, "newer");
 	/* a key that is none of ours does no harm */
 	assert_int_equal(fixture_put(f, "p/.objectfs/log/readme", "x"), OBJ_OK);
 	assert_int_equal(reload(f), 0);
@@ -358,6 +363,14 @@ static void test_load_fails(void **state)
 	f->store->fail_count = 1;
 	f->store->fail_with = OBJ_DENIED;
 	assert_int_equal(reload(f), -EACCES);
+	/* gone between listing and reading, as when another node folds its log: listed again */
+	f->store->fail_count = 1;
+	f->store->fail_with = OBJ_NOT_FOUND;
+	assert_int_equal(reload(f), 0);
+	f->store->fail_count = 1000;
+	assert_int_equal(reload(f), -EBADMSG);
+	assert_non_null(strstr(f->message, "is gone"));
+	f->store->fail_count = 0;
 	/* the same log, asked again */
 	metalog_load(f->v->metalog, fixture_answer, f);
 	fixture_wait(f, 1);
@@ -382,6 +395,234 @@ static void test_pages(void **state)
 	fixture_wait(f, 1);
 	assert_int_equal(reload(f), 0);
 	expect_entry(f, 1, 2, "after");
+}
+
+/* --- folding --- */
+
+static unsigned segments(struct fixture *f)
+{
+	struct obj_req *req = objstore_req_new(OBJ_LIST, "p/.objectfs/log/");
+	unsigned count;
+
+	assert_int_equal(fixture_run(f, req), OBJ_OK);
+	count = req->result.entry_count;
+	objstore_req_free(&req);
+	return count;
+}
+
+/* Until nothing is under way any more, for an hour. */
+static void quiet(struct fixture *f)
+{
+	for (unsigned i = 0; i < 60; i++) {
+		while (f->store->in_flight > 0) {
+			tevent_loop_once(f->ev);
+		}
+		fixture_advance(f, 60 * NS_PER_S);
+	}
+}
+
+static void write_segment(struct fixture *f, unsigned n, uint64_t gen, const char *packed)
+{
+	int before = f->answers;
+
+	append(f, n, gen, packed);
+	metalog_flush(f->v->metalog);
+	fixture_wait(f, before + 1);
+}
+
+static void settled(struct fixture *f, unsigned n, uint64_t gen)
+{
+	struct ofs_oid oid = oid_of(n);
+
+	metalog_settled(f->v->metalog, &oid, gen);
+}
+
+static void expect_none(struct fixture *f, unsigned n)
+{
+	struct ofs_oid oid = oid_of(n);
+
+	assert_null(metalog_find(f->v->metalog, &oid, 0));
+}
+
+static void test_fold(void **state)
+{
+	struct fixture *f = *state;
+	char *text;
+
+	for (unsigned i = 1; i <= 4; i++) {
+		write_segment(f, i, 1, "old");
+	}
+	settled(f, 2, 1); /* what follows is newer */
+	write_segment(f, 2, 2, "new");
+	settled(f, 3, 1);            /* its object has it */
+	settled(f, 4, METALOG_GONE); /* has no object any more */
+	settled(f, 1, 0);
+	quiet(f);
+	assert_int_equal(segments(f), 5);
+	f->conf.log_fold = 6;
+	write_segment(f, 5, 7, "last");
+	quiet(f);
+	assert_int_equal(segments(f), 1);
+	text = fixture_get(f, KEY(7));
+	assert_non_null(text);
+	assert_ptr_equal(strstr(text, "objectfs-log 2 01000000000000000000000000000000 "
+				      "00112233445566778899aabbccddeeff 7 7\n"),
+			text);
+	assert_non_null(strstr(text, "\nend 3 "));
+	free(text);
+	for (int round = 0; round < 2; round++) {
+		expect_entry(f, 1, 1, "old");
+		expect_entry(f, 2, 2, "new");
+		expect_none(f, 3);
+		expect_none(f, 4);
+		expect_entry(f, 5, 7, "last");
+		assert_int_equal(reload(f), 0);
+	}
+	/* it goes on behind, and is folded again when there are as many again */
+	for (unsigned i = 1; i <= 6; i++) {
+		write_segment(f, 10 + i, 1, "more");
+		quiet(f);
+		assert_int_equal(segments(f), 1 + i);
+	}
+	write_segment(f, 17, 1, "more");
+	quiet(f);
+	assert_int_equal(segments(f), 1);
+	assert_int_equal(reload(f), 0);
+	expect_entry(f, 2, 2, "new");
+	expect_entry(f, 17, 1, "more");
+	/* the segment that says so is gone, or the one it needs */
+	assert_int_equal(fixture_delete(f, "p/.objectfs/log/00112233445566778899aabbccddeeff/000000000000000f"),
+			OBJ_OK);
+	assert_int_equal(reload(f), -EBADMSG);
+}
+
+/* What is written while a fold goes on is in neither case lost: it is what the fold writes, or comes behind. */
+static void test_fold_large(void **state)
+{
+	struct fixture *f = *state;
+	char packed[3001];
+	int answers;
+
+	memset(packed, 'p', 3000);
+	packed[3000] = '\0';
+	for (unsigned i = 0; i < 600; i++) { /* 2.4 MB of text */
+		append(f, i, 1, packed);
+	}
+	metalog_flush(f->v->metalog);
+	fixture_wait(f, 600);
+	f->conf.log_fold = 4;
+	answers = f->answers;
+	for (unsigned i = 0; i < 20; i++) {
+		append(f, 30 * i, 2, "changed");
+		metalog_flush(f->v->metalog);
+		while (f->answers == answers) {
+			tevent_loop_once(f->ev);
+		}
+		answers = f->answers;
+	}
+	quiet(f);
+	fixture_index_new(f);
+	assert_int_equal(reload(f), 0);
+	for (unsigned i = 0; i < 600; i++) {
+		if (i % 30 == 0) {
+			expect_entry(f, i, 2, "changed");
+		} else {
+			expect_entry(f, i, 1, packed);
+		}
+	}
+	assert_true(segments(f) < 14);
+}
+
+/* The daemon dies at each request in turn: its answer never comes, nothing follows. */
+static void test_fold_killed(void **state)
+{
+	struct fixture *f = *state;
+	char packed[700001];
+	unsigned cut = 1;
+	bool ended;
+
+	memset(packed, 'q', 700000);
+	packed[700000] = '\0';
+	for (unsigned i = 1; i <= 3; i++) { /* parts of a fold: two */
+		write_segment(f, i, 1, packed);
+	}
+	for (unsigned i = 1; i <= 3; i++) {
+		write_segment(f, 20 + i, i, "small");
+	}
+	do {
+		unsigned before = segments(f);
+
+		f->conf.log_fold = 2;
+		f->store->served = 0;
+		f->store->cut_at = cut;
+		append(f, 40, cut, "before the kill");
+		metalog_flush(f->v->metalog);
+		quiet(f);
+		ended = f->store->served < cut;
+		f->store->cut_at = 0;
+		f->conf.log_fold = 100000;
+		fixture_index_new(f); /* nobody remembers how far it was */
+		assert_int_equal(reload(f), 0);
+		for (unsigned i = 1; i <= 3; i++) {
+			expect_entry(f, i, 1, packed);
+			expect_entry(f, 20 + i, i, "small");
+		}
+		assert_true(segments(f) <= before + 6);
+		expect_entry(f, 40, cut, "before the kill");
+		if (cut == 1) {
+			fixture_index_new(f);
+		}
+		/* as many old ones as before, for the next try */
+		while (segments(f) < 7) {
+			write_segment(f, 41, 1000 * cut + segments(f), "fill");
+		}
+		cut++;
+	} while (!ended);
+	assert_true(cut > 9);
+}
+
+/* What comes back from the store is not what was sent: nothing is deleted. */
+static void test_fold_damaged(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned i = 1; i <= 3; i++) {
+		write_segment(f, i, 1, "x");
+	}
+	f->conf.log_fold = 4;
+	f->store->fail_op = OBJ_GET;
+	f->store->fail_count = 1;
+	f->store->fail_with = OBJ_NOT_FOUND;
+	write_segment(f, 4, 1, "x");
+	quiet(f);
+	assert_int_equal(segments(f), 5);
+	write_segment(f, 5, 1, "x");
+	quiet(f);
+	assert_int_equal(segments(f), 6);
+	f->conf.log_fold = 100000;
+	assert_int_equal(reload(f), 0);
+	for (unsigned i = 1; i <= 5; i++) {
+		expect_entry(f, i, 1, "x");
+	}
+}
+
+/* Two daemons with one node id: what the other wrote is not folded away. */
+static void test_fold_twins(void **state)
+{
+	struct fixture *f = *state;
+
+	write_segment(f, 1, 1, "mine");
+	segment(f, KEY(2), f->v->node_id, 2, 2, 1, "twin's");
+	segment(f, KEY(3), f->v->node_id, 3, 3, 1, "twin's");
+	f->conf.log_fold = 4;
+	write_segment(f, 4, 1, "mine");
+	quiet(f);
+	assert_int_equal(segments(f), 1);
+	assert_int_equal(reload(f), 0);
+	expect_entry(f, 1, 1, "mine");
+	expect_entry(f, 2, 1, "twin's");
+	expect_entry(f, 3, 1, "twin's");
+	expect_entry(f, 4, 1, "mine");
 }
 
 /* The log goes away while requests are under way. */
@@ -421,6 +662,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_load_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fold, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fold_large, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fold_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fold_damaged, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fold_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_freed, setup, teardown),
 	};
 
