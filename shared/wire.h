@@ -27,6 +27,7 @@
 #define OFS_WIRE_FETCH_WHOLE 1u   /* FETCH flags */
 #define OFS_WIRE_LIST_REFRESH 1u  /* LIST flags */
 #define OFS_WIRE_COPY_TAKE 1u     /* COPY flags */
+#define OFS_WIRE_ACCOUNT_DOMAIN 1u /* ACCOUNT flags */
 #define OFS_WIRE_NOTIFY_DIR 1u    /* NOTIFY flags */
 
 #define OFS_WIRE_BREAK_MAX 512u
@@ -35,6 +36,7 @@
 
 /* HELLO features: what a side can do beyond the first version. */
 #define OFS_WIRE_FEATURE_ASKED 1u /* it answers what the daemon asks first */
+#define OFS_WIRE_FEATURE_ACCOUNT 2u /* the daemon knows ACCOUNT */
 
 /* In the ids of what the daemon asks, and in no module's. */
 #define OFS_WIRE_ID_DAEMON ((uint64_t)1 << 63)

@@ -25,6 +25,7 @@
 	M(RMDIR, rmdir, 8, 1, 0, MODULE)                                                           \
 	M(DISCARD, discard, 9, 0, 0, MODULE)                                                       \
 	M(COPY, copy, 10, 1, 0, MODULE)                                                            \
+	M(ACCOUNT, account, 11, 0, 0, MODULE)                                                      \
 	M(NOTIFY, notify, 16, 0, 0, DAEMON)                                                        \
 	M(BREAK, break, 17, 0, 0, DAEMON)                                                          \
 	M(CTL, ctl, 32, 0, 0, ADMIN)
@@ -100,6 +101,18 @@
 	F(id, target) /* of the descriptor's file */                                               \
 	F(u64, size)
 #define OFS_WIRE_COPY_REP(F)
+
+/*
+ * Whose client this is, after HELLO, before anything is done for it. sid: of the accounts that users here
+ * have, this machine's or, flags bit 0, a domain's; names: of what the client is by accounts of this
+ * machine, pairs of SID and name, each with a NUL behind it, its user first. -EACCES: a SID had another
+ * name when rights were given to it.
+ */
+#define OFS_WIRE_ACCOUNT_REQ(F)                                                                    \
+	F(u32, flags)                                                                              \
+	F(str, sid)                                                                                \
+	F(blob, names)
+#define OFS_WIRE_ACCOUNT_REP(F)
 
 /*
  * Somebody else changed the bucket and the tree shows it: tell the clients that watch. path: below the

@@ -42,6 +42,7 @@ struct ofs_conn { /* talloc child of the connection; handle->data */
 	ino_t tree_ino;
 	dev_t file_dev; /* of regular files in it: not always the tree's own (overlayfs) */
 	uint64_t listing_age_ns;
+	uint64_t features; /* the daemon's */
 	struct ofs_shm *shm;
 	uint64_t daemon_generation; /* of the daemon that answered: shm's, as it was then */
 	struct ofs_ring_writer ring;
@@ -98,6 +99,10 @@ struct ofs_conn *ofs_conn_get(const struct vfs_handle_struct *handle);
  * 0; -EBADMSG: not what was agreed; other -errno.
  */
 int ofs_conn_adopt(struct ofs_conn *c, const struct ofs_hello_rep *rep, int fds[5]);
+
+/* --- ofs_account.c --- */
+/* Tell the daemon whose client this is. 0; -EACCES: it must not come in; other -errno: it was not told. */
+int ofs_account_tell(struct ofs_conn *c);
 
 /* --- ofs_root.c --- */
 /* Until ofs_root_leave, file system rights are root's. Nothing of Samba may be called in between. */

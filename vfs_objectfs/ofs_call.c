@@ -86,6 +86,7 @@ static int call_status(struct ofs_link *link, uint16_t op, const struct ofs_repl
 	CALL_STATUS(RMDIR, rmdir)
 	CALL_STATUS(DISCARD, discard)
 	CALL_STATUS(COPY, copy)
+	CALL_STATUS(ACCOUNT, account)
 	default:
 		break;
 	}
@@ -110,6 +111,21 @@ static int call_simple(struct ofs_link *link, const struct ofs_frame *f)
 	}
 	TALLOC_FREE(reply);
 	return ret;
+}
+
+int ofs_call_account(struct ofs_link *link, uint32_t flags, const char *sid, const char *names,
+		size_t len)
+{
+	struct ofs_account_req m = {
+			.flags = flags,
+			.sid = sid,
+			.names = {.data = (const uint8_t *)names, .len = (uint32_t)len},
+	};
+	struct ofs_frame f;
+
+	call_frame(link, &f, OFS_WIRE_OP_ACCOUNT, -1, 0, 0);
+	f.len = ofs_wire_encode_account_req(f.bytes, sizeof(f.bytes), f.id, &m);
+	return call_simple(link, &f);
 }
 
 int ofs_call_lookup(struct ofs_link *link, int dirfd, const char *name)

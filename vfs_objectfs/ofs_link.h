@@ -45,6 +45,9 @@ uint64_t ofs_link_sent(const struct ofs_link *link);
 int64_t ofs_link_now_ms(void); /* CLOCK_MONOTONIC */
 
 /* --- calls; 0 or -errno, of the daemon or of the way there (-ETIMEDOUT, -ECONNRESET) --- */
+/* Who the client is (wire_table.h); -EACCES: he is not let in. */
+int ofs_call_account(struct ofs_link *link, uint32_t flags, const char *sid, const char *names,
+		size_t len);
 int ofs_call_lookup(struct ofs_link *link, int dirfd, const char *name);
 int ofs_call_list(struct ofs_link *link, int dirfd, uint32_t flags, int timeout_ms);
 int ofs_call_rmdir(struct ofs_link *link, int dirfd, const char *name);

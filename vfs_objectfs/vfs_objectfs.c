@@ -183,6 +183,7 @@ int ofs_conn_adopt(struct ofs_conn *c, const struct ofs_hello_rep *rep, int fds[
 	snprintf(c->io.xattr, sizeof(c->io.xattr), "%s", rep->xattr);
 	memcpy(c->io.cache_id, rep->cache_id.bytes, sizeof(c->io.cache_id));
 	c->listing_age_ns = rep->listing_age_ns;
+	c->features = rep->features;
 	conn_close_fd(&c->intent_fd);
 	conn_close_fd(&c->doorbell_fd);
 	conn_close_fd(&c->trash_fd);
@@ -296,6 +297,20 @@ static int conn_first_contact(struct ofs_conn *c, const char *service)
 	return ret;
 }
 
+static int conn_tell_account(struct ofs_conn *c, const char *service)
+{
+	int ret = ofs_account_tell(c);
+
+	if (ret == -EACCES) {
+		DBG_ERR("share %s: its client is not let in: it would have rights that were given to "
+			"another; objectfsctl doctor says whose\n", service);
+	} else if (ret != 0) {
+		DBG_ERR("share %s: objectfs-cached cannot be told whose client this is: %s\n", service,
+				strerror(-ret));
+	}
+	return ret;
+}
+
 /*
  * The share may begin below the mirror's root, at a directory that is only in S3 so far; smbd looks
  * for it without asking us. If it is not there either, smbd says so, unless a root preexec makes it.
@@ -333,6 +348,9 @@ static int ofs_connect(struct vfs_handle_struct *handle, const char *service, co
 	ret = conf_read(c, SNUM(handle->conn));
 	if (ret == 0) {
 		ret = conn_first_contact(c, service);
+	}
+	if (ret == 0) {
+		ret = conn_tell_account(c, service);
 	}
 	if (ret == 0) {
 		ret = conn_bring_path(c, service);

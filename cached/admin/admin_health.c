@@ -13,6 +13,7 @@
 #include <string.h>
 #include "findings.h"
 #include "private.h"
+#include "../core/accounts.h"
 #include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
@@ -183,6 +184,21 @@ static void health_backlog(const struct volume *v, TALLOC_CTX *ctx, json_t *list
 	}
 }
 
+static void health_accounts(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
+{
+	size_t before = json_array_size(list);
+	const char *other = accounts_other(v->accounts, ctx);
+	const char *renamed = accounts_renamed(v->accounts, ctx);
+
+	if (other != NULL) {
+		say_finding(list, FINDING_ACCOUNTS_OTHER, v, other);
+	}
+	if (renamed != NULL) {
+		say_finding(list, FINDING_ACCOUNT_RENAMED, v, renamed);
+	}
+	say_if_well(list, before, "accounts", v);
+}
+
 static void health_run(struct disk_job *job)
 {
 	struct health_job *h = (struct health_job *)job;
@@ -205,6 +221,7 @@ static void health_done(struct disk_job *job)
 		health_store(v, c, list);
 		health_mirror(v, &h->tries[i], c, list);
 		health_backlog(v, c, list);
+		health_accounts(v, c, list);
 	}
 	free(h);
 	admin_answer(c, 0,

@@ -10,6 +10,7 @@
 #include "private.h"
 #include "../base/log.h"
 #include "../base/stats.h"
+#include "../core/accounts.h"
 #include "../core/rings.h"
 #include "../core/session.h"
 #include "../evict/evict.h"
@@ -87,6 +88,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "uuid",
 			ofs_oid_is_none(&v->uuid) ? json_null() : json_string(uuid));
 	json_object_set_new(o, "node", json_string(v->node_id));
+	json_object_set_new(o, "accounts", accounts_json(v->accounts));
 	json_object_set_new(o, "mirror", json_sprintf("%s/tree", v->path));
 	json_object_set_new(o, "record_xattr", json_string(v->rio.xattr));
 	json_object_set_new(o, "sessions", json_integer(server_sessions(core, v)));

@@ -54,6 +54,10 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 		"it may leave the local disk again")                                               \
 	C("pins", admin_pins, NO, SHORT, print_pins, "", "what is pinned")                         \
 	C("tasks", admin_tasks, NO, SHORT, print_tasks, "", "evict, drop, warm and flush --wait under way") \
+	C("accept-accounts", admin_accept_accounts, NO, LONG, print_object, "",            \
+		"rights are meant for the accounts of this server, whatever they were "    \
+		"called: the volume record takes them as they are, and clients that were " \
+		"refused for it are let in")                                               \
 	C("log", admin_log, NO, SHORT, print_object, "LEVEL [VOLUME]",                             \
 		"error, warning, notice, info or debug, until the next start; of a volume: "       \
 		"default takes its own level away")                                                \

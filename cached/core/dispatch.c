@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+#include "accounts.h"
 #include "rings.h"
 #include "session.h"
 #include "../admin/admin.h"
@@ -127,7 +128,7 @@ static void hello_accept(struct request *req, struct hello_job *h)
 	const struct ofs_hello_req m = {.pid = h->pid, .features = h->features, .samba = h->samba};
 	struct ofs_hello_rep rep = {
 			.minor = OFS_WIRE_MINOR,
-			.features = OFS_WIRE_FEATURE_ASKED,
+			.features = OFS_WIRE_FEATURE_ASKED | OFS_WIRE_FEATURE_ACCOUNT,
 			.session = session_id(req->session),
 			.xattr = v->rio.xattr,
 			.tree = h->tree,
@@ -351,6 +352,23 @@ static int take_fd(struct request *req)
 static void on_simple(int status, const char *message, void *arg)
 {
 	request_reply(arg, status, message);
+}
+
+/* ---- who ---- */
+
+static int do_account(struct request *req, const uint8_t *frame, size_t len)
+{
+	struct ofs_account_req m;
+	char *message = NULL;
+	int ret;
+
+	if (ofs_wire_decode_account_req(frame, len, &m) != 0) {
+		return -EBADMSG;
+	}
+	ret = accounts_told(req->v->accounts, (m.flags & OFS_WIRE_ACCOUNT_DOMAIN) != 0, m.sid,
+			(const char *)m.names.data, m.names.len, req, &message);
+	request_reply(req, ret, message);
+	return 0;
 }
 
 /* ---- names ---- */

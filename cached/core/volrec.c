@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: read, check or create the volume record.
- * Way: core/volume.c after the store's probe; then the metadata log is read.
+ * Duty: read, check, create or amend the volume record.
+ * Way: core/volume.c after the store's probe; then the metadata log is read. accounts.c amends it.
  * Thread: core.
  * Owns: one struct volrec until its answer; freed with the volume, its request finds NULL then.
  * Holds: 1. A mirror that belongs to a volume never creates a record: an absent one means the wrong
  *           or an emptied bucket, and nothing may be concluded from what else is absent.
- *        2. Creation is If-None-Match; whoever loses or does not know reads again.
+ *        2. Creation is If-None-Match, a change If-Match; whoever loses or does not know reads again.
+ *        3. A change leaves members alone that it does not know.
  */
 #include "volrec.h"
 
@@ -20,6 +21,7 @@
 #include "../base/log.h"
 #include "../mirror/objmeta.h"
 #include "../reconcile/index.h"
+#include "accounts.h"
 #include "volume.h"
 
 #define VOLREC_FORMAT "objectfs volume"
@@ -33,6 +35,7 @@ struct volrec {
 	struct volrec_req *req; /* in flight, or NULL */
 	char *key;
 	unsigned tries;
+	bool (*edit)(json_t *record, void *arg); /* NULL: it is only opened */
 	void (*done)(int status, const char *message, void *arg);
 	void *arg;
 };
@@ -107,13 +110,15 @@ static int parse_json(
 	return 0;
 }
 
-int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *uuid,
-		int64_t *created_ns, char **message)
+/* As volrec_parse; *rootp: a reference where the answer is 0 or -EROFS. */
+static int volrec_load(TALLOC_CTX *ctx, const char *text, size_t len, json_t **rootp,
+		struct ofs_oid *uuid, int64_t *created_ns, char **message)
 {
 	json_error_t error;
 	json_t *root = NULL;
 	int ret;
 
+	*rootp = NULL;
 	*message = NULL;
 	memset(uuid, 0, sizeof(*uuid));
 	*created_ns = 0;
@@ -126,6 +131,20 @@ int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *
 		return -EBADMSG;
 	}
 	ret = parse_json(ctx, root, uuid, created_ns, message);
+	if (ret == 0 || ret == -EROFS) {
+		*rootp = root;
+	} else {
+		json_decref(root);
+	}
+	return ret;
+}
+
+int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *uuid,
+		int64_t *created_ns, char **message)
+{
+	json_t *root;
+	int ret = volrec_load(ctx, text, len, &root, uuid, created_ns, message);
+
 	json_decref(root);
 	return ret;
 }
@@ -301,32 +320,108 @@ static void volrec_absent(struct volrec *vr)
 	volrec_create(vr);
 }
 
-static void on_read(struct obj_req *req)
+/* ---- a change ---- */
+
+static void on_amended(struct obj_req *req)
 {
 	struct volrec *vr = volrec_answered(req);
-	const struct obj_result *r = &req->result;
-	struct ofs_oid uuid;
-	int64_t created_ns;
-	char *message;
-	int status;
+	enum obj_status status = req->result.status;
 
 	if (vr == NULL) {
 		objstore_req_free(&req);
 		return;
 	}
-	if (r->status == OBJ_NOT_FOUND) {
+	if (status == OBJ_OK) {
+		volrec_end(vr, 0, NULL);
+	} else if (status == OBJ_PRECONDITION || status == OBJ_CONFLICT || status == OBJ_UNKNOWN) {
+		if (++vr->tries > VOLREC_TRIES) {
+			volrec_end(vr, -EAGAIN, "others keep changing the volume record");
+		} else {
+			volrec_get(vr);
+		}
+	} else {
+		volrec_store_failed(vr, req);
+	}
+	objstore_req_free(&req);
+}
+
+static void volrec_change(struct volrec *vr, json_t *root, const char *etag)
+{
+	struct obj_req *req;
+	size_t len;
+
+	if (!vr->edit(root, vr->arg)) {
+		volrec_end(vr, 0, NULL);
+		return;
+	}
+	req = objstore_req_new(OBJ_PUT, vr->key);
+	if (req != NULL) {
+		req->body = (uint8_t *)json_dumps(root, JSON_INDENT(1));
+		req->content_type = strdup("application/json");
+		req->if_match = etag != NULL ? strdup(etag) : NULL;
+	}
+	if (req == NULL || req->body == NULL || req->content_type == NULL || req->if_match == NULL) {
+		objstore_req_free(&req);
+		volrec_end(vr, -ENOMEM, "out of memory, or the store does not say ETags");
+		return;
+	}
+	len = strlen((const char *)req->body);
+	if (len > VOLREC_BYTES_MAX) {
+		objstore_req_free(&req);
+		volrec_end(vr, -EFBIG, "the volume record would become too large");
+		return;
+	}
+	req->length = (int64_t)len;
+	if (!volrec_submit(vr, req, on_amended)) {
+		volrec_end(vr, -ENOMEM, "out of memory");
+	}
+}
+
+/* ---- what is there ---- */
+
+static void volrec_read(struct volrec *vr, const struct obj_result *r)
+{
+	struct ofs_oid uuid;
+	int64_t created_ns;
+	char *message;
+	json_t *root;
+	int status = volrec_load(vr, (const char *)r->body, r->body_len, &root, &uuid, &created_ns,
+			&message);
+
+	if (root == NULL) {
+		volrec_end(vr, status, message);
+		return;
+	}
+	if (vr->edit == NULL) {
+		vr->v->created_ns = created_ns;
+		accounts_loaded(vr->v->accounts, root);
+		volrec_known(vr, &uuid, status, message);
+	} else if (status != 0 || !ofs_oid_equal(&uuid, &vr->v->uuid)) {
+		volrec_end(vr, status != 0 ? status : -ESTALE,
+				status != 0 ? message : "the volume record is another volume's");
+	} else {
+		volrec_change(vr, root, r->etag);
+	}
+	json_decref(root);
+}
+
+static void on_read(struct obj_req *req)
+{
+	struct volrec *vr = volrec_answered(req);
+	const struct obj_result *r = &req->result;
+
+	if (vr == NULL) {
+		objstore_req_free(&req);
+		return;
+	}
+	if (r->status == OBJ_NOT_FOUND && vr->edit != NULL) {
+		volrec_end(vr, -ESTALE, "the volume record is gone");
+	} else if (r->status == OBJ_NOT_FOUND) {
 		volrec_absent(vr);
 	} else if (r->status != OBJ_OK) {
 		volrec_store_failed(vr, req);
 	} else {
-		status = volrec_parse(vr, (const char *)r->body, r->body_len, &uuid, &created_ns,
-				&message);
-		if (status == 0 || status == -EROFS) {
-			vr->v->created_ns = created_ns;
-			volrec_known(vr, &uuid, status, message);
-		} else {
-			volrec_end(vr, status, message);
-		}
+		volrec_read(vr, r);
 	}
 	objstore_req_free(&req);
 }
@@ -343,8 +438,8 @@ static void volrec_get(struct volrec *vr)
 	}
 }
 
-void volrec_open(struct volume *v, void (*done)(int status, const char *message, void *arg),
-		void *arg)
+static void volrec_begin(struct volume *v, bool (*edit)(json_t *record, void *arg),
+		void (*done)(int status, const char *message, void *arg), void *arg)
 {
 	struct volrec *vr = talloc_zero(v, struct volrec);
 
@@ -358,7 +453,20 @@ void volrec_open(struct volume *v, void (*done)(int status, const char *message,
 	}
 	talloc_set_destructor(vr, volrec_destroy);
 	vr->v = v;
+	vr->edit = edit;
 	vr->done = done;
 	vr->arg = arg;
 	volrec_get(vr);
+}
+
+void volrec_open(struct volume *v, void (*done)(int status, const char *message, void *arg),
+		void *arg)
+{
+	volrec_begin(v, NULL, done, arg);
+}
+
+void volrec_amend(struct volume *v, bool (*edit)(json_t *record, void *arg),
+		void (*done)(int status, const char *message, void *arg), void *arg)
+{
+	volrec_begin(v, edit, done, arg);
 }

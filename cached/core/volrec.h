@@ -3,11 +3,14 @@
  * The volume record `.objectfs/volume`: whose bucket this is. It must match before anything in the
  * bucket, above all the absence of something, is believed. JSON: format "objectfs volume", uuid
  * (hex), write_version, read_version, features (names; beginning with "write-": they concern
- * writers only), created (RFC 3339), machine_sid. Core thread only.
+ * writers only), created (RFC 3339), and what accounts.h keeps there. Core thread only.
  */
 #ifndef OFS_CORE_VOLREC_H
 #define OFS_CORE_VOLREC_H
 
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <talloc.h>
 
 struct volume;
@@ -24,6 +27,13 @@ struct volume;
  */
 void volrec_open(struct volume *v, void (*done)(int status, const char *message, void *arg),
 		void *arg);
+
+/*
+ * Change the record of a READY volume: edit makes of it what it should be, perhaps more than once, and
+ * says whether that is any change. done as above; edit and done get arg.
+ */
+void volrec_amend(struct volume *v, bool (*edit)(json_t *record, void *arg),
+		void (*done)(int status, const char *message, void *arg), void *arg);
 
 /* --- for tests and the fuzz target --- */
 /* Check a record's text. 0, -EROFS: *uuid and *created_ns (0: not said) are set; else *message (child

@@ -18,6 +18,7 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "accounts.h"
 #include "announce.h"
 #include "ask.h"
 #include "core.h"
@@ -223,6 +224,7 @@ static void volume_ready(struct volume_own *o)
 	reconcile_start(v->reconcile);
 	evictor_start(v->evictor);
 	mirror_start(v->mirror);
+	accounts_ready(v->accounts);
 	if (v->on_ready != NULL) {
 		v->on_ready(v);
 	}
@@ -547,11 +549,12 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->recalls = recalls_new(v, v);
 	v->reconcile = reconcile_new(v, v, fresh);
 	v->evictor = evictor_new(v, v);
+	v->accounts = accounts_new(v);
 	v->asker = asker_new(v, o->core);
 	v->announcer = announcer_new(v);
 	if (v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->recalls == NULL ||
-			v->reconcile == NULL || v->evictor == NULL || v->asker == NULL ||
-			v->announcer == NULL) {
+			v->reconcile == NULL || v->evictor == NULL || v->accounts == NULL ||
+			v->asker == NULL || v->announcer == NULL) {
 		*error = talloc_strdup(v, "out of memory, or no descriptors left");
 		return -ENOMEM;
 	}
@@ -660,6 +663,7 @@ void volume_close(struct volume **vp)
 	TALLOC_FREE(o->doorbell_fde);
 	TALLOC_FREE(v->announcer); /* whoever ends now has nobody to tell */
 	TALLOC_FREE(v->asker);
+	TALLOC_FREE(v->accounts);
 	TALLOC_FREE(v->evictor);
 	TALLOC_FREE(v->reconcile);
 	TALLOC_FREE(v->recalls);

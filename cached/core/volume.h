@@ -26,6 +26,7 @@ struct metalog;
 struct rings;
 struct evictor;
 struct asker;
+struct accounts;
 struct announcer;
 struct guard;
 
@@ -72,6 +73,7 @@ struct volume {
 	struct metalog *metalog;
 	struct rings *rings;
 	struct evictor *evictor;
+	struct accounts *accounts; /* NULL: in tests */
 	struct asker *asker; /* NULL: nobody can be asked */
 	struct announcer *announcer; /* NULL: nobody is told */
 	void (*on_ready)(struct volume *);

@@ -131,6 +131,26 @@ static void print_login(const json_t *v)
 	putchar('\n');
 }
 
+/* Whose rights these are: nothing, before the first client has come in. */
+static void print_accounts(const json_t *accounts)
+{
+	const char *recorded = text_of(accounts, "recorded"), *here = text_of(accounts, "here");
+
+	if (recorded[0] == '\0') {
+		return;
+	}
+	label("accounts");
+	printf("of the %s %s", json_is_true(json_object_get(accounts, "domain")) ? "domain" : "machine",
+			recorded);
+	if (number_of(accounts, "named") > 0) {
+		printf(", %" PRId64 " SIDs known by name", number_of(accounts, "named"));
+	}
+	if (here[0] != '\0' && strcmp(here, recorded) != 0) {
+		printf("; THIS SERVER HAS OTHERS: %s", here);
+	}
+	putchar('\n');
+}
+
 static void print_volume(const json_t *v)
 {
 	const json_t *fence = json_object_get(v, "fence"), *denied;
@@ -165,6 +185,7 @@ static void print_volume(const json_t *v)
 										  : "");
 		label("volume id");
 		printf("%s\n", text_of(v, "uuid"));
+		print_accounts(json_object_get(v, "accounts"));
 	}
 	label("mirror");
 	print_safe(text_of(v, "mirror"));

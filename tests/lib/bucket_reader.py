@@ -23,6 +23,7 @@ STAGE_OID = b"objectfs-stage\0\1"
 KEY_MAX_BYTES = 1024
 META_MAX_BYTES = 2048
 HEX32 = re.compile("[0-9a-f]{32}")
+SID = re.compile(r"S-1(-[0-9]+)+")
 ATTR_DIRECTORY, ATTR_NORMAL = 0x10, 0x80
 
 
@@ -152,6 +153,7 @@ class Share:
         self.objects, self.prefix, self.content = objects, prefix, content
         self.files, self.problems, self.notes = {}, [], []
         self.uuid = None
+        self.machine_sid, self.domain, self.accounts = "", False, {}
         self.log = {}        # oid: Entry
         self.blobs = set()   # that something refers to
         self.owners = {}     # oid: key
@@ -188,6 +190,15 @@ class Share:
             if record.get("features", []):
                 raise Wrong(f"features {record['features']}")
             self.uuid = bytes.fromhex(record["uuid"])
+            self.machine_sid, self.domain = record.get("machine_sid", ""), record.get("domain", False)
+            self.accounts = record.get("accounts", {})
+            if self.machine_sid and not SID.fullmatch(self.machine_sid):
+                raise Wrong(f"machine_sid {self.machine_sid}")
+            if self.accounts and (self.domain or not self.machine_sid):
+                raise Wrong("accounts of no machine")
+            for sid, name in self.accounts.items():
+                if not SID.fullmatch(sid) or not name:
+                    raise Wrong(f"account {sid} {name!r}")
         except (ValueError, KeyError, TypeError) as error:
             self.wrong(key, f"damaged ({error})")
         except Wrong as wrong:
