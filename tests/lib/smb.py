@@ -126,6 +126,15 @@ class Testbed:
             self.up_done = False
             self._testbed("down", self.dir)
 
+    def inside(self, *argv, text="", may_fail=False):
+        """What a program says that sees users and Samba's configuration as smbd does; of Samba's own
+        (net, pdbedit) it is the configuration by -s."""
+        done = subprocess.run([*shlex.split(self.env["INSIDE"]), *argv], input=text, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0 and not may_fail:
+            fail(f"{' '.join(argv)}: {done.stdout.strip()}")
+        return done.stdout
+
     def restart(self, part, kill=False):
         self._testbed("restart", self.dir, part, *["--kill"] * kill)
 

@@ -1,0 +1,187 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# timeout: 200
+"""The host is lost, and another one serves the bucket: nobody has rights there before the accounts are
+those that the rights name, nobody has another's when they were made in another order, and with the
+accounts as they were every right is what it was: in its text, and when it is tried."""
+
+import re
+
+from bucket_reader import read_bed
+from smb import SmbError, Testbed, check, check_same, step
+from smb2 import READ_DATA, WRITE_DATA
+
+TEAM_RID = 2001
+NAMES = {1: "objectfs1", 2: "objectfs2", "admin": "objectfsadm"}
+# file: rights of (user 1, user 2)
+FILES = {
+    "mine": ("D:P(A;;0x001f01ff;;;{1})", ("rw", "")),
+    "read": ("D:P(A;;0x001f01ff;;;{1})(A;;0x00120089;;;{2})", ("rw", "r")),
+    "team": ("D:P(A;;0x00120089;;;{team})", ("", "r")),
+    "denied": ("D:P(D;;0x00000001;;;{2})(A;;0x001f01ff;;;{1})(A;;0x001f01ff;;;WD)", ("rw", "w")),
+    "all": ("D:P(A;;0x001f01ff;;;WD)", ("rw", "rw")),
+}
+
+
+def net(bed, *argv, **keywords):
+    return bed.inside("net", "-s", bed.smb_conf, *argv, **keywords)
+
+
+def machine_sid(bed):
+    return net(bed, "getlocalsid").split()[-1]
+
+
+def rids(bed):
+    """{name: RID} of the accounts there are."""
+    text = bed.inside("pdbedit", "-s", bed.smb_conf, "-L", "-v")
+    names = re.findall(r"^Unix username:\s+(\S+)", text, re.M)
+    sids = re.findall(r"^User SID:\s+(\S+)", text, re.M)
+    return {name: int(sid.rsplit("-", 1)[1]) for name, sid in zip(names, sids)}
+
+
+def make_team(bed):
+    """A group with a SID of the machine's, for the user it has on this host."""
+    net(bed, "groupmap", "add", f"rid={TEAM_RID}", "ntgroup=team", "unixgroup=objectfs2",
+        "type=domain")
+
+
+def make_files(bed):
+    sid, accounts = machine_sid(bed), rids(bed)
+    who = {"team": f"{sid}-{TEAM_RID}"}
+    with bed.client() as client:
+        client.mkdir("dir")
+        for name, (sddl, _) in FILES.items():
+            for path in (name, f"dir/{name}"):
+                client.put(path, path.encode())
+                handle = client.create(path)
+                client.set_sddl(handle, sddl.replace("{1}", f"{sid}-{accounts[NAMES[1]]}").replace(
+                    "{2}", f"{sid}-{accounts[NAMES[2]]}").format(**who))
+                client.close(handle)
+    with bed.client(user=2) as client:
+        client.put("second", b"of the second")
+
+
+def opens(client, path, access):
+    try:
+        client.close(client.create(path, access))
+        return True
+    except SmbError as error:
+        check(error.status == 0xC0000022, f"{path}: {error}")  # ACCESS_DENIED
+        return False
+
+
+def tried(bed):
+    """What each user may do with each file, found out by doing it."""
+    found = {}
+    for user in (1, 2):
+        with bed.client(user=user) as client:
+            for path in [*FILES, *(f"dir/{name}" for name in FILES), "second"]:
+                found[user, path] = "".join(
+                    letter for letter, access in (("r", READ_DATA), ("w", WRITE_DATA))
+                    if opens(client, path, access))
+    return found
+
+
+def expect(found):
+    for name, (_, rights) in FILES.items():
+        for path in (name, f"dir/{name}"):
+            for user in (1, 2):
+                check(found[user, path] == rights[user - 1],
+                      f"user {user} may {found[user, path]!r} {path}, not {rights[user - 1]!r}")
+
+
+def findings(bed):
+    return {item["id"]: item["reason"] for item in bed.ctl_json("health")["components"]
+            if item.get("id", "").startswith("account")}
+
+
+def enters(bed, user):
+    try:
+        with bed.client(user=user):
+            return True
+    except SmbError:
+        return False
+
+
+def record(bed):
+    """As a reader of the bucket finds it."""
+    share = read_bed(bed)
+    check(not share.problems, f"the bucket: {share.problems}")
+    return share
+
+
+def other_host(bed, sid):
+    step("another host: its users are strangers")
+    bed.wipe(new_host=True)
+    check(machine_sid(bed) != sid, "the new host has the old one's SID")
+    with bed.client() as client:
+        check(not opens(client, "mine", READ_DATA) and opens(client, "all", READ_DATA),
+              "a stranger's rights")
+    found = findings(bed)
+    check(list(found) == ["accounts-other"] and f"net setlocalsid {sid}" in found["accounts-other"],
+          f"health says {found}")
+    check("THIS SERVER HAS OTHERS" in bed.ctl("status"), bed.ctl("status"))
+    check(record(bed).machine_sid == sid, "the record changed")
+
+
+def other_order(bed, sid):
+    step("the SID alone: accounts that were made in another order do not come in")
+    net(bed, "setlocalsid", sid)
+    bed.restart("smbd")
+    check(rids(bed)[NAMES[2]] == 1002, f"the accounts: {rids(bed)}")
+    check(not enters(bed, 2) and not enters(bed, "admin"), "somebody came in with another's RID")
+    check(enters(bed, 1), "who has the RID he had is kept out")
+    found = findings(bed)
+    check(f"{sid}-1001 was {NAMES[2]} when" in found["account-renamed"], f"health says {found}")
+    check(f"{NAMES[1]} was S-1-22-1-" in found["accounts-other"], f"health says {found}")
+    check(record(bed).accounts[f"{sid}-1001"] == NAMES[2], "the record changed")
+
+
+def number_as_it_was(bed, name):
+    """Files that no client gave rights to have those of their uid and gid."""
+    was = {key[:len("S-1-22-1")]: int(key.rsplit("-", 1)[1]) for key, text in
+           record(bed).accounts.items() if text == name and key.startswith("S-1-22-")}
+    if int(bed.inside("id", "-u", name)) != was["S-1-22-1"]:
+        bed.inside("groupmod", "-g", str(was["S-1-22-2"]), name)
+        bed.inside("usermod", "-u", str(was["S-1-22-1"]), name)
+
+
+def as_it_was(bed, sid):
+    step("the accounts as the bucket names them")
+    users = {int(key.rsplit("-", 1)[1]): name for key, name in record(bed).accounts.items()
+             if key.startswith(sid) and not key.endswith(f"-{TEAM_RID}")}
+    check(sorted(users.values()) == sorted(NAMES.values()), f"the bucket names {users}")
+    check(record(bed).accounts[f"{sid}-{TEAM_RID}"] == "team", "the bucket does not name the team")
+    for name in users.values():
+        number_as_it_was(bed, name)
+        bed.inside("pdbedit", "-s", bed.smb_conf, "-x", "-u", name)
+    for rid, name in users.items():
+        password = dict(bed.user(number) for number in NAMES)[name]
+        bed.inside("pdbedit", "-s", bed.smb_conf, "-a", "-t", "-U", f"{sid}-{rid}", "-u", name,
+                   text=f"{password}\n{password}\n")
+    make_team(bed)
+    net(bed, "cache", "flush")  # who had these SIDs, uids and gids a minute ago
+    bed.restart("smbd")
+    check(all(enters(bed, user) for user in NAMES), "they do not come in")
+    check(not findings(bed), f"health says {findings(bed)}")
+
+
+def main():
+    with Testbed() as bed:
+        sid = machine_sid(bed)
+        make_team(bed)
+        step("rights of every kind")
+        make_files(bed)
+        before = tried(bed)
+        expect(before)
+        manifest = bed.manifest(user="admin")
+        bed.flush()
+        check(record(bed).machine_sid == sid, "the SID is not in the bucket")
+        other_host(bed, sid)
+        other_order(bed, sid)
+        as_it_was(bed, sid)
+        check_same(manifest, bed.manifest(user="admin"), "on the new host")
+        check(tried(bed) == before, "what users may do is not what it was")
+
+
+main()
