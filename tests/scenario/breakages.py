@@ -195,7 +195,7 @@ def rebuilt(server):
     server.run("rm -rf /etc/objectfs /root/.s3cfg /run/objectfs /var/cache/samba/* "
                "/var/lib/samba/private/* /var/lib/samba/*.tdb")
     shutil.copy("/usr/share/samba/smb.conf", "/etc/samba/smb.conf")
-    server.run("useradd --no-create-home somebody; systemctl start smbd")  # alice's number is taken
+    server.run("useradd --no-create-home --system somebody; systemctl start smbd")
     said = server.smbclient("ls")
     server.type_one(commands(GUIDE["1. Install"].blocks[0])[-1])  # what is made is there
     server.type(GUIDE["2. A disk for the cache"])
