@@ -20,6 +20,7 @@
 enum conf_store { CONF_STORE_DIR, CONF_STORE_S3 };
 enum conf_addressing { CONF_ADDR_AUTO, CONF_ADDR_PATH, CONF_ADDR_VIRTUAL }; /* as OBJ_ADDR_* */
 enum conf_xattr { CONF_XATTR_AUTO, CONF_XATTR_SECURITY, CONF_XATTR_USER };
+enum conf_foreign { CONF_FOREIGN_KEEP, CONF_FOREIGN_LOG, CONF_FOREIGN_REFUSE };
 enum conf_guard { CONF_GUARD_AUTO, CONF_GUARD_YES, CONF_GUARD_NO };
 
 #define CONF_CTYPE_STR const char *
@@ -34,6 +35,7 @@ enum conf_guard { CONF_GUARD_AUTO, CONF_GUARD_YES, CONF_GUARD_NO };
 #define CONF_CTYPE_ADDRESSING enum conf_addressing
 #define CONF_CTYPE_XATTR enum conf_xattr
 #define CONF_CTYPE_GUARD enum conf_guard
+#define CONF_CTYPE_FOREIGN enum conf_foreign
 #define CONF_FIELD(type, field, key, def, min, max, flags, help) CONF_CTYPE_##type field;
 
 struct conf_global {
@@ -90,7 +92,8 @@ enum conf_type {
 	CONF_STORE,
 	CONF_ADDRESSING,
 	CONF_XATTR,
-	CONF_GUARD
+	CONF_GUARD,
+	CONF_FOREIGN
 };
 #define CONF_REQUIRED 1u
 #define CONF_SECRET 2u

@@ -5,7 +5,7 @@
  *
  * Types: STR text, PATH absolute path (min and max: of the length in bytes), BOOL, COUNT, SIZE
  * (K M G T), DURATION (ms s m h d, plain: seconds; min and max in ns), and the enumerations LEVEL,
- * FORMAT, STORE, ADDRESSING, XATTR, GUARD of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
+ * FORMAT, STORE, ADDRESSING, XATTR, GUARD, FOREIGN of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
  */
 #ifndef OFS_BASE_CONF_TABLE_H
 #define OFS_BASE_CONF_TABLE_H
@@ -99,6 +99,13 @@
 	O(SIZE, copy_limit_bytes, "copy limit", "5G", CONF_MIB, 5 * CONF_GIB, 0,                   \
 		"largest object that the store is asked to copy by itself; larger ones that are "  \
 		"renamed pass through this machine in parts")                                      \
+	O(FOREIGN, foreign_properties, "foreign properties", "keep", 0, 0, 0,                      \
+		"what becomes of headers, metadata and tags that another tool set on an object, and that " \
+		"cannot be put on what overwrites it: what does not fit is logged, and tags that may "     \
+		"not be read make the file wait (keep); both are logged (log); both make it wait (refuse)") \
+	O(BOOL, look_before_overwrite, "look before overwrite", "no", 0, 0, 0,                     \
+		"ask for an object's properties before each overwrite, and not only where another tool is " \
+		"known to have set some: finds tags put on objects of ours, for one HEAD each")    \
 	O(COUNT, parallel_uploads, "parallel uploads", "8", 1, 256, 0,                             \
 		"objects and parts sent at the same time")                                         \
 	O(COUNT, parallel_fetches, "parallel fetches", "16", 1, 256, 0,                            \

@@ -49,6 +49,8 @@
 	S(uploads_open, COUNTER, count, "objects sent from a copy of a file open for writing")         \
 	S(uploads_spared, COUNTER, count, "times such a file was dirty, but as it had been sent")      \
 	S(upload_failures, COUNTER, count, "uploads that failed and will be retried")              \
+	S(properties_kept, COUNTER, count, "overwritten objects that kept what another tool had set on them") \
+	S(properties_lost, COUNTER, count, "those that could not keep all of it")                  \
 	S(copies, COUNTER, count, "server-side copies")                                            \
 	S(copies_whole, COUNTER, count, "stubs copied in S3 for a client, without their bytes")    \
 	S(copies_passed, COUNTER, count, "copies too large for the store, sent through this machine") \

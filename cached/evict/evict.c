@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../mirror/foreign.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
 
@@ -252,13 +253,6 @@ static void evict_submit(struct eviction *e, const struct row *row)
 	disk_submit(v->disk, DISK_ANY, &j->job);
 }
 
-/* A copy of it that cannot be had at once is no copy to rely on. */
-static bool evict_is_archived(const char *storage_class)
-{
-	return storage_class != NULL && (strcmp(storage_class, "GLACIER") == 0 ||
-			strcmp(storage_class, "DEEP_ARCHIVE") == 0);
-}
-
 static void evict_head_done(struct obj_req *req)
 {
 	struct eviction *e = req->arg;
@@ -281,7 +275,11 @@ static void evict_head_done(struct obj_req *req)
 				r->status == OBJ_NOT_FOUND ? "no such object" : "another version");
 		status = -ESTALE;
 	}
-	if (status == 0 && evict_is_archived(r->storage_class)) {
+	if (status == 0 && !foreign_none(r)) {
+		index_set_plain(v->index, row, false); /* tags change neither ETag nor time */
+	}
+	/* A copy of it that cannot be had at once is no copy to rely on. */
+	if (status == 0 && foreign_is_archived(r->storage_class)) {
 		stats_add(evict_refused, 1);
 		log_notice("evict", "%s: S3 has it in %s only: it stays", req->key, r->storage_class);
 		status = -ESTALE;

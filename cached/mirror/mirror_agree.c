@@ -111,6 +111,19 @@ static char *listing_name(struct listing *l, const struct list_entry *e)
 			!e->is_dir && listing_find(l, e->raw, true) != NULL);
 }
 
+/* The same bytes at another time: somebody may have put other headers on them. The first listing after a write of
+ * ours says when that was. */
+static void listing_time(struct index *ix, struct row *row, int64_t mtime_ns)
+{
+	if (row->s3_mtime_ns / NS_PER_S == mtime_ns / NS_PER_S) {
+		return;
+	}
+	if (row->s3_mtime_ns != 0) {
+		index_set_plain(ix, row, false);
+	}
+	index_set_fence(ix, row, row->etag, row->version_id, row->s3_size, mtime_ns);
+}
+
 /* Does this entry need a question? Then it is on its way. */
 static void listing_entry(struct listing *l, struct list_entry *e)
 {
@@ -140,6 +153,9 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 			(e->is_dir || (row->etag != NULL && e->etag != NULL &&
 						strcmp(row->etag, e->etag) == 0 &&
 						row->s3_size == e->size))) {
+		if (!e->is_dir && e->mtime_ns != 0) {
+			listing_time(v->index, row, e->mtime_ns);
+		}
 		talloc_free(name);
 		return;
 	}

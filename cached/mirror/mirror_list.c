@@ -469,6 +469,7 @@ static int listing_take(struct listing *l, struct obj_entry *e)
 	n->raw = n->key + prefix;
 	n->is_dir = e->is_prefix;
 	n->size = e->size;
+	n->mtime_ns = e->mtime_ns;
 	n->etag = e->etag;
 	e->key = e->etag = NULL;
 	return 0;

@@ -14,7 +14,7 @@ struct list_entry {
 	char *key; /* malloc, whole; of a directory without its slash */
 	const char *raw;
 	bool is_dir;
-	int64_t size;
+	int64_t size, mtime_ns;
 	char *etag;
 };
 

@@ -75,6 +75,7 @@ void mirror_stub_row(struct mirror *m, const struct ofs_oid *dir, const struct s
 	index_set_s3(ix, row, dir, s->raw);
 	if (s->has_object) {
 		index_set_fence(ix, row, s->etag, s->version_id, s->size, s->s3_mtime_ns);
+		index_set_plain(ix, row, s->plain);
 	}
 	index_set_gens(ix, row, s->data_gen, s->meta_gen);
 	index_set_object(ix, row, s->has_object);
@@ -609,6 +610,7 @@ static void change_done(struct disk_job *job)
 
 	if (j->status == 0 && row != NULL && mirror_row_print(row) == j->print) {
 		index_set_fence(ix, row, s->etag, s->version_id, s->size, s->s3_mtime_ns);
+		index_set_plain(ix, row, s->plain);
 		index_set_gens(ix, row, s->data_gen, s->meta_gen);
 		index_set_sha256(ix, row, NULL);
 		index_set_object(ix, row, true);

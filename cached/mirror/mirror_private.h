@@ -109,6 +109,7 @@ struct stub { /* malloc'ed; moves between threads */
 	char *name; /* local */
 	char *raw;  /* S3 component */
 	bool is_dir, has_object, foreign;
+	bool plain; /* as the row's */
 	struct ofs_oid oid;
 	uint64_t data_gen, meta_gen;
 	int64_t size, mtime_ns, s3_mtime_ns;

@@ -14,6 +14,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "foreign.h"
 #include "mirror_private.h"
 
 #include <errno.h>
@@ -435,6 +436,7 @@ static struct stub *want_stub(struct want *w, const struct obj_result *r, const 
 		return s;
 	}
 	s->has_object = true;
+	s->plain = foreign_none(r);
 	s->size = w->is_dir ? 0 : r->size;
 	s->s3_mtime_ns = r->mtime_ns;
 	s->mtime_ns = w->meta.has_mtime ? w->meta.mtime_ns : r->mtime_ns;

@@ -42,6 +42,7 @@ static const char *const op_names[OBJ_OP_MAX] = {
 	[OBJ_MPU_COMPLETE] = "COMPLETE-MULTIPART",
 	[OBJ_MPU_ABORT] = "ABORT-MULTIPART",
 	[OBJ_TAGS] = "GET-TAGS",
+	[OBJ_SET_TAGS] = "PUT-TAGS",
 };
 
 static const char *const status_names[OBJ_STATUS_MAX] = {
@@ -479,6 +480,8 @@ static const char *req_refusal(const struct obj_req *req)
 	case OBJ_TAGS:
 	case OBJ_VERSIONING:
 		return NULL;
+	case OBJ_SET_TAGS:
+		return req->tags == NULL ? "no tags are given" : meta_refusal(req);
 	default:
 		return "unknown operation";
 	}
@@ -521,6 +524,7 @@ static const struct {
 	[OBJ_MPU_COMPLETE] = {&stats.s3_other, &times_cells.s3_request_other},
 	[OBJ_MPU_ABORT] = {&stats.s3_other, &times_cells.s3_request_other},
 	[OBJ_TAGS] = {&stats.s3_other, &times_cells.s3_request_other},
+	[OBJ_SET_TAGS] = {&stats.s3_other, &times_cells.s3_request_other},
 };
 
 void obj_count(enum obj_op op)

@@ -38,6 +38,7 @@ enum obj_op {
 	OBJ_MPU_COMPLETE,
 	OBJ_MPU_ABORT,
 	OBJ_TAGS,
+	OBJ_SET_TAGS, /* all of them: `tags` of the request */
 	OBJ_OP_MAX
 };
 
@@ -69,6 +70,7 @@ enum obj_want {
 	OBJ_WANT_TAGS,
 	OBJ_WANT_VERSIONS,
 	OBJ_WANT_VERSIONING,
+	OBJ_WANT_SET_TAGS,
 	OBJ_WANTS
 };
 #define OBJ_RIGHT_BYTES 64u
@@ -136,6 +138,7 @@ struct obj_result {
 	int local_errno;
 	char *message;     /* for people, with the remedy where one is known; never secrets */
 	char *request_id;  /* the store's own, for the log */
+	bool unsupported;  /* INVALID: the store does not do this at all, though others do */
 	char right[OBJ_RIGHT_BYTES]; /* DENIED for lack of a right: which, if the store says it, else
 				      * OBJ_RIGHT_NOT_SAID; "": no right would help */
 	/* HEAD, GET, PUT, COPY, COMPLETE, PART, DELETE (of the marker it left): */

@@ -41,6 +41,7 @@ static const struct right {
 	[OBJ_WANT_TAGS] = { "s3:GetObjectTagging", "objects that have tags are not overwritten" },
 	[OBJ_WANT_VERSIONS] = { "s3:ListBucketVersions", "it is not seen whose versions lie under ours" },
 	[OBJ_WANT_VERSIONING] = { "s3:GetBucketVersioning", "it is not seen when versioning is switched" },
+	[OBJ_WANT_SET_TAGS] = { "s3:PutObjectTagging", "large objects lose their tags when they are overwritten" },
 };
 
 static struct objstore *live;
@@ -106,6 +107,8 @@ static enum obj_want want_of(enum obj_op op)
 		return OBJ_WANT_ABORT;
 	case OBJ_TAGS:
 		return OBJ_WANT_TAGS;
+	case OBJ_SET_TAGS:
+		return OBJ_WANT_SET_TAGS;
 	default:
 		return OBJ_WANT_WRITE;
 	}

@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #endif
 #include "recall_private.h"
+#include "../mirror/foreign.h"
 #include "../reconcile/reconcile.h"
 
 #include <errno.h>
@@ -272,6 +273,7 @@ static void check_head(struct recall *r, const char *key, struct obj_result *res
 	if (row != NULL && !same_etag) {
 		index_set_fence(v->index, row, res->etag, res->version_id, res->size,
 				res->mtime_ns);
+		index_set_plain(v->index, row, foreign_none(res));
 		index_set_sha256(v->index, row, NULL);
 	}
 	if (same_size && (same_etag || r->filled == 0) && r->checks < CHECKS_MAX) {

@@ -124,6 +124,7 @@ void claim_redeem(struct attempt *a, const char *etag, bool leave_old)
 	char *raw = talloc_strdup(a, row->s3_name);
 	char *fence = row->etag ? talloc_strdup(a, row->etag) : NULL;
 	int64_t size = row->s3_size, mtime_ns = row->s3_mtime_ns;
+	bool plain = row->plain && a->item->inherited == NULL;
 	uint64_t data_gen = row->s3_data_gen, meta_gen = row->s3_meta_gen;
 
 	if (leave_old && raw != NULL) {
@@ -134,6 +135,7 @@ void claim_redeem(struct attempt *a, const char *etag, bool leave_old)
 	if (etag != NULL) {
 		index_set_fence(ix, row, etag, NULL, size, mtime_ns);
 	}
+	index_set_plain(ix, row, plain);
 	index_set_gens(ix, row, data_gen, meta_gen);
 	index_set_object(ix, row, row->is_dir ? row->has_object : true);
 	if (old != NULL) {

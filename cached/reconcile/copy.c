@@ -196,7 +196,16 @@ static void copy_blobs_done(enum obj_status st, const char *message, void *arg)
 				st != OBJ_OK ? message : "its source has changed");
 		return;
 	}
-	copy_fenced(a->v, from, source->etag, a->key, a->upload_if_match, &c->meta, copy_sent, a);
+	copy_fenced(a->v, from, source->etag, a->key, a->upload_if_match, &c->meta, step_kept(a),
+			copy_sent, a);
+}
+
+/* Its headers are those of the source. */
+bool copy_is_plain(const struct attempt *a)
+{
+	const struct row *source = index_get(a->v->index, &a->item->copy->source);
+
+	return source != NULL && source->plain;
 }
 
 void copy_send(struct attempt *a)

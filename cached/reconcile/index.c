@@ -579,11 +579,20 @@ void index_set_fence(struct index *ix, struct row *r, const char *etag, const ch
 
 		t.etag = etag;
 		t.version_id = version_id;
+		r->plain = r->plain && !text_differs(r->etag, etag);
 		index_row_set_text(r, &t);
 	}
 	if (changed || r->s3_size != size || r->s3_mtime_ns != mtime_ns) {
 		r->s3_size = size;
 		r->s3_mtime_ns = mtime_ns;
+		index_mark(ix, r);
+	}
+}
+
+void index_set_plain(struct index *ix, struct row *r, bool plain)
+{
+	if (r->plain != plain) {
+		r->plain = plain;
 		index_mark(ix, r);
 	}
 }

@@ -61,6 +61,7 @@ struct row {
 	bool in_s3 : 1;
 	bool has_object : 1; /* directory: a marker object exists (else implied by children) */
 	bool has_sha256 : 1;
+	bool plain : 1; /* nothing that another tool set is on the object; else it is asked before it is overwritten */
 	enum row_live live : 2;
 };
 
@@ -101,6 +102,8 @@ void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 		const char *raw_name);
 void index_set_fence(struct index *ix, struct row *r, const char *etag, const char *version_id,
 		int64_t size, int64_t mtime_ns);
+/* After a fence, which forgets it when it changes. */
+void index_set_plain(struct index *ix, struct row *r, bool plain);
 void index_set_gens(struct index *ix, struct row *r, uint64_t data_gen, uint64_t meta_gen);
 void index_set_sha256(struct index *ix, struct row *r, const uint8_t sha256[32]); /* NULL: none */
 void index_set_object(struct index *ix, struct row *r, bool has_object);

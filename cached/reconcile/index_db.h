@@ -12,6 +12,7 @@
 #define INDEX_DB_IS_DIR 1u
 #define INDEX_DB_IN_S3 2u
 #define INDEX_DB_HAS_OBJECT 4u
+#define INDEX_DB_PLAIN 8u
 #define INDEX_DB_LIVE_SHIFT 4 /* two bits: enum row_live */
 
 /* A row as the file has it: plain, strings borrowed. */

@@ -119,6 +119,7 @@ static int load_row(void *arg, const struct index_db_row *in)
 	r->is_dir = (in->flags & INDEX_DB_IS_DIR) != 0;
 	r->in_s3 = (in->flags & INDEX_DB_IN_S3) != 0;
 	r->has_object = (in->flags & INDEX_DB_HAS_OBJECT) != 0;
+	r->plain = (in->flags & INDEX_DB_PLAIN) != 0;
 	r->live = (enum row_live)live;
 	r->s3_parent = in->s3_parent;
 	r->parent = in->parent;

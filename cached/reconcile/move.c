@@ -12,6 +12,8 @@
  *     (F3), or (F2) by a conditional tombstone PUT first; what others made of it stays.
  */
 #include "private.h"
+#include "../mirror/foreign.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +23,8 @@ struct copy {
 	struct volume *v;
 	char *from, *etag, *to, *expect;
 	const struct objmeta *meta; /* of the copy; NULL: the source's */
+	const struct kept *kept;    /* what others had set at the target */
+	struct obj_req *head;       /* of the source */
 	bool dest_exists, dest_taken;
 	char *dest_etag;         /* of what is there, and who wrote it */
 	struct ofs_oid dest_wid;
@@ -32,6 +36,7 @@ struct copy {
 
 static void copy_end(struct copy *c, enum obj_status st, const char *message, const char *etag)
 {
+	objstore_req_free(&c->head);
 	c->done(st, message, etag, c->arg);
 	talloc_free(c);
 }
@@ -43,6 +48,46 @@ static void copy_undone(enum obj_status st, const char *message, void *arg)
 	copy_end(arg, OBJ_CONFLICT, "the source changed while it was copied", NULL);
 }
 
+static void copy_passed(enum obj_status st, const char *message, const char *etag, void *arg)
+{
+	copy_end(arg, st, message, etag);
+}
+
+/* Of the source's properties. By itself a copy has those before `first` already. */
+static int copy_props(struct obj_req *req, const struct obj_result *source, enum obj_prop first,
+		enum obj_prop end)
+{
+	for (unsigned i = first; i < end; i++) {
+		const char *value = foreign_prop(source, i);
+
+		if (value != NULL && req->props[i] == NULL && (req->props[i] = strdup(value)) == NULL) {
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* A rename takes all along, class and encryption too; an object of its own has the source's headers. */
+static int copy_describe(const struct copy *c, struct obj_req *req, const struct obj_result *r)
+{
+	int ret;
+
+	if (c->meta == NULL) {
+		return copy_props(req, r, OBJ_PROP_storage_class, OBJ_PROP_tags);
+	}
+	req->replace_meta = true;
+	ret = objmeta_put(req, c->meta);
+	return ret == 0 ? copy_props(req, r, 0, OBJ_PROP_storage_class) : ret;
+}
+
+static void copy_pass(struct copy *c)
+{
+	struct obj_req *head = c->head;
+
+	c->head = NULL;
+	pass_object(c->v, head, c->to, c->dest_exists ? c->expect : NULL, c->kept, copy_passed, c);
+}
+
 static void copy_done(struct obj_req *req)
 {
 	struct copy *c = req->arg;
@@ -50,6 +95,12 @@ static void copy_done(struct obj_req *req)
 	struct ofs_oid nobody;
 	bool told;
 
+	if (r->unsupported && c->meta == NULL && c->head->result.size > 0) {
+		/* As Ceph RGW 16, of an encrypted source. */
+		objstore_req_free(&req);
+		copy_pass(c);
+		return;
+	}
 	if (r->status != OBJ_OK) {
 		copy_end(c, r->status, r->message, NULL);
 		objstore_req_free(&req);
@@ -71,18 +122,13 @@ static void copy_done(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
-static void copy_passed(enum obj_status st, const char *message, const char *etag, void *arg)
-{
-	copy_end(arg, st, message, etag);
-}
-
 static void copy_source_seen(struct obj_req *head)
 {
 	struct copy *c = head->arg;
 	struct obj_result *r = &head->result;
 	struct objmeta m = {0};
 	struct obj_req *req;
-	bool damaged, gone, copied;
+	bool damaged, gone, copied, takes_on;
 
 	objmeta_read(r, &m, &damaged);
 	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
@@ -115,25 +161,21 @@ static void copy_source_seen(struct obj_req *head)
 		objstore_req_free(&head);
 		return;
 	}
-	if (r->size > c->v->conf->copy_limit_bytes && c->meta != NULL) {
+	/* Not all stores put other tags and another encryption on a copy. */
+	takes_on = c->kept != NULL && r->size > 0 && (c->meta != NULL || foreign_none(r));
+	if ((r->size > c->v->conf->copy_limit_bytes || takes_on) && c->meta != NULL) {
 		objstore_req_free(&head);
-		copy_end(c, OBJ_INVALID, "larger than the store copies by itself", NULL);
+		copy_end(c, OBJ_INVALID, takes_on ? "it is to have what was set at its name"
+						  : "larger than the store copies by itself", NULL);
 		return;
 	}
-	if (r->size > c->v->conf->copy_limit_bytes) {
-		pass_object(c->v, head, c->to, c->dest_exists ? c->expect : NULL, copy_passed, c);
+	c->head = head;
+	if (r->size > c->v->conf->copy_limit_bytes || takes_on) {
+		copy_pass(c);
 		return;
 	}
 	req = objstore_req_new(OBJ_COPY, c->to);
-	if (req != NULL && c->meta != NULL) {
-		req->replace_meta = true;
-		req->content_type = r->content_type ? strdup(r->content_type) : NULL;
-		if (objmeta_put(req, c->meta) != 0) {
-			objstore_req_free(&req);
-		}
-	}
-	objstore_req_free(&head);
-	if (req == NULL || (req->source_key = strdup(c->from)) == NULL ||
+	if (req == NULL || copy_describe(c, req, r) != 0 || (req->source_key = strdup(c->from)) == NULL ||
 			(req->source_if_match = strdup(c->etag)) == NULL) {
 		objstore_req_free(&req);
 		copy_end(c, OBJ_LOCAL, "out of memory", NULL);
@@ -203,7 +245,8 @@ static void copy_dest_seen(struct obj_req *req)
 }
 
 void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
-		const char *expect, const struct objmeta *meta, copy_done_fn done, void *arg)
+		const char *expect, const struct objmeta *meta, const struct kept *kept,
+		copy_done_fn done, void *arg)
 {
 	struct copy *c = talloc_zero(v, struct copy);
 
@@ -217,6 +260,7 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 	}
 	c->v = v;
 	c->meta = meta;
+	c->kept = kept;
 	c->done = done;
 	c->arg = arg;
 	copy_head(c, to, copy_dest_seen);
@@ -483,7 +527,7 @@ static void move_claimed(struct attempt *a)
 		return;
 	}
 	copy_fenced(a->v, a->old_key, a->row->etag, a->key, a->replaced->etag, NULL,
-			move_copied, a);
+			a->item->inherited, move_copied, a);
 }
 
 void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns)
@@ -496,7 +540,9 @@ void move_file(struct attempt *a)
 {
 	bool here = a->fd >= 0 && !(a->rec.flags & OFS_REC_STUB);
 
-	if (here && a->row->s3_size > a->v->conf->copy_limit_bytes && !a->item->resend) {
+	bool takes_on = a->item->inherited != NULL && a->row->plain;
+
+	if (here && (a->row->s3_size > a->v->conf->copy_limit_bytes || takes_on) && !a->item->resend) {
 		a->item->resend = true; /* once more, with a lease */
 		attempt_end_again(a, 0);
 		return;
@@ -595,20 +641,56 @@ static void delete_done(enum obj_status st, const char *message, void *arg)
 	}
 }
 
-static void delete_unparked(enum obj_status st, const char *message, void *arg)
+/* The file that a client renamed over this one, or made at its name: it waits until the key is free. */
+static struct work *delete_heir(struct attempt *a)
 {
-	struct attempt *a = arg;
+	char *name = a->row->in_s3 ? name_from_raw(a, a->row->s3_name) : NULL;
+	struct row *r = name != NULL ? index_at_live(a->v->index, &a->row->s3_parent, name) : NULL;
+
+	talloc_free(name);
+	return r != NULL && r != a->row && !r->is_dir ? r->work : NULL;
+}
+
+static void delete_fence(struct attempt *a)
+{
 	struct row *owner;
 
-	if (st != OBJ_OK) {
-		attempt_end_store(a, "removing the note of a swap", st, message);
-		return;
-	}
 	/* A copy bears the id of what it was copied from. Not in S3 as far as the row knows: a PUT may
 	 * have been answered to nobody; without a fence it is asked. */
 	owner = claim_owner(a->v->index, a->row);
 	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL,
 			owner != NULL ? &owner->oid : &a->oid, a->row, delete_done, a);
+}
+
+static void delete_kept_known(enum obj_status st, const char *message, struct kept *kept, void *arg)
+{
+	struct attempt *a = arg;
+	struct work *heir = delete_heir(a);
+
+	if (st != OBJ_OK) {
+		attempt_end_store(a, "asking what others have set on it", st, message);
+		return;
+	}
+	if (heir != NULL && kept != NULL) {
+		talloc_free(heir->inherited);
+		heir->inherited = talloc_steal(heir, kept);
+	}
+	delete_fence(a);
+}
+
+static void delete_unparked(enum obj_status st, const char *message, void *arg)
+{
+	struct attempt *a = arg;
+	const struct row *row = a->row;
+
+	if (st != OBJ_OK) {
+		attempt_end_store(a, "removing the note of a swap", st, message);
+	} else if (!row->is_dir && row->name != NULL && !row->plain && row->etag != NULL &&
+			delete_heir(a) != NULL) {
+		kept_ask(a, a->v, a->key, row->etag, delete_kept_known, a);
+	} else {
+		delete_fence(a);
+	}
 }
 
 /* What a moved file leaves behind may be its only object yet: only after the commit that says where the

@@ -10,10 +10,11 @@
  *     follows a look (F2); a pass that ends otherwise leaves nothing but an upload that is aborted;
  *  3. the copy says in COPY_OF_META what it is a copy of: its own ETag cannot.
  *
- *   create -> (get -> part) * n, PASS_AT_ONCE at a time -> [head] -> complete -> [head] -> done
+ *   [tags] -> create -> (get -> part) * n, PASS_AT_ONCE at a time -> [head] -> complete -> [head] -> done
  *                     \-----------------------------\----------\--> abort -> done
  */
 #include "private.h"
+#include "../mirror/foreign.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -31,6 +32,9 @@ struct pass_slot {
 struct pass { /* talloc child of the volume */
 	struct volume *v;
 	struct obj_req *head; /* of the source */
+	const struct kept *kept; /* what others had set at the target */
+	const struct kept *put;  /* what is put on the copy; NULL: nothing */
+	char *etag;              /* of the copy */
 	char *from, *to, *expect;
 	int fd;
 	char *upload_id;
@@ -110,13 +114,30 @@ static void pass_fail(struct pass *p, enum obj_status st, const char *message)
 
 /* ---- the end ---- */
 
+static void pass_checked(void *arg)
+{
+	struct pass *p = arg;
+
+	pass_end(p, OBJ_OK, NULL, p->etag);
+}
+
+static void pass_there(struct pass *p, const char *etag)
+{
+	p->etag = talloc_strdup(p, etag);
+	if (p->etag != NULL && kept_has_tags(p->put)) {
+		kept_check(p->put, p->to, pass_checked, p);
+	} else {
+		pass_end(p, OBJ_OK, NULL, etag);
+	}
+}
+
 static void pass_etag_seen(struct obj_req *req)
 {
 	struct pass *p = req->arg;
 	struct obj_result *r = &req->result;
 
 	if (r->status == OBJ_OK && r->etag != NULL) {
-		pass_end(p, OBJ_OK, NULL, r->etag);
+		pass_there(p, r->etag);
 	} else {
 		pass_end(p, OBJ_UNKNOWN, r->message, NULL);
 	}
@@ -130,7 +151,7 @@ static void pass_completed(struct obj_req *req)
 	struct obj_req *head;
 
 	if (r->status == OBJ_OK && r->etag != NULL && r->etag[0] != '\0') {
-		pass_end(p, OBJ_OK, NULL, r->etag);
+		pass_there(p, r->etag);
 	} else if (r->status == OBJ_OK) {
 		head = pass_req(p, OBJ_HEAD, p->to, pass_etag_seen, p);
 		if (head != NULL) {
@@ -342,28 +363,68 @@ static void pass_created(struct obj_req *req)
 	pass_more(p);
 }
 
-static int pass_meta(struct obj_req *req, const struct obj_result *source)
+/* false: it does not fit, or cannot be sent. */
+static bool pass_fits(const struct obj_req *req, const char *name, const char *value)
 {
-	unsigned i;
-	int rc = objstore_req_meta(req, COPY_OF_META, source->etag);
+	size_t bytes = strlen(name) + strlen(value);
 
-	for (i = 0; rc == 0 && i < source->meta_count; i++) {
-		if (strcmp(source->meta[i].name, COPY_OF_META) != 0) {
-			rc = objstore_req_meta(req, source->meta[i].name, source->meta[i].value);
+	for (unsigned i = 0; i < req->meta_count; i++) {
+		bytes += strlen(req->meta[i].name) + strlen(req->meta[i].value);
+	}
+	return bytes <= OBJ_META_MAX_BYTES && objstore_meta_refusal(name, value) == NULL;
+}
+
+/* The write id says as well whose copy it is: of an object of ours the note leaves if there is no room. */
+static int pass_describe(struct pass *p, struct obj_req *req, const struct kept *own, const char **why)
+{
+	const struct obj_result *r = &p->head->result;
+	bool ours = objstore_meta_get(r, "objectfs") != NULL;
+	int rc = 0;
+
+	*why = NULL;
+	p->put = own != NULL ? own : p->kept;
+	for (unsigned i = 0; rc == 0 && i < r->meta_count; i++) {
+		const struct obj_meta *m = &r->meta[i];
+
+		if (!foreign_meta(m->name) && strcmp(m->name, COPY_OF_META) != 0 &&
+				pass_fits(req, m->name, m->value)) {
+			rc = objstore_req_meta(req, m->name, m->value);
 		}
 	}
-	if (rc == 0 && source->content_type != NULL) {
-		req->content_type = strdup(source->content_type);
-		rc = req->content_type != NULL ? 0 : -ENOMEM;
+	if (rc == 0 && !ours) {
+		rc = objstore_req_meta(req, COPY_OF_META, r->etag);
+	}
+	if (rc == 0) {
+		rc = kept_put(p->put, req, why);
+	}
+	if (rc == 0 && ours && pass_fits(req, COPY_OF_META, r->etag)) {
+		rc = objstore_req_meta(req, COPY_OF_META, r->etag);
 	}
 	return rc;
 }
 
+static void pass_kept(enum obj_status st, const char *message, struct kept *own, void *arg)
+{
+	struct pass *p = arg;
+	struct obj_req *req = st == OBJ_OK ? pass_req(p, OBJ_MPU_CREATE, p->to, pass_created, p) : NULL;
+	const char *why = NULL;
+	int rc = req == NULL ? -ENOMEM : pass_describe(p, req, own, &why);
+
+	if (st != OBJ_OK || rc != 0) {
+		objstore_req_free(&req);
+		pass_end(p, st != OBJ_OK ? st : rc == -EPERM ? OBJ_INVALID : OBJ_LOCAL,
+				st != OBJ_OK ? message : why != NULL ? why : "out of memory", NULL);
+		return;
+	}
+	log_info("reconcile", "%s is too large for a copy in the store: it goes to %s through this "
+			"machine", p->from, p->to);
+	objstore_submit(p->v->store, req);
+}
+
 void pass_object(struct volume *v, struct obj_req *head, const char *to, const char *expect,
-		copy_done_fn done, void *arg)
+		const struct kept *kept, copy_done_fn done, void *arg)
 {
 	struct pass *p = talloc_zero(v, struct pass);
-	struct obj_req *req = NULL;
 
 	if (p == NULL) {
 		objstore_req_free(&head);
@@ -373,21 +434,16 @@ void pass_object(struct volume *v, struct obj_req *head, const char *to, const c
 	p->fd = -1;
 	p->v = v;
 	p->head = head;
+	p->kept = kept;
 	p->done = done;
 	p->arg = arg;
 	talloc_set_destructor(p, pass_destructor);
 	p->from = talloc_strdup(p, head->key);
 	p->to = talloc_strdup(p, to);
 	p->expect = expect ? talloc_strdup(p, expect) : NULL;
-	if (p->from != NULL && p->to != NULL && (expect == NULL || p->expect != NULL)) {
-		req = pass_req(p, OBJ_MPU_CREATE, p->to, pass_created, p);
-	}
-	if (req == NULL || pass_meta(req, &head->result) != 0) {
-		objstore_req_free(&req);
+	if (p->from == NULL || p->to == NULL || (expect != NULL && p->expect == NULL)) {
 		pass_end(p, OBJ_LOCAL, "out of memory", NULL);
 		return;
 	}
-	log_info("reconcile", "%s is too large for a copy in the store: it goes to %s through this "
-			"machine; of its system headers only Content-Type is kept", p->from, p->to);
-	objstore_submit(v->store, req);
+	kept_of(p, v, head, pass_kept, p);
 }

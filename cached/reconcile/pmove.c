@@ -152,7 +152,7 @@ static void pmove_more(struct pmove *m)
 		if (m->deleting) {
 			delete_fenced(m->v, from, k->etag, &m->tombstone, NULL, pmove_deleted, s);
 		} else {
-			copy_fenced(m->v, from, k->etag, to, NULL, NULL, pmove_copied, s);
+			copy_fenced(m->v, from, k->etag, to, NULL, NULL, NULL, pmove_copied, s);
 		}
 		talloc_free(from);
 		talloc_free(to);

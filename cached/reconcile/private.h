@@ -15,6 +15,7 @@
 #include "../mirror/mirror.h"
 #include "../mirror/objmeta.h"
 #include "../mirror/snapshot.h"
+#include "../upload/kept.h"
 #include "../upload/upload.h"
 #include "metalog.h"
 
@@ -67,6 +68,7 @@ struct work { /* core only; talloc child of rc */
 	struct work *blocked_next; /* siblings in blocked_on->blocks */
 	bool times;                /* directory: its children changed, and with them its write time */
 	bool resend;               /* its data are wanted although they are clean: move.c */
+	struct kept *inherited;    /* what others set on the object it replaced, which has gone first */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
 	struct work *blocks;       /* items that wait for this one */
 	struct copying *copy;      /* a client wants another's object copied to its key: copy.c */
@@ -211,6 +213,8 @@ struct attempt {
 	struct upload *upload;
 	char *upload_if_match;  /* condition of the last write, NULL: only if absent */
 	bool times;             /* directory: send the marker for its write time alone */
+	struct kept *kept;      /* what others set on the object that has kept_of for its ETag */
+	char *kept_of;          /* NULL: not asked yet */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
 	int64_t sent_mtime_ns;  /* moved by an upload: Last-Modified of that; else 0 */
 	unsigned tries;         /* of the conditional write, within this attempt */
@@ -255,6 +259,8 @@ void step_finish(struct attempt *a);
 void step_first_upload(struct attempt *a);
 /* if_match NULL: only if absent. */
 void step_upload(struct attempt *a, const char *if_match);
+/* What others set on the object that it is about to overwrite, or that it leaves behind. NULL: nothing. */
+const struct kept *step_kept(const struct attempt *a);
 /* The key holds what `rec` says, or is about to. */
 void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id, int64_t mtime_ns,
 		uint64_t data_gen, uint64_t meta_gen);
@@ -279,6 +285,8 @@ void step_conflict(struct attempt *a, const char *why);
 /* --- copy.c: a client's copy of a whole stub --- */
 /* In the place of step_prepared's decision. */
 void copy_step(struct attempt *a);
+/* Is there nothing that others set on the copy? */
+bool copy_is_plain(const struct attempt *a);
 /* In the place of the upload. */
 void copy_send(struct attempt *a);
 /* The attempt ends: tell who waits. */
@@ -329,19 +337,22 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 /*
  * Copy one whole object, pinned to etag; `expect` is what the target may hold (NULL: only nothing).
  * meta NULL: as it is; a target that is the same object already is a success. Else (borrowed until
- * done) the copy is an object of its own, and never passes through this machine. done's etag is of
- * the copy.
+ * done) the copy is an object of its own, and never passes through this machine. kept (borrowed until done; or
+ * NULL): what others had set at the target, for a copy that brings nothing of that kind itself, or has
+ * metadata of its own. done's etag is of the copy.
  */
 typedef void (*copy_done_fn)(enum obj_status st, const char *message, const char *etag, void *arg);
 void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
-		const char *expect, const struct objmeta *meta, copy_done_fn done, void *arg);
+		const char *expect, const struct objmeta *meta, const struct kept *kept,
+		copy_done_fn done, void *arg);
 
 /* --- pass.c: copies larger than `copy limit` --- */
 /* The ETag of what an object is a copy of, in its user metadata. */
 #define COPY_OF_META "objectfs-copy-of"
-/* head: of the source (taken over), with its ETag; `to` holds `expect`, or nothing if that is NULL. */
+/* head: of the source (taken over), with its ETag; `to` holds `expect`, or nothing if that is NULL. kept: as
+ * copy_fenced's. */
 void pass_object(struct volume *v, struct obj_req *head, const char *to, const char *expect,
-		copy_done_fn done, void *arg);
+		const struct kept *kept, copy_done_fn done, void *arg);
 
 /* --- heir.c: a file that has taken over the key of a deleted one, and has not been sent yet --- */
 bool heir_is(const struct row *row);

@@ -72,7 +72,10 @@ static void rename_copied(struct pmove *m, const char *suffix, const char *etag)
 		row = index_below(ix, &row->oid, &rest);
 	}
 	if (row != NULL && row != a->row && !row->is_dir) {
+		bool plain = row->plain;
+
 		index_set_fence(ix, row, etag, NULL, row->s3_size, row->s3_mtime_ns);
+		index_set_plain(ix, row, plain);
 	}
 	talloc_free(path);
 }

@@ -9,6 +9,7 @@
  *  2. 412 or an unknown outcome is answered by HEAD: ours is adopted, foreign makes a conflict copy.
  */
 #include "private.h"
+#include "../mirror/foreign.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_i
 	}
 	metalog_settled(a->v->metalog, &a->oid, meta_gen);
 	index_set_fence(ix, row, etag, version_id, row->is_dir ? 0 : a->size, mtime_ns);
+	index_set_plain(ix, row, step_kept(a) == NULL && (a->item->copy == NULL || copy_is_plain(a)));
 	index_set_gens(ix, row, data_gen, meta_gen);
 	index_set_object(ix, row, true);
 	a->upload_done = true;
@@ -66,6 +68,7 @@ void step_first_upload(struct attempt *a)
 
 		index_set_s3(ix, row, &a->parent, a->raw); /* takes the place from `gone` */
 		index_set_fence(ix, row, etag, note, gone->s3_size, gone->s3_mtime_ns);
+		index_set_plain(ix, row, gone->plain);
 		index_set_object(ix, row, etag != NULL);
 		index_set_live(ix, gone, ROW_NOT_HERE); /* forgets its name: only trash is left to purge */
 		index_set_live(ix, gone, ROW_TRASHED);
@@ -126,6 +129,9 @@ static void step_outcome(struct obj_req *req)
 		return;
 	}
 	objmeta_read(r, &m, &damaged);
+	if (!foreign_none(r)) {
+		index_set_plain(a->v->index, a->row, false);
+	}
 	if (m.ours && !m.tombstone && ofs_oid_equal(&m.wid, &a->wid)) {
 		step_uploaded_ok(a, r->etag, r->version_id, r->mtime_ns, m.data_gen, m.meta_gen);
 	} else if (++a->tries > STEP_TRIES_MAX) {
@@ -179,6 +185,9 @@ static void step_uploaded(struct upload *u)
 	switch (u->status) {
 	case OBJ_OK:
 		index_set_sha256(a->v->index, a->row, u->has_sha256 ? u->sha256 : NULL);
+		if (u->kept != NULL) {
+			stats_add(properties_kept, 1);
+		}
 		if (u->etag == NULL) {
 			step_ask_outcome(a); /* some stores do not say */
 			break;
@@ -232,12 +241,51 @@ struct snapshot *step_snapshot_copy(const struct snapshot *s)
 	return c;
 }
 
+/* The ETag of the object whose properties the next one is to have: that at its key, or, moved by an upload, its
+ * own. NULL: none, or nothing is on it. */
+static const char *step_asks(const struct attempt *a)
+{
+	const char *etag = a->old_key != NULL ? a->row->etag : a->upload_if_match;
+	bool plain = a->row->plain && !a->v->conf->look_before_overwrite;
+
+	return plain || (etag != NULL && a->kept_of != NULL && strcmp(etag, a->kept_of) == 0) ? NULL : etag;
+}
+
+const struct kept *step_kept(const struct attempt *a)
+{
+	return a->kept != NULL ? a->kept : a->item->inherited;
+}
+
+static void step_kept_known(enum obj_status st, const char *message, struct kept *kept, void *arg)
+{
+	struct attempt *a = arg;
+	char *if_match = a->upload_if_match;
+
+	if (st != OBJ_OK) {
+		attempt_end_store(a, "asking what others have set on it", st, message);
+		return;
+	}
+	a->kept = kept;
+	a->upload_if_match = NULL;
+	step_upload(a, if_match);
+	talloc_free(if_match);
+}
+
 void step_upload(struct attempt *a, const char *if_match)
 {
 	struct upload *u;
+	const char *asks;
 
 	talloc_free(a->upload_if_match);
 	a->upload_if_match = if_match ? talloc_strdup(a, if_match) : NULL;
+	asks = step_asks(a);
+	if (asks != NULL) {
+		TALLOC_FREE(a->kept);
+		talloc_free(a->kept_of);
+		a->kept_of = talloc_strdup(a, asks);
+		kept_ask(a, a->v, a->old_key != NULL ? a->old_key : a->key, asks, step_kept_known, a);
+		return;
+	}
 	if (a->item->copy != NULL) {
 		copy_send(a);
 		return;
@@ -259,6 +307,7 @@ void step_upload(struct attempt *a, const char *if_match)
 	u->urgent = a->item->urgent;
 	u->size = a->row->is_dir ? 0 : a->size;
 	u->if_match = a->upload_if_match ? talloc_strdup(u, a->upload_if_match) : NULL;
+	u->kept = step_kept(a);
 	u->meta.ours = true;
 	u->meta.oid = a->oid;
 	u->meta.wid = a->wid;

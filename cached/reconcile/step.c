@@ -10,6 +10,7 @@
  *   place ok? -> prepare -> [dir: marker] [moved: move] [data: upload] [metadata: log] -> finish
  */
 #include "private.h"
+#include "../mirror/foreign.h"
 #include <string.h>
 
 #define REDIRTY_NS (50 * NS_PER_MS) /* a record is written meanwhile */
@@ -71,6 +72,7 @@ static void step_fence_known(struct obj_req *req)
 	if ((m.ours && ofs_oid_equal(&m.oid, &a->oid)) || ofs_oid_equal(&foreign, &a->oid) ||
 			a->row->is_dir) {
 		index_set_fence(a->v->index, a->row, r->etag, r->version_id, r->size, r->mtime_ns);
+		index_set_plain(a->v->index, a->row, foreign_none(r));
 		index_set_object(a->v->index, a->row, true);
 		if (a->item->stage) {
 			attempt_end_again(a, 0);
@@ -81,6 +83,7 @@ static void step_fence_known(struct obj_req *req)
 		char *note = talloc_strdup(a, a->row->version_id);
 
 		index_set_fence(a->v->index, a->row, r->etag, note, r->size, r->mtime_ns);
+		index_set_plain(a->v->index, a->row, foreign_none(r));
 		index_set_object(a->v->index, a->row, true);
 		step_prepared(a);
 	} else if (a->old_key != NULL) {

@@ -15,6 +15,7 @@
  *                          \-------\------\---> abort -> done
  */
 #include "upload.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 
 #define UPLOAD_SINGLE_MAX_BYTES (64LL << 20) /* above: parts, where Complete is conditional */
 #define UPLOAD_PARTS_AT_ONCE 4
+#define UPLOAD_SNAPSHOT_GIVES_BYTES 900u /* of its budget, for user metadata of others */
 
 struct upload_state {
 	int64_t since_ns;
@@ -201,6 +203,22 @@ static void upload_take_result(struct upload *u, const struct obj_result *r)
 	u->mtime_ns = r->mtime_ns;
 }
 
+/* Our metadata, and what others had set. false: the upload has ended. */
+static bool upload_describe(struct upload *u, struct obj_req **req)
+{
+	const char *why = NULL;
+	int ret = *req == NULL ? -ENOMEM : objmeta_put(*req, &u->meta);
+
+	ret = ret == 0 ? kept_put(u->kept, *req, &why) : ret;
+	if (ret == 0) {
+		return true;
+	}
+	objstore_req_free(req);
+	upload_finish(u, ret == -EPERM ? OBJ_INVALID : OBJ_LOCAL,
+			why != NULL ? why : "the metadata does not fit, or out of memory");
+	return false;
+}
+
 static void upload_put_done(struct obj_req *req)
 {
 	struct upload *u = req->arg;
@@ -225,9 +243,12 @@ static void upload_put(struct upload *u)
 {
 	struct obj_req *req = upload_req(u, OBJ_PUT, upload_put_done);
 
-	if (req == NULL || objmeta_put(req, &u->meta) != 0 || upload_condition(u, req) != 0) {
+	if (!upload_describe(u, &req)) {
+		return;
+	}
+	if (upload_condition(u, req) != 0) {
 		objstore_req_free(&req);
-		upload_finish(u, OBJ_LOCAL, "the metadata does not fit, or out of memory");
+		upload_finish(u, OBJ_LOCAL, "out of memory");
 		return;
 	}
 	req->fd = u->fd;
@@ -283,6 +304,11 @@ static void upload_fail(struct upload *u, enum obj_status status, const char *me
 	}
 }
 
+static void upload_checked(void *arg)
+{
+	upload_finish(arg, OBJ_OK, NULL);
+}
+
 static void upload_complete_done(struct obj_req *req)
 {
 	struct upload *u = req->arg;
@@ -291,6 +317,11 @@ static void upload_complete_done(struct obj_req *req)
 	u->state->single = NULL;
 	if (st == OBJ_OK) {
 		upload_take_result(u, &req->result);
+	}
+	if (st == OBJ_OK && kept_has_tags(u->kept)) {
+		objstore_req_free(&req);
+		kept_check(u->kept, u->key, upload_checked, u);
+		return;
 	}
 	if (st == OBJ_OK || st == OBJ_UNKNOWN) {
 		if (req->result.message != NULL) {
@@ -474,9 +505,7 @@ static void upload_create(struct upload *u)
 {
 	struct obj_req *req = upload_req(u, OBJ_MPU_CREATE, upload_create_done);
 
-	if (req == NULL || objmeta_put(req, &u->meta) != 0) {
-		objstore_req_free(&req);
-		upload_finish(u, OBJ_LOCAL, "the metadata does not fit, or out of memory");
+	if (!upload_describe(u, &req)) {
 		return;
 	}
 	req->still_valid = NULL;
@@ -511,7 +540,12 @@ static void upload_begin(void *arg)
 	struct upload *u = arg;
 
 	if (u->meta.snapshot != NULL) {
-		snapshot_split(u->meta.snapshot, OBJMETA_SNAPSHOT_BUDGET);
+		/* What others have there gets room: more of ours goes into blobs. */
+		size_t others = kept_meta_bytes(u->kept) * 3 / 4;
+
+		snapshot_split(u->meta.snapshot, others < UPLOAD_SNAPSHOT_GIVES_BYTES
+				? OBJMETA_SNAPSHOT_BUDGET - others
+				: OBJMETA_SNAPSHOT_BUDGET - UPLOAD_SNAPSHOT_GIVES_BYTES);
 	}
 	upload_blobs(u->v, u->meta.snapshot, upload_blobs_done, u);
 }

@@ -14,6 +14,7 @@
 #include <talloc.h>
 #include "../mirror/objmeta.h"
 #include "../objstore/objstore.h"
+#include "kept.h"
 
 struct conf_volume;
 struct volume;
@@ -28,6 +29,7 @@ struct upload {
 	char *key;
 	char *if_match;     /* NULL: only if absent */
 	struct objmeta meta; /* owned, with its snapshot */
+	const struct kept *kept; /* borrowed; of what it overwrites; or NULL */
 	uint64_t request_id;
 	void (*done)(struct upload *u); /* once; frees u with talloc_free */
 	void *arg;

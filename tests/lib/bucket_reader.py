@@ -22,6 +22,9 @@ ROOT_OID = b"objectfs-root\0\0\1"
 STAGE_OID = b"objectfs-stage\0\1"
 KEY_MAX_BYTES = 1024
 META_MAX_BYTES = 2048
+# of the head of a `dir` store's objects
+PROPERTIES = ("type", "cache-control", "disposition", "encoding", "language", "expires", "redirect",
+              "class", "sse", "sse-key", "bucket-key", "tags")
 HEX32 = re.compile("[0-9a-f]{32}")
 SID = re.compile(r"S-1(-[0-9]+)+")
 ATTR_DIRECTORY, ATTR_NORMAL = 0x10, 0x80
@@ -121,7 +124,7 @@ def _dir_object(path):
         if name == "meta":
             name, _, value = value.partition(" ")
             meta[name] = value
-        elif name in ("etag", "size", "mtime", "type", "version"):
+        elif name in ("etag", "size", "mtime", "version", *PROPERTIES):
             fields[name] = value
         else:
             raise Wrong(f"a line {name!r} in its head")

@@ -17,6 +17,8 @@ from procs import Failure, Missing, Proc, answers, free_ports, run, tail, wait_u
 
 DNS = "s3.localhost"
 REGION = "us-east-1"
+KMS = ("key-1", "key-2")  # ids of keys that SSE-KMS knows
+KMS_KEY = "YSBrZXkgb2YgMzIgYnl0ZXMgb2Ygbm8gc2VjcmVjeS4="
 
 CONF = """\
 [global]
@@ -86,6 +88,9 @@ rgw gc processor max time = 30
 rgw override bucket index max shards = 1
 rgw dynamic resharding = false
 rgw multipart min part size = 5242880
+rgw crypt require ssl = false
+rgw crypt s3 kms backend = testing
+rgw crypt s3 kms encryption keys = {kms}
 debug rgw = {debug}
 [client]
 rgw override bucket index max shards = 1
@@ -166,7 +171,7 @@ class Rgw:
         with open(f"{self.path}/ceph.conf", "w", encoding="ascii") as file:
             file.write(CONF.format(
                 fsid=fsid, dir=self.path, mon=state["mon"], mon1=state["mon"] + 1, dns=DNS,
-                size=16 << 30, frontends=frontends, debug=os.environ.get("RGW_DEBUG", "0")))
+                kms=" ".join(f"{name}={KMS_KEY}" for name in KMS), size=16 << 30, frontends=frontends, debug=os.environ.get("RGW_DEBUG", "0")))
         monmap = f"{self.path}/monmap"
         self._run("monmaptool", "--create", "--fsid", fsid, "--addv", "a",
                   f"[v2:127.0.0.1:{state['mon']},v1:127.0.0.1:{state['mon'] + 1}]", monmap)
@@ -199,6 +204,12 @@ class Rgw:
             return answers("127.0.0.1", self.state["port"])
 
         wait_until(ready, 60, "radosgw serves")
+
+    def add_class(self, name):
+        """A storage class, known once the gateway has been started anew."""
+        target = ["placement", "add", "--placement-id=default-placement", f"--storage-class={name}"]
+        self.admin("zonegroup", *target)
+        self.admin("zone", *target, "--data-pool=default.rgw.buckets.data")
 
     def put(self, path, access_key, secret_key, query="", body=b""):
         host = f"127.0.0.1:{self.state['port']}"

@@ -143,12 +143,20 @@ static void test_tags(void **state)
 			"<TagSet>\n<Tag><Key>a b</Key><Value>1&amp;\xc3\xa9=</Value></Tag>"
 			"<Tag><Key>c</Key><Value></Value></Tag></TagSet></Tagging>";
 	struct obj_result r = {0};
+	char *text;
 
 	(void)state;
 	assert_int_equal(s3_tags_parse(good, strlen(good), &r), 0);
 	assert_string_equal(r.tags, "a%20b=1%26%C3%A9%3D&c=");
 	assert_int_equal(r.tag_count, 2);
 	obj_result_clear(&r);
+	text = s3_tags_write("a%20b=1%26%C3%A9%3D&c=");
+	assert_non_null(text);
+	assert_int_equal(s3_tags_parse(text, strlen(text), &r), 0);
+	assert_string_equal(r.tags, "a%20b=1%26%C3%A9%3D&c=");
+	obj_result_clear(&r);
+	free(text);
+	assert_null(s3_tags_write("a=%zz"));
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(s3_tags_parse(bad[i], strlen(bad[i]), &r), -EBADMSG);
 		obj_result_clear(&r);

@@ -448,6 +448,9 @@ void dir_run(struct dir_job *job)
 	case OBJ_DELETE:
 		run_delete(job);
 		break;
+	case OBJ_SET_TAGS:
+		obj_fail(job->req, OBJ_INVALID, "tags come with the object in this store");
+		break;
 	case OBJ_LIST:
 		dir_run_list(job);
 		break;

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "sigv4.h"
+#include "xml.h"
 
 #define BUFFER_BYTES (512L << 10)
 #define IDLE_CONNECTION_S 4L
@@ -286,6 +287,32 @@ static void build_complete(struct s3_xfer *x, struct wire *w)
 	x->body_len = (int64_t)strlen((char *)x->document);
 }
 
+/* The only request of ours that S3 wants an MD5 with. */
+static void build_tags(struct s3_xfer *x, struct wire *w)
+{
+	uint8_t md5[EVP_MAX_MD_SIZE];
+	char base64[32];
+
+	w->method = "PUT";
+	query(w, "tagging", "");
+	if (x->document == NULL) {
+		x->document = (uint8_t *)s3_tags_write(x->req->tags);
+	}
+	if (x->document == NULL) {
+		w->oom = true;
+		return;
+	}
+	x->mem = x->document;
+	x->body_len = (int64_t)strlen((char *)x->document);
+	if (EVP_Digest(x->mem, (size_t)x->body_len, md5, NULL, EVP_md5(), NULL) != 1) {
+		w->oom = true;
+		return;
+	}
+	EVP_EncodeBlock((unsigned char *)base64, md5, 16);
+	header(w, "content-md5", true, "%s", base64);
+	header(w, "content-type", true, "application/xml");
+}
+
 static void build_op(struct s3_xfer *x, struct wire *w)
 {
 	struct obj_req *req = x->req;
@@ -347,6 +374,9 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 	case OBJ_TAGS:
 		w->method = "GET";
 		query(w, "tagging", "");
+		break;
+	case OBJ_SET_TAGS:
+		build_tags(x, w);
 		break;
 	default:
 		w->method = "DELETE";

@@ -489,6 +489,7 @@ static enum s3_verdict judge_error(struct s3_xfer *x)
 		return S3_AGAIN;
 	}
 	s3_explain(x, k.status, a.code, a.message);
+	req->result.unsupported = x->http == 501;
 	if (a.request_id != NULL && req->result.request_id == NULL) {
 		req->result.request_id = a.request_id;
 		a.request_id = NULL;

@@ -642,3 +642,50 @@ int s3_versions_parse(const void *data, size_t len, const char *key, struct obj_
 	keep_rows_of(result, key);
 	return 0;
 }
+
+static void write_text(FILE *f, const char *text)
+{
+	for (; *text != '\0'; text++) {
+		if (*text == '<' || *text == '>' || *text == '&' || *text == '\r') {
+			fprintf(f, "&#%d;", *text);
+		} else {
+			fputc(*text, f);
+		}
+	}
+}
+
+char *s3_tags_write(const char *tags)
+{
+	char *copy = strdup(tags), *text = NULL, *save = NULL;
+	size_t len = 0;
+	FILE *f = copy != NULL ? open_memstream(&text, &len) : NULL;
+	bool good = f != NULL;
+
+	if (f != NULL) {
+		fputs("<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><TagSet>", f);
+	}
+	for (char *tag = good ? strtok_r(copy, "&", &save) : NULL; tag != NULL && good;
+			tag = strtok_r(NULL, "&", &save)) {
+		char *value = strchr(tag, '=');
+
+		if (value != NULL) {
+			*value++ = '\0';
+		}
+		good = url_decode(tag) && (value == NULL || url_decode(value));
+		fputs("<Tag><Key>", f);
+		write_text(f, tag);
+		fputs("</Key><Value>", f);
+		write_text(f, value != NULL ? value : "");
+		fputs("</Value></Tag>", f);
+	}
+	if (f != NULL) {
+		fputs("</TagSet></Tagging>", f);
+		good = fclose(f) == 0 && good;
+	}
+	free(copy);
+	if (!good) {
+		free(text);
+		text = NULL;
+	}
+	return text;
+}
