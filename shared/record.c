@@ -28,7 +28,7 @@
 #define RECORD_MAGIC 0x5253464fu /* "OFSR" */
 #define RECORD_VERSION 1u
 #define RECORD_CRC_OFFSET (OFS_RECORD_BYTES - 4)
-#define RECORD_RESERVED_BYTES 28
+#define RECORD_RESERVED_BYTES 4
 
 void ofs_record_encode(const struct ofs_record *rec, uint8_t buf[OFS_RECORD_BYTES])
 {
@@ -48,6 +48,8 @@ void ofs_record_encode(const struct ofs_record *rec, uint8_t buf[OFS_RECORD_BYTE
 	ofs_wr_u64(&c, (uint64_t)rec->atime_ns);
 	ofs_wr_u64(&c, (uint64_t)rec->ctime_clean_ns);
 	ofs_wr_u64(&c, (uint64_t)rec->listed_ns);
+	ofs_wr_bytes(&c, rec->clean.id.bytes, sizeof(rec->clean.id.bytes));
+	ofs_wr_u64(&c, rec->clean.fence);
 	ofs_wr_zero(&c, RECORD_RESERVED_BYTES);
 	ofs_wr_u32(&c, ofs_crc32c(0, buf, RECORD_CRC_OFFSET));
 }
@@ -79,6 +81,8 @@ int ofs_record_decode(const uint8_t *buf, size_t len, struct ofs_record *rec)
 	rec->atime_ns = (int64_t)ofs_rd_u64(&c);
 	rec->ctime_clean_ns = (int64_t)ofs_rd_u64(&c);
 	rec->listed_ns = (int64_t)ofs_rd_u64(&c);
+	ofs_rd_copy(&c, rec->clean.id.bytes, sizeof(rec->clean.id.bytes));
+	rec->clean.fence = ofs_rd_u64(&c);
 	(void)ofs_rd_bytes(&c, RECORD_RESERVED_BYTES);
 	crc = ofs_rd_u32(&c);
 	if (c.bad || crc != ofs_crc32c(0, buf, RECORD_CRC_OFFSET)) {

@@ -4,7 +4,7 @@
  *
  * Layout (little-endian): magic 4, version 2, reserved 2, flags 4, reserved 4, binding 8, oid 16,
  * data_gen 8, meta_gen 8, size 8, mtime_ns 8, atime_ns 8, ctime_clean_ns 8, listed_ns 8,
- * reserved 28, crc32c 4 (over the 124 bytes before it). Always replaced at the same size.
+ * clean id 16, clean fence 8, reserved 4, crc32c 4 (over the 124 bytes before it). Always replaced at the same size.
  */
 #ifndef OFS_SHARED_RECORD_H
 #define OFS_SHARED_RECORD_H
@@ -37,6 +37,13 @@ enum ofs_record_flag {
 	OFS_REC_MARKED = 1u << 6,     /* directory: something in or below it may differ from S3 */
 };
 
+/* Which object of S3 a file was made of, or has last become; the daemon's (objmeta_clean). Zeros: none, or
+ * written by a version that did not say. */
+struct ofs_clean {
+	struct ofs_oid id;
+	uint64_t fence;
+};
+
 struct ofs_record {
 	uint32_t flags;
 	uint64_t binding; /* filled by ofs_record_set, checked by ofs_record_get */
@@ -50,6 +57,7 @@ struct ofs_record {
 	int64_t atime_ns;
 	int64_t ctime_clean_ns; /* ctime of the inode when its metadata was last clean */
 	int64_t listed_ns;      /* directory: CLOCK_REALTIME of the listing */
+	struct ofs_clean clean; /* of a file */
 };
 
 /* How records are kept on this mirror; constant after HELLO (module) or start (daemon). */

@@ -20,9 +20,12 @@
 #include "base64.h"
 
 #define META_NAME "objectfs"
-#define META_VERSION 1
+#define META_VERSION 2
+#define META_VERSION_OLD 1
 #define META_TOMBSTONE 1u
-#define META_HEAD_BYTES (1 + 1 + 16 + 8 + 8 + 16 + 16 + 16)
+#define META_HEAD_OLD_BYTES (1 + 1 + 16 + 8 + 8 + 16 + 16 + 16)
+#define META_HEAD_BYTES (META_HEAD_OLD_BYTES + 8 + 1)
+#define META_PROOF_MAX_BYTES 64u
 #define META_VALUE_MAX_BYTES 8192u /* more than a store gives: 2 KiB and base64 */
 #define NS_PER_SECOND 1000000000LL
 #define SECONDS_MAX (INT64_MAX / NS_PER_SECOND - 1)
@@ -77,7 +80,9 @@ static char *meta_value(const struct objmeta *m)
 		p = put_le64(p, m->meta_gen);
 		p = put_oid(p, &m->node);
 		p = put_oid(p, &m->wid);
-		p = put_oid(p, &m->parent_wid);
+		p = put_oid(p, &m->parent);
+		p = put_le64(p, (uint64_t)m->size);
+		*p++ = 0; /* bytes of proof */
 		if (snap != NULL) {
 			memcpy(p, snap, snap_len);
 		}
@@ -139,33 +144,52 @@ int objmeta_put(struct obj_req *req, const struct objmeta *m)
 
 /* --- reading --- */
 
+/* Where the snapshot begins; 0: damaged, or of a later version. */
+static size_t meta_head(const uint8_t *p, size_t len, struct objmeta *m)
+{
+	uint64_t size;
+
+	if (len >= META_HEAD_OLD_BYTES && p[0] == META_VERSION_OLD) {
+		m->old = true;
+		return META_HEAD_OLD_BYTES;
+	}
+	if (len < META_HEAD_BYTES || p[0] != META_VERSION) {
+		return 0;
+	}
+	size = get_le64(p + META_HEAD_OLD_BYTES);
+	m->size = (int64_t)size;
+	return size <= INT64_MAX && p[META_HEAD_BYTES - 1] <= META_PROOF_MAX_BYTES &&
+			len >= META_HEAD_BYTES + (size_t)p[META_HEAD_BYTES - 1]
+		? META_HEAD_BYTES + p[META_HEAD_BYTES - 1]
+		: 0;
+}
+
 static bool meta_parse(const char *text, struct objmeta *m)
 {
 	size_t len = 0;
 	size_t chars = strlen(text);
 	uint8_t *buf = chars <= META_VALUE_MAX_BYTES ? base64_decode(text, chars, &len) : NULL;
-	const uint8_t *p = buf;
+	size_t head = buf != NULL ? meta_head(buf, len, m) : 0;
 	uint8_t flags;
 	bool good = false;
 
-	if (buf == NULL || len < META_HEAD_BYTES || p[0] != META_VERSION) {
+	if (head == 0) {
 		free(buf);
 		return false;
 	}
-	flags = p[1];
-	memcpy(m->oid.bytes, p + 2, 16);
-	m->data_gen = get_le64(p + 18);
-	m->meta_gen = get_le64(p + 26);
-	memcpy(m->node.bytes, p + 34, 16);
-	memcpy(m->wid.bytes, p + 50, 16);
-	memcpy(m->parent_wid.bytes, p + 66, 16);
+	flags = buf[1];
+	memcpy(m->oid.bytes, buf + 2, 16);
+	m->data_gen = get_le64(buf + 18);
+	m->meta_gen = get_le64(buf + 26);
+	memcpy(m->node.bytes, buf + 34, 16);
+	memcpy(m->wid.bytes, buf + 50, 16);
+	memcpy(m->parent.bytes, buf + 66, 16);
 	if ((flags & ~META_TOMBSTONE) == 0 && !ofs_oid_is_none(&m->oid)) {
 		m->tombstone = (flags & META_TOMBSTONE) != 0;
 		if (m->tombstone) {
-			good = len == META_HEAD_BYTES;
+			good = len == head;
 		} else {
-			good = snapshot_unpack(p + META_HEAD_BYTES, len - META_HEAD_BYTES,
-					       &m->snapshot) == 0;
+			good = snapshot_unpack(buf + head, len - head, &m->snapshot) == 0;
 		}
 	}
 	free(buf);
@@ -290,6 +314,9 @@ void objmeta_read(const struct obj_result *r, struct objmeta *m, bool *damaged)
 {
 	const char *value = objstore_meta_get(r, META_NAME);
 	const char *mtime = objstore_meta_get(r, "mtime");
+	int64_t mtime_ns = 0;
+	bool has_mtime = mtime != NULL &&
+			(parse_seconds(mtime, &mtime_ns) || objmeta_rfc3339(mtime, &mtime_ns));
 
 	memset(m, 0, sizeof(*m));
 	*damaged = false;
@@ -301,13 +328,14 @@ void objmeta_read(const struct obj_result *r, struct objmeta *m, bool *damaged)
 			objmeta_clear(m); /* something was written over it, by a tool that keeps metadata */
 		} else {
 			m->ours = true;
+			if (has_mtime && m->snapshot != NULL) {
+				m->snapshot->mtime_ns = mtime_ns; /* as we wrote it, or a tool that kept ours */
+			}
 			return;
 		}
 	}
-	if (mtime != NULL && (parse_seconds(mtime, &m->mtime_ns) ||
-				     objmeta_rfc3339(mtime, &m->mtime_ns))) {
-		m->has_mtime = true;
-	}
+	m->has_mtime = has_mtime;
+	m->mtime_ns = has_mtime ? mtime_ns : 0;
 }
 
 void objmeta_clear(struct objmeta *m)
@@ -333,7 +361,8 @@ char *objmeta_blob_key(const char *prefix, const uint8_t sha256[32])
 	return key;
 }
 
-void objmeta_foreign_oid(const struct ofs_oid *uuid, const char *key, struct ofs_oid *oid)
+/* The first bytes of SHA-256. */
+static void hash_id(const void *head, size_t head_len, const char *text, struct ofs_oid *id)
 {
 	uint8_t sum[SHA256_DIGEST_LENGTH];
 	unsigned len = 0;
@@ -341,11 +370,37 @@ void objmeta_foreign_oid(const struct ofs_oid *uuid, const char *key, struct ofs
 
 	/* These fail for want of memory only. */
 	if (ctx == NULL || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1 ||
-			EVP_DigestUpdate(ctx, uuid->bytes, sizeof(uuid->bytes)) != 1 ||
-			EVP_DigestUpdate(ctx, key, strlen(key)) != 1 ||
+			EVP_DigestUpdate(ctx, head, head_len) != 1 ||
+			EVP_DigestUpdate(ctx, text, strlen(text)) != 1 ||
 			EVP_DigestFinal_ex(ctx, sum, &len) != 1) {
 		abort();
 	}
 	EVP_MD_CTX_free(ctx);
-	memcpy(oid->bytes, sum, sizeof(oid->bytes));
+	memcpy(id->bytes, sum, sizeof(id->bytes));
+}
+
+void objmeta_id(const struct ofs_oid *wid, const char *etag, struct ofs_oid *id)
+{
+	if (!ofs_oid_is_none(wid) || etag == NULL) {
+		*id = *wid;
+	} else {
+		hash_id("", 0, etag, id);
+	}
+}
+
+void objmeta_clean(const struct ofs_oid *wid, const char *etag, struct ofs_clean *clean)
+{
+	struct ofs_oid fence;
+
+	memset(clean, 0, sizeof(*clean));
+	if (etag != NULL) {
+		objmeta_id(wid, etag, &clean->id);
+		hash_id("", 0, etag, &fence);
+		clean->fence = get_le64(fence.bytes);
+	}
+}
+
+void objmeta_foreign_oid(const struct ofs_oid *uuid, const char *key, struct ofs_oid *oid)
+{
+	hash_id(uuid->bytes, sizeof(uuid->bytes), key, oid);
 }

@@ -2,8 +2,10 @@
 /*
  * What we write into an object's user metadata, and how we read ours and others' back.
  *
- * x-amz-meta-objectfs: base64 of version u8 = 1, flags u8 (1: tombstone), oid 16, data_gen u64,
- * meta_gen u64, node id 16, wid 16, parent wid 16, then the packed snapshot (snapshot.h).
+ * x-amz-meta-objectfs: base64 of version u8 = 2, flags u8 (1: tombstone), oid 16, data_gen u64,
+ * meta_gen u64, node id 16, wid 16, parent 16, size of the content u64, length u8 of a proof, the proof (we
+ * write none, and look at none), then the packed snapshot (snapshot.h). Version 1 has neither size nor
+ * proof, and no parent.
  * x-amz-meta-mtime (decimal seconds, fraction allowed), -mode, -uid, -gid (decimal), as s3fs writes.
  */
 #ifndef OFS_MIRROR_OBJMETA_H
@@ -16,8 +18,11 @@
 struct objmeta {
 	bool ours;      /* the objectfs value was there and whole */
 	bool tombstone; /* a conditional delete stopped half way: not there for anybody */
-	struct ofs_oid oid, node, wid, parent_wid;
+	bool old;       /* of version 1: parent and size are not known */
+	struct ofs_oid oid, node, wid;
+	struct ofs_oid parent; /* what it replaced, as objmeta_id says */
 	uint64_t data_gen, meta_gen;
+	int64_t size;   /* of the content that it was written with */
 	struct snapshot *snapshot; /* NULL: foreign, or tombstone */
 	bool has_mtime; /* foreign: s3fs or rclone mtime understood */
 	int64_t mtime_ns;
@@ -35,6 +40,11 @@ void objmeta_clear(struct objmeta *m);
 bool objmeta_rfc3339(const char *s, int64_t *ns);
 /* Key of a blob: prefix + ".objectfs/blob/" + hex; malloc. */
 char *objmeta_blob_key(const char *prefix, const uint8_t sha256[32]);
+/* What names one state of an object for those that replace it: its wid, or, where it has none, the first 16
+ * bytes of its ETag's SHA-256. None: neither is known. */
+void objmeta_id(const struct ofs_oid *wid, const char *etag, struct ofs_oid *id);
+/* The same and the ETag, for the record of a file that is this object; etag NULL: not known, zeros. */
+void objmeta_clean(const struct ofs_oid *wid, const char *etag, struct ofs_clean *clean);
 /* Object id of a foreign object: keyed hash (SHA-256 over uuid and key, first 16 bytes). */
 void objmeta_foreign_oid(const struct ofs_oid *uuid, const char *key, struct ofs_oid *oid);
 

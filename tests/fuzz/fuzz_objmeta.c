@@ -8,6 +8,17 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Version 1, or a proof that we do not write: it would be another text. */
+static bool is_rewritten(const char *text)
+{
+	size_t len = 0;
+	uint8_t *raw = base64_decode(text, strlen(text), &len);
+	bool other = raw == NULL || len <= 90 || raw[0] != 2 || raw[90] != 0;
+
+	free(raw);
+	return other;
+}
+
 static void check(char *text)
 {
 	struct obj_meta pairs[] = { { (char *)"objectfs", text }, { (char *)"mtime", text } };
@@ -21,7 +32,7 @@ static void check(char *text)
 		abort();
 	}
 	if (m.ours && (req = objstore_req_new(OBJ_PUT, "k")) != NULL) {
-		if (objmeta_put(req, &m) == 0 && strcmp(req->meta[0].value, text) != 0) {
+		if (objmeta_put(req, &m) == 0 && strcmp(req->meta[0].value, text) != 0 && !is_rewritten(text)) {
 			abort();
 		}
 		objstore_req_free(&req);

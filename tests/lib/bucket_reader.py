@@ -420,8 +420,10 @@ class Share:
             self.wrong(key, f"its ETag is not the MD5 of its {len(body)} bytes")
 
     def _check_value(self, key, stored, value, is_dir):
-        if value.parent != NO_OID:
-            self.wrong(key, "a parent, which no version writes")
+        if value.size is None and value.parent != NO_OID:
+            self.wrong(key, "a parent, which version 1 does not write")
+        if value.size not in (None, stored.size):
+            self.notes.append(f"{key}: other bytes, of another tool that kept the metadata")
         if (value.snapshot.mode & 0o170000 == 0o040000) != is_dir:
             self.wrong(key, f"mode {value.snapshot.mode:o}")
         for name, text in meta_of(value).items():

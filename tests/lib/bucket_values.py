@@ -186,16 +186,20 @@ def _snapshot_name(name):
 class Value:
     """Section 3: the packed value of `objectfs`."""
 
-    def __init__(self, oid, data_gen=1, meta_gen=1, node=NO_OID, wid=NO_OID, snapshot=None):
+    def __init__(self, oid, data_gen=1, meta_gen=1, node=NO_OID, wid=NO_OID, snapshot=None, size=0):
         self.oid, self.data_gen, self.meta_gen = oid, data_gen, meta_gen
         self.node, self.wid, self.parent = node, wid, NO_OID
+        self.size = size  # None: version 1, which does not say
+        self.proof = b""
         self.snapshot = snapshot  # None: a tombstone
 
     def text(self):
-        return base64.b64encode(struct.pack(
-            "<BB16sQQ16s16s16s", 1, 0 if self.snapshot else 1, self.oid, self.data_gen,
-            self.meta_gen, self.node, self.wid, self.parent) +
-            (self.snapshot.pack() if self.snapshot else b"")).decode()
+        data = struct.pack(
+            "<BB16sQQ16s16s16s", 1 if self.size is None else 2, 0 if self.snapshot else 1, self.oid,
+            self.data_gen, self.meta_gen, self.node, self.wid, self.parent)
+        if self.size is not None:
+            data += struct.pack("<QB", self.size, len(self.proof)) + self.proof
+        return base64.b64encode(data + (self.snapshot.pack() if self.snapshot else b"")).decode()
 
     @classmethod
     def parse(cls, text):
@@ -203,11 +207,15 @@ class Value:
             raise Wrong("too long")
         cursor = Cursor(from_base64(text))
         version, flags = cursor.number("B"), cursor.number("B")
-        if version != 1 or flags & ~1:
+        if version not in (1, 2) or flags & ~1:
             raise Wrong(f"version {version}, flags {flags:#x}")
         made = cls(cursor.take(16), cursor.number("Q"), cursor.number("Q"), cursor.take(16),
                    cursor.take(16))
         made.parent = cursor.take(16)
+        made.size = cursor.number("Q") if version == 2 else None
+        made.proof = cursor.take(cursor.number("B")) if version == 2 else b""
+        if len(made.proof) > 64 or (made.size or 0) > 2**63 - 1:
+            raise Wrong(f"size {made.size}, {len(made.proof)} bytes of proof")
         if made.oid == NO_OID:
             raise Wrong("no object id")
         rest = cursor.rest()

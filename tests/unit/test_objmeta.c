@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cached/mirror/base64.h"
 #include "cached/mirror/objmeta.h"
 
 static void fill(struct objmeta *m)
@@ -19,7 +20,8 @@ static void fill(struct objmeta *m)
 	ofs_oid_new(&m->oid);
 	ofs_oid_new(&m->node);
 	ofs_oid_new(&m->wid);
-	ofs_oid_new(&m->parent_wid);
+	ofs_oid_new(&m->parent);
+	m->size = 5;
 	m->data_gen = UINT64_MAX;
 	m->meta_gen = 7;
 	m->snapshot = calloc(1, sizeof(*m->snapshot));
@@ -70,7 +72,7 @@ static void test_round_trip(void **state)
 	assert_true(back.ours && !back.tombstone);
 	assert_true(ofs_oid_equal(&back.oid, &m.oid) && ofs_oid_equal(&back.node, &m.node));
 	assert_true(ofs_oid_equal(&back.wid, &m.wid));
-	assert_true(ofs_oid_equal(&back.parent_wid, &m.parent_wid));
+	assert_true(ofs_oid_equal(&back.parent, &m.parent) && back.size == 5 && !back.old);
 	assert_true(back.data_gen == UINT64_MAX && back.meta_gen == 7);
 	assert_true(back.snapshot->mtime_ns == m.snapshot->mtime_ns);
 	assert_int_equal(back.snapshot->xattr_count, 1);
@@ -99,6 +101,61 @@ static void test_tombstone(void **state)
 	assert_true(back.ours && back.tombstone && !damaged);
 	assert_null(back.snapshot);
 	objstore_req_free(&req);
+}
+
+/* A time that a tool has set beside a value of ours, which it kept, is the file's. */
+static void test_time_beside(void **state)
+{
+	struct obj_req *req = objstore_req_new(OBJ_PUT, "k");
+	struct objmeta m, back;
+	struct obj_result r;
+	bool damaged;
+
+	(void)state;
+	fill(&m);
+	assert_int_equal(objmeta_put(req, &m), 0);
+	free(req->meta[1].value);
+	req->meta[1].value = strdup("1800000000.5");
+	r = as_result(req);
+	objmeta_read(&r, &back, &damaged);
+	assert_true(back.ours && back.snapshot->mtime_ns == 1800000000500000000LL);
+	objmeta_clear(&back);
+	objmeta_clear(&m);
+	objstore_req_free(&req);
+}
+
+/* Version 1, as buckets have it: neither size nor proof behind the parent. */
+static void test_old(void **state)
+{
+	static const uint8_t head[82] = { 1, 0, [2] = 'o', [18] = 5, [26] = 7, [34] = 'n', [50] = 'w' };
+	static const struct snapshot empty = { .mode = 0100644, .mtime_ns = 3 };
+	size_t len;
+	uint8_t *packed = snapshot_pack(&empty, &len);
+	uint8_t value[512];
+	struct obj_meta pair;
+	struct obj_result r;
+	struct objmeta m;
+	bool damaged;
+	char *text;
+
+	(void)state;
+	memcpy(value, head, sizeof(head));
+	memcpy(value + sizeof(head), packed, len);
+	free(packed);
+	text = base64_encode(value, sizeof(head) + len);
+	r = one(&pair, "objectfs", text);
+	objmeta_read(&r, &m, &damaged);
+	assert_true(m.ours && m.old && !damaged && m.data_gen == 5 && m.meta_gen == 7);
+	assert_true(m.wid.bytes[0] == 'w' && ofs_oid_is_none(&m.parent) && m.size == 0);
+	assert_int_equal(m.snapshot->mtime_ns, 3);
+	objmeta_clear(&m);
+	free(text);
+	value[0] = 3;
+	text = base64_encode(value, sizeof(head) + len);
+	r = one(&pair, "objectfs", text);
+	objmeta_read(&r, &m, &damaged);
+	assert_true(!m.ours && damaged);
+	free(text);
 }
 
 static void test_budget(void **state)
@@ -248,6 +305,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_tombstone),
+		cmocka_unit_test(test_time_beside),
+		cmocka_unit_test(test_old),
 		cmocka_unit_test(test_budget),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_foreign_times),
