@@ -121,7 +121,7 @@ static void listing_time(struct index *ix, struct row *row, int64_t mtime_ns)
 	if (row->s3_mtime_ns != 0) {
 		index_set_plain(ix, row, false);
 	}
-	index_set_fence(ix, row, row->etag, row->version_id, row->s3_size, mtime_ns);
+	index_set_fence(ix, row, row->etag, row->version_id, &row->wid, row->s3_size, mtime_ns);
 }
 
 /* Does this entry need a question? Then it is on its way. */

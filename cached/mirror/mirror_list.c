@@ -429,7 +429,7 @@ static void listing_own_marker(struct listing *l, const struct obj_entry *e)
 
 	if (row != NULL && row->in_s3 && !row->has_object && row->work == NULL) {
 		index_set_object(v->index, row, true);
-		index_set_fence(v->index, row, e->etag, NULL, e->size, e->mtime_ns);
+		index_set_fence(v->index, row, e->etag, NULL, NULL, e->size, e->mtime_ns);
 	}
 }
 

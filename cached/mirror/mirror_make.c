@@ -74,7 +74,7 @@ void mirror_stub_row(struct mirror *m, const struct ofs_oid *dir, const struct s
 	}
 	index_set_s3(ix, row, dir, s->raw);
 	if (s->has_object) {
-		index_set_fence(ix, row, s->etag, s->version_id, s->size, s->s3_mtime_ns);
+		index_set_fence(ix, row, s->etag, s->version_id, &s->wid, s->size, s->s3_mtime_ns);
 		index_set_plain(ix, row, s->plain);
 	}
 	index_set_gens(ix, row, s->data_gen, s->meta_gen);
@@ -110,6 +110,7 @@ static void make_record(const struct stub *s, struct ofs_record *rec)
 	}
 	rec->flags = OFS_REC_KNOWN | (s->size > 0 ? OFS_REC_STUB : 0);
 	rec->size = (uint64_t)s->size;
+	objmeta_clean(&s->wid, s->etag, &rec->clean);
 	rec->mtime_ns = s->mtime_ns;
 	rec->atime_ns = s->snapshot != NULL ? s->snapshot->atime_ns : s->mtime_ns;
 }
@@ -609,7 +610,7 @@ static void change_done(struct disk_job *job)
 	struct row *row = index_get(ix, &s->oid);
 
 	if (j->status == 0 && row != NULL && mirror_row_print(row) == j->print) {
-		index_set_fence(ix, row, s->etag, s->version_id, s->size, s->s3_mtime_ns);
+		index_set_fence(ix, row, s->etag, s->version_id, &s->wid, s->size, s->s3_mtime_ns);
 		index_set_plain(ix, row, s->plain);
 		index_set_gens(ix, row, s->data_gen, s->meta_gen);
 		index_set_sha256(ix, row, NULL);

@@ -114,6 +114,7 @@ struct stub { /* malloc'ed; moves between threads */
 	uint64_t data_gen, meta_gen;
 	int64_t size, mtime_ns, s3_mtime_ns;
 	char *etag, *version_id;
+	struct ofs_oid wid;
 	struct snapshot *snapshot; /* NULL: foreign or implied */
 	/* out */
 	int status; /* 0: made; -EEXIST: something else has the name; -errno */

@@ -100,6 +100,7 @@ uint64_t mirror_row_print(const struct row *row)
 	if (row->s3_name != NULL) {
 		h = print_add(h, row->s3_name, strlen(row->s3_name));
 	}
+	h = print_add(h, row->wid.bytes, sizeof(row->wid.bytes));
 	if (row->etag != NULL) {
 		h = print_add(h, row->etag, strlen(row->etag));
 	}
@@ -247,7 +248,7 @@ static bool want_is_deleted(struct want *w)
 		return false;
 	}
 	index_set_s3(v->index, gone, &w->dir, w->raw);
-	index_set_object(v->index, gone, true);
+	index_set_fence(v->index, gone, NULL, ROW_LOST, NULL, 0, 0);
 	reconcile_touch(v->reconcile, gone);
 	return true;
 }
@@ -444,6 +445,7 @@ static struct stub *want_stub(struct want *w, const struct obj_result *r, const 
 	s->version_id = r->version_id ? strdup(r->version_id) : NULL;
 	s->data_gen = w->meta.data_gen;
 	s->meta_gen = w->meta.meta_gen;
+	s->wid = w->meta.wid;
 	s->foreign = w->meta.snapshot == NULL;
 	s->snapshot = w->meta.snapshot;
 	w->meta.snapshot = NULL;
@@ -460,6 +462,15 @@ static void want_times(struct want *w, struct stub *s, const struct row *row)
 		s->snapshot->mtime_ns = s->snapshot->atime_ns = s->mtime_ns;
 	}
 	s->mtime_ns = s->snapshot->mtime_ns;
+}
+
+/* The object that the row knows. Equal bytes that another node has written are another: its rights are
+ * newer. */
+static bool want_is_known(struct want *w, const struct row *row, const struct obj_result *r)
+{
+	return row->etag != NULL && r->etag != NULL && strcmp(row->etag, r->etag) == 0 &&
+	       (!w->meta.ours || ofs_oid_is_none(&row->wid) ||
+			       ofs_oid_equal(&row->wid, &w->meta.wid));
 }
 
 static void want_head_done(struct obj_req *req)
@@ -497,8 +508,7 @@ static void want_head_done(struct obj_req *req)
 		want_answer(w, WANT_ABSENT, -ENOENT, NULL);
 		return;
 	}
-	if (row != NULL && row->live == ROW_HERE && (row->is_dir || (row->etag != NULL &&
-			r->etag != NULL && strcmp(row->etag, r->etag) == 0))) {
+	if (row != NULL && row->live == ROW_HERE && (row->is_dir || want_is_known(w, row, r))) {
 		objstore_req_free(&req);
 		want_answer(w, WANT_LEAVE, 0, NULL);
 		return;

@@ -31,6 +31,7 @@
 struct recall_file_job *recall_file_job_new(struct recalls *rs, struct recall *r)
 {
 	struct recall_file_job *j = calloc(1, sizeof(*j));
+	const struct row *row = r != NULL ? index_get(rs->v->index, &r->oid) : NULL;
 
 	if (j == NULL) {
 		return NULL;
@@ -41,6 +42,9 @@ struct recall_file_job *recall_file_job_new(struct recalls *rs, struct recall *r
 	j->fd = r ? r->fd : -1;
 	if (r != NULL) {
 		j->oid = r->oid;
+	}
+	if (row != NULL) {
+		objmeta_clean(&row->wid, row->etag, &j->clean);
 	}
 	return j;
 }
@@ -239,6 +243,9 @@ static void file_finish_run(struct disk_job *job)
 		if ((rec.flags & OFS_REC_META_DIRTY) == 0) {
 			rec.ctime_clean_ns = mirror_wall_ns();
 		}
+		if (j->clean.fence != 0) {
+			rec.clean = j->clean;
+		}
 		ret = ofs_record_set(&j->place.rio, j->fd, &rec);
 	}
 	if (ret == 0) {
@@ -305,6 +312,7 @@ static void file_adopt_run(struct disk_job *job)
 	ret = file_same_stub(j, &rec);
 	if (ret == 0) {
 		rec.size = (uint64_t)j->size;
+		rec.clean = j->clean;
 		if ((rec.flags & OFS_REC_META_DIRTY) == 0) {
 			rec.mtime_ns = j->mtime_ns;
 		}

@@ -271,7 +271,7 @@ static void check_head(struct recall *r, const char *key, struct obj_result *res
 	}
 	objmeta_clear(&meta);
 	if (row != NULL && !same_etag) {
-		index_set_fence(v->index, row, res->etag, res->version_id, res->size,
+		index_set_fence(v->index, row, res->etag, res->version_id, NULL, res->size,
 				res->mtime_ns);
 		index_set_plain(v->index, row, foreign_none(res));
 		index_set_sha256(v->index, row, NULL);

@@ -211,6 +211,7 @@ struct recall_file_job {
 	struct ofs_oid oid;
 	/* new state of the object, for recall_file_adopt */
 	int64_t size, mtime_ns;
+	struct ofs_clean clean; /* of the row; zeros: not known */
 	/* out */
 	int status;
 	bool plain;

@@ -90,7 +90,8 @@ void claim_make(struct attempt *a, void (*go_on)(struct attempt *a))
 	}
 	index_set_live(ix, c, ROW_TRASHED);
 	index_set_s3(ix, c, &a->parent, a->raw);
-	index_set_fence(ix, c, a->row->etag, CLAIM_TAG, a->row->s3_size, a->row->s3_mtime_ns);
+	index_set_fence(ix, c, a->row->etag, CLAIM_TAG, &a->row->wid, a->row->s3_size,
+			a->row->s3_mtime_ns);
 	index_set_object(ix, c, !a->row->is_dir);
 	a->replaced = c;
 	cc->a = a;
@@ -123,17 +124,18 @@ void claim_redeem(struct attempt *a, const char *etag, bool leave_old)
 	struct ofs_oid parent = row->s3_parent;
 	char *raw = talloc_strdup(a, row->s3_name);
 	char *fence = row->etag ? talloc_strdup(a, row->etag) : NULL;
+	const struct ofs_oid wid = row->wid;
 	int64_t size = row->s3_size, mtime_ns = row->s3_mtime_ns;
 	bool plain = row->plain && a->item->inherited == NULL;
 	uint64_t data_gen = row->s3_data_gen, meta_gen = row->s3_meta_gen;
 
 	if (leave_old && raw != NULL) {
-		old = heir_leave(a->item, &parent, raw, fence, size, mtime_ns); /* takes the place */
+		old = heir_leave(a->item, &parent, raw, fence, &wid, size, mtime_ns); /* takes the place */
 	}
 	claim_drop(a);
 	index_set_s3(ix, row, &a->parent, a->raw);
 	if (etag != NULL) {
-		index_set_fence(ix, row, etag, NULL, size, mtime_ns);
+		index_set_fence(ix, row, etag, NULL, &wid, size, mtime_ns);
 	}
 	index_set_plain(ix, row, plain);
 	index_set_gens(ix, row, data_gen, meta_gen);

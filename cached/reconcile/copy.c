@@ -219,8 +219,10 @@ void copy_send(struct attempt *a)
 		.wid = a->wid,
 		.data_gen = a->rec.data_gen,
 		.meta_gen = a->rec.meta_gen,
+		.size = c->size,
 		.snapshot = step_snapshot_copy(a->snapshot),
 	};
+	whose_parent(a->row, &c->meta.parent);
 	if (c->meta.snapshot == NULL) {
 		attempt_end_failed(a, "out of memory");
 		return;

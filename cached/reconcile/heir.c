@@ -33,24 +33,27 @@ bool heir_is(const struct row *row)
 char *heir_note(TALLOC_CTX *ctx, const struct row *gone)
 {
 	const char *before = heir_entries(gone->version_id);
+	const char *lost = gone->etag == NULL && gone->version_id != NULL
+				   ? strstr(gone->version_id, ROW_LOST)
+				   : NULL;
 	size_t most = (size_t)(HEIR_MOST - 1) * HEIR_ENTRY_BYTES - 1;
 	char hex[OFS_OID_HEX_BYTES];
 
+	if (before != NULL && lost != NULL && (size_t)(lost - before) < most) {
+		most = (size_t)(lost - before - 1); /* it stands behind them */
+	}
 	ofs_oid_hex(&gone->oid, hex);
-	return talloc_asprintf(ctx, HEIR_TAG "%s%s%.*s", hex, before ? " " : "", (int)most,
-			before ? before : "");
+	return talloc_asprintf(ctx, HEIR_TAG "%s%s%.*s%s%s", hex, before ? " " : "", (int)most,
+			before ? before : "", lost ? " " : "", lost ? lost : "");
 }
 
-bool heir_has(const char *note, const struct volume *v, const struct objmeta *m)
+bool heir_names(const char *note, const struct ofs_oid *oid)
 {
 	const char *entries = heir_entries(note);
 	char hex[OFS_OID_HEX_BYTES];
 
-	if (entries == NULL || !step_wrote(v, m)) {
-		return false;
-	}
-	ofs_oid_hex(&m->oid, hex);
-	return strstr(entries, hex) != NULL;
+	ofs_oid_hex(oid, hex);
+	return entries != NULL && strstr(entries, hex) != NULL;
 }
 
 void heir_gone(struct volume *v, const char *note)
@@ -70,7 +73,7 @@ void heir_gone(struct volume *v, const char *note)
 }
 
 struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const char *raw, const char *etag,
-		int64_t size, int64_t mtime_ns)
+		const struct ofs_oid *wid, int64_t size, int64_t mtime_ns)
 {
 	struct index *ix = item->rc->v->index;
 	struct ofs_oid oid;
@@ -84,7 +87,7 @@ struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const ch
 	}
 	index_set_live(ix, left, ROW_TRASHED);
 	index_set_s3(ix, left, parent, raw);
-	index_set_fence(ix, left, etag, NULL, size, mtime_ns);
+	index_set_fence(ix, left, etag, NULL, wid, size, mtime_ns);
 	index_set_object(ix, left, true);
 	return left;
 }

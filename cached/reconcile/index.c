@@ -532,6 +532,7 @@ void index_clear_s3(struct index *ix, struct row *r)
 	r->has_object = false;
 	r->s3_parent = index_oid_none;
 	index_row_set_text(r, &(struct row_text){ .name = r->name });
+	r->wid = index_oid_none;
 	r->s3_size = 0;
 	r->s3_mtime_ns = 0;
 	r->s3_data_gen = 0;
@@ -570,8 +571,9 @@ static bool text_differs(const char *a, const char *b)
 }
 
 void index_set_fence(struct index *ix, struct row *r, const char *etag, const char *version_id,
-		int64_t size, int64_t mtime_ns)
+		const struct ofs_oid *wid, int64_t size, int64_t mtime_ns)
 {
+	const struct ofs_oid id = wid != NULL ? *wid : index_oid_none;
 	bool changed = text_differs(r->etag, etag) || text_differs(r->version_id, version_id);
 
 	if (changed) {
@@ -582,7 +584,9 @@ void index_set_fence(struct index *ix, struct row *r, const char *etag, const ch
 		r->plain = r->plain && !text_differs(r->etag, etag);
 		index_row_set_text(r, &t);
 	}
-	if (changed || r->s3_size != size || r->s3_mtime_ns != mtime_ns) {
+	if (changed || r->s3_size != size || r->s3_mtime_ns != mtime_ns ||
+			!ofs_oid_equal(&r->wid, &id)) {
+		r->wid = id;
 		r->s3_size = size;
 		r->s3_mtime_ns = mtime_ns;
 		index_mark(ix, r);

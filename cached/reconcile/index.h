@@ -27,6 +27,10 @@ enum row_live {
 
 #define ROW_SHA256_BYTES 32
 
+/* In place of a version, where there is no fence: the index was lost, the inode says that S3 has it, and the
+ * place is assumed. Then 16 digits: the fence that its record has (objmeta_clean); none if that has none. */
+#define ROW_LOST "lost "
+
 /* Read freely; change only through the functions below. What is meant to be small is: there may be
  * millions. A pointer to one of its strings is good until the row changes. */
 struct row {
@@ -38,6 +42,7 @@ struct row {
 	const char *s3_name;    /* raw key component, not escaped */
 	const char *etag;       /* the fence; NULL: not known, HEAD first */
 	const char *version_id;
+	struct ofs_oid wid;     /* of the object that the fence names; none: it has none, or not known */
 	int64_t s3_size;
 	int64_t s3_mtime_ns;    /* Last-Modified, a hint */
 	uint64_t s3_data_gen, s3_meta_gen;
@@ -100,8 +105,9 @@ void index_set_live(struct index *ix, struct row *r, enum row_live live); /* not
 /* Where S3 has it; another row of its kind at the same place loses its S3 side. */
 void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 		const char *raw_name);
+/* wid: of the object with this etag, may be the row's own; NULL: it has none, or not known. */
 void index_set_fence(struct index *ix, struct row *r, const char *etag, const char *version_id,
-		int64_t size, int64_t mtime_ns);
+		const struct ofs_oid *wid, int64_t size, int64_t mtime_ns);
 /* After a fence, which forgets it when it changes. */
 void index_set_plain(struct index *ix, struct row *r, bool plain);
 void index_set_gens(struct index *ix, struct row *r, uint64_t data_gen, uint64_t meta_gen);

@@ -121,6 +121,7 @@ static void batch_row(struct index_batch *b, const struct row *r, char **at)
 	out->s3_mtime_ns = r->s3_mtime_ns;
 	out->s3_data_gen = r->s3_data_gen;
 	out->s3_meta_gen = r->s3_meta_gen;
+	out->wid = r->wid;
 	out->parent = r->parent;
 	out->name = batch_string(at, r->name);
 	out->ino = r->ino;

@@ -24,8 +24,11 @@
 #include "shared/cursor.h"
 #include "../base/log.h"
 
-#define DB_VERSION 3 /* 1: a file and a directory of one name had one place in S3; 2: no `fixed` */
-#define DB_FIXED_BYTES 64u /* without the SHA-256 */
+/* 1: a file and a directory of one name had one place in S3; 2: no `fixed`; 3: no wid in it */
+#define DB_VERSION 4
+#define DB_VERSION_NO_WID 3
+#define DB_FIXED_BYTES 80u /* without the SHA-256 */
+#define DB_WID_BYTES 16u
 #define DB_SHA256_BYTES 32u
 #define DB_BUSY_MS 5000
 #define DB_KEY_CLEAN "#clean"
@@ -38,7 +41,7 @@ static const char db_schema[] =
 		" flags INTEGER NOT NULL, ino INTEGER NOT NULL, fixed BLOB NOT NULL,"
 		" s3_name TEXT, etag TEXT, version_id TEXT, name TEXT);"
 		"CREATE TABLE kv (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-		"PRAGMA user_version = 3;";
+		"PRAGMA user_version = 4;";
 
 enum db_stmt {
 	DB_BEGIN,
@@ -163,6 +166,7 @@ static size_t db_fixed_encode(const struct index_db_row *row,
 	ofs_wr_u64(&c, (uint64_t)row->s3_mtime_ns);
 	ofs_wr_u64(&c, row->s3_data_gen);
 	ofs_wr_u64(&c, row->s3_meta_gen);
+	ofs_wr_bytes(&c, row->wid.bytes, sizeof(row->wid.bytes));
 	if (row->sha256 == NULL) {
 		return DB_FIXED_BYTES;
 	}
@@ -170,9 +174,13 @@ static size_t db_fixed_encode(const struct index_db_row *row,
 	return DB_FIXED_BYTES + DB_SHA256_BYTES;
 }
 
+/* Those that version 3 wrote have no wid; their length tells. */
 static bool db_fixed_decode(const uint8_t *buf, size_t len, struct index_db_row *row)
 {
 	struct ofs_rd c = ofs_rd_init(buf, len);
+	size_t plain = len == DB_FIXED_BYTES || len == DB_FIXED_BYTES + DB_SHA256_BYTES
+				       ? DB_FIXED_BYTES
+				       : DB_FIXED_BYTES - DB_WID_BYTES;
 
 	ofs_rd_copy(&c, row->s3_parent.bytes, sizeof(row->s3_parent.bytes));
 	ofs_rd_copy(&c, row->parent.bytes, sizeof(row->parent.bytes));
@@ -180,8 +188,12 @@ static bool db_fixed_decode(const uint8_t *buf, size_t len, struct index_db_row 
 	row->s3_mtime_ns = (int64_t)ofs_rd_u64(&c);
 	row->s3_data_gen = ofs_rd_u64(&c);
 	row->s3_meta_gen = ofs_rd_u64(&c);
-	row->sha256 = len > DB_FIXED_BYTES ? buf + DB_FIXED_BYTES : NULL;
-	return len == DB_FIXED_BYTES || len == DB_FIXED_BYTES + DB_SHA256_BYTES;
+	memset(&row->wid, 0, sizeof(row->wid));
+	if (plain == DB_FIXED_BYTES) {
+		ofs_rd_copy(&c, row->wid.bytes, sizeof(row->wid.bytes));
+	}
+	row->sha256 = len > plain ? buf + plain : NULL;
+	return len == plain || len == plain + DB_SHA256_BYTES;
 }
 
 /* Text column without NUL inside; false: not what we write. */
@@ -286,7 +298,7 @@ static int db_setup(struct index_db *db, const struct index_db_loader *loader, b
 	if (ret != 0) {
 		return ret;
 	}
-	if (version != DB_VERSION && (version != 0 || count != 0)) {
+	if (version != DB_VERSION && version != DB_VERSION_NO_WID && (version != 0 || count != 0)) {
 		*why = "was written by another version of this program";
 		return -EBADMSG;
 	}
@@ -315,6 +327,9 @@ static int db_setup(struct index_db *db, const struct index_db_loader *loader, b
 	}
 	ret = ret != 0 ? ret : db_load_rows(db, loader);
 	sqlite3_db_release_memory(db->handle); /* pages that nobody will read again */
+	if (ret == 0 && version == DB_VERSION_NO_WID) {
+		ret = db_exec(db, "PRAGMA user_version = 4"); /* each row becomes one when it changes */
+	}
 	ret = ret != 0 ? ret : db_prepare(db);
 	return ret != 0 ? ret : db_exec(db, "DELETE FROM kv WHERE key = '" DB_KEY_CLEAN "'");
 }

@@ -22,6 +22,7 @@ struct index_db_row {
 	const char *s3_name, *etag, *version_id, *name; /* NULL: none */
 	int64_t s3_size, s3_mtime_ns;
 	uint64_t s3_data_gen, s3_meta_gen, ino;
+	struct ofs_oid wid;
 	const uint8_t *sha256; /* NULL: none */
 };
 struct index_db_kv {

@@ -129,6 +129,7 @@ static int load_row(void *arg, const struct index_db_row *in)
 	r->s3_mtime_ns = in->s3_mtime_ns;
 	r->s3_data_gen = in->s3_data_gen;
 	r->s3_meta_gen = in->s3_meta_gen;
+	r->wid = in->wid;
 	r->ino = in->ino;
 	r->on_disk = true;
 	return 0;

@@ -53,7 +53,7 @@ struct index {
 };
 
 /* index_row.c */
-#define INDEX_SLAB_ROWS 4096u /* 736 KiB */
+#define INDEX_SLAB_ROWS 4096u /* 800 KiB */
 
 struct row_text { /* what a row has of no fixed size; NULL: none */
 	const char *name, *s3_name, *etag, *version_id;

@@ -135,6 +135,7 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 
 		if (raw != NULL && index_at_s3(ix, parent, raw, s->is_dir) == NULL) {
 			index_set_s3(ix, row, parent, raw);
+			whose_lost(ix, row, &s->rec.clean);
 			index_set_gens(ix, row, s->rec.data_gen, s->rec.meta_gen);
 		}
 		talloc_free(raw);
@@ -480,6 +481,57 @@ void look_purge_trash(struct reconcile *rc, const struct ofs_oid *oid)
 {
 	evict_note_gone(rc->v->evictor, oid);
 	trash_submit(rc, oid, true);
+}
+
+/* ---- what a deleted inode knows of its object ---- */
+
+struct trash_record {
+	struct disk_job job;
+	struct attempt *a; /* core only */
+	struct ofs_record_io rio;
+	int trash_fd;
+	struct ofs_oid oid;
+	struct ofs_record rec; /* out; zeros: cannot be read */
+	void (*go_on)(struct attempt *a);
+};
+
+static void trash_record_run(struct disk_job *job)
+{
+	struct trash_record *t = (struct trash_record *)job;
+	char name[2 + OFS_OID_HEX_BYTES];
+
+	trash_name(&t->oid, false, name);
+	if (ofs_record_get_at(&t->rio, t->trash_fd, name, &t->rec) != 0) {
+		memset(&t->rec, 0, sizeof(t->rec));
+	}
+}
+
+static void trash_record_done(struct disk_job *job)
+{
+	struct trash_record *t = (struct trash_record *)job;
+
+	whose_lost(t->a->v->index, t->a->row, &t->rec.clean);
+	t->go_on(t->a);
+	free(t);
+}
+
+void look_trash_record(struct attempt *a, void (*go_on)(struct attempt *a))
+{
+	struct trash_record *t = calloc(1, sizeof(*t));
+
+	if (t == NULL) {
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	t->job.what = "look at a deleted file";
+	t->job.run = trash_record_run;
+	t->job.done = trash_record_done;
+	t->a = a;
+	t->rio = a->v->rio;
+	t->trash_fd = a->v->trash_fd;
+	t->oid = a->oid;
+	t->go_on = go_on;
+	disk_submit(a->v->disk, DISK_ANY, &t->job);
 }
 
 /* ---- send the data (again) ---- */

@@ -369,20 +369,19 @@ static void del_tombstone(struct del *d)
 
 /* Fence not known: what is ours by its id. Not the one expected: an upload whose answer was lost may have
  * made a later version of ours, or left a tombstone; anything else is somebody's. */
-static bool del_may(const struct del *d, const struct obj_result *r, const struct objmeta *m)
+static bool del_may(const struct del *d, const struct obj_result *r, struct objmeta *m)
 {
-	struct ofs_oid foreign;
+	const struct whose_known known = {.v = d->v, .oid = &d->oid, .row = d->row};
 
-	if (d->row != NULL && heir_has(d->row->version_id, d->v, m)) {
-		return true;
+	switch (whose_is(&known, d->key, r, m)) {
+	case WHOSE_ROWS:
+	case WHOSE_EARLIER:
+		return d->row != NULL;
+	case WHOSE_TOMBSTONE:
+		return ofs_oid_equal(&m->oid, &d->oid);
+	default:
+		return false;
 	}
-	if (!m->ours) {
-		objmeta_foreign_oid(&d->v->uuid, d->key, &foreign);
-		return d->etag == NULL && ofs_oid_equal(&foreign, &d->oid);
-	}
-	return ofs_oid_equal(&m->oid, &d->oid) &&
-	       (d->etag == NULL || m->tombstone ||
-			       (step_wrote(d->v, m) && d->row != NULL && !step_edited(d->row, m, r)));
 }
 
 static void del_seen(struct obj_req *req)
@@ -390,14 +389,12 @@ static void del_seen(struct obj_req *req)
 	struct del *d = req->arg;
 	struct obj_result *r = &req->result;
 	struct objmeta m = {0};
-	bool damaged;
 
 	if (r->status != OBJ_OK || r->etag == NULL) {
 		del_end(d, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message);
 		objstore_req_free(&req);
 		return;
 	}
-	objmeta_read(r, &m, &damaged);
 	if (del_may(d, r, &m)) {
 		d->etag = talloc_strdup(d, r->etag);
 		d->adopted = true;
@@ -507,7 +504,7 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 	case OBJ_NOT_FOUND:
 	case OBJ_CONFLICT:
 		/* Whose is it now? An upload whose answer was lost may have made a later version. */
-		index_set_fence(a->v->index, a->row, NULL, NULL, a->row->s3_size, a->row->s3_mtime_ns);
+		a->item->ask = true;
 		attempt_end_again(a, 0);
 		break;
 	case OBJ_PRECONDITION:
@@ -594,7 +591,7 @@ void stage_file(struct attempt *a)
 		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
 		return;
 	}
-	if (row->etag == NULL || heir_is(row)) {
+	if (row->etag == NULL || a->item->ask || heir_is(row)) {
 		step_ask_fence(a);
 		return;
 	}
@@ -693,6 +690,15 @@ static void delete_unparked(enum obj_status st, const char *message, void *arg)
 	}
 }
 
+static void delete_known(struct attempt *a)
+{
+	if (a->row->in_s3 && ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
+		rename_intent(a->v, a->row->s3_name, NULL, NULL, delete_unparked, a);
+	} else {
+		delete_unparked(OBJ_OK, NULL, a);
+	}
+}
+
 /* What a moved file leaves behind may be its only object yet: only after the commit that says where the
  * file is now, the old key may go. Killed in between, the daemon would take the new one for a copy that
  * was never finished. */
@@ -702,10 +708,10 @@ static void delete_committed(int status, void *arg)
 
 	if (status != 0) {
 		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
-	} else if (a->row->in_s3 && ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
-		rename_intent(a->v, a->row->s3_name, NULL, NULL, delete_unparked, a);
+	} else if (!a->row->is_dir && a->row->in_s3 && whose_is_lost(a->row)) {
+		look_trash_record(a, delete_known);
 	} else {
-		delete_unparked(OBJ_OK, NULL, a);
+		delete_known(a);
 	}
 }
 

@@ -351,6 +351,7 @@ struct finish_job {
 	struct ofs_oid oid;
 	uint64_t data_gen, meta_gen;
 	bool data, leased;
+	struct ofs_clean object; /* of the row; zeros: not known */
 	bool clean; /* out: nothing is left to do */
 };
 
@@ -401,6 +402,9 @@ static void finish_run(struct disk_job *job)
 			rec.ctime_clean_ns = timespec_ns(st.st_ctim);
 		}
 		finish_note_state(f, &st, was.flags, &rec);
+		if (f->object.fence != 0) {
+			rec.clean = f->object;
+		}
 		if (memcmp(&rec, &was, sizeof(rec)) == 0 || ofs_record_set(&f->rio, fd, &rec) == 0) {
 			f->clean = !(rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY));
 		}
@@ -474,6 +478,9 @@ static void step_finish_committed(int status, void *arg)
 	f->meta_gen = a->rec.meta_gen;
 	f->data = a->upload_done || a->unchanged;
 	f->leased = a->leased && !a->lease_broken;
+	if (!a->row->is_dir && a->row->in_s3 && a->row->has_object && !heir_is(a->row)) {
+		objmeta_clean(&a->row->wid, a->row->etag, &f->object);
+	}
 	disk_submit(a->v->disk, DISK_ANY, &f->job);
 }
 

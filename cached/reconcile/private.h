@@ -18,6 +18,7 @@
 #include "../upload/kept.h"
 #include "../upload/upload.h"
 #include "metalog.h"
+#include "whose.h"
 
 enum work_kind {
 	WORK_PLACE, /* look at parent/name in the tree */
@@ -69,6 +70,7 @@ struct work { /* core only; talloc child of rc */
 	bool times;                /* directory: its children changed, and with them its write time */
 	bool resend;               /* its data are wanted although they are clean: move.c */
 	struct kept *inherited;    /* what others set on the object it replaced, which has gone first */
+	bool ask;                  /* its fence does not hold: whose is the object by now? */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
 	struct work *blocks;       /* items that wait for this one */
 	struct copying *copy;      /* a client wants another's object copied to its key: copy.c */
@@ -151,6 +153,8 @@ void look_trash(struct reconcile *rc, const struct ofs_oid *oid);
 /* The file's data must be sent (again): marks its record dirty, then makes an item. */
 void look_redirty(struct reconcile *rc, const struct row *row);
 void look_purge_trash(struct reconcile *rc, const struct ofs_oid *oid);
+/* The row of a deleted file, lost with the index, learns what the inode in trash/ knows. */
+void look_trash_record(struct attempt *a, void (*go_on)(struct attempt *a));
 
 /* What is at one name, as a worker saw it. */
 struct seen {
@@ -264,15 +268,6 @@ const struct kept *step_kept(const struct attempt *a);
 /* The key holds what `rec` says, or is about to. */
 void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id, int64_t mtime_ns,
 		uint64_t data_gen, uint64_t meta_gen);
-/* Is the object this node's own work? */
-bool step_wrote(const struct volume *v, const struct objmeta *m);
-/*
- * An object at the row's key that has our metadata and another ETag than the row: no attempt of ours whose
- * answer was lost, which would be of a later generation, but what another tool has made of the row's version,
- * or an older one that was put back. A copy of ours of what was sent in parts has another ETag, too: there
- * the size decides.
- */
-bool step_edited(const struct row *row, const struct objmeta *m, const struct obj_result *r);
 /* Metadata alone, to the node's log. */
 void step_log(struct attempt *a);
 /* A deep copy; NULL: out of memory. */
@@ -358,14 +353,14 @@ void pass_object(struct volume *v, struct obj_req *head, const char *to, const c
 bool heir_is(const struct row *row);
 /* The note for the row that takes over from `gone`, for index_set_fence's version; NULL: no memory. */
 char *heir_note(TALLOC_CTX *ctx, const struct row *gone);
-/* Does the note say that this object, written by this node, is one that was to be replaced? */
-bool heir_has(const char *note, const struct volume *v, const struct objmeta *m);
+/* Does the note name this file as one that was to be replaced? */
+bool heir_names(const char *note, const struct ofs_oid *oid);
 /* Their objects are replaced: the log may forget them. */
 void heir_gone(struct volume *v, const char *note);
 /* An object stays where the item's file was: its row, which takes the place; NULL: no memory. The caller
  * makes it an item (work_follow) when its own row has left. */
 struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const char *raw, const char *etag,
-		int64_t size, int64_t mtime_ns);
+		const struct ofs_oid *wid, int64_t size, int64_t mtime_ns);
 
 /* --- pmove.c: all keys below a prefix --- */
 struct pkey {

@@ -74,7 +74,7 @@ static void rename_copied(struct pmove *m, const char *suffix, const char *etag)
 	if (row != NULL && row != a->row && !row->is_dir) {
 		bool plain = row->plain;
 
-		index_set_fence(ix, row, etag, NULL, row->s3_size, row->s3_mtime_ns);
+		index_set_fence(ix, row, etag, NULL, &row->wid, row->s3_size, row->s3_mtime_ns);
 		index_set_plain(ix, row, plain);
 	}
 	talloc_free(path);

@@ -32,7 +32,7 @@ void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_i
 		heir_gone(a->v, row->version_id); /* the object that was there had their metadata */
 	}
 	metalog_settled(a->v->metalog, &a->oid, meta_gen);
-	index_set_fence(ix, row, etag, version_id, row->is_dir ? 0 : a->size, mtime_ns);
+	index_set_fence(ix, row, etag, version_id, &a->wid, row->is_dir ? 0 : a->size, mtime_ns);
 	index_set_plain(ix, row, step_kept(a) == NULL && (a->item->copy == NULL || copy_is_plain(a)));
 	index_set_gens(ix, row, data_gen, meta_gen);
 	index_set_object(ix, row, true);
@@ -65,36 +65,22 @@ void step_first_upload(struct attempt *a)
 	if (gone != NULL) {
 		char *etag = gone->etag ? talloc_strdup(a, gone->etag) : NULL;
 		char *note = heir_note(a, gone);
+		const struct ofs_oid wid = gone->wid;
+		int64_t size = gone->s3_size, mtime_ns = gone->s3_mtime_ns;
+		bool plain = gone->plain;
 
 		index_set_s3(ix, row, &a->parent, a->raw); /* takes the place from `gone` */
-		index_set_fence(ix, row, etag, note, gone->s3_size, gone->s3_mtime_ns);
-		index_set_plain(ix, row, gone->plain);
+		index_set_fence(ix, row, etag, note, &wid, size, mtime_ns);
+		index_set_plain(ix, row, plain);
 		index_set_object(ix, row, etag != NULL);
 		index_set_live(ix, gone, ROW_NOT_HERE); /* forgets its name: only trash is left to purge */
 		index_set_live(ix, gone, ROW_TRASHED);
 	} else {
 		index_set_s3(ix, row, &a->parent, a->raw);
-		index_set_fence(ix, row, NULL, NULL, 0, 0);
+		index_set_fence(ix, row, NULL, NULL, NULL, 0, 0);
 		index_set_object(ix, row, false);
 	}
 	index_commit(ix, step_place_committed, a);
-}
-
-bool step_wrote(const struct volume *v, const struct objmeta *m)
-{
-	char node[OFS_OID_HEX_BYTES];
-
-	ofs_oid_hex(&m->node, node);
-	return m->ours && strcmp(node, v->node_id) == 0;
-}
-
-bool step_edited(const struct row *row, const struct objmeta *m, const struct obj_result *r)
-{
-	bool parts = row->etag != NULL && r->etag != NULL &&
-			(strchr(row->etag, '-') != NULL || strchr(r->etag, '-') != NULL);
-
-	return row->etag != NULL && !row->is_dir && m->data_gen <= row->s3_data_gen &&
-	       m->meta_gen <= row->s3_meta_gen && (!parts || r->size != row->s3_size);
 }
 
 /* Its key holds something foreign. */
@@ -106,13 +92,25 @@ static void step_taken(struct attempt *a, const char *why)
 	step_conflict(a, why);
 }
 
+/* A directory is one, whoever makes it: of two writers of its marker the last one counts. Not over what
+ * this version does not understand. */
+static void step_marker_taken(struct attempt *a, enum whose who, const char *etag)
+{
+	if (who == WHOSE_UNREADABLE) {
+		attempt_end_failed(a, "its marker in S3 is left alone: %s", whose_why(who));
+		return;
+	}
+	step_upload(a, etag);
+}
+
 /* After 412 or an unknown outcome: what is there now? */
 static void step_outcome(struct obj_req *req)
 {
 	struct attempt *a = req->arg;
 	struct obj_result *r = &req->result;
+	const struct whose_known known = {.v = a->v, .oid = &a->oid, .row = a->row, .wid = &a->wid};
 	struct objmeta m = {0};
-	bool damaged;
+	enum whose who;
 
 	if (r->status == OBJ_NOT_FOUND) {
 		objstore_req_free(&req);
@@ -128,35 +126,20 @@ static void step_outcome(struct obj_req *req)
 		objstore_req_free(&req);
 		return;
 	}
-	objmeta_read(r, &m, &damaged);
+	who = whose_is(&known, req->key, r, &m);
 	if (!foreign_none(r)) {
 		index_set_plain(a->v->index, a->row, false);
 	}
-	if (m.ours && !m.tombstone && ofs_oid_equal(&m.wid, &a->wid)) {
+	if (who == WHOSE_NOW) {
 		step_uploaded_ok(a, r->etag, r->version_id, r->mtime_ns, m.data_gen, m.meta_gen);
 	} else if (++a->tries > STEP_TRIES_MAX) {
 		attempt_end_failed(a, "the store keeps refusing the condition");
-	} else if (m.ours && ofs_oid_equal(&m.oid, &a->oid)) {
-		/* An earlier attempt of this node, whose answer or row was lost. */
-		if (m.tombstone || a->row->etag == NULL) {
-			step_upload(a, r->etag);
-		} else if (!step_wrote(a->v, &m)) {
-			step_taken(a, "another node has written it");
-		} else if (step_edited(a->row, &m, r)) {
-			step_taken(a, "another tool has changed it and kept its metadata");
-		} else {
-			step_upload(a, r->etag);
-		}
-	} else if (m.ours && m.tombstone) {
+	} else if (who == WHOSE_ROWS || who == WHOSE_EARLIER || who == WHOSE_TOMBSTONE) {
 		step_upload(a, r->etag);
-	} else if (heir_has(a->row->version_id, a->v, &m)) {
-		step_upload(a, r->etag); /* the same, of the file that it replaces */
 	} else if (a->row->is_dir) {
-		step_upload(a, r->etag); /* markers of one directory: metadata is merged by overwriting */
-	} else if (a->upload_if_match != NULL && strcmp(a->upload_if_match, r->etag) == 0) {
-		step_upload(a, r->etag); /* nothing had happened */
+		step_marker_taken(a, who, r->etag);
 	} else {
-		step_taken(a, "somebody else has written it");
+		step_taken(a, whose_why(who));
 	}
 	objmeta_clear(&m);
 	objstore_req_free(&req);
@@ -313,6 +296,8 @@ void step_upload(struct attempt *a, const char *if_match)
 	u->meta.wid = a->wid;
 	u->meta.data_gen = a->rec.data_gen;
 	u->meta.meta_gen = a->rec.meta_gen;
+	u->meta.size = u->size;
+	whose_parent(a->row, &u->meta.parent);
 	ofs_oid_parse(a->v->node_id, &u->meta.node);
 	u->done = step_uploaded;
 	u->arg = a;

@@ -33,12 +33,12 @@ static void step_object_gone(struct attempt *a)
 }
 
 /* Nothing of its own was sent to the name it leaves: what is there is deleted. */
-static void step_leave(struct attempt *a, const struct obj_result *r)
+static void step_leave(struct attempt *a, const struct obj_result *r, const struct ofs_oid *wid)
 {
 	struct ofs_oid parent = a->row->s3_parent;
 	char *raw = talloc_strdup(a, a->row->s3_name);
 	struct row *left = raw == NULL ? NULL
-				       : heir_leave(a->item, &parent, raw, r->etag, r->size,
+				       : heir_leave(a->item, &parent, raw, r->etag, wid, r->size,
 							 r->mtime_ns);
 
 	if (left != NULL) {
@@ -46,17 +46,49 @@ static void step_leave(struct attempt *a, const struct obj_result *r)
 	}
 }
 
-/* The fence of a row whose index was lost. */
+/* The object is the row's, or what the row's file was to replace (`note`: and still is). */
+static void step_fence_take(struct attempt *a, const struct obj_result *r, const struct objmeta *m,
+		const char *note)
+{
+	char *version = talloc_strdup(a, note != NULL ? note : r->version_id ? r->version_id : "");
+
+	index_set_fence(a->v->index, a->row, r->etag, *version != '\0' ? version : NULL, &m->wid, r->size,
+			r->mtime_ns);
+	index_set_plain(a->v->index, a->row, foreign_none(r));
+	index_set_object(a->v->index, a->row, true);
+	if (a->item->stage) {
+		attempt_end_again(a, 0);
+	} else {
+		step_prepared(a);
+	}
+}
+
+/* Somebody's. What was changed here becomes a conflict copy; what was not follows the next listing. */
+static void step_fence_taken(struct attempt *a, enum whose who)
+{
+	if ((a->rec.flags & OFS_REC_DATA_DIRTY) && !(a->rec.flags & OFS_REC_STUB)) {
+		index_clear_s3(a->v->index, a->row);
+		step_conflict(a, whose_why(who));
+	} else if (a->rec.flags & OFS_REC_META_DIRTY) {
+		step_log(a);
+	} else {
+		attempt_end_done(a);
+	}
+}
+
+/* What is at the key of a row without a fence, or with one that does not hold? */
 static void step_fence_known(struct obj_req *req)
 {
 	struct attempt *a = req->arg;
 	struct obj_result *r = &req->result;
+	const struct whose_known known = {.v = a->v, .oid = &a->oid, .row = a->row};
 	struct objmeta m = {0};
-	struct ofs_oid foreign;
-	bool damaged, still; /* still: what it was to replace */
+	enum whose who;
+	bool own, still, stub = (a->rec.flags & OFS_REC_STUB) || a->item->stage;
 
 	if (r->status == OBJ_NOT_FOUND) {
 		objstore_req_free(&req);
+		a->item->ask = false;
 		step_object_gone(a);
 		return;
 	}
@@ -65,36 +97,23 @@ static void step_fence_known(struct obj_req *req)
 		objstore_req_free(&req);
 		return;
 	}
-	objmeta_read(r, &m, &damaged);
-	objmeta_foreign_oid(&a->v->uuid, req->key, &foreign);
-	still = heir_is(a->row) && (heir_has(a->row->version_id, a->v, &m) ||
-			(a->row->etag != NULL && strcmp(a->row->etag, r->etag) == 0));
-	if ((m.ours && ofs_oid_equal(&m.oid, &a->oid)) || ofs_oid_equal(&foreign, &a->oid) ||
-			a->row->is_dir) {
-		index_set_fence(a->v->index, a->row, r->etag, r->version_id, r->size, r->mtime_ns);
-		index_set_plain(a->v->index, a->row, foreign_none(r));
-		index_set_object(a->v->index, a->row, true);
-		if (a->item->stage) {
-			attempt_end_again(a, 0);
+	a->item->ask = false;
+	who = whose_is(&known, req->key, r, &m);
+	own = m.ours && ofs_oid_equal(&m.oid, &a->oid);
+	still = heir_is(a->row) && !own; /* what it was to replace */
+	if (who == WHOSE_ROWS || who == WHOSE_EARLIER || (who == WHOSE_TOMBSTONE && a->old_key == NULL)) {
+		if (still && a->old_key != NULL) {
+			step_leave(a, r, &m.wid);
+			step_object_gone(a);
 		} else {
-			step_prepared(a);
+			step_fence_take(a, r, &m, still ? a->row->version_id : NULL);
 		}
-	} else if (still && a->old_key == NULL) {
-		char *note = talloc_strdup(a, a->row->version_id);
-
-		index_set_fence(a->v->index, a->row, r->etag, note, r->size, r->mtime_ns);
-		index_set_plain(a->v->index, a->row, foreign_none(r));
-		index_set_object(a->v->index, a->row, true);
-		step_prepared(a);
+	} else if (a->old_key != NULL && own && stub && who != WHOSE_TOMBSTONE) {
+		step_fence_take(a, r, &m, NULL); /* whatever it is by now has another name now */
 	} else if (a->old_key != NULL) {
-		/* Somebody else's by now, or not replaced yet; we leave that name anyway. */
-		if (still) {
-			step_leave(a, r);
-		}
-		step_object_gone(a);
+		step_object_gone(a); /* somebody else's, or not there yet; we leave that name anyway */
 	} else {
-		index_clear_s3(a->v->index, a->row);
-		step_conflict(a, "its name is taken in S3 by another object");
+		step_fence_taken(a, who);
 	}
 	objmeta_clear(&m);
 	objstore_req_free(&req);
@@ -142,7 +161,7 @@ void step_prepared(struct attempt *a)
 	bool dirty_meta = (a->rec.flags & OFS_REC_META_DIRTY) != 0;
 
 	if (row->in_s3 && !row->is_dir &&
-			(row->etag == NULL || (a->old_key != NULL && heir_is(row)))) {
+			(row->etag == NULL || a->item->ask || (a->old_key != NULL && heir_is(row)))) {
 		step_ask_fence(a);
 		return;
 	}

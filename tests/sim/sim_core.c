@@ -309,6 +309,9 @@ static uint64_t run_seed(uint64_t seed)
 	for (i = 0; i < w.file_count; i++) {
 		client_read(&w, w.files[i].path, true);
 	}
+	if (stats_get(conflicts) != 0) {
+		die(&w, "a conflict", "nobody else writes");
+	}
 	trace = sim_trace(w.sim);
 	printf("seed %llu: %u files, %u crashes, %lld evictions, %lld dropped, %lld folded, %llu events, trace %016llx\n",
 			(unsigned long long)seed, w.file_count, crashes, (long long)stats_get(evictions),

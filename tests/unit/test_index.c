@@ -164,7 +164,7 @@ static void test_places(void **state)
 	index_set_s3(f->ix, a, &a->parent, a->name);
 	assert_ptr_equal(index_at_s3(f->ix, &d->oid, "x", false), a);
 	assert_ptr_equal(index_s3_child(f->ix, d), a);
-	index_set_fence(f->ix, a, "etag", NULL, 5, 6);
+	index_set_fence(f->ix, a, "etag", NULL, NULL, 5, 6);
 	/* another takes both places, named by the loser's own strings */
 	index_set_here(f->ix, b, &a->parent, a->name, 12);
 	assert_int_equal(a->live, ROW_NOT_HERE);
@@ -211,8 +211,8 @@ static void test_kinds(void **state)
 	index_set_s3(f->ix, b, &OFS_OID_ROOT, "a"); /* from the file alone */
 	assert_true(d->in_s3 && b->in_s3 && !a->in_s3);
 	index_set_s3(f->ix, x, &d->oid, "x");
-	index_set_fence(f->ix, d, "marker", NULL, 0, 1);
-	index_set_fence(f->ix, b, "file", NULL, 5, 1);
+	index_set_fence(f->ix, d, "marker", NULL, NULL, 0, 1);
+	index_set_fence(f->ix, b, "file", NULL, NULL, 5, 1);
 	index_set_here(f->ix, d, &OFS_OID_ROOT, "a", 1);
 	index_set_here(f->ix, b, &OFS_OID_ROOT, "%~a%file", 2);
 	assert_ptr_equal(index_below(f->ix, &OFS_OID_ROOT, &rest), d);
@@ -311,7 +311,7 @@ static void test_restart(void **state)
 	r = add(f, 2, false);
 	index_set_s3(f->ix, r, &ids[0], "\xc3\xa4 raw");
 	index_set_here(f->ix, r, &ids[0], "local", 78);
-	index_set_fence(f->ix, r, "e1", "v1", 1LL << 40, -5);
+	index_set_fence(f->ix, r, "e1", "v1", &ids[2], 1LL << 40, -5);
 	index_set_gens(f->ix, r, UINT64_MAX, 3);
 	index_set_sha256(f->ix, r, sum);
 	add(f, 3, false);
@@ -335,6 +335,7 @@ static void test_restart(void **state)
 	assert_ptr_equal(r, index_at_s3(f->ix, &ids[0], "\xc3\xa4 raw", false));
 	assert_string_equal(r->etag, "e1");
 	assert_string_equal(r->version_id, "v1");
+	assert_true(ofs_oid_equal(&r->wid, &ids[2]));
 	assert_true(r->s3_size == 1LL << 40 && r->s3_mtime_ns == -5 && r->ino == 78);
 	assert_true(r->s3_data_gen == UINT64_MAX && r->s3_meta_gen == 3 && r->has_sha256);
 	assert_memory_equal(row_sha256(r), sum, 32);
@@ -485,6 +486,45 @@ static void test_damaged(void **state)
 	expect_set_aside(f, 8);
 }
 
+/* Of the version before: read as it is, and each row written anew when it changes. */
+static void test_migrated(void **state)
+{
+	struct fix *f = *state;
+	const uint8_t sum[32] = { 7 };
+	struct ofs_oid wid = oid_of(9);
+	struct row *r;
+
+	for (unsigned i = 1; i <= 2; i++) {
+		r = add(f, i, false);
+		index_set_here(f->ix, r, &OFS_OID_ROOT, i == 1 ? "a" : "b", i);
+		index_set_s3(f->ix, r, &OFS_OID_ROOT, i == 1 ? "a" : "b");
+		index_set_fence(f->ix, r, "e", NULL, &wid, 5, 6);
+		index_set_sha256(f->ix, r, i == 1 ? sum : NULL);
+	}
+	index_close(&f->ix);
+	sql(f, "UPDATE row SET fixed = substr(fixed, 1, 64) || substr(fixed, 81); PRAGMA user_version = 3");
+	for (int round = 0; round < 2; round++) {
+		fix_open(f);
+		assert_false(f->fresh);
+		assert_int_equal(aside_count(f), 0);
+		for (unsigned i = 1; i <= 2; i++) {
+			struct ofs_oid oid = oid_of(i);
+
+			r = index_get(f->ix, &oid);
+			assert_true(r != NULL && r->in_s3 && r->live == ROW_HERE && r->s3_size == 5);
+			assert_string_equal(r->etag, "e");
+			assert_int_equal(ofs_oid_is_none(&r->wid), i == 2 || round == 0);
+			assert_int_equal(r->has_sha256, i == 1);
+			if (i == 1) {
+				assert_memory_equal(row_sha256(r), sum, 32);
+				index_set_fence(f->ix, r, "e", NULL, &wid, 5, 6);
+			}
+		}
+		index_close(&f->ix);
+	}
+	fix_open(f);
+}
+
 static void test_unusable(void **state)
 {
 	struct fix *f = *state;
@@ -505,11 +545,11 @@ static void test_clash(void **state)
 	unsigned s3 = 0, here = 0;
 
 	index_set_s3(f->ix, r, &OFS_OID_ROOT, "a");
-	index_set_fence(f->ix, r, "e", NULL, 1, 1);
+	index_set_fence(f->ix, r, "e", NULL, NULL, 1, 1);
 	index_set_here(f->ix, r, &OFS_OID_ROOT, "a", 1);
 	r = add(f, 2, false);
 	index_set_s3(f->ix, r, &OFS_OID_ROOT, "b");
-	index_set_fence(f->ix, r, "e", NULL, 1, 1);
+	index_set_fence(f->ix, r, "e", NULL, NULL, 1, 1);
 	index_set_here(f->ix, r, &OFS_OID_ROOT, "b", 2);
 	index_close(&f->ix);
 	sql(f, "UPDATE row SET name = 'a', s3_name = 'a' WHERE ino = 2");
@@ -597,7 +637,7 @@ static void test_random(void **state)
 		case 2:
 		case 3:
 			index_set_s3(f->ix, r, &parent, name);
-			index_set_fence(f->ix, r, random() % 2 ? name : NULL, NULL, 1, 1);
+			index_set_fence(f->ix, r, random() % 2 ? name : NULL, NULL, NULL, 1, 1);
 			break;
 		case 4:
 			index_set_live(f->ix, r, random() % 2 ? ROW_NOT_HERE : ROW_TRASHED);
@@ -645,13 +685,13 @@ static void test_memory(void **state)
 		r = index_add(f->ix, &oid, false);
 		index_set_here(f->ix, r, &OFS_OID_ROOT, name, i + 2);
 		index_set_s3(f->ix, r, &OFS_OID_ROOT, name);
-		index_set_fence(f->ix, r, "\"d41d8cd98f00b204e9800998ecf8427e\"", NULL, 1, 1);
+		index_set_fence(f->ix, r, "\"d41d8cd98f00b204e9800998ecf8427e\"", NULL, NULL, 1, 1);
 		index_set_sha256(f->ix, r, sum);
 	}
 	reopen(f);
 	assert_int_equal(index_count(f->ix), rows + 1);
 	after = mallinfo2(); /* zeros where a sanitizer has the heap */
-	assert_true(after.uordblks + after.hblkhd - before.uordblks - before.hblkhd < 310ull * rows);
+	assert_true(after.uordblks + after.hblkhd - before.uordblks - before.hblkhd < 326ull * rows);
 }
 
 int main(void)
@@ -666,6 +706,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tick, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_migrated, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unusable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clash, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),

@@ -355,7 +355,7 @@ static void test_damaged(void **state)
 	fixture_fault(fx, OBJ_GET, "share/two", FAULT_FAIL, OBJ_NOT_FOUND);
 	assert_int_equal(fetch(fx, o.id, 0, 1, false), -EIO);
 	assert_int_equal(recall_damaged(fx->v->recalls, &key), 1);
-	index_set_fence(fx->v->index, fixture_row(fx, "two"), "another", NULL, 1, MTIME);
+	index_set_fence(fx->v->index, fixture_row(fx, "two"), "another", NULL, NULL, 1, MTIME);
 	assert_int_equal(recall_damaged(fx->v->recalls, &key), 0);
 	done_with(fx, &o);
 	free(data);
