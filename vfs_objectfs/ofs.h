@@ -30,6 +30,7 @@ struct ofs_conn { /* talloc child of the connection; handle->data */
 	const char *volume;
 	const char *socket;
 	bool durable_s3;
+	bool offline; /* clients see which files are not here */
 	unsigned openat_retry_ms;
 	unsigned request_timeout_ms;
 	unsigned reconnect_timeout_ms;
@@ -381,6 +382,11 @@ int ofs_fntimes(struct vfs_handle_struct *handle, struct files_struct *fsp,
 int ofs_sys_acl_set_fd(struct vfs_handle_struct *handle, struct files_struct *fsp,
 		SMB_ACL_TYPE_T type, SMB_ACL_T theacl);
 int ofs_sys_acl_delete_def_fd(struct vfs_handle_struct *handle, struct files_struct *fsp);
+NTSTATUS ofs_fget_dos_attributes(struct vfs_handle_struct *handle, struct files_struct *fsp,
+		uint32_t *dosmode);
+NTSTATUS ofs_fset_dos_attributes(struct vfs_handle_struct *handle, struct files_struct *fsp,
+		uint32_t dosmode);
+uint32_t ofs_fs_capabilities(struct vfs_handle_struct *handle, enum timestamp_set_resolution *resolution);
 ssize_t ofs_fgetxattr(struct vfs_handle_struct *handle, struct files_struct *fsp, const char *name,
 		void *value, size_t size);
 ssize_t ofs_flistxattr(struct vfs_handle_struct *handle, struct files_struct *fsp, char *list,

@@ -11,7 +11,8 @@
  *           and it is taken again. Those of the inode are right before the record says plain.
  *        3. Every setter marks the directory before and the record after (META_DIRTY, meta_gen).
  *        4. The record's xattr does not exist for clients.
- *        5. fstat on an open handle never fails on our account (smbd 4.17 panics at close).
+ *        5. Attributes that say where the bytes are follow the marker; they are never stored.
+ *        6. fstat on an open handle never fails on our account (smbd 4.17 panics at close).
  */
 #include "ofs.h"
 
@@ -179,6 +180,49 @@ struct dirent *ofs_readdir(struct vfs_handle_struct *handle, struct files_struct
 		stat_overlay_at(c, dirfd(dirp), d->d_name, st);
 	}
 	return d;
+}
+
+/* --- DOS attributes: where the bytes are --- */
+
+#define RECALL_ON_DATA_ACCESS 0x00400000u /* MS-FSCC 2.6; Samba has no name for it */
+#define PLACE_ATTRIBUTES (FILE_ATTRIBUTE_OFFLINE | RECALL_ON_DATA_ACCESS)
+
+/* What smbd has of its stat is without the marker, and may be older. */
+static bool file_is_away(const struct ofs_conn *c, const struct files_struct *fsp)
+{
+	struct stat st;
+
+	if (c == NULL || !c->offline || !S_ISREG(fsp->fsp_name->st.st_ex_mode)) {
+		return false;
+	}
+	return fstat(ofs_fsp_fd(fsp), &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & OFS_MARKER_MODE) != 0;
+}
+
+NTSTATUS ofs_fget_dos_attributes(struct vfs_handle_struct *handle, struct files_struct *fsp,
+		uint32_t *dosmode)
+{
+	NTSTATUS status = SMB_VFS_NEXT_FGET_DOS_ATTRIBUTES(handle, fsp, dosmode);
+
+	/* smbd takes the bits even if nothing is stored. */
+	if (file_is_away(ofs_conn_get(handle), fsp)) {
+		*dosmode |= PLACE_ATTRIBUTES;
+	}
+	return status;
+}
+
+/* smbd stores back what it was told, with a bit more. */
+NTSTATUS ofs_fset_dos_attributes(struct vfs_handle_struct *handle, struct files_struct *fsp,
+		uint32_t dosmode)
+{
+	return SMB_VFS_NEXT_FSET_DOS_ATTRIBUTES(handle, fsp, dosmode & ~PLACE_ATTRIBUTES);
+}
+
+uint32_t ofs_fs_capabilities(struct vfs_handle_struct *handle, enum timestamp_set_resolution *resolution)
+{
+	const struct ofs_conn *c = ofs_conn_get(handle);
+
+	return SMB_VFS_NEXT_FS_CAPABILITIES(handle, resolution) |
+			(c != NULL && c->offline ? FILE_SUPPORTS_REMOTE_STORAGE : 0);
 }
 
 /* --- space: the volume's, not the cache disk's --- */

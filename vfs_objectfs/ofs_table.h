@@ -23,7 +23,7 @@
 	T(set_quota_fn, NULL, NEXT, "")                                                            \
 	T(get_shadow_copy_data_fn, NULL, NEXT, "")                                                 \
 	T(statvfs_fn, ofs_statvfs, ours, "unreached: SMB1 and POSIX extensions only")              \
-	T(fs_capabilities_fn, NULL, NEXT, "")                                                      \
+	T(fs_capabilities_fn, ofs_fs_capabilities, ours, "tests/scenario/evict.py")                 \
 	T(get_dfs_referrals_fn, NULL, NEXT, "")                                                    \
 	T(create_dfs_pathat_fn, NULL, NEXT, "its symlink is refused")                              \
 	T(read_dfs_pathat_fn, NULL, NEXT, "")                                                      \
@@ -93,10 +93,10 @@
 	T(translate_name_fn, NULL, NEXT, "")                                                       \
 	T(parent_pathname_fn, NULL, NEXT, "")                                                      \
 	T(fsctl_fn, NULL, NEXT, "")                                                                \
-	T(fget_dos_attributes_fn, NULL, NEXT, "arrives as an xattr")                               \
-	T(fset_dos_attributes_fn, NULL, NEXT, "arrives as an xattr")                               \
-	T(get_dos_attributes_send_fn, NULL, NEXT, "arrives as an xattr")                           \
-	T(get_dos_attributes_recv_fn, NULL, NEXT, "arrives as an xattr")                           \
+	T(fget_dos_attributes_fn, ofs_fget_dos_attributes, ours, "tests/scenario/evict.py")        \
+	T(fset_dos_attributes_fn, ofs_fset_dos_attributes, ours, "tests/scenario/evict.py")        \
+	T(get_dos_attributes_send_fn, vfs_not_implemented_get_dos_attributes_send, refused, "unreached: smbd async dosmode = yes; smbd then asks fget_dos_attributes") \
+	T(get_dos_attributes_recv_fn, vfs_not_implemented_get_dos_attributes_recv, refused, "unreached: as its send") \
 	T(fget_nt_acl_fn, NULL, NEXT, "arrives as an xattr")                                       \
 	T(fset_nt_acl_fn, NULL, NEXT, "arrives as an xattr, mode or POSIX ACL")                    \
 	T(audit_file_fn, NULL, NEXT, "")                                                           \

@@ -226,6 +226,7 @@ static void conn_end(void **data)
 struct share_conf { /* the rows of ofs_conf_table.h; strings are smbd's */
 #define CONF_CTYPE_TEXT const char *
 #define CONF_CTYPE_COUNT unsigned
+#define CONF_CTYPE_BOOL bool
 #define CONF_FIELD(type, field, key, def, help) CONF_CTYPE_##type field;
 	OFS_CONF_TABLE(CONF_FIELD)
 };
@@ -233,6 +234,11 @@ struct share_conf { /* the rows of ofs_conf_table.h; strings are smbd's */
 static const char *conf_TEXT(int snum, const char *option, const char *def)
 {
 	return lp_parm_const_string(snum, "objectfs", option, def);
+}
+
+static bool conf_BOOL(int snum, const char *option, bool def)
+{
+	return lp_parm_bool(snum, "objectfs", option, def);
 }
 
 static unsigned conf_COUNT(int snum, const char *option, int def)
@@ -268,6 +274,7 @@ static int conf_read(struct ofs_conn *c, int snum)
 		return -ENOMEM;
 	}
 	c->durable_s3 = strcmp(o.durability, "s3") == 0;
+	c->offline = o.offline;
 	c->openat_retry_ms = o.openat_retry_ms;
 	c->request_timeout_ms = 1000 * o.request_timeout_s;
 	c->reconnect_timeout_ms = 1000 * o.reconnect_timeout_s;

@@ -163,6 +163,12 @@ static void share_TEXT(const char *key, const char *def, const char *help)
 	default_line(def);
 }
 
+static void share_BOOL(const char *key, bool def, const char *help)
+{
+	option_item("objectfs:", key, "yes | no", help);
+	default_line(def ? "yes" : "no");
+}
+
 static void share_COUNT(const char *key, int def, const char *help)
 {
 	char text[16];

@@ -450,6 +450,13 @@ class Client:
             "<QQQQII", *(times.get(name, 0) for name in ("create", "access", "write", "change")),
             attributes or 0, 0))
 
+    def fsctl(self, file, code):
+        """One that takes nothing and answers nothing."""
+        body = struct.pack("<HHI16sIIIIIIII", 57, 0, code, file, 0, 0, 0, 0, 0, 0, 1, 0) + b"\0"
+        status, _ = self.call(IOCTL, body)
+        if status != OK:
+            raise SmbError(status, f"fsctl {code:x}")
+
     def set_eas(self, file, eas):
         data = b""
         items = list(eas.items())

@@ -7,6 +7,7 @@ pinned, or not in S3 as it is here stays, and objectfsctl says why.
 
 import hashlib
 import os
+import re
 import struct
 
 import smb2
@@ -14,9 +15,12 @@ from dirstore import delete_object, get_object, object_path, put_object
 from local import (counter, evict, has_data, is_marked, is_out, is_resident, local_path)
 from smb import SmbError, Testbed, check, check_same, step, wait_until
 from smb2 import nt_time
+from samba.dcerpc import xattr
+from samba.ndr import ndr_unpack
 from tracer import Tracer, client_pid
 
 MIB = 1 << 20
+FSCTL_SET_SPARSE, ATTR_SPARSE = 0x900C4, 0x200
 EARLIER = nt_time(1400000000) + 1234567
 SEEN = ("type", "size", "create", "access", "write", "change", "attributes", "sd", "eas", "streams")
 SDDL = "D:PAI(A;;FA;;;WD)(A;;FR;;;BU)"
@@ -58,6 +62,72 @@ def allinfo(bed, path):
     """As smbclient shows it, without the attributes: they say where the bytes are."""
     return [line for line in bed.smbclient(f'allinfo "{path}"')[1].split("\n")
             if not line.startswith("attributes:")]
+
+
+def stored_attributes(bed, path):
+    return ndr_unpack(xattr.DOSATTRIB, os.getxattr(local_path(bed, path), "user.DOSATTRIB")).info.attrib
+
+
+def offline_share(bed):
+    """A second share of the volume, on which nothing is said of where the bytes are."""
+    with open(bed.smb_conf, encoding="utf-8") as file:
+        section = re.search(r"^\[test\]\n(?:\t.*\n)+", file.read(), re.MULTILINE).group(0)
+    with open(bed.smb_conf, "a", encoding="utf-8") as file:
+        file.write(section.replace("[test]", "[silent]") + "\tobjectfs:offline = no\n")
+    bed.restart("smbd")
+
+
+def says_where(bed):
+    step("clients are told which files are not here; that is stored nowhere")
+    place = smb2.ATTR_OFFLINE | smb2.ATTR_RECALL_ON_DATA_ACCESS
+    hidden = smb2.ATTR_HIDDEN | ATTR_SPARSE
+    offline_share(bed)
+    with bed.client() as client, bed.client(share="silent") as silent:
+        client.mkdir("say")
+        client.put("say/out", b"x" * 5000)
+        client.put("say/in", b"x" * 5000)
+        client.put("say/empty", b"")
+        bed.flush()
+        bed.ctl("evict", "say/out")
+
+        def shown(of=client):
+            return {entry[0]: entry[1] for entry in of.list("say")}
+
+        def opened(path, of=client):
+            file = of.create(path, smb2.READ_ATTRIBUTES)
+            try:
+                return struct.unpack_from("<I", of.query(file, smb2.INFO_FILE, 4), 32)[0]
+            finally:
+                of.close(file)
+
+        usual = {"out": smb2.ATTR_ARCHIVE, "in": smb2.ATTR_ARCHIVE, "empty": smb2.ATTR_ARCHIVE}
+        check(shown() == {**usual, "out": smb2.ATTR_ARCHIVE | place}, f"listed: {shown()}")
+        check(shown(silent) == usual, f"listed where it is switched off: {shown(silent)}")
+        check(opened("say/out") == smb2.ATTR_ARCHIVE | place and opened("say/in") == smb2.ATTR_ARCHIVE and
+              opened("say") == smb2.ATTR_DIRECTORY and opened("say/out", silent) == smb2.ATTR_ARCHIVE, "opened")
+        for where, bit in ((client, 0x100), (silent, 0)):
+            root = where.create("", smb2.READ_ATTRIBUTES)
+            check(struct.unpack_from("<I", where.query(root, smb2.INFO_FS, 5))[0] & 0x100 == bit,
+                  "the file system's attributes")
+            where.close(root)
+        # set, read and set back, and stored again with the time of creation
+        for path in ("say/out", "say/in"):
+            file = client.create(path, smb2.READ_ATTRIBUTES | smb2.WRITE_ATTRIBUTES)
+            client.set_basic(file, attributes=smb2.ATTR_HIDDEN | place)
+            client.set_basic(file, times={"create": nt_time(1500000000)})
+            check(stored_attributes(bed, path) == smb2.ATTR_HIDDEN, f"{path}: {stored_attributes(bed, path):x}")
+            client.fsctl(file, FSCTL_SET_SPARSE)  # smbd stores all it was told
+            client.close(file)
+            check(stored_attributes(bed, path) == hidden, f"{path}: {stored_attributes(bed, path):x}")
+        check(is_out(bed, "say/out"), "it was fetched for that")
+        check(shown() == {"out": hidden | place, "in": hidden, "empty": smb2.ATTR_ARCHIVE},
+              f"then: {shown()}")
+        bed.flush()
+    bed.wipe()
+    with bed.client() as client:
+        check(shown(client) == {"out": hidden | place, "in": hidden | place, "empty": smb2.ATTR_ARCHIVE}, f"after the disk was lost: {shown(client)}")
+        check(client.get("say/out") == b"x" * 5000, "other bytes")
+        wait_until(lambda: shown(client)["out"] == hidden, 20, "it is here, and that is seen")
 
 
 def out_and_in(bed):
@@ -246,6 +316,7 @@ def missing(bed):
 def on_rgw():
     with Testbed(store="rgw", set=["settle time=30s"]) as bed:
         out_and_in(bed)
+        says_where(bed)
         step("deleted and replaced in the bucket, on an S3 server")
         with bed.client() as client:
             for path in ("gone", "other"):

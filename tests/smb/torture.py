@@ -4,14 +4,16 @@
 # alone: its tests give smbd some 100 ms to tell one connection what another one does
 """smbtorture on the share and on the plain share of one testbed, at the same time, test by test.
 
-usage: torture.py [--all] [--evict] [--fs FS] [--out FILE] [NAME ...]       (PYTHONPATH=tests/lib)
+usage: torture.py [--all] [--evict [--offline]] [--fs FS] [--out FILE] [NAME ...]       (PYTHONPATH=tests/lib)
 
 Without --all the gating part runs, two and a half minutes: suites.gate, all of each suite but what
 it leaves out for its time. With it, eight minutes. A NAME is a suite or a test.
 Fails on: a different result of a test of the suites in EXACT; a different result of another test
 that is not in differences.txt (the test, a tab, the cause); a line there whose test does not
 differ; a panic of smbd; a daemon that ended, or that cannot bring to the store what the tests left.
-With --evict every file is in the store, and gone from the local disk, before its last close is answered.
+With --evict every file is in the store, and gone from the local disk, before its last close is answered, and
+no attribute says so; with --offline too it does: three tests that compare attributes as a whole differ then
+(durable-open.alloc-size, durable-open.read-only, streams.attributes2), and nothing else.
 --out writes every test: suite, test, both results, both times, both details, tab-separated.
 """
 
@@ -42,6 +44,7 @@ SMB = ["global.smbd:FSCTL_SMBTORTURE=yes", "global.smbd:validate_oplock_types=ye
 SET = ["settle time=1s"]
 SET_EVICT = ["settle time=0", "evict at close=yes"]
 SMB_EVICT = ["objectfs:durability=s3"]
+SMB_SILENT = ["objectfs:offline=no"]
 SUITE_TIMEOUT_S = 400
 TEST_TIMEOUT_S = 100
 DRAIN_TIMEOUT_S = 60
@@ -337,6 +340,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--evict", action="store_true")
+    parser.add_argument("--offline", action="store_true")
     parser.add_argument("--fs", default="xfs")
     parser.add_argument("--out")
     parser.add_argument("names", nargs="*", metavar="NAME")
@@ -376,7 +380,8 @@ def make_bed(options):
     fs = options.fs
     if done.returncode != 0 or not os.path.exists("/dev/loop-control"):
         fs = "here"
-    return Testbed(plain=True, fs=fs, smb=SMB + (SMB_EVICT if options.evict else []),
+    evict = SMB_EVICT + (SMB_SILENT if not options.offline else []) if options.evict else []
+    return Testbed(plain=True, fs=fs, smb=SMB + evict,
                    set=SET_EVICT if options.evict else SET)
 
 
