@@ -90,6 +90,27 @@ static void health_answers(const struct volume *v, json_t *list)
 	}
 }
 
+/* What came out otherwise when the store was probed. */
+static void health_fence(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
+{
+	const struct objstore *s = v->store;
+	char *why = talloc_asprintf(ctx, "class F%d", s->caps.fence_class);
+
+	if (s->probe_count == 0 || s->caps.fence_class == 3) {
+		return;
+	}
+	for (unsigned i = 0; i < s->probe_count && why != NULL; i++) {
+		const struct obj_probe_step *p = &s->probe_steps[i];
+
+		if (p->got != p->expected) {
+			why = talloc_asprintf_append(why, "; %s, %s: expected \"%s\", got \"%s\"", p->op,
+					p->condition, objstore_status_name(p->expected),
+					objstore_status_name(p->got));
+		}
+	}
+	say_finding(list, FINDING_FENCE_LESS, v, why);
+}
+
 static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 {
 	long long offset_s = atomic_load(&v->store->clock_offset_s);
@@ -131,6 +152,7 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 		say_finding(list, FINDING_OBJECT_DAMAGED, v,
 				talloc_asprintf(ctx, "%s%s", key, damaged > 1 ? ", and others" : ""));
 	}
+	health_fence(v, ctx, list);
 	if (v->store->caps.versioned) {
 		say_finding(list, FINDING_VERSIONS_KEPT, v, v->store->where);
 	}

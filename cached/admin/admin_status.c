@@ -32,6 +32,21 @@ static json_t *caps_json(const struct obj_caps *c)
 			c->delete_if_match, "versioned", c->versioned);
 }
 
+/* What the class was concluded from. */
+static json_t *probe_json(const struct objstore *s)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < s->probe_count; i++) {
+		const struct obj_probe_step *p = &s->probe_steps[i];
+
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "step", p->op, "condition",
+				p->condition, "expected", objstore_status_name(p->expected), "got",
+				objstore_status_name(p->got)));
+	}
+	return list;
+}
+
 /* Where its credentials are from; null: the store needs none. */
 static void login_say(json_t *o, struct objstore *store)
 {
@@ -85,6 +100,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	login_say(o, v->store);
 	json_object_set_new(o, "prefix", admin_string(v->prefix));
 	json_object_set_new(o, "fence", caps_json(&v->store->caps));
+	json_object_set_new(o, "probe", probe_json(v->store));
 	json_object_set_new(o, "uuid",
 			ofs_oid_is_none(&v->uuid) ? json_null() : json_string(uuid));
 	json_object_set_new(o, "node", json_string(v->node_id));

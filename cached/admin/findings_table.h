@@ -61,6 +61,11 @@
 		"the clocks of this machine and of the store differ",                              \
 		"set the clock and keep it set (chrony, systemd-timesyncd): S3 refuses requests "  \
 		"that are 15 minutes off")                                                         \
+	D(FENCE_LESS, "fence-less", ADVICE, "store",                                               \
+		"the store does not honour every condition: where it does not, the daemon looks "  \
+		"right before it writes, and another writer may come in between",                  \
+		"let one writer at a time have a name, or use a store that honours conditions on " \
+		"Complete, Copy and Delete too; SEMANTICS.md says what is safe all the same")      \
 	D(VERSIONS_KEPT, "versions-kept", ADVICE, "store",                                         \
 		"the bucket keeps old versions, which are paid for; whether they expire is not "   \
 		"looked at",                                                                       \

@@ -71,6 +71,7 @@
 	S(pending, GAUGE, count, "names and files not yet in agreement with S3")                   \
 	S(disk_jobs, COUNTER, count, "disk jobs run")                                              \
 	S(http_requests, COUNTER, count, "requests for metrics and health pages")                  \
+	S(fence_windows, COUNTER, count, "writes without a condition, as the store has none there: looked right before") \
 	S(s3_get, COUNTER, count, "GET requests for objects")                                      \
 	S(s3_head, COUNTER, count, "HEAD requests")                                                \
 	S(s3_list, COUNTER, count, "LIST requests")                                                \

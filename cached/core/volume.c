@@ -9,6 +9,7 @@
  *
  *  CONNECTING -probe-> -volume record-> -read the logs-> -finish renames-> READY [volume_ready]
  *      ^  failure: try again later [volume_retry]
+ *      ^  READY, and versioning was switched [volume_probe_again]
  *      +--- HELD: wrong or emptied bucket, unknown format, missing log, no conditions [volume_hold]
  */
 #include <errno.h>
@@ -22,6 +23,7 @@
 #include "announce.h"
 #include "ask.h"
 #include "core.h"
+#include "fence.h"
 #include "rings.h"
 #include "session.h"
 #include "volrec.h"
@@ -60,6 +62,8 @@ struct volume_own { /* a volume and what only this file knows of it */
 	int64_t retry_ns;
 	int64_t used_next_ns;
 	bool probed;
+	bool started; /* its rooms are: it has been READY */
+	struct fence *fence;
 	bool new_tree; /* made at this start */
 };
 
@@ -221,12 +225,15 @@ static void volume_ready(struct volume_own *o)
 	v->away = false;
 	v->denied = false;
 	v->stuck = false;
-	reconcile_start(v->reconcile);
-	evictor_start(v->evictor);
-	mirror_start(v->mirror);
-	accounts_ready(v->accounts);
-	if (v->on_ready != NULL) {
-		v->on_ready(v);
+	if (!o->started) {
+		o->started = true;
+		reconcile_start(v->reconcile);
+		evictor_start(v->evictor);
+		mirror_start(v->mirror);
+		accounts_ready(v->accounts);
+		if (v->on_ready != NULL) {
+			v->on_ready(v);
+		}
 	}
 	waits_wake(v, 0);
 }
@@ -283,23 +290,12 @@ static void on_volrec(int status, const char *message, void *arg)
 	}
 }
 
-/* What a store must honour for us, and this one does not. */
-static char *caps_lacking(TALLOC_CTX *ctx, const struct obj_caps *c)
-{
-	return talloc_asprintf(ctx,
-			"the store does not keep concurrent writers apart (fence class F%d%s):%s%s%s; "
-			"use a store that honours If-Match and If-None-Match on PUT%s",
-			c->fence_class, c->versioned ? ", versioned bucket" : "",
-			c->put_if_match ? "" : " If-Match on PUT is ignored or refused",
-			!c->put_if_match && !c->put_if_none_match ? "," : "",
-			c->put_if_none_match ? "" : " If-None-Match on PUT is ignored or refused",
-			c->versioned ? ", or a bucket without versioning" : "");
-}
-
 static void on_probe(enum obj_status status, const char *message, void *arg)
 {
 	struct volume_own *o = arg;
 	struct volume *v = &o->v;
+	TALLOC_CTX *tmp;
+	const char *why;
 
 	if (status != OBJ_OK) {
 		v->denied = status == OBJ_DENIED;
@@ -307,14 +303,20 @@ static void on_probe(enum obj_status status, const char *message, void *arg)
 				message != NULL ? message : objstore_status_name(status));
 		return;
 	}
-	if (v->store->caps.fence_class < 2) {
-		char *why = caps_lacking(v, &v->store->caps);
-
-		volume_hold(o, why != NULL ? why : "the store lacks conditional writes");
-		talloc_free(why);
+	tmp = talloc_new(v);
+	why = fence_refusal(tmp, v->store);
+	if (why != NULL) {
+		volume_hold(o, why);
+	}
+	talloc_free(tmp);
+	if (why != NULL) {
 		return;
 	}
 	o->probed = true;
+	if (o->started) {
+		volume_ready(o);
+		return;
+	}
 	volrec_open(v, on_volrec, o);
 }
 
@@ -366,6 +368,16 @@ static void used_update(struct volume_own *o)
 	o->used_next_ns = from + (took > 10 * NS_PER_MS ? 100 * took : NS_PER_S);
 }
 
+/* What is under way ends as it was begun; nothing new is sent until the store is known again. */
+static void volume_probe_again(struct volume_own *o)
+{
+	log_notice("core", "volume %s: the bucket's versioning has been switched", o->v.name);
+	state_set(&o->v, VOLUME_CONNECTING,
+			"the bucket's versioning has been switched: what the store honours is found out anew");
+	o->probed = false;
+	volume_connect(o);
+}
+
 static void tick(void *arg)
 {
 	struct volume_own *o = arg;
@@ -375,6 +387,9 @@ static void tick(void *arg)
 	if (++o->ticks % TICKS_PER_S == 0) {
 		rings_drain(v->rings);
 		used_update(o);
+		if (v->state == VOLUME_READY && fence_changed(o->fence)) {
+			volume_probe_again(o);
+		}
 	}
 	o->tick = clock_timer_add(v->clock, v, clock_now_ns(v->clock) + TICK_NS, tick, o);
 	if (o->tick == NULL) {
@@ -552,9 +567,10 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->accounts = accounts_new(v);
 	v->asker = asker_new(v, o->core);
 	v->announcer = announcer_new(v);
+	o->fence = fence_new(v, v);
 	if (v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->recalls == NULL ||
 			v->reconcile == NULL || v->evictor == NULL || v->accounts == NULL ||
-			v->asker == NULL || v->announcer == NULL) {
+			v->asker == NULL || v->announcer == NULL || o->fence == NULL) {
 		*error = talloc_strdup(v, "out of memory, or no descriptors left");
 		return -ENOMEM;
 	}

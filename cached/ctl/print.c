@@ -180,9 +180,10 @@ static void print_volume(const json_t *v)
 	}
 	if (strcmp(text_of(v, "state"), "ready") == 0) {
 		label("fence");
-		printf("F%" PRId64 "%s\n", number_of(fence, "class"),
-				json_is_true(json_object_get(fence, "versioned")) ? ", versioned"
-										  : "");
+		printf("F%" PRId64 "%s%s\n", number_of(fence, "class"),
+				json_is_true(json_object_get(fence, "versioned")) ? ", versioned" : "",
+				number_of(fence, "class") < 3 ? " (objectfsctl doctor says what the store lacks)"
+							      : "");
 		label("volume id");
 		printf("%s\n", text_of(v, "uuid"));
 		print_accounts(json_object_get(v, "accounts"));

@@ -28,6 +28,7 @@
 
 /* ---- blobs that were read lately: many files share one ACL ---- */
 
+#define TOMBSTONE_AGE_NS (600 * NS_PER_S)
 #define BLOB_SLOTS 256u
 #define BLOB_MAX_BYTES 16384u
 
@@ -377,19 +378,25 @@ static void want_tombstone_done(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
-/* A conditional delete that stopped half way is finished, if that can be done without a race. */
-static void want_tombstone(struct want *w, const char *etag)
+/* A delete that stopped half way is finished. Where the store has no conditional delete, only once its
+ * owner, who would do it, must be dead: the key may be in use again a moment after he has. */
+static void want_tombstone(struct want *w, const struct obj_result *r)
 {
+	struct objstore *store = w->m->v->store;
+	int64_t now_ns = clock_wall_ns(w->m->v->clock) +
+			 atomic_load(&store->clock_offset_s) * NS_PER_S;
+	bool fenced = store->caps.delete_if_match;
 	struct obj_req *req;
 
-	if (etag == NULL || !w->m->v->store->caps.delete_if_match) {
+	if (r->etag == NULL || (!fenced && now_ns - r->mtime_ns < TOMBSTONE_AGE_NS)) {
 		return;
 	}
 	req = objstore_req_new(OBJ_DELETE, w->key);
-	if (req == NULL || (req->if_match = strdup(etag)) == NULL) {
+	if (req == NULL || (fenced && (req->if_match = strdup(r->etag)) == NULL)) {
 		objstore_req_free(&req);
 		return;
 	}
+	stats_add(fence_windows, fenced ? 0 : 1);
 	req->prio = OBJ_PRIO_HOUSE;
 	req->done = want_tombstone_done;
 	objstore_submit(w->m->v->store, req);
@@ -503,7 +510,7 @@ static void want_head_done(struct obj_req *req)
 		return;
 	}
 	if (w->meta.tombstone && !w->is_dir) {
-		want_tombstone(w, r->etag);
+		want_tombstone(w, r);
 		objstore_req_free(&req);
 		want_answer(w, WANT_ABSENT, -ENOENT, NULL);
 		return;

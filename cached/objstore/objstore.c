@@ -547,6 +547,16 @@ static void letter_open(struct letter *letter)
 /* What the answer says of the store. */
 static void judge_store(const struct obj_req *req)
 {
+	const char *version = req->result.version_id;
+
+	if (req->op == OBJ_PUT && req->result.status == OBJ_OK) {
+		bool versioned = version != NULL && strcmp(version, "null") != 0;
+
+		atomic_store(&req->store->put_versioned, versioned ? 1 : -1);
+	}
+	if (req->op == OBJ_VERSIONING && req->result.status == OBJ_DENIED) {
+		return; /* it may be asked, and is not needed */
+	}
 	switch (req->result.status) {
 	case OBJ_DENIED:
 	case OBJ_NO_BUCKET:

@@ -92,6 +92,13 @@ struct obj_caps {
 	int fence_class; /* 3, 2, 1, 0 as in the design */
 };
 
+/* One question of a probe, for people. */
+#define OBJ_PROBE_STEPS_MAX 24u
+struct obj_probe_step {
+	const char *op, *condition; /* constant */
+	enum obj_status expected, got;
+};
+
 struct obj_meta { /* user metadata without the x-amz-meta- prefix, names lower case */
 	char *name;
 	char *value;
@@ -247,6 +254,10 @@ struct objstore_ops {
 struct objstore {
 	const struct objstore_ops *ops;
 	struct obj_caps caps; /* core only; all false until objstore_probe is done */
+	struct obj_probe_step probe_steps[OBJ_PROBE_STEPS_MAX]; /* core only: what it concluded from */
+	unsigned probe_count;
+	/* Versions came with the last PUT: 1; none came: -1; 0: none since the last probe. Any thread. */
+	_Atomic int put_versioned;
 	struct obj_denial denied[OBJ_WANTS]; /* core only, as what follows: rights.c */
 	struct objstore *live_next;
 	unsigned asking; /* bits of enum obj_op */
@@ -285,10 +296,15 @@ bool objstore_status_transient(enum obj_status s);
 
 /*
  * Find out what the store honours, one positive and one negative case per operation, with scratch
- * objects below `prefix` (removed again); fills s->caps. done(status, message) on the core thread.
+ * objects below `prefix` (removed again); fills s->caps and s->probe_steps. done(status, message) on the core thread.
  */
 void objstore_probe(struct objstore *s, const char *prefix,
 		void (*done)(enum obj_status, const char *message, void *arg), void *arg);
+
+static inline bool objstore_complete_fenced(const struct objstore *s, const char *if_match)
+{
+	return if_match != NULL ? s->caps.complete_if_match : s->caps.complete_if_none_match;
+}
 
 struct objstore_s3_conf { /* strings borrowed during new */
 	const char *bucket, *endpoint, *region; /* endpoint NULL: AWS's for the region */

@@ -80,6 +80,7 @@ struct probe {
 	bool refused[CAPS]; /* a case came out wrong */
 	bool versioned;
 	bool right_not_said; /* of the last answer */
+	enum obj_status got[STEPS];
 	char *etag[KEYS]; /* last known */
 	char *upload_id, *part_etag;
 	struct obj_part part;
@@ -224,6 +225,27 @@ static void clean(struct probe *p)
 	objstore_submit(p->store, req);
 }
 
+static void transcript(const struct probe *p)
+{
+	static const char *const conditions[] = {
+		[NONE] = "none",
+		[ABSENT] = "If-None-Match: *",
+		[GOOD] = "If-Match: its ETag",
+		[BAD] = "If-Match: another ETag",
+		[SRC_GOOD] = "source If-Match: its ETag",
+		[SRC_BAD] = "source If-Match: another ETag",
+	};
+	struct objstore *s = p->store;
+
+	_Static_assert(STEPS <= OBJ_PROBE_STEPS_MAX, "a probe's transcript has room for all");
+	for (unsigned i = 0; i < STEPS; i++) {
+		s->probe_steps[i] = (struct obj_probe_step){ objstore_op_name(steps[i].op),
+			conditions[steps[i].cond], steps[i].expect, p->got[i] };
+	}
+	s->probe_count = STEPS;
+	atomic_store(&s->put_versioned, 0);
+}
+
 static void judge(struct probe *p)
 {
 	struct obj_caps *c = &p->store->caps;
@@ -238,11 +260,12 @@ static void judge(struct probe *p)
 	c->copy_if_none_match_dest = !p->refused[COPY_ABSENT];
 	c->delete_if_match = !p->refused[DELETE_MATCH];
 	c->versioned = p->versioned;
+	transcript(p);
 	if (c->put_if_match && c->put_if_none_match && c->complete_if_match &&
 			c->complete_if_none_match && c->copy_if_match_source &&
 			c->copy_if_none_match_dest && c->delete_if_match) {
 		c->fence_class = 3;
-	} else if (c->put_if_match && c->put_if_none_match && !c->versioned) {
+	} else if (c->put_if_match && c->put_if_none_match) {
 		c->fence_class = 2;
 	} else {
 		c->fence_class = c->versioned ? 1 : 0;
@@ -298,6 +321,7 @@ static void step_over(struct probe *p, enum obj_status status, const char *messa
 	if (status != s->expect && !(s->expect == OBJ_PRECONDITION && status == OBJ_CONFLICT)) {
 		p->refused[s->cap] = true;
 	}
+	p->got[p->step] = status;
 	p->step++;
 	next_step(p);
 }
@@ -342,6 +366,7 @@ static void etag_found(struct obj_req *req)
 		/* the object of an earlier case is not there: the capability is void already */
 		objstore_req_free(&req);
 		p->refused[steps[p->step].cap] = true;
+		p->got[p->step] = OBJ_NOT_FOUND;
 		p->step++;
 		next_step(p);
 		return;

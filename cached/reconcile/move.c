@@ -183,6 +183,8 @@ static void copy_source_seen(struct obj_req *head)
 	}
 	if (!c->dest_exists && c->v->store->caps.copy_if_none_match_dest) {
 		req->if_none_match = true;
+	} else {
+		stats_add(fence_windows, 1);
 	}
 	req->prio = OBJ_PRIO_UPLOAD;
 	req->done = copy_done;
@@ -320,6 +322,7 @@ static void del_now(struct del *d, bool conditional)
 		del_end(d, OBJ_LOCAL, "out of memory");
 		return;
 	}
+	stats_add(fence_windows, conditional ? 0 : 1);
 	req->prio = OBJ_PRIO_HOUSE;
 	req->done = del_deleted;
 	req->arg = d;

@@ -170,7 +170,7 @@ static void pass_completed(struct obj_req *req)
 static void pass_complete(struct pass *p)
 {
 	struct obj_req *req = pass_req(p, OBJ_MPU_COMPLETE, p->to, pass_completed, p);
-	bool fenced = p->v->store->caps.complete_if_match;
+	bool fenced = objstore_complete_fenced(p->v->store, p->expect);
 	int i;
 
 	if (req == NULL || (req->parts = calloc(p->count, sizeof(*req->parts))) == NULL ||
@@ -197,6 +197,7 @@ static void pass_dest_seen(struct obj_req *req)
 
 	if (r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && p->expect != NULL &&
 			r->etag != NULL && strcmp(r->etag, p->expect) == 0)) {
+		stats_add(fence_windows, 1);
 		pass_complete(p);
 	} else if (r->status == OBJ_OK) {
 		pass_fail(p, OBJ_PRECONDITION, "the new name was taken in S3 meanwhile");
@@ -210,7 +211,7 @@ static void pass_parts_done(struct pass *p)
 {
 	struct obj_req *req;
 
-	if (p->v->store->caps.complete_if_match) {
+	if (objstore_complete_fenced(p->v->store, p->expect)) {
 		pass_complete(p);
 		return;
 	}

@@ -352,7 +352,7 @@ static void upload_complete(struct upload *u)
 		req->parts[i].etag = s->etags[i];
 	}
 	req->part_count = s->part_count;
-	if (u->v->store->caps.complete_if_match && upload_condition(u, req) != 0) {
+	if (objstore_complete_fenced(u->v->store, u->if_match) && upload_condition(u, req) != 0) {
 		objstore_req_free(&req);
 		upload_fail(u, OBJ_LOCAL, "out of memory");
 		return;
@@ -381,6 +381,7 @@ static void upload_head_done(struct obj_req *req)
 		upload_fail(u, OBJ_PRECONDITION, "changed while its parts were being sent");
 		return;
 	}
+	stats_add(fence_windows, 1);
 	upload_complete(u);
 }
 
@@ -392,7 +393,7 @@ static void upload_parts_done(struct upload *u)
 		upload_fail(u, OBJ_CANCELLED, "opened for writing");
 		return;
 	}
-	if (u->v->store->caps.complete_if_match) {
+	if (objstore_complete_fenced(u->v->store, u->if_match)) {
 		upload_complete(u);
 		return;
 	}
@@ -527,7 +528,7 @@ static void upload_blobs_done(enum obj_status status, const char *message, void 
 		return;
 	}
 	/* Class F2 has conditions on PUT alone: one PUT as far as it goes. */
-	single_max = u->v->store->caps.complete_if_match ? UPLOAD_SINGLE_MAX_BYTES : OBJ_PUT_MAX_BYTES;
+	single_max = objstore_complete_fenced(u->v->store, u->if_match) ? UPLOAD_SINGLE_MAX_BYTES : OBJ_PUT_MAX_BYTES;
 	if (u->size <= single_max) {
 		upload_put(u);
 	} else {

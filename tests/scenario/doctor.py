@@ -188,8 +188,22 @@ def daemon(bed, doctor, proxy):
     bed.restart("cached")
     wait_until(lambda: any(item["id"] == "versions-kept" for item in doctor.run()[1]), 20,
                "doctor says that the bucket keeps versions")
-    doctor.reasons("store-held")  # this store has too few conditions for such a bucket
+    check("class F2; COPY, source If-Match: another ETag: expected" in doctor.reasons("fence-less")[0],
+          f"what the store lacks: {doctor.reasons('fence-less')}")
+    fence = bed.ctl_json("status")["volumes"][0]
+    check(fence["fence"]["class"] == 2 and fence["fence"]["versioned"], f"class: {fence['fence']}")
+    check(any(line["step"] == "DELETE" and line["expected"] == "precondition failed" and line["got"] == "ok"
+              for line in fence["probe"]), f"the probe's transcript: {fence['probe']}")
+    check("F2, versioned" in bed.ctl("status"), "status does not show the class")
+    # versioning is switched while the daemon runs: seen by the next PUT
     proxy.versioned = False
+    bed.smbclient("put /etc/hosts unversioned")
+    bed.flush()
+    wait_until(lambda: not bed.ctl_json("status")["volumes"][0]["fence"]["versioned"], 20,
+               "the daemon sees that versions are not kept any more")
+    doctor.absent("versions-kept")
+    bed.smbclient("put /etc/hosts goes-on")
+    bed.flush()
     bed.stop("cached")
     check(bed.socket in doctor.reasons("daemon-away")[0], "the socket is not named")
     bed.start("cached")

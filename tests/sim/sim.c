@@ -57,6 +57,7 @@ struct sim {
 	struct coord *coord;
 	struct sim_object *objects; /* by key */
 	struct sim_faults faults;
+	int fence_class;
 	const char *slow_key; /* the caller's */
 	unsigned etag_count;
 };
@@ -287,8 +288,11 @@ static void result_object(struct obj_result *r, const struct sim_object *o, bool
 	r->meta_count = o->meta_count;
 }
 
-static bool condition_fails(struct obj_req *q, const struct sim_object *o)
+static bool condition_fails(const struct sim *s, struct obj_req *q, const struct sim_object *o)
 {
+	if (s->fence_class < (q->op == OBJ_PUT ? 2 : 3)) {
+		return false; /* it takes no notice of conditions on these */
+	}
 	if (q->if_none_match && o != NULL) {
 		q->result.status = OBJ_PRECONDITION;
 		return true;
@@ -308,7 +312,7 @@ static void do_put(struct sim *s, struct obj_req *q)
 {
 	uint8_t *data;
 
-	if (condition_fails(q, object_get(s, q->key))) {
+	if (condition_fails(s, q, object_get(s, q->key))) {
 		return;
 	}
 	data = calloc(1, q->length + 1);
@@ -340,11 +344,11 @@ static void do_copy(struct sim *s, struct obj_req *q)
 		q->result.status = OBJ_NOT_FOUND;
 		return;
 	}
-	if (q->source_if_match != NULL && strcmp(q->source_if_match, o->etag) != 0) {
+	if (s->fence_class == 3 && q->source_if_match != NULL && strcmp(q->source_if_match, o->etag) != 0) {
 		q->result.status = OBJ_PRECONDITION;
 		return;
 	}
-	if (condition_fails(q, object_get(s, q->key))) {
+	if (condition_fails(s, q, object_get(s, q->key))) {
 		return;
 	}
 	data = calloc(1, o->len + 1);
@@ -447,7 +451,7 @@ static void request_serve(struct sim *s, struct obj_req *q)
 		do_copy(s, q);
 		break;
 	case OBJ_DELETE:
-		if (!condition_fails(q, object_get(s, q->key))) {
+		if (!condition_fails(s, q, object_get(s, q->key))) {
 			object_delete(s, q->key);
 		}
 		break;
@@ -505,6 +509,7 @@ struct sim *sim_new(uint64_t seed)
 	s->state = seed;
 	s->trace = 0xcbf29ce484222325u;
 	s->now_ns = NS_PER_S;
+	s->fence_class = 3;
 	s->clock = (struct sim_clock){{&clock_ops}, s};
 	s->disk = (struct sim_disk){{&disk_ops}, s};
 	s->coord = coord_local_new(NULL);
@@ -533,8 +538,21 @@ struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx)
 	st->sim = s;
 	st->store.ops = &store_ops;
 	st->store.where = talloc_strdup(st, "simulated");
-	st->store.caps = (struct obj_caps){true, true, true, true, true, true, true, false, 3};
+	st->store.caps = (struct obj_caps){.fence_class = s->fence_class};
+	if (s->fence_class >= 2) {
+		st->store.caps.put_if_match = st->store.caps.put_if_none_match = true;
+	}
+	if (s->fence_class == 3) {
+		st->store.caps.complete_if_match = st->store.caps.complete_if_none_match = true;
+		st->store.caps.copy_if_match_source = st->store.caps.copy_if_none_match_dest = true;
+		st->store.caps.delete_if_match = true;
+	}
 	return &st->store;
+}
+
+void sim_set_fence(struct sim *s, int fence_class)
+{
+	s->fence_class = fence_class;
 }
 
 void sim_set_faults(struct sim *s, struct sim_faults f)

@@ -6,7 +6,7 @@
  *
  * Time stands still between events; sim_run_until moves it. Disk jobs do their real work on a scratch
  * directory, on this thread, in an order the seed chooses (lanes that promise order keep it). The
- * object store is a sorted list in memory with AWS's exact conditions; it can lose answers and be away.
+ * object store is a sorted list in memory with AWS's exact conditions, or fewer; it can lose answers and be away.
  */
 #ifndef OFS_TESTS_SIM_H
 #define OFS_TESTS_SIM_H
@@ -43,6 +43,8 @@ struct coord *sim_coord(struct sim *s);
 /* A new store handle on the objects, which outlive it. */
 struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx);
 void sim_set_faults(struct sim *s, struct sim_faults f);
+/* What the store honours, 3 unless this says otherwise; before the first sim_store. */
+void sim_set_fence(struct sim *s, int fence_class);
 /* Deletes of this key take two minutes from now on; NULL: of none. The key stays the caller's. */
 void sim_slow_delete(struct sim *s, const char *key);
 /* Run the next event; false: there is none. */

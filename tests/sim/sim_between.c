@@ -22,7 +22,7 @@ static bool run_events(struct world *w, unsigned count)
 
 static void tree_open(struct world *w, unsigned seed)
 {
-	world_open(w, seed);
+	world_open(w, seed, 3);
 	client_mkdir(w, "a");
 	client_mkdir(w, "a/b");
 	client_mkdir(w, "c");

@@ -9,6 +9,7 @@
  *
  *   sim_core [SEEDS [FIRST]]     default: 12 seeds from 1, and those that have failed once; prints the
  *                                seed that failed
+ *   SIM_FENCE=N                  the store is of this class, 2 or 3, whatever the seed says
  *   SIM_TWICE=N                  so many of them twice, default 3
  */
 #include <signal.h>
@@ -271,6 +272,13 @@ static void read_some(struct world *w)
 	}
 }
 
+static int fence_class_of(uint64_t seed)
+{
+	const char *forced = getenv("SIM_FENCE");
+
+	return forced != NULL ? atoi(forced) : seed / 3 % 2 == 0 ? 2 : 3;
+}
+
 /* The hash of everything that happened. */
 static uint64_t run_seed(uint64_t seed)
 {
@@ -278,7 +286,7 @@ static uint64_t run_seed(uint64_t seed)
 	unsigned i, crashes = 0;
 	uint64_t trace;
 
-	world_open(&w, seed);
+	world_open(&w, seed, fence_class_of(seed));
 	sim_set_faults(w.sim, (struct sim_faults){.away = 20, .lost_answer = 20});
 	for (i = 0; i < OPS_PER_SEED; i++) {
 		if (drops(&w)) {
@@ -313,8 +321,8 @@ static uint64_t run_seed(uint64_t seed)
 		die(&w, "a conflict", "nobody else writes");
 	}
 	trace = sim_trace(w.sim);
-	printf("seed %llu: %u files, %u crashes, %lld evictions, %lld dropped, %lld folded, %llu events, trace %016llx\n",
-			(unsigned long long)seed, w.file_count, crashes, (long long)stats_get(evictions),
+	printf("seed %llu: F%d, %u files, %u crashes, %lld evictions, %lld dropped, %lld folded, %llu events, trace %016llx\n",
+			(unsigned long long)seed, fence_class_of(seed), w.file_count, crashes, (long long)stats_get(evictions),
 			(long long)stats_get(stubs_dropped), (long long)stats_get(log_segments_folded), (unsigned long long)sim_events(w.sim), (unsigned long long)trace);
 	world_close(&w);
 	return trace;

@@ -410,13 +410,14 @@ void world_drain(struct world *w)
 
 /* ---- the world ---- */
 
-void world_open(struct world *w, uint64_t seed)
+void world_open(struct world *w, uint64_t seed, int fence_class)
 {
 	struct ofs_record root = {.flags = OFS_REC_DIR | OFS_REC_LISTED};
 
 	memset(w, 0, sizeof(*w));
 	w->seed = seed;
 	w->sim = sim_new(seed);
+	sim_set_fence(w->sim, fence_class);
 	scratch_make(w->root, sizeof(w->root), "sim");
 	w->path_fd = open(w->root, O_RDONLY | O_DIRECTORY);
 	mkdirat(w->path_fd, "tree", 0777);

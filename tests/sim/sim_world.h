@@ -46,8 +46,8 @@ void die(struct world *w, const char *what, const char *detail) __attribute__((n
 /* A line for SIM_LOG=1, part of what two runs of a seed must have alike. */
 void world_trace(struct world *w, const char *what, const char *path, const char *detail);
 
-/* An empty volume with its daemon running, and a client. */
-void world_open(struct world *w, uint64_t seed);
+/* An empty volume with its daemon running, and a client; the store's fence class. */
+void world_open(struct world *w, uint64_t seed, int fence_class);
 void world_close(struct world *w);
 /* Run until nothing is pending; the store holds exactly the model, or the test has failed. */
 void world_drain(struct world *w);

@@ -547,6 +547,27 @@ static void test_tombstone(void **state)
 	assert_int_equal(fx->sent[OBJ_HEAD], 0); /* gone from the bucket */
 }
 
+/* Without a conditional delete it must be old: whoever wrote it would go on himself. */
+static void test_tombstone_unfenced(void **state)
+{
+	struct fixture *fx = *state;
+	struct objmeta m;
+
+	memset(&m, 0, sizeof(m));
+	m.ours = m.tombstone = true;
+	ofs_oid_new(&m.oid);
+	talloc_free(fixture_put_meta(fx, "t", "", 0, &m));
+	fx->v->store->caps.delete_if_match = false;
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	assert_false(fixture_exists(fx, "t"));
+	assert_int_equal(fx->sent[OBJ_DELETE], 0);
+	atomic_store(&fx->v->store->clock_offset_s, 3600); /* of an hour ago, by the store's clock */
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_false(fixture_exists(fx, "t"));
+	FIXTURE_UNTIL(fx, !fixture_stored(fx, "t"));
+	assert_int_equal(fx->sent[OBJ_DELETE], 1);
+}
+
 static void test_rmdir(void **state)
 {
 	struct fixture *fx = *state;
@@ -623,6 +644,7 @@ int main(void)
 		T(limbo_keeps_what_was_written),
 		T(ours),
 		T(tombstone),
+		T(tombstone_unfenced),
 		T(rmdir),
 		T(joined),
 	};
