@@ -194,6 +194,7 @@ static void lookup_ask(struct lookup *k, bool file_busy)
 	req = objstore_req_new(OBJ_LIST, key);
 	key[strlen(key) - 1] = '\0';
 	k->key = key;
+	file_busy = file_busy || mirror_is_apart(k->m, key);
 	k->file = file_busy ? NULL
 			    : want_new(k, k->m, &k->dir->oid, k->raw, k->name, key, false);
 	if (req == NULL || (k->file == NULL && !file_busy)) {

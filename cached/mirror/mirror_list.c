@@ -461,7 +461,8 @@ static int listing_take(struct listing *l, struct obj_entry *e)
 	if (e->is_prefix) {
 		e->key[len - 1] = '\0';
 	}
-	if (name_is_reserved(&l->dir->oid, e->key + prefix)) {
+	if (name_is_reserved(&l->dir->oid, e->key + prefix) ||
+			(!e->is_prefix && mirror_is_apart(l->m, e->key))) {
 		return 0;
 	}
 	n = &l->entries[l->count++];

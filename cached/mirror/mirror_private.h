@@ -225,6 +225,8 @@ struct want { /* talloc */
 struct want *want_new(TALLOC_CTX *ctx, struct mirror *m, const struct ofs_oid *dir,
 		const char *raw, const char *name, const char *key, bool is_dir);
 void want_start(struct want *w);
+/* Has what S3 has at this key of a file another name here, wherever that is? */
+bool mirror_is_apart(struct mirror *m, const char *key);
 /* The local name of what S3 has at `raw`, talloc. Of a file and a directory of one name the directory
  * has it, whichever came first: `beside` (S3 has a directory there) or a directory here gives the file
  * its escape. */

@@ -164,6 +164,11 @@ int mirror_store_error(enum obj_status st)
 	}
 }
 
+bool mirror_is_apart(struct mirror *m, const char *key)
+{
+	return index_at_s3(m->v->index, &OFS_OID_APART, key + strlen(m->v->prefix), false) != NULL;
+}
+
 /* ---- the want ---- */
 
 static int want_destructor(struct want *w)
@@ -226,7 +231,8 @@ static void want_identity(struct want *w, const struct row *row, struct ofs_oid 
 		} else {
 			objmeta_foreign_oid(&w->m->v->uuid, w->key, oid);
 		}
-		if (ofs_oid_equal(oid, &OFS_OID_ROOT) || ofs_oid_equal(oid, &OFS_OID_STAGE)) {
+		if (ofs_oid_equal(oid, &OFS_OID_ROOT) || ofs_oid_equal(oid, &OFS_OID_STAGE) ||
+				ofs_oid_equal(oid, &OFS_OID_APART)) {
 			continue;
 		}
 		other = index_get(ix, oid);

@@ -53,6 +53,7 @@ static const char *const status_names[OBJ_STATUS_MAX] = {
 	[OBJ_CONFLICT] = "conflict",
 	[OBJ_DENIED] = "denied",
 	[OBJ_INVALID] = "refused as invalid",
+	[OBJ_ARCHIVED] = "archived",
 	[OBJ_DAMAGED] = "damaged",
 	[OBJ_UNKNOWN] = "outcome unknown",
 	[OBJ_AWAY] = "store away",

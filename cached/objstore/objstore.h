@@ -51,6 +51,7 @@ enum obj_status {
 	OBJ_CONFLICT,     /* 409: re-read and try again */
 	OBJ_DENIED,       /* credentials or rights; message names what is missing */
 	OBJ_INVALID,      /* the store refuses the request as such; no retry helps */
+	OBJ_ARCHIVED,     /* the object must be restored before it can be read or copied */
 	OBJ_DAMAGED,      /* the store has the object and gives out only a part of it, each time */
 	OBJ_UNKNOWN,      /* a mutation whose outcome is not known: HEAD and compare */
 	OBJ_AWAY,         /* unreachable, throttled or failing after all retries; nothing happened */

@@ -279,9 +279,9 @@ static void adopt_moved(struct pmove *m, enum obj_status st, const char *message
 		return;
 	} else {
 		log_notice("reconcile", "finished the rename of %s to %s that was left half way, but for "
-				"%u objects whose new names are taken", m->from, m->to, m->stay);
+				"%u objects that stay", m->from, m->to, m->stay);
 	}
-	rename_intent(ad->v, ad->ids[ad->next], NULL, NULL, adopt_intent_gone, ad);
+	rename_intent(ad->v, ad->ids[ad->next], NULL, NULL, 0, adopt_intent_gone, ad);
 }
 
 static void adopt_intent_read(struct obj_req *req)
@@ -289,6 +289,7 @@ static void adopt_intent_read(struct obj_req *req)
 	struct adopt *ad = req->arg;
 	struct obj_result *r = &req->result;
 	const char *format = "", *from = NULL, *to = NULL;
+	json_int_t cutoff_s = 0;
 	json_t *doc = NULL;
 	struct pmove *m = NULL;
 
@@ -302,9 +303,11 @@ static void adopt_intent_read(struct obj_req *req)
 		goto out;
 	}
 	doc = json_loadb((char *)r->body, r->body_len, JSON_REJECT_DUPLICATES, NULL);
-	if (doc == NULL || json_unpack(doc, "{s:s, s:s, s:s}", "format", &format, "from", &from, "to",
-					   &to) != 0 ||
-			strcmp(format, "objectfs rename 1") != 0 ||
+	if (doc == NULL || json_unpack(doc, "{s:s, s:s, s:s, s?I}", "format", &format, "from", &from,
+					   "to", &to, "cutoff", &cutoff_s) != 0 ||
+			(strcmp(format, RENAME_FORMAT) != 0 &&
+					strcmp(format, RENAME_FORMAT_BEFORE) != 0) ||
+			cutoff_s < 0 || cutoff_s > INT64_MAX / NS_PER_S ||
 			(!adopt_is_clients(ad, from) && !adopt_is_parked(ad, from)) ||
 			!adopt_is_clients(ad, to)) {
 		log_warning("reconcile", "%s is no rename intent this version understands: left alone",
@@ -318,7 +321,7 @@ static void adopt_intent_read(struct obj_req *req)
 		adopt_end(ad, -ENOMEM, "out of memory");
 		goto out;
 	}
-	m->leave_taken = true;
+	m->cutoff_ns = cutoff_s * NS_PER_S;
 	m->done = adopt_moved;
 	m->arg = ad;
 	pmove_start(m);
@@ -341,7 +344,7 @@ static void adopt_next(struct adopt *ad)
 		}
 		if (row->live == ROW_HERE && step_at_home(row)) {
 			/* Done and committed; only the intent was left. */
-			rename_intent(ad->v, ad->ids[ad->next], NULL, NULL, adopt_intent_gone, ad);
+			rename_intent(ad->v, ad->ids[ad->next], NULL, NULL, 0, adopt_intent_gone, ad);
 			return;
 		}
 		ad->next++; /* ours, and known: its item does it again and removes the intent */

@@ -90,7 +90,8 @@ void claim_make(struct attempt *a, void (*go_on)(struct attempt *a))
 	}
 	index_set_live(ix, c, ROW_TRASHED);
 	index_set_s3(ix, c, &a->parent, a->raw);
-	index_set_fence(ix, c, a->row->etag, CLAIM_TAG, &a->row->wid, a->row->s3_size,
+	/* A directory's has the cut-off in place of a size, and an object once all is copied: renames.c. */
+	index_set_fence(ix, c, a->row->etag, CLAIM_TAG, &a->row->wid, a->row->is_dir ? 0 : a->row->s3_size,
 			a->row->s3_mtime_ns);
 	index_set_object(ix, c, !a->row->is_dir);
 	a->replaced = c;

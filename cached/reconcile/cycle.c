@@ -52,6 +52,10 @@ static struct row *cycle_next(struct index *ix, struct row *r, bool *name)
 	}
 	raw = name_to_raw(NULL, r->name, r->is_dir);
 	at = raw != NULL ? index_at_s3(ix, &r->parent, raw, r->is_dir) : NULL;
+	if (at == NULL && raw != NULL && !r->is_dir) {
+		at = step_apart_at(ix, &r->parent, raw);
+		at = at != NULL && at->work != NULL ? at : NULL;
+	}
 	talloc_free(raw);
 	*name = true;
 	return at == r ? NULL : at;

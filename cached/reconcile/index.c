@@ -21,6 +21,8 @@ const struct ofs_oid OFS_OID_ROOT = { { 'o', 'b', 'j', 'e', 'c', 't', 'f', 's', 
 		't', 0, 0, 1 } };
 const struct ofs_oid OFS_OID_STAGE = { { 'o', 'b', 'j', 'e', 'c', 't', 'f', 's', '-', 's', 't',
 		'a', 'g', 'e', 0, 1 } };
+const struct ofs_oid OFS_OID_APART = { { 'o', 'b', 'j', 'e', 'c', 't', 'f', 's', '-', 'a', 'p',
+		'a', 'r', 't', 0, 1 } };
 const struct ofs_oid index_oid_none;
 
 /* --- hashing: SipHash-1-3 (Aumasson, Bernstein: SipHash, 2012) --- */
@@ -563,6 +565,17 @@ void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 	r->in_s3 = true;
 	index_place_s3_in(ix, r);
 	index_mark(ix, r);
+}
+
+void index_set_apart(struct index *ix, struct row *r, const char *below)
+{
+	index_add(ix, &OFS_OID_APART, true); /* whose children they are */
+	index_set_s3(ix, r, &OFS_OID_APART, below);
+}
+
+bool row_is_apart(const struct row *r)
+{
+	return r->in_s3 && ofs_oid_equal(&r->s3_parent, &OFS_OID_APART);
 }
 
 static bool text_differs(const char *a, const char *b)

@@ -18,6 +18,9 @@
 
 extern const struct ofs_oid OFS_OID_ROOT;  /* the volume's root directory, the same everywhere */
 extern const struct ofs_oid OFS_OID_STAGE; /* parent of objects parked in .objectfs/stage/ */
+/* Parent of objects that could not follow their directory: their raw name is the whole key behind the
+ * volume's prefix, so that no rename moves it. */
+extern const struct ofs_oid OFS_OID_APART;
 
 enum row_live {
 	ROW_NOT_HERE, /* the mirror has no inode for it (dropped, or not looked at yet) */
@@ -105,6 +108,9 @@ void index_set_live(struct index *ix, struct row *r, enum row_live live); /* not
 /* Where S3 has it; another row of its kind at the same place loses its S3 side. */
 void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 		const char *raw_name);
+/* At a key (behind the volume's prefix) of its own. */
+void index_set_apart(struct index *ix, struct row *r, const char *below);
+bool row_is_apart(const struct row *r);
 /* wid: of the object with this etag, may be the row's own; NULL: it has none, or not known. */
 void index_set_fence(struct index *ix, struct row *r, const char *etag, const char *version_id,
 		const struct ofs_oid *wid, int64_t size, int64_t mtime_ns);

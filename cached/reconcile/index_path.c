@@ -71,6 +71,9 @@ char *index_key(struct index *ix, TALLOC_CTX *ctx, const char *prefix,
 		struct row *r;
 		char *raw = NULL;
 
+		if (ofs_oid_equal(&up, &OFS_OID_APART)) {
+			break;
+		}
 		if (ofs_oid_equal(&up, &OFS_OID_STAGE)) {
 			fits = walk_put(&w, STAGE_PLACE);
 			break;

@@ -246,6 +246,16 @@ static void look_run(struct disk_job *job)
 	}
 }
 
+/* No hint says where it went: killed after it had given a file a conflict name, the daemon finds it so. */
+static void look_renamed_unsaid(struct reconcile *rc, const struct look_job *l, unsigned i)
+{
+	struct row *dir = index_get(rc->v->index, &l->parent);
+
+	if (!l->gone_deleted[i] && i >= l->gone_hinted && !l->lost && dir != NULL) {
+		scan_dir(rc, dir);
+	}
+}
+
 /* Core. What had been here and is not any more; the item for a deleted one, or NULL. */
 static struct work *look_gone(struct reconcile *rc, const struct look_job *l)
 {
@@ -263,6 +273,7 @@ static struct work *look_gone(struct reconcile *rc, const struct look_job *l)
 				strcmp(row->name, l->seen.name) == 0) {
 			/* A trashed row remembers its last place, the other does not. */
 			index_set_live(ix, row, l->gone_deleted[i] ? ROW_TRASHED : ROW_NOT_HERE);
+			look_renamed_unsaid(rc, l, i);
 		}
 		if (l->gone_deleted[i]) {
 			item = look_deleted(rc, &l->gone[i], l->gone_is_dir[i]);

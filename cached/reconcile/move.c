@@ -85,7 +85,7 @@ static void copy_pass(struct copy *c)
 	struct obj_req *head = c->head;
 
 	c->head = NULL;
-	pass_object(c->v, head, c->to, c->dest_exists ? c->expect : NULL, c->kept, copy_passed, c);
+	pass_object(c->v, head, c->to, c->dest_exists ? c->dest_etag : NULL, c->kept, copy_passed, c);
 }
 
 static void copy_done(struct obj_req *req)
@@ -99,6 +99,12 @@ static void copy_done(struct obj_req *req)
 		/* As Ceph RGW 16, of an encrypted source. */
 		objstore_req_free(&req);
 		copy_pass(c);
+		return;
+	}
+	if (r->status == OBJ_PRECONDITION && c->meta == NULL) {
+		/* Of which of the two keys? Who asks again is told. */
+		copy_end(c, OBJ_CONFLICT, "source or target changed while it was copied", NULL);
+		objstore_req_free(&req);
 		return;
 	}
 	if (r->status != OBJ_OK) {
@@ -122,6 +128,26 @@ static void copy_done(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
+/* What is at the target is of the same write as the source. Copied, or copied before somebody changed the
+ * source and kept its metadata? A copy of an object that was sent in parts has another ETag than it. */
+static bool copy_is_done(struct copy *c, const struct obj_result *r, const struct objmeta *m)
+{
+	bool parts = c->dest_taken && (strchr(c->etag, '-') != NULL || strchr(c->dest_etag, '-') != NULL);
+
+	if (!c->dest_taken || r->status != OBJ_OK) {
+		return false;
+	}
+	if (m->ours && !ofs_oid_is_none(&m->wid) && ofs_oid_equal(&m->wid, &c->dest_wid)) {
+		if (parts && r->size == c->dest_size) {
+			return true;
+		}
+		c->dest_taken = false;
+		c->expect = c->dest_etag;
+	}
+	return c->dest_is_copy && r->size == c->dest_size && r->etag != NULL &&
+	       strcmp(r->etag, c->etag) == 0;
+}
+
 static void copy_source_seen(struct obj_req *head)
 {
 	struct copy *c = head->arg;
@@ -132,12 +158,7 @@ static void copy_source_seen(struct obj_req *head)
 
 	objmeta_read(r, &m, &damaged);
 	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
-	/* A copy of an object that was sent in parts has another ETag than its source. */
-	copied = r->status == OBJ_OK && c->dest_taken && r->size == c->dest_size &&
-			((m.ours && !ofs_oid_is_none(&m.wid) &&
-					 ofs_oid_equal(&m.wid, &c->dest_wid)) ||
-					(c->dest_is_copy && r->etag != NULL &&
-							strcmp(r->etag, c->etag) == 0));
+	copied = copy_is_done(c, r, &m);
 	objmeta_clear(&m);
 	if (gone) {
 		/* A tombstone: somebody died between the two halves of its delete. */
@@ -151,7 +172,7 @@ static void copy_source_seen(struct obj_req *head)
 		return;
 	}
 	if (r->status == OBJ_OK && c->dest_taken) {
-		copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", NULL);
+		copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", c->dest_etag);
 		objstore_req_free(&head);
 		return;
 	}
@@ -181,9 +202,11 @@ static void copy_source_seen(struct obj_req *head)
 		copy_end(c, OBJ_LOCAL, "out of memory", NULL);
 		return;
 	}
-	if (!c->dest_exists && c->v->store->caps.copy_if_none_match_dest) {
-		req->if_none_match = true;
-	} else {
+	if (c->v->store->caps.copy_if_none_match_dest) {
+		req->if_none_match = !c->dest_exists;
+		req->if_match = c->dest_exists ? strdup(c->dest_etag) : NULL;
+	}
+	if (c->dest_exists || !c->v->store->caps.copy_if_none_match_dest) {
 		stats_add(fence_windows, 1);
 	}
 	req->prio = OBJ_PRIO_UPLOAD;
@@ -215,17 +238,20 @@ static void copy_dest_seen(struct obj_req *req)
 	bool damaged;
 
 	if (r->status == OBJ_OK && r->etag != NULL) {
-		bool allowed = c->expect != NULL && strcmp(r->etag, c->expect) == 0;
+		/* A directory's marker has nothing of its own to lose, nor has what is left of a delete. */
+		bool marker = r->size == 0 && c->to[strlen(c->to) - 1] == '/', allowed;
 
+		objmeta_read(r, &m, &damaged);
+		c->dest_wid = m.wid;
+		allowed = marker || (m.ours && m.tombstone) ||
+				(c->expect != NULL && strcmp(r->etag, c->expect) == 0);
+		objmeta_clear(&m);
 		if (strcmp(r->etag, c->etag) == 0 && !allowed && c->meta == NULL) {
 			/* The same bytes: an earlier try whose answer was lost, or nothing to lose. */
 			copy_end(c, OBJ_OK, NULL, r->etag);
 			objstore_req_free(&req);
 			return;
 		}
-		objmeta_read(r, &m, &damaged);
-		c->dest_wid = m.wid;
-		objmeta_clear(&m);
 		if (!allowed && c->meta != NULL) {
 			copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", NULL);
 			objstore_req_free(&req);
@@ -499,7 +525,7 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 	case OBJ_OK:
 		a->upload_if_match = talloc_strdup(a, etag);
 		if (ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
-			rename_intent(a->v, a->row->s3_name, NULL, NULL, move_unparked, a);
+			rename_intent(a->v, a->row->s3_name, NULL, NULL, 0, move_unparked, a);
 		} else {
 			move_unparked(OBJ_OK, NULL, a);
 		}
@@ -567,7 +593,7 @@ static void stage_intent_put(enum obj_status st, const char *message, void *arg)
  * first: when it is deleted or redeemed, the intent goes too. */
 static void stage_claimed(struct attempt *a)
 {
-	rename_intent(a->v, a->raw, a->key, a->upload_if_match, stage_intent_put, a);
+	rename_intent(a->v, a->raw, a->key, a->upload_if_match, 0, stage_intent_put, a);
 }
 
 void stage_file(struct attempt *a)
@@ -696,7 +722,7 @@ static void delete_unparked(enum obj_status st, const char *message, void *arg)
 static void delete_known(struct attempt *a)
 {
 	if (a->row->in_s3 && ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
-		rename_intent(a->v, a->row->s3_name, NULL, NULL, delete_unparked, a);
+		rename_intent(a->v, a->row->s3_name, NULL, NULL, 0, delete_unparked, a);
 	} else {
 		delete_unparked(OBJ_OK, NULL, a);
 	}
@@ -749,7 +775,7 @@ static void delete_forget_children(struct index *ix, struct row *dir)
 void delete_item(struct attempt *a)
 {
 	struct index *ix = a->v->index;
-	struct row *row = a->row, *claim = claim_get(ix, row), *owner = claim_owner(ix, row);
+	struct row *row = a->row, *claim = claim_get(ix, row), *owner = claim_owner(ix, row), *apart;
 	const struct ofs_oid *parent = row->in_s3 ? &row->s3_parent : &row->parent;
 	const char *raw = row->in_s3 ? row->s3_name : row->name;
 
@@ -788,8 +814,9 @@ void delete_item(struct attempt *a)
 		return;
 	}
 	a->key = index_key(ix, a, a->v->prefix, parent, raw, row->is_dir, NULL);
-	if (a->key == NULL) {
-		delete_finished(a);
+	apart = row->is_dir ? NULL : step_apart_at(ix, parent, raw);
+	if (a->key == NULL || (apart != NULL && apart != row)) {
+		delete_finished(a); /* nothing is there, or what stands apart there */
 		return;
 	}
 	if (row->name == NULL) { /* of no file: claims, and what claim_redeem and heir_leave left */

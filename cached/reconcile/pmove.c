@@ -5,8 +5,12 @@
  * Thread: core.
  * Owns: struct pmove until its done.
  * Holds:
- *  1. no key is deleted before every key has its copy: others see duplicates, never gaps;
- *  2. every step can be repeated: copies that are there are skipped, absent sources too.
+ *  1. no key is deleted before every key has its copy, and before S3 lists those copies: others see
+ *     duplicates, never gaps;
+ *  2. every step can be repeated: copies that are there are skipped, absent sources too;
+ *  3. what cannot be moved stays where it is and stops nothing else; its key says why (enum pmove_stay).
+ *
+ *   list -> copy (16 at once) -> list the copies -> delete (16 at once)
  */
 #include "private.h"
 #include <errno.h>
@@ -35,7 +39,7 @@ static void intent_op_done(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
-void rename_intent(struct volume *v, const char *id, const char *from, const char *to,
+void rename_intent(struct volume *v, const char *id, const char *from, const char *to, int64_t cutoff_ns,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg)
 {
 	char *key = talloc_asprintf(v, "%s.objectfs/rename/%s", v->prefix, id);
@@ -48,8 +52,8 @@ void rename_intent(struct volume *v, const char *id, const char *from, const cha
 		goto nomem;
 	}
 	if (to != NULL) {
-		doc = json_pack("{s:s, s:s, s:s, s:s}", "format", "objectfs rename 1", "node",
-				v->node_id, "from", from, "to", to);
+		doc = json_pack("{s:s, s:s, s:s, s:s, s:I}", "format", RENAME_FORMAT, "node", v->node_id,
+				"from", from, "to", to, "cutoff", (json_int_t)(cutoff_ns / NS_PER_S));
 		req->body = doc ? (uint8_t *)json_dumps(doc, JSON_COMPACT) : NULL;
 		json_decref(doc);
 		if (req->body == NULL) {
@@ -94,28 +98,117 @@ static void pmove_step_done(struct pmove *m, enum obj_status st, const char *mes
 	pmove_more(m);
 }
 
+struct row *pmove_row(const struct pmove *m, const char *suffix)
+{
+	struct index *ix = m->v->index;
+	struct row *row = ofs_oid_is_none(&m->dir) ? NULL : index_get(ix, &m->dir);
+	char *path = talloc_strdup(m, suffix), *rest = path;
+
+	while (row != NULL && rest != NULL && *rest != '\0') {
+		row = index_below(ix, &row->oid, &rest);
+	}
+	talloc_free(path);
+	return row;
+}
+
 struct pstep {
 	struct pmove *m;
 	unsigned i;
 };
 
+static enum pmove_stay pmove_stay_of(const struct pmove *m, enum obj_status st)
+{
+	switch (st) {
+	case OBJ_PRECONDITION:
+		return m->single ? STAY_NOT : STAY_TAKEN;
+	case OBJ_ARCHIVED:
+		return m->single ? STAY_NOT : STAY_ARCHIVED;
+	case OBJ_INVALID:
+		return m->single ? STAY_NOT : STAY_REFUSED;
+	default:
+		return STAY_NOT;
+	}
+}
+
+static void pmove_stays(struct pmove *m, struct pkey *k, enum pmove_stay why)
+{
+	k->stays = why;
+	m->stay++;
+}
+
+/* A copy in parts has a new ETag: the row of what was copied learns it. */
 static void pmove_copied(enum obj_status st, const char *message, const char *etag, void *arg)
 {
 	struct pstep *s = arg;
 	struct pmove *m = s->m;
 	struct pkey *k = &m->keys[s->i];
+	enum pmove_stay why = pmove_stay_of(m, st);
+	struct row *row = pmove_row(m, k->suffix);
 
-	if (st == OBJ_OK && m->copied != NULL && etag != NULL && strcmp(etag, k->etag) != 0) {
-		m->copied(m, k->suffix, etag);
-	}
 	talloc_free(s);
-	if (st == OBJ_PRECONDITION && m->leave_taken && !m->single) {
-		k->stays = true;
-		m->stay++;
+	if (why == STAY_TAKEN && m->removing && row != NULL && row->etag != NULL && etag != NULL &&
+			strcmp(etag, row->etag) == 0) {
+		why = STAY_FOREIGN; /* the row's object is moved: this came after it */
+	}
+	if (st == OBJ_OK && etag != NULL && strcmp(etag, k->etag) != 0) {
+		if (row != NULL && !row->is_dir) {
+			bool plain = row->plain;
+
+			index_set_fence(m->v->index, row, etag, NULL, &row->wid, row->s3_size,
+					row->s3_mtime_ns);
+			index_set_plain(m->v->index, row, plain);
+		}
+		k->copy_etag = talloc_strdup(m, etag);
+	}
+	if (why != STAY_NOT) {
+		pmove_stays(m, k, why);
+		log_notice("reconcile", "%s%s stays where it is: %s", m->from, k->suffix,
+				message ? message : objstore_status_name(st));
 		st = OBJ_OK;
 	}
-	/* Gone since it was listed: nothing to move. */
-	pmove_step_done(m, st == OBJ_NOT_FOUND ? OBJ_OK : st, message);
+	if (st == OBJ_NOT_FOUND) {
+		k->gone = true; /* since it was listed, or there is a tombstone yet to be removed */
+		st = OBJ_OK;
+	}
+	pmove_step_done(m, st, message);
+}
+
+/* An empty object that is younger than the rename: what is left of a delete, or somebody's. */
+static void pmove_young_seen(struct obj_req *req)
+{
+	struct pstep *s = req->arg;
+	struct pmove *m = s->m;
+	struct pkey *k = &m->keys[s->i];
+	struct obj_result *r = &req->result;
+	struct objmeta meta = {0};
+	bool damaged;
+
+	objmeta_read(r, &meta, &damaged);
+	k->gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && meta.ours && meta.tombstone);
+	objmeta_clear(&meta);
+	if (r->status == OBJ_OK && !k->gone) {
+		pmove_stays(m, k, STAY_FOREIGN);
+	}
+	talloc_free(s);
+	pmove_step_done(m, r->status == OBJ_NOT_FOUND ? OBJ_OK : r->status, r->message);
+	objstore_req_free(&req);
+}
+
+static void pmove_ask_young(struct pstep *s, const char *key)
+{
+	struct obj_req *req = objstore_req_new(OBJ_HEAD, key);
+	struct pmove *m = s->m;
+
+	if (req == NULL) {
+		talloc_free(s);
+		m->running--;
+		m->failed = OBJ_LOCAL;
+		return;
+	}
+	req->prio = OBJ_PRIO_UPLOAD;
+	req->done = pmove_young_seen;
+	req->arg = s;
+	objstore_submit(m->v->store, req);
 }
 
 static void pmove_deleted(enum obj_status st, const char *message, void *arg)
@@ -128,75 +221,124 @@ static void pmove_deleted(enum obj_status st, const char *message, void *arg)
 	pmove_step_done(m, st == OBJ_PRECONDITION ? OBJ_OK : st, message);
 }
 
+static bool pmove_one(struct pmove *m)
+{
+	struct pkey *k = &m->keys[m->next];
+	struct pstep *s = talloc_zero(m, struct pstep);
+	char *from = talloc_asprintf(m, "%s%s", m->from, k->suffix);
+	char *to = talloc_asprintf(m, "%s%s", m->to, k->suffix);
+	const struct row *row = m->phase == PMOVE_COPYING ? pmove_row(m, k->suffix) : NULL;
+	const char *earlier = !m->removing && row != NULL && row->etag != NULL && strcmp(row->etag, k->etag) != 0
+			? row->etag
+			: NULL;
+
+	if (s == NULL || from == NULL || to == NULL) {
+		m->failed = OBJ_LOCAL;
+		talloc_free(s);
+		talloc_free(from);
+		talloc_free(to);
+		return false;
+	}
+	s->m = m;
+	s->i = m->next++;
+	m->running++;
+	if (m->phase == PMOVE_REMOVING) {
+		delete_fenced(m->v, from, k->etag, &m->tombstone, NULL, pmove_deleted, s);
+	} else if (k->young) {
+		pmove_ask_young(s, from);
+	} else {
+		/* A copy of what the row remembers was made before the source changed. */
+		copy_fenced(m->v, from, k->etag, to, earlier, NULL, NULL, pmove_copied, s);
+	}
+	talloc_free(from);
+	talloc_free(to);
+	return true;
+}
+
+static void pmove_verify(struct pmove *m, const char *token);
+
 static void pmove_more(struct pmove *m)
 {
 	while (m->failed == OBJ_OK && m->next < m->count && m->running < PMOVE_AT_ONCE) {
-		struct pkey *k = &m->keys[m->next];
-		struct pstep *s;
-		char *from, *to;
-
-		if (m->deleting && k->stays) {
+		if (m->keys[m->next].stays != STAY_NOT) {
 			m->next++;
-			continue;
-		}
-		s = talloc_zero(m, struct pstep);
-		from = talloc_asprintf(m, "%s%s", m->from, k->suffix);
-		to = talloc_asprintf(m, "%s%s", m->to, k->suffix);
-		if (s == NULL || from == NULL || to == NULL) {
-			m->failed = OBJ_LOCAL;
+			m->finished++;
+		} else if (!pmove_one(m)) {
 			break;
 		}
-		s->m = m;
-		s->i = m->next++;
-		m->running++;
-		if (m->deleting) {
-			delete_fenced(m->v, from, k->etag, &m->tombstone, NULL, pmove_deleted, s);
-		} else {
-			copy_fenced(m->v, from, k->etag, to, NULL, NULL, NULL, pmove_copied, s);
-		}
-		talloc_free(from);
-		talloc_free(to);
 	}
 	if (m->running > 0) {
 		return;
 	}
 	if (m->failed != OBJ_OK) {
 		pmove_end(m, m->failed, m->message);
-	} else if (m->next >= m->count && !m->deleting) {
-		m->deleting = true;
-		m->next = 0;
-		pmove_more(m);
-	} else if (m->next >= m->count) {
+	} else if (m->phase == PMOVE_COPYING && m->single) {
+		pmove_remove(m);
+	} else if (m->phase == PMOVE_COPYING) {
+		m->phase = PMOVE_VERIFYING;
+		pmove_verify(m, NULL);
+	} else {
 		pmove_end(m, OBJ_OK, NULL);
 	}
 }
 
-static void pmove_list(struct pmove *m, const char *token);
-
-static bool pmove_add(struct pmove *m, const char *suffix, const char *etag)
+void pmove_remove(struct pmove *m)
 {
-	if (m->count == m->cap) {
-		unsigned cap = m->cap ? m->cap * 2 : 256;
-		struct pkey *n = talloc_realloc(m, m->keys, struct pkey, cap);
-
-		if (n == NULL) {
-			return false;
-		}
-		m->keys = n;
-		m->cap = cap;
-	}
-	m->keys[m->count].suffix = talloc_strdup(m, suffix);
-	m->keys[m->count].etag = talloc_strdup(m, etag ? etag : "");
-	m->keys[m->count].stays = false;
-	m->count++;
-	return m->keys[m->count - 1].suffix != NULL && m->keys[m->count - 1].etag != NULL;
+	m->phase = PMOVE_REMOVING;
+	m->next = m->finished = 0;
+	pmove_more(m);
 }
 
-static void pmove_listed(struct obj_req *req)
+/* ---- are the copies there? ---- */
+
+static int pkey_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct pkey *)a)->suffix, ((const struct pkey *)b)->suffix);
+}
+
+/* What is listed under the new name is what was copied there, or somebody else's by now. */
+static void pmove_verify_entry(struct pmove *m, const struct obj_entry *e)
+{
+	struct pkey wanted = {.suffix = e->key + strlen(m->to)}, *k;
+	const char *etag;
+
+	k = bsearch(&wanted, m->keys, m->count, sizeof(*m->keys), pkey_compare);
+	if (k == NULL || k->stays != STAY_NOT || k->gone) {
+		return;
+	}
+	k->seen = true;
+	etag = k->copy_etag != NULL ? k->copy_etag : k->etag;
+	if (e->etag != NULL && *etag != '\0' && strcmp(e->etag, etag) != 0) {
+		log_notice("reconcile", "%s was replaced while its directory was renamed: %s%s stays "
+				"where it is", e->key, m->from, k->suffix);
+		pmove_stays(m, k, STAY_TAKEN);
+	}
+}
+
+static void pmove_verified(struct pmove *m)
+{
+	unsigned i;
+
+	for (i = 0; i < m->count; i++) {
+		if (m->keys[i].stays == STAY_NOT && !m->keys[i].seen && !m->keys[i].gone) {
+			m->failed = OBJ_AWAY;
+			m->message = talloc_asprintf(m, "the copy %s%s is not listed; nothing was "
+					"deleted", m->to, m->keys[i].suffix);
+			pmove_end(m, m->failed, m->message);
+			return;
+		}
+	}
+	if (m->copied != NULL) {
+		m->copied(m);
+	} else {
+		pmove_remove(m);
+	}
+}
+
+static void pmove_verify_page(struct obj_req *req)
 {
 	struct pmove *m = req->arg;
 	struct obj_result *r = &req->result;
-	size_t skip = strlen(m->from);
 	unsigned i;
 
 	if (r->status != OBJ_OK) {
@@ -205,24 +347,24 @@ static void pmove_listed(struct obj_req *req)
 		return;
 	}
 	for (i = 0; i < r->entry_count; i++) {
-		if (!r->entries[i].is_prefix &&
-				!pmove_add(m, r->entries[i].key + skip, r->entries[i].etag)) {
-			objstore_req_free(&req);
-			pmove_end(m, OBJ_LOCAL, "out of memory");
-			return;
+		if (!r->entries[i].is_prefix) {
+			pmove_verify_entry(m, &r->entries[i]);
 		}
 	}
 	if (r->next_token != NULL) {
-		pmove_list(m, r->next_token);
+		pmove_verify(m, r->next_token);
 	} else {
-		pmove_more(m);
+		pmove_verified(m);
 	}
 	objstore_req_free(&req);
 }
 
-static void pmove_list(struct pmove *m, const char *token)
+/* ---- lists ---- */
+
+static void pmove_list(struct pmove *m, const char *prefix, const char *token,
+		void (*done)(struct obj_req *req))
 {
-	struct obj_req *req = objstore_req_new(OBJ_LIST, m->from);
+	struct obj_req *req = objstore_req_new(OBJ_LIST, prefix);
 
 	if (req == NULL || (token != NULL && (req->token = strdup(token)) == NULL)) {
 		objstore_req_free(&req);
@@ -230,9 +372,86 @@ static void pmove_list(struct pmove *m, const char *token)
 		return;
 	}
 	req->prio = OBJ_PRIO_UPLOAD;
-	req->done = pmove_listed;
+	req->done = done;
 	req->arg = m;
 	objstore_submit(m->v->store, req);
+}
+
+static void pmove_verify(struct pmove *m, const char *token)
+{
+	pmove_list(m, m->to, token, pmove_verify_page);
+}
+
+static struct pkey *pmove_add(struct pmove *m, const char *suffix, const char *etag)
+{
+	struct pkey *k;
+
+	if (m->count == m->cap) {
+		unsigned cap = m->cap ? m->cap * 2 : 256;
+		struct pkey *n = talloc_realloc(m, m->keys, struct pkey, cap);
+
+		if (n == NULL) {
+			return NULL;
+		}
+		m->keys = n;
+		m->cap = cap;
+	}
+	k = &m->keys[m->count++];
+	*k = (struct pkey){.suffix = talloc_strdup(m, suffix),
+			.etag = talloc_strdup(m, etag ? etag : "")};
+	return k->suffix != NULL && k->etag != NULL ? k : NULL;
+}
+
+/* Is it none of the directory's? What nobody here knows and came after the rename had begun is somebody
+ * else's new object under the old name; what stands apart has left the directory before. */
+static void pmove_judge(struct pmove *m, struct pkey *k, const struct obj_entry *e)
+{
+	const char *below = e->key + strlen(m->v->prefix);
+	bool apart = index_at_s3(m->v->index, &OFS_OID_APART, below, false) != NULL;
+	bool young = m->cutoff_ns != 0 && e->mtime_ns > m->cutoff_ns && pmove_row(m, k->suffix) == NULL;
+
+	k->young = !apart && young && e->size == 0;
+	if (apart || (young && e->size > 0)) {
+		pmove_stays(m, k, STAY_FOREIGN);
+	}
+}
+
+static void pmove_listed(struct obj_req *req)
+{
+	struct pmove *m = req->arg;
+	struct obj_result *r = &req->result;
+	struct pkey *k;
+	unsigned i;
+
+	if (r->status != OBJ_OK) {
+		pmove_end(m, r->status, r->message);
+		objstore_req_free(&req);
+		return;
+	}
+	for (i = 0; i < r->entry_count; i++) {
+		const struct obj_entry *e = &r->entries[i];
+
+		if (e->is_prefix) {
+			continue;
+		}
+		k = pmove_add(m, e->key + strlen(m->from), e->etag);
+		if (k == NULL) {
+			objstore_req_free(&req);
+			pmove_end(m, OBJ_LOCAL, "out of memory");
+			return;
+		}
+		pmove_judge(m, k, e);
+	}
+	if (r->next_token != NULL) {
+		pmove_list(m, m->from, r->next_token, pmove_listed);
+	} else {
+		if (m->count > 0) {
+			qsort(m->keys, m->count, sizeof(*m->keys), pkey_compare);
+		}
+		m->phase = PMOVE_COPYING;
+		pmove_more(m);
+	}
+	objstore_req_free(&req);
 }
 
 static void pmove_single_seen(struct obj_req *req)
@@ -240,11 +459,12 @@ static void pmove_single_seen(struct obj_req *req)
 	struct pmove *m = req->arg;
 	struct obj_result *r = &req->result;
 
+	m->phase = PMOVE_COPYING;
 	if (r->status == OBJ_NOT_FOUND) {
 		pmove_end(m, OBJ_OK, NULL);
 	} else if (r->status != OBJ_OK) {
 		pmove_end(m, r->status, r->message);
-	} else if (!pmove_add(m, "", r->etag)) {
+	} else if (pmove_add(m, "", r->etag) == NULL) {
 		pmove_end(m, OBJ_LOCAL, "out of memory");
 	} else {
 		pmove_more(m);
@@ -293,7 +513,7 @@ void pmove_start(struct pmove *m)
 	struct obj_req *req;
 
 	if (!m->single) {
-		pmove_list(m, NULL);
+		pmove_list(m, m->from, NULL, pmove_listed);
 		return;
 	}
 	req = objstore_req_new(OBJ_HEAD, m->from);

@@ -241,6 +241,8 @@ void attempt_end_store(struct attempt *a, const char *doing, enum obj_status st,
 /* --- target.c: where it belongs --- */
 /* Fill parent, raw, key, old_key, replaced; false: the attempt has ended. */
 bool step_target(struct attempt *a);
+/* The row of an object that stands apart at this key of a file; NULL: none. */
+struct row *step_apart_at(struct index *ix, const struct ofs_oid *parent, const char *raw);
 /* The directories above a->parent are in S3 from now on; false: the attempt has ended. */
 bool step_directories(struct attempt *a);
 /* An ancestor in the mirror that must move in S3 first; NULL: none, or (*lost) not known. */
@@ -334,7 +336,8 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
  * meta NULL: as it is; a target that is the same object already is a success. Else (borrowed until
  * done) the copy is an object of its own, and never passes through this machine. kept (borrowed until done; or
  * NULL): what others had set at the target, for a copy that brings nothing of that kind itself, or has
- * metadata of its own. done's etag is of the copy.
+ * metadata of its own. done's etag is of the copy; OBJ_PRECONDITION: of
+ * what has the name, or NULL.
  */
 typedef void (*copy_done_fn)(enum obj_status st, const char *message, const char *etag, void *arg);
 void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
@@ -363,32 +366,51 @@ struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const ch
 		const struct ofs_oid *wid, int64_t size, int64_t mtime_ns);
 
 /* --- pmove.c: all keys below a prefix --- */
+enum pmove_stay {
+	STAY_NOT,
+	STAY_TAKEN,    /* its new name holds something else */
+	STAY_ARCHIVED, /* it must be restored before it can be copied */
+	STAY_REFUSED,  /* the store will never take it under its new name: too long a key, perhaps */
+	STAY_FOREIGN,  /* it is none of the directory's */
+};
+
+enum pmove_phase { PMOVE_LISTING, PMOVE_COPYING, PMOVE_VERIFYING, PMOVE_REMOVING };
+
 struct pkey {
 	char *suffix; /* below the prefix */
 	char *etag;
-	bool stays; /* its new name holds something else */
+	char *copy_etag; /* NULL: the same */
+	enum pmove_stay stays;
+	bool young; /* empty, unknown here, put since the rename had begun */
+	bool gone;  /* nothing to copy; a tombstone is removed like any key */
+	bool seen;  /* the copy is listed */
 };
 
 struct pmove {
 	struct volume *v;
 	char *from, *to; /* prefixes, ending in "/"; or whole keys if `single` */
+	struct ofs_oid dir; /* whose keys they are; none: no row here is */
+	int64_t cutoff_ns; /* by the store's clock: what nobody here knows and is younger stays; 0: nothing */
 	struct ofs_oid tombstone; /* in the tombstones of its deletes */
 	bool single;
+	bool removing; /* an earlier try had begun to delete: every copy had been there */
 	struct pkey *keys;
-	unsigned count, cap, next, running, finished;
-	bool deleting;
-	bool leave_taken; /* a key whose new name is taken stays; else it stops the whole */
-	unsigned stay;
+	unsigned count, cap, next, running, finished; /* finished: of this phase */
+	enum pmove_phase phase;
+	unsigned stay; /* keys that stay; if `single`, what cannot be moved is a failure */
 	struct pmove *list_next, **list_prev; /* rc->moves */
 	const struct work *item; /* whose row moves; NULL: adopt.c's */
 	int64_t since_ns;
 	enum obj_status failed;
 	char *message;
-	/* A copy got another ETag than its source had (parts). */
-	void (*copied)(struct pmove *m, const char *suffix, const char *etag);
+	/* NULL, or every copy is there; goes on with pmove_remove. */
+	void (*copied)(struct pmove *m);
 	void (*done)(struct pmove *m, enum obj_status st, const char *message);
 	void *arg;
 };
+void pmove_remove(struct pmove *m);
+/* The row of a key that is being moved, by the old names; NULL: none. */
+struct row *pmove_row(const struct pmove *m, const char *suffix);
 /* from, to: prefixes ending in "/", or both whole keys. talloc child of v's reconcile; NULL: no memory. */
 struct pmove *pmove_new(struct volume *v, const char *from, const char *to);
 /* m->done once, then m is freed. */
@@ -401,8 +423,10 @@ void rename_directory(struct attempt *a);
 bool rename_finish(struct attempt *a);
 /* The whole directory to .objectfs/stage/. */
 void stage_directory(struct attempt *a);
-/* Write (to != NULL) or remove an intent object; done on the core thread. */
-void rename_intent(struct volume *v, const char *id, const char *from, const char *to,
+#define RENAME_FORMAT_BEFORE "objectfs rename 1"
+#define RENAME_FORMAT "objectfs rename 2"
+/* Write (to != NULL) or remove an intent object; done on the core thread. cutoff_ns 0: none. */
+void rename_intent(struct volume *v, const char *id, const char *from, const char *to, int64_t cutoff_ns,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg);
 
 /* --- marks.c --- */

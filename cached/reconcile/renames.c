@@ -6,14 +6,39 @@
  * Owns: nothing; the attempt ends here.
  * Holds:
  *  1. nothing is copied before the intent object is in the bucket;
- *  2. the row moves only when all is done; until then everything below waits (step.c).
+ *  2. the row moves only when all is done; until then everything below waits (step.c);
+ *  3. what cannot be moved stops nothing: its row keeps its key (OFS_OID_APART), and its own item goes on
+ *     with it: under a conflict name if its name is taken.
  *
- *   claim -> intent -> list -> copy (16 at once) -> delete (16 at once) -> intent removed -> row
+ *   claim -> intent -> (pmove.c) -> what could not move stands apart -> intent removed -> row
  */
 #include "private.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define CUTOFF_SLACK_NS (5 * NS_PER_S) /* between the clocks */
+
+/* What stands apart below it, since now or earlier, goes where its name says by itself. */
+static void rename_wake_apart(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	const struct row *apart = index_get(ix, &OFS_OID_APART);
+	struct row *row;
+
+	for (row = apart ? index_s3_child(ix, apart) : NULL; row != NULL; row = index_s3_next(ix, row)) {
+		struct row *up = row;
+		unsigned depth;
+
+		for (depth = 0; depth < OBJ_KEY_MAX_BYTES && up != NULL && up->live == ROW_HERE &&
+				up != a->row; depth++) {
+			up = index_get(ix, &up->parent);
+		}
+		if (up == a->row) {
+			work_follow(a->item, row);
+		}
+	}
+}
 
 static void rename_committed(int status, void *arg)
 {
@@ -24,6 +49,7 @@ static void rename_committed(int status, void *arg)
 		return;
 	}
 	stats_add(renames_dir, 1);
+	rename_wake_apart(a);
 	attempt_end_again(a, 0); /* its own metadata comes next */
 }
 
@@ -39,6 +65,31 @@ static void rename_intent_gone(enum obj_status st, const char *message, void *ar
 	index_commit(a->v->index, rename_committed, a);
 }
 
+/* What could not be moved leaves the directory: its key does not change with that any more. */
+static void rename_set_apart(struct pmove *m)
+{
+	struct index *ix = m->v->index;
+	unsigned i;
+
+	for (i = 0; m->stay > 0 && i < m->count; i++) {
+		const struct pkey *k = &m->keys[i];
+		struct row *row = NULL;
+		char *key;
+
+		if (k->stays == STAY_TAKEN || k->stays == STAY_ARCHIVED || k->stays == STAY_REFUSED) {
+			row = pmove_row(m, k->suffix);
+		}
+		if (row == NULL || row->is_dir) {
+			continue;
+		}
+		key = talloc_asprintf(m, "%s%s", m->from + strlen(m->v->prefix), k->suffix);
+		if (key != NULL) {
+			index_set_apart(ix, row, key);
+		}
+		talloc_free(key);
+	}
+}
+
 /* The intent goes before the row moves: left behind, it would one day move a new directory of the
  * old name. Until the row has moved the claim repeats the whole, which then finds nothing to do. */
 static void rename_moved(struct pmove *m, enum obj_status st, const char *message)
@@ -50,6 +101,7 @@ static void rename_moved(struct pmove *m, enum obj_status st, const char *messag
 		attempt_end_store(a, "renaming a directory", st, message);
 		return;
 	}
+	rename_set_apart(m);
 	if (ofs_oid_equal(&a->parent, &OFS_OID_STAGE)) {
 		/* Parked: its intent stays until it has left again. */
 		a->item->stage = false;
@@ -57,27 +109,26 @@ static void rename_moved(struct pmove *m, enum obj_status st, const char *messag
 		return;
 	}
 	ofs_oid_hex(&a->oid, hex);
-	rename_intent(a->v, hex, NULL, NULL, rename_intent_gone, a);
+	rename_intent(a->v, hex, NULL, NULL, 0, rename_intent_gone, a);
 }
 
-/* A copy in parts has a new ETag: the row of what was copied learns it. */
-static void rename_copied(struct pmove *m, const char *suffix, const char *etag)
+static void rename_removal_committed(int status, void *arg)
+{
+	struct pmove *m = arg;
+
+	if (status != 0) {
+		m->failed = OBJ_LOCAL; /* and so it ends before the first delete */
+	}
+	pmove_remove(m);
+}
+
+/* What is found under an old name after this is somebody's new object, also after a kill. */
+static void rename_copied(struct pmove *m)
 {
 	struct attempt *a = m->arg;
-	struct index *ix = a->v->index;
-	char *path = talloc_strdup(m, suffix), *rest = path;
-	struct row *row = a->row;
 
-	while (row != NULL && rest != NULL && *rest != '\0') {
-		row = index_below(ix, &row->oid, &rest);
-	}
-	if (row != NULL && row != a->row && !row->is_dir) {
-		bool plain = row->plain;
-
-		index_set_fence(ix, row, etag, NULL, &row->wid, row->s3_size, row->s3_mtime_ns);
-		index_set_plain(ix, row, plain);
-	}
-	talloc_free(path);
+	index_set_object(a->v->index, a->replaced, true);
+	index_commit(a->v->index, rename_removal_committed, m);
 }
 
 static void rename_intent_put(enum obj_status st, const char *message, void *arg)
@@ -95,27 +146,59 @@ static void rename_intent_put(enum obj_status st, const char *message, void *arg
 		return;
 	}
 	m->item = a->item;
+	m->dir = a->oid;
+	m->cutoff_ns = a->replaced->s3_size;
+	m->removing = a->replaced->has_object;
 	m->copied = rename_copied;
 	m->done = rename_moved;
 	m->arg = a;
 	pmove_start(m);
 }
 
-static void rename_claimed(struct attempt *a)
+/* By the store's clock, as well as it is known. The claim keeps it in place of a size (and has an object once
+ * every copy is there): what is found after a
+ * restart is measured by the moment of the first try. */
+static void rename_set_cutoff(struct attempt *a)
 {
+	struct row *claim = a->replaced;
+	int64_t now = clock_wall_ns(a->v->clock) +
+			atomic_load(&a->v->store->clock_offset_s) * NS_PER_S + CUTOFF_SLACK_NS;
+	char *etag = claim->etag ? talloc_strdup(a, claim->etag) : NULL;
+	char *tag = talloc_strdup(a, claim->version_id);
+
+	index_set_fence(a->v->index, claim, etag, tag, &claim->wid, now, claim->s3_mtime_ns);
+}
+
+/* The same after a kill: nothing that comes now is taken for older. */
+static void rename_cutoff_committed(int status, void *arg)
+{
+	struct attempt *a = arg;
 	char hex[OFS_OID_HEX_BYTES];
 
+	if (status != 0) {
+		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
+		return;
+	}
+	ofs_oid_hex(&a->oid, hex);
+	if (ofs_oid_equal(&a->parent, &OFS_OID_STAGE)) {
+		rename_intent(a->v, hex, a->key, a->upload_if_match, a->replaced->s3_size,
+				rename_intent_put, a);
+		return;
+	}
+	rename_intent(a->v, hex, a->old_key, a->key, a->replaced->s3_size, rename_intent_put, a);
+}
+
+static void rename_claimed(struct attempt *a)
+{
 	if (claim_is_busy_below(a->item->rc, a->row)) {
 		/* From the claim on nothing new begins below; what had begun ends soon. */
 		attempt_end_postponed(a, 50 * NS_PER_MS, "files in it are being sent");
 		return;
 	}
-	ofs_oid_hex(&a->oid, hex);
-	if (ofs_oid_equal(&a->parent, &OFS_OID_STAGE)) {
-		rename_intent(a->v, hex, a->key, a->upload_if_match, rename_intent_put, a);
-		return;
+	if (a->replaced->s3_size == 0) {
+		rename_set_cutoff(a);
 	}
-	rename_intent(a->v, hex, a->old_key, a->key, rename_intent_put, a);
+	index_commit(a->v->index, rename_cutoff_committed, a);
 }
 
 /* Where whoever finds the disk lost puts a directory that is being parked, or is: beside its old

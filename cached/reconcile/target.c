@@ -99,6 +99,29 @@ static void step_ask_occupant(struct attempt *a, const struct row *occupant)
 	objstore_submit(a->v->store, req);
 }
 
+struct row *step_apart_at(struct index *ix, const struct ofs_oid *parent, const char *raw)
+{
+	char *below = index_key(ix, NULL, "", parent, raw, false, NULL);
+	struct row *row = below != NULL ? index_at_s3(ix, &OFS_OID_APART, below, false) : NULL;
+
+	talloc_free(below);
+	return row;
+}
+
+/* Its key is that of an object that stands apart. true: it may go on. */
+static bool step_apart_gives_way(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	struct row *apart = a->row->is_dir ? NULL : step_apart_at(ix, &a->parent, a->raw);
+
+	if (apart != NULL && apart->work != NULL) {
+		attempt_end_blocked(a, apart, "another file must leave its name in S3 first");
+	} else if (apart != NULL) {
+		step_conflict(a, "its key in S3 is that of an object that cannot be moved");
+	}
+	return apart == NULL;
+}
+
 bool step_target(struct attempt *a)
 {
 	struct index *ix = a->v->index;
@@ -158,6 +181,15 @@ bool step_target(struct attempt *a)
 		}
 	}
 	occupant = index_at_s3(ix, &a->parent, a->raw, row->is_dir);
+	if (row_is_apart(row) && strcmp(a->old_key, a->key) == 0 &&
+			(occupant == NULL || occupant == claim)) {
+		/* Its directory has come back to where the object is. */
+		a->replaced = claim;
+		claim_drop(a);
+		index_set_s3(ix, row, &a->parent, a->raw);
+		TALLOC_FREE(a->old_key);
+		return true;
+	}
 	if (claim != NULL && claim == occupant && !work_is_running(claim)) {
 		a->replaced = claim;
 		return true;
@@ -168,7 +200,7 @@ bool step_target(struct attempt *a)
 		return false;
 	}
 	if (occupant == NULL || occupant == row) {
-		return true;
+		return step_apart_gives_way(a);
 	}
 	copying = claim_owner(ix, occupant);
 	if (copying != NULL && work_is_running(copying)) {

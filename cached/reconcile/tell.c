@@ -119,18 +119,20 @@ static const struct pmove *move_of(const struct work *w)
 	return m;
 }
 
-/* How far it is: its keys are listed, then all are copied, then the old ones go. */
+/* How far it is: its keys are listed, then all are copied, then the copies listed, then the old ones go. */
 static void move_add(json_t *o, const struct pmove *m)
 {
-	bool listing = !m->deleting && m->next == 0 && m->running == 0;
+	static const char *const phases[] = {[PMOVE_LISTING] = "listing", [PMOVE_COPYING] = "copying",
+			[PMOVE_VERIFYING] = "verifying", [PMOVE_REMOVING] = "removing"};
+	unsigned copied = m->phase == PMOVE_COPYING ? m->finished : m->count;
 
-	json_object_set_new(o, "phase",
-			json_string(listing ? "listing" : m->deleting ? "removing" : "copying"));
-	json_object_set_new(o, "objects", listing ? json_null() : json_integer(m->count));
-	json_object_set_new(o, "copied", json_integer(m->deleting ? m->count : m->finished));
+	json_object_set_new(o, "phase", json_string(phases[m->phase]));
+	json_object_set_new(o, "objects",
+			m->phase == PMOVE_LISTING ? json_null() : json_integer(m->count));
+	json_object_set_new(o, "copied", json_integer(m->phase == PMOVE_LISTING ? 0 : copied));
 	json_object_set_new(o, "removed",
-			json_integer(m->deleting && m->finished > m->count ? m->finished - m->count
-									   : 0));
+			json_integer(m->phase == PMOVE_REMOVING ? m->finished : 0));
+	json_object_set_new(o, "stays", json_integer(m->stay));
 }
 
 static json_t *rename_json(const struct work *w)

@@ -320,8 +320,11 @@ class Share:
         try:
             intent = json.loads(stored.body())
             source, target = intent["from"], intent["to"]
-            if intent["format"] != "objectfs rename 1" or not HEX32.fullmatch(intent["node"]):
+            if intent["format"] not in ("objectfs rename 1", "objectfs rename 2") or \
+                    not HEX32.fullmatch(intent["node"]):
                 raise Wrong("its format is another")
+            if intent["format"].endswith("2") and not isinstance(intent["cutoff"], int):
+                raise Wrong("its cut-off is no number")
             parked = source.startswith(self.own + "stage/")
             for place in (target,) if parked else (source, target):
                 if not place.startswith(self.prefix) or \

@@ -231,6 +231,38 @@ def directories(share):
     share.verify_share("after all renames")
 
 
+def taken(share):
+    """Another tool has the new name of one of three, and what it does under the old one is its own."""
+    step("a child's new name is taken")
+    share.mkdir("way")
+    for name in ("one", "two", "three"):
+        share.put(f"way/{name}", b"number " + name.encode())
+    share.verify("a directory of three")
+    share.proxy.hold("HEAD", "/new%20way/")
+    share.rename("way", "new way")
+    share.bed.ctl("flush")
+    check(share.proxy.stalled.wait(60), "the rename does not begin")
+    for name in ("new way/two", "way/later"):
+        share.s3.put_object(Bucket=share.bed.s3_bucket, Key=share.bed.s3_prefix + name,
+                            Body=b"another tool's " + name.encode())
+        share.files[name] = b"another tool's " + name.encode()
+    share.proxy.release()
+    share.bed.flush()
+    names = [row[0] for row in share.client.list("new way") if row[0].startswith("two (conflict ")]
+    check(len(names) == 1, f"conflict copies: {names}")
+    share.files["new way/" + names[0]] = b"number two"
+    share.verify("a new name was taken")
+    share.bed.ctl("refresh", share.bed.mirror)
+    # what came under the old name is a directory there, implied by what is in it
+    share.directories.add("way")
+    share.verify_share("a new name was taken")
+    share.s3.delete_object(Bucket=share.bed.s3_bucket, Key=share.bed.s3_prefix + "way/later")
+    share.bed.ctl("refresh", share.bed.mirror)
+    del share.files["way/later"]
+    share.directories.remove("way")
+    share.verify_share("what another tool had made is gone")
+
+
 def unlisted(share):
     share.bed.wipe()
     share.reconnect()
@@ -291,6 +323,7 @@ def main():
         files(share)
         step("directories")
         directories(share)
+        taken(share)
         step("after the loss of the disk")
         unlisted(share)
         step("daemon killed in the middle of a directory rename")

@@ -262,6 +262,8 @@ static void object_put(struct sim *s, const char *key, uint8_t *data, size_t len
 	}
 	o->data = data;
 	o->len = len;
+	o->mtime_ns = sim_wall(&s->clock.clock);
+	o->archived = false;
 	o->etag = object_etag(data, len);
 	o->meta = calloc(meta_count + 1, sizeof(*o->meta));
 	o->meta_count = meta_count;
@@ -277,6 +279,7 @@ static void result_object(struct obj_result *r, const struct sim_object *o, bool
 
 	r->etag = strdup(o->etag);
 	r->size = (int64_t)o->len;
+	r->mtime_ns = o->mtime_ns;
 	if (!meta) {
 		return;
 	}
@@ -351,6 +354,10 @@ static void do_copy(struct sim *s, struct obj_req *q)
 	if (condition_fails(s, q, object_get(s, q->key))) {
 		return;
 	}
+	if (o->archived) {
+		q->result.status = OBJ_ARCHIVED;
+		return;
+	}
 	data = calloc(1, o->len + 1);
 	memcpy(data, o->data, o->len);
 	object_put(s, q->key, data, o->len, q->replace_meta ? q->meta : o->meta,
@@ -392,6 +399,7 @@ static void do_list(struct sim *s, struct obj_req *q)
 		e->is_prefix = cut != NULL;
 		e->size = cut != NULL ? 0 : (int64_t)o->len;
 		e->etag = cut != NULL ? NULL : strdup(o->etag);
+		e->mtime_ns = cut != NULL ? 0 : o->mtime_ns;
 		r->entry_count++;
 	}
 }
@@ -407,6 +415,10 @@ static void do_get(struct sim *s, struct obj_req *q)
 	}
 	if (q->if_match != NULL && strcmp(q->if_match, o->etag) != 0) {
 		q->result.status = OBJ_PRECONDITION;
+		return;
+	}
+	if (q->op == OBJ_GET && o->archived) {
+		q->result.status = OBJ_ARCHIVED;
 		return;
 	}
 	result_object(&q->result, o, true);
@@ -558,6 +570,32 @@ void sim_set_fence(struct sim *s, int fence_class)
 void sim_set_faults(struct sim *s, struct sim_faults f)
 {
 	s->faults = f;
+}
+
+struct sim_object *sim_object(struct sim *s, const char *key)
+{
+	return object_get(s, key);
+}
+
+void sim_put(struct sim *s, const char *key, const char *text)
+{
+	object_put(s, key, (uint8_t *)strdup(text), strlen(text), NULL, 0);
+}
+
+void sim_edit(struct sim *s, const char *key, const char *text, bool keeps)
+{
+	struct sim_object *o = object_get(s, key);
+
+	if (o == NULL || !keeps) {
+		sim_put(s, key, text);
+		return;
+	}
+	free(o->data);
+	free(o->etag);
+	o->len = strlen(text);
+	o->data = (uint8_t *)strdup(text);
+	o->etag = object_etag(o->data, o->len);
+	o->mtime_ns = sim_wall(&s->clock.clock);
 }
 
 struct sim_object *sim_objects(struct sim *s)

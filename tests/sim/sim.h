@@ -28,6 +28,8 @@ struct sim_object {
 	size_t len;
 	struct obj_meta *meta;
 	unsigned meta_count;
+	int64_t mtime_ns;
+	bool archived; /* its bytes cannot be read or copied */
 };
 
 struct sim_faults { /* of 1,000 requests */
@@ -54,6 +56,12 @@ bool sim_run_until(struct sim *s, bool (*done)(void *arg), void *arg, int64_t ns
 /* kill -9: timers, jobs and requests that have not run are gone. The objects stay. */
 void sim_crash(struct sim *s);
 struct sim_object *sim_objects(struct sim *s);
+/* NULL: nothing is there. */
+struct sim_object *sim_object(struct sim *s, const char *key);
+/* Another tool puts it, now. */
+void sim_put(struct sim *s, const char *key, const char *text);
+/* The same, with the metadata that is there if it `keeps` that. */
+void sim_edit(struct sim *s, const char *key, const char *text, bool keeps);
 uint64_t sim_events(struct sim *s);
 /* What else happened, for the trace. */
 void sim_note(struct sim *s, const char *what, const char *detail);

@@ -384,7 +384,7 @@ static bool is_flushed(void *arg)
 	return ((struct flushed *)arg)->done;
 }
 
-void world_drain(struct world *w)
+static void world_flush(struct world *w)
 {
 	struct flushed f = {0};
 
@@ -398,12 +398,23 @@ void world_drain(struct world *w)
 
 		die(w, f.done ? "the flush has failed" : "the flush does not end", json_dumps(left, 0));
 	}
-	world_verify(w);
+}
+
+void world_settle(struct world *w)
+{
+	world_flush(w);
 	/* trash looks and scans that were still under way */
 	sim_run_until(w->sim, NULL, NULL, 60 * NS_PER_S);
 	if (!sim_run_until(w->sim, drained, w, DRAIN_NS)) {
 		die(w, "not drained", "at last");
 	}
+}
+
+void world_drain(struct world *w)
+{
+	world_flush(w);
+	world_verify(w);
+	world_settle(w);
 	world_verify(w);
 	world_verify_times(w);
 }

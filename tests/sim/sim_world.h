@@ -51,6 +51,8 @@ void world_open(struct world *w, uint64_t seed, int fence_class);
 void world_close(struct world *w);
 /* Run until nothing is pending; the store holds exactly the model, or the test has failed. */
 void world_drain(struct world *w);
+/* The same, and what the store holds is not looked at. */
+void world_settle(struct world *w);
 void world_verify(struct world *w);
 /* The key of a file: one that is called like a directory has an escape in the tree, "%~NAME%file". */
 void world_key(const char *path, char key[300]);

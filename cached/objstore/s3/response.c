@@ -280,7 +280,7 @@ static const struct known {
 	{ "PreconditionFailed", K_STATUS, OBJ_PRECONDITION },
 	{ "ConditionalRequestConflict", K_STATUS, OBJ_CONFLICT },
 	{ "OperationAborted", K_STATUS, OBJ_CONFLICT },
-	{ "InvalidObjectState", K_STATUS, OBJ_INVALID },
+	{ "InvalidObjectState", K_STATUS, OBJ_ARCHIVED },
 	{ "ExpiredToken", K_LOGIN, OBJ_DENIED },
 	{ "TokenRefreshRequired", K_LOGIN, OBJ_DENIED },
 	{ "InvalidToken", K_LOGIN, OBJ_DENIED },

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A directory is renamed, and something is in the way: its new name is taken, somebody else writes below the old
+ * one. The same small story once for every moment of the daemon's work, with that put in, and a kill, at that
+ * moment. In the end everything has been moved that can be, nothing waits, and every version is somewhere.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cached/base/log.h"
+#include "sim_world.h"
+
+#define MINUTE_NS (60 * NS_PER_S)
+
+/* ---- what must be in the store ---- */
+
+static bool object_is(struct world *w, const char *key, const char *text)
+{
+	const struct sim_object *o = sim_object(w->sim, key);
+
+	return o != NULL && o->len == strlen(text) && memcmp(o->data, text, o->len) == 0;
+}
+
+static void want_object(struct world *w, const char *key, const char *text)
+{
+	if (!object_is(w, key, text)) {
+		die(w, sim_object(w->sim, key) != NULL ? "other bytes" : "not there", key);
+	}
+}
+
+static void want_none_below(struct world *w, const char *prefix)
+{
+	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
+		if (strncmp(o->key, prefix, strlen(prefix)) == 0) {
+			die(w, "left behind", o->key);
+		}
+	}
+}
+
+/* How many objects below the prefix have these bytes. */
+static unsigned count_text(struct world *w, const char *prefix, const char *text)
+{
+	unsigned n = 0;
+
+	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
+		n += strncmp(o->key, prefix, strlen(prefix)) == 0 && object_is(w, o->key, text);
+	}
+	return n;
+}
+
+static bool is_renaming(struct world *w)
+{
+	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
+		if (strncmp(o->key, "p/.objectfs/rename/", 19) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- the stories ---- */
+
+/* Run so many events; false: everything was done before. */
+static bool run_events(struct world *w, unsigned count)
+{
+	while (count-- > 0) {
+		if (world_is_drained(w) || !sim_step(w->sim)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static void tree_open(struct world *w, unsigned seed)
+{
+	world_open(w, seed, seed % 2 == 0 ? 3 : 2);
+	client_mkdir(w, "a");
+	client_mkdir(w, "a/b");
+	client_create(w, "a/one", "1");
+	client_create(w, "a/b/two", "2");
+	client_create(w, "a/b/three", "3");
+	world_drain(w);
+}
+
+static void kill_and_start(struct world *w)
+{
+	daemon_kill(w);
+	daemon_start(w);
+}
+
+/* The new name of a child is another tool's. */
+static bool taken(unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	sim_put(w.sim, "p/m/b/two", "another tool's");
+	client_rename(&w, "a", "m");
+	more = run_events(&w, moment);
+	kill_and_start(&w);
+	world_settle(&w);
+	want_object(&w, "p/m/one", "1");
+	want_object(&w, "p/m/b/three", "3");
+	want_object(&w, "p/m/b/two", "another tool's");
+	if (count_text(&w, "p/m/b/two (conflict", "2") != 1) {
+		die(&w, "no conflict copy", "m/b/two");
+	}
+	want_none_below(&w, "p/a/");
+	want_none_below(&w, "p/.objectfs/rename/");
+	world_close(&w);
+	return more;
+}
+
+/* A source is changed by another tool, which may keep the metadata. */
+static bool edited(bool keeps, unsigned moment)
+{
+	struct world w;
+	bool more, moved;
+
+	tree_open(&w, moment + 1);
+	client_rename(&w, "a", "m");
+	more = run_events(&w, moment);
+	moved = sim_object(w.sim, "p/a/b/two") == NULL;
+	sim_edit(w.sim, "p/a/b/two", "edited", keeps);
+	kill_and_start(&w);
+	world_settle(&w);
+	want_object(&w, "p/m/one", "1");
+	want_object(&w, "p/m/b/three", "3");
+	if (moved || sim_object(w.sim, "p/a/b/two") != NULL) {
+		want_object(&w, "p/a/b/two", "edited"); /* it came too late to be moved */
+		want_object(&w, "p/m/b/two", "2");
+	} else {
+		want_object(&w, "p/m/b/two", "edited");
+		want_none_below(&w, "p/a/");
+	}
+	want_none_below(&w, "p/.objectfs/rename/");
+	world_close(&w);
+	return more;
+}
+
+/* The daemon is away for a minute, and another tool writes under the old name. */
+static bool appeared(unsigned moment)
+{
+	struct world w;
+	bool more, begun;
+
+	tree_open(&w, moment + 1);
+	client_rename(&w, "a", "m");
+	more = run_events(&w, moment);
+	daemon_kill(&w);
+	begun = is_renaming(&w);
+	sim_run_until(w.sim, NULL, NULL, MINUTE_NS);
+	sim_put(w.sim, "p/a/b/new", "another tool's");
+	daemon_start(&w);
+	world_settle(&w);
+	want_object(&w, "p/m/one", "1");
+	want_object(&w, "p/m/b/two", "2");
+	want_object(&w, "p/m/b/three", "3");
+	if (count_text(&w, "p/", "another tool's") != 1) {
+		die(&w, "once and only once", "new");
+	}
+	if (begun) {
+		want_object(&w, "p/a/b/new", "another tool's");
+	}
+	want_none_below(&w, "p/.objectfs/rename/");
+	world_close(&w);
+	return more;
+}
+
+static bool edited_plain(unsigned moment)
+{
+	return edited(false, moment);
+}
+
+static bool edited_kept(unsigned moment)
+{
+	return edited(true, moment);
+}
+
+int main(void)
+{
+	static const struct {
+		const char *name;
+		bool (*tell)(unsigned moment); /* false: all was done before that moment */
+	} stories[] = {
+		{"a new name is taken", taken},
+		{"a source is overwritten by another tool", edited_plain},
+		{"a source is changed and keeps its metadata", edited_kept},
+		{"a key appears under the old name", appeared},
+	};
+
+	talloc_disable_null_tracking();
+	signal(SIGRTMIN, SIG_IGN);
+	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
+	for (size_t i = 0; i < sizeof(stories) / sizeof(stories[0]); i++) {
+		unsigned moment = 0;
+
+		while (stories[i].tell(moment)) {
+			moment++;
+		}
+		printf("%s: %u moments\n", stories[i].name, moment + 1);
+		fflush(stdout);
+	}
+	return 0;
+}
