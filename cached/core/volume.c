@@ -27,6 +27,7 @@
 #include "rings.h"
 #include "session.h"
 #include "volrec.h"
+#include "volume_store.h"
 #include "../base/log.h"
 #include "../evict/evict.h"
 #include "../guard/guard.h"
@@ -42,7 +43,6 @@
 #define RETRY_HELD_NS (60 * NS_PER_S)
 #define TICK_NS (100 * NS_PER_MS)
 #define TICKS_PER_S 10
-#define DIR_STORE_THREADS 4
 
 struct volume_wait {
 	struct volume_wait *next, **prev;
@@ -461,34 +461,10 @@ static int shm_open_file(struct volume_own *o, const char *run, char **error)
 static int store_open(struct volume_own *o, char **error)
 {
 	struct volume *v = &o->v;
-	const struct conf_volume *cv = v->conf;
+	char *agent = talloc_asprintf(v, "objectfs/%s node/%.8s", OFS_VERSION, o->core->node_id);
 
-	if (cv->store == CONF_STORE_DIR) {
-		v->store = objstore_dir_new(
-				v, o->core->mb, cv->directory, DIR_STORE_THREADS, error);
-	} else {
-		char *agent = talloc_asprintf(
-				v, "objectfs/%s node/%.8s", OFS_VERSION, o->core->node_id);
-		struct objstore_s3_conf sc = {
-				.bucket = cv->bucket,
-				.endpoint = cv->endpoint,
-				.region = cv->region,
-				.addressing = (int)cv->addressing,
-				.ca_file = cv->ca_file,
-				.access_key = cv->access_key,
-				.secret_key = cv->secret_key,
-				.session_token = cv->session_token,
-				.profile = cv->profile,
-				.credentials_file = cv->credentials_file,
-				.user_agent = agent,
-				.max_connections = cv->connections,
-				.retries = cv->retries,
-				.request_timeout_s = (unsigned)(cv->request_timeout_ns / NS_PER_S),
-		};
-
-		v->store = objstore_s3_new(v, o->core->mb, &sc, error);
-		talloc_free(agent);
-	}
+	v->store = volume_store_new(v, o->core->mb, v->conf, agent, error);
+	talloc_free(agent);
 	if (v->store == NULL) {
 		return -EINVAL;
 	}
