@@ -71,6 +71,12 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 	C("doctor", ctl_doctor, "[--smb-conf FILE]",                                               \
 		"what is wrong here and what to do about it: configuration, daemon, store, "       \
 		"mirror, Samba; needs root")                                                       \
+	C("recover", ctl_recover,                                                          \
+		"[--name NAME] [--endpoint URL] [--region NAME] [--credentials FILE] "     \
+		"[--passdb FILE] [--smb-conf FILE] [--no-start] [--yes] URL",              \
+		"serve the volume at s3://BUCKET/PREFIX, whose host is lost, from this "   \
+		"server: what is missing of its configuration, its share and the accounts " \
+		"its rights name is added, once you have said yes (RECOVERY.md); needs root")          \
 	C("support-bundle", ctl_bundle, "[--names] [--lines NUMBER] [--smb-conf FILE] [FILE]",     \
 		"all the above in one file (tar.gz) for those who help, without secrets; names of " \
 		"files are replaced unless --names; needs root")

@@ -103,12 +103,12 @@
 		"machine's disk only")                                                             \
 	D(ACCOUNTS_OTHER, "accounts-other", DEGRADED, "accounts",                          \
 		"the rights in the bucket name users of another server",                   \
-		"bring its accounts here (TROUBLESHOOTING.md), with the command that the " \
+		"bring its accounts here (RECOVERY.md), with the command that the "        \
 		"reason names; if other users are meant from now on: objectfsctl "         \
 		"accept-accounts")                                                         \
 	D(ACCOUNT_RENAMED, "account-renamed", DEGRADED, "accounts",                        \
 		"somebody is not let in who would have the rights of another",             \
-		"give each account the SID, uid or gid it had (TROUBLESHOOTING.md); if it is " \
+		"give each account the SID, uid or gid it had (RECOVERY.md); if it is "     \
 		"the same person under a new name: objectfsctl accept-accounts")           \
 	D(MODULE_MISSING, "module-missing", FAILED, "samba", "Samba has no module objectfs",       \
 		"install objectfs.so into Samba's modules directory: make install")                \

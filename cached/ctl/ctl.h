@@ -31,6 +31,7 @@ struct ctl_options {
 /* --- what objectfsctl does itself; the exit status --- */
 int ctl_doctor(const struct ctl_options *o, const struct words *w);
 int ctl_top(const struct ctl_options *o, const struct words *w);
+int ctl_recover(const struct ctl_options *o, const struct words *w);
 int ctl_bundle(const struct ctl_options *o, const struct words *w);
 
 /* --- doctor.c --- */

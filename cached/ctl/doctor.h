@@ -20,6 +20,15 @@ void doctor_say(struct doctor *d, enum finding_id id, const char *volume, const 
 		__attribute__((format(printf, 4, 5)));
 
 /* --- doctor_samba.c --- */
+struct share_need {
+	const char *key, *value;
+	enum {
+		SHARE_NEED,
+		SHARE_NEED_GLOBAL, /* [global] only */
+		SHARE_NEED_NEWER,  /* the same; this Samba may not know it, and does not need it then */
+	} kind;
+};
+extern const struct share_need share_needs[]; /* up to a key NULL */
 /* Module and smb.conf; nothing is said where there is no smbd. */
 void doctor_samba(struct doctor *d);
 

@@ -24,27 +24,26 @@
 #define MODULE_SOCKET_DEFAULT "/run/objectfs/cached.sock"
 
 /* What standalone.conf explains, and what happens to be lost without. */
-static const struct {
-	const char *key, *value;
-} needed[] = {
-	{"kernel change notify", "no"},
-	{"smb3 directory leases", "no"},
-	{"acl_xattr:ignore system acls", "yes"},
-	{"inherit acls", "yes"},
-	{"create mask", "0777"},
-	{"directory mask", "0777"},
-	{"ea support", "yes"},
-	{"store dos attributes", "yes"},
-	{"map archive", "no"},
-	{"map hidden", "no"},
-	{"map system", "no"},
-	{"map readonly", "no"},
-	{"kernel oplocks", "no"},
-	{"kernel share modes", "no"},
-	{"posix locking", "no"},
-	{"durable handles", "yes"},
-	{"mangled names", "no"},
-	{"strict sync", "yes"},
+const struct share_need share_needs[] = {
+	{"kernel change notify", "no", SHARE_NEED_GLOBAL},
+	{"smb3 directory leases", "no", SHARE_NEED_NEWER},
+	{"acl_xattr:ignore system acls", "yes", SHARE_NEED},
+	{"inherit acls", "yes", SHARE_NEED},
+	{"create mask", "0777", SHARE_NEED},
+	{"directory mask", "0777", SHARE_NEED},
+	{"ea support", "yes", SHARE_NEED},
+	{"store dos attributes", "yes", SHARE_NEED},
+	{"map archive", "no", SHARE_NEED},
+	{"map hidden", "no", SHARE_NEED},
+	{"map system", "no", SHARE_NEED},
+	{"map readonly", "no", SHARE_NEED},
+	{"kernel oplocks", "no", SHARE_NEED},
+	{"kernel share modes", "no", SHARE_NEED},
+	{"posix locking", "no", SHARE_NEED},
+	{"durable handles", "yes", SHARE_NEED},
+	{"mangled names", "no", SHARE_NEED},
+	{"strict sync", "yes", SHARE_NEED},
+	{NULL, NULL, SHARE_NEED},
 };
 
 /* ---- the module ---- */
@@ -188,16 +187,16 @@ static void share_settings(struct doctor *d, const char *text, const char *share
 {
 	char value[1024];
 
-	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
-		const char *v = effective(text, share, needed[i].key, value, sizeof(value));
+	for (const struct share_need *n = share_needs; n->key != NULL; n++) {
+		const char *v = effective(text, share, n->key, value, sizeof(value));
 
-		if (v == NULL && strchr(needed[i].key, ':') == NULL) {
+		if (v == NULL && strchr(n->key, ':') == NULL) {
 			continue; /* this Samba does not know it, else it would have a default */
 		}
-		if (v == NULL || strcasecmp(v, needed[i].value) != 0) {
+		if (v == NULL || strcasecmp(v, n->value) != 0) {
 			doctor_say(d, FINDING_SHARE_SETTING, NULL, "[%s] %s = %s, and must be %s",
-					share, needed[i].key, v != NULL ? v : "(not set)",
-					needed[i].value);
+					share, n->key, v != NULL ? v : "(not set)",
+					n->value);
 		}
 	}
 }

@@ -34,7 +34,8 @@ PASSWORD = "Wonderland9"
 PLACEHOLDERS = {"/dev/vdb1": None, "https://s3.example.com": None, "s3.example.com": None,
                 "use_https = True": "use_https = False"}
 # What is typed at a program's prompt.
-ANSWERS = {"smbpasswd ": f"{PASSWORD}\n{PASSWORD}\n", "smbclient ": f"{PASSWORD}\n"}
+ANSWERS = {"objectfsctl recover ": f"yes\n{PASSWORD}\n{PASSWORD}\n",
+           "smbpasswd ": f"{PASSWORD}\n{PASSWORD}\n", "smbclient ": f"{PASSWORD}\n"}
 # Exit statuses besides 0 that the documents speak of.
 STATUSES = {"objectfsctl doctor": (0, 1), "fsck ": (0, 1), "curl -sS ": (0, 7)}
 # Commands that cannot be typed here, and why.

@@ -93,7 +93,7 @@ class Terminal:
 def forms(bed):
     step("every command, as text and as JSON")
     asked, local = commands()
-    check(len(asked) > 15 and len(local) == 3, f"commands: {asked} {local}")
+    check(len(asked) > 15 and len(local) == 4, f"commands: {asked} {local}")
     words = {"log": ["notice"], "stat": ["d/one"], "refresh": ["d"], "accept-removals": ["d"], "flush": ["--wait"],
              "evict": ["d/two"], "drop": ["d"], "warm": ["d/two"], "pin": ["d/one"],
              "unpin": ["d/one"]}

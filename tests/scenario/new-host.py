@@ -5,7 +5,9 @@
 those that the rights name, nobody has another's when they were made in another order, and with the
 accounts as they were every right is what it was: in its text, and when it is tried."""
 
+import os
 import re
+import shutil
 
 from bucket_reader import read_bed
 from smb import SmbError, Testbed, check, check_same, step
@@ -137,37 +139,71 @@ def other_order(bed, sid):
     check(record(bed).accounts[f"{sid}-1001"] == NAMES[2], "the record changed")
 
 
-def number_as_it_was(bed, name):
-    """Files that no client gave rights to have those of their uid and gid."""
-    was = {key[:len("S-1-22-1")]: int(key.rsplit("-", 1)[1]) for key, text in
-           record(bed).accounts.items() if text == name and key.startswith("S-1-22-")}
-    if int(bed.inside("id", "-u", name)) != was["S-1-22-1"]:
-        bed.inside("groupmod", "-g", str(was["S-1-22-2"]), name)
-        bed.inside("usermod", "-u", str(was["S-1-22-1"]), name)
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def recover(bed, *more):
+    """What it says; the configuration is to be one that is not there yet."""
+    prefix = bed.s3_prefix.rstrip("/")
+    return bed.inside(f"{bed.testbed_build}/objectfsctl", "-c", f"{bed.dir}/new.conf", "recover", "--name",
+                      "test", "--endpoint", bed.s3_endpoint, "--credentials", f"{bed.dir}/keys",
+                      "--smb-conf", bed.smb_conf, "--no-start", "--yes", *more,
+                      f"s3://{bed.s3_bucket}/{prefix}", may_fail=True)
+
+
+def refused(bed):
+    step("recover changes nothing while a number is another's, or an account has another one")
+    with open(f"{bed.dir}/keys", "w", encoding="ascii") as file:
+        file.write(f"[default]\naws_access_key_id = {bed.s3_access_key}\n"
+                   f"aws_secret_access_key = {bed.s3_secret_key}\n")
+    accounts = rids(bed)
+    said = recover(bed)
+    check("nothing was changed" in said and "groupmod -g 30001 objectfs1" in said, said)
+    remove(bed)
+    bed.inside("useradd", "-u", "30002", "somebody")
+    said = recover(bed)
+    check("nothing was changed" in said and "somebody" in said, said)
+    bed.inside("userdel", "somebody")
+    net(bed, "setlocalsid", "S-1-5-21-1-2-3")
+    said = recover(bed, "--name", "other", "--endpoint", "http://127.0.0.1:1")
+    check("nothing was changed" in said and "cannot be read" in said, said)
+    check(not os.path.exists(f"{bed.dir}/new.conf") and machine_sid(bed) == "S-1-5-21-1-2-3" and
+          not rids(bed) and accounts, "something was changed")
+
+
+def remove(bed):
+    """All accounts that the testbed made, as a machine has none that was just set up."""
+    for name in NAMES.values():
+        bed.inside("pdbedit", "-s", bed.smb_conf, "-x", "-u", name)
+        bed.inside("userdel", name)
+        bed.inside("groupdel", name, may_fail=True)
 
 
 def as_it_was(bed, sid):
-    step("the accounts as the bucket names them")
-    users = {int(key.rsplit("-", 1)[1]): name for key, name in record(bed).accounts.items()
-             if key.startswith(sid) and not key.endswith(f"-{TEAM_RID}")}
-    check(sorted(users.values()) == sorted(NAMES.values()), f"the bucket names {users}")
-    check(record(bed).accounts[f"{sid}-{TEAM_RID}"] == "team", "the bucket does not name the team")
-    for name in users.values():
-        number_as_it_was(bed, name)
-        bed.inside("pdbedit", "-s", bed.smb_conf, "-x", "-u", name)
-    for rid, name in users.items():
-        password = dict(bed.user(number) for number in NAMES)[name]
-        bed.inside("pdbedit", "-s", bed.smb_conf, "-a", "-t", "-U", f"{sid}-{rid}", "-u", name,
-                   text=f"{password}\n{password}\n")
+    step("recover: the accounts as the bucket names them, their passwords from passdb")
+    before = content(bed.smb_conf)
+    bed.stop("smbd")
+    said = recover(bed, "--passdb", f"{bed.dir}/passdb.tdb")
+    check(f"net -s {bed.smb_conf} setlocalsid {sid}" in said and f"map it again, with net groupmap "
+          f"add rid={TEAM_RID} ntgroup=team" in said, said)
+    check(machine_sid(bed) == sid, "the SID")
+    check(rids(bed) == {NAMES[1]: 1000, NAMES[2]: 1001, NAMES["admin"]: 1002}, f"{rids(bed)}")
+    check(content(bed.smb_conf) == before, "a share that was there was changed")
+    bed.inside(f"{bed.testbed_build}/objectfs-cached", "-c", f"{bed.dir}/new.conf", "--check-config")
+    written = content(f"{bed.dir}/new.conf")
+    said = recover(bed)
+    check("useradd" not in said and "setlocalsid" not in said and "write" not in said, said)
+    check(content(f"{bed.dir}/new.conf") == written, "a second run wrote the configuration again")
     make_team(bed)
-    net(bed, "cache", "flush")  # who had these SIDs, uids and gids a minute ago
-    bed.restart("smbd")
+    bed.start("smbd")
     check(all(enters(bed, user) for user in NAMES), "they do not come in")
     check(not findings(bed), f"health says {findings(bed)}")
 
 
 def main():
-    with Testbed() as bed:
+    with Testbed(store="rgw") as bed:
         sid = machine_sid(bed)
         make_team(bed)
         step("rights of every kind")
@@ -177,8 +213,10 @@ def main():
         manifest = bed.manifest(user="admin")
         bed.flush()
         check(record(bed).machine_sid == sid, "the SID is not in the bucket")
+        shutil.copy(f"{bed.dir}/samba/private/passdb.tdb", bed.dir)
         other_host(bed, sid)
         other_order(bed, sid)
+        refused(bed)
         as_it_was(bed, sid)
         check_same(manifest, bed.manifest(user="admin"), "on the new host")
         check(tried(bed) == before, "what users may do is not what it was")
