@@ -94,6 +94,9 @@
 		"longest time a file that keeps changing waits")                                   \
 	O(DURATION, listing_age_ns, "listing age", "15m", 0, 3650 * CONF_DAY, 0,                   \
 		"age at which a directory is listed anew; 0: never")                               \
+	O(COUNT, listing_growth, "listing growth", "16", 1, 16, 0,                                 \
+		"the age doubles each time a directory is listed anew and nothing in it has changed, " \
+		"up to so many times listing age; 1: it does not")                                 \
 	O(SIZE, part_size_bytes, "part size", "8M", 5 * CONF_MIB, 5 * CONF_GIB, 0,                 \
 		"size of the parts of a large upload; grows for files beyond 10,000 parts")        \
 	O(SIZE, copy_limit_bytes, "copy limit", "5G", CONF_MIB, 5 * CONF_GIB, 0,                   \

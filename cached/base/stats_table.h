@@ -27,6 +27,8 @@
 	S(client_write_bytes, COUNTER, bytes, "bytes that clients wrote")                          \
 	S(lookups, COUNTER, count, "names asked for in unlisted directories")                      \
 	S(listings, COUNTER, count, "directories listed from S3")                                  \
+	S(listings_spared, COUNTER, count, "listings that serve longer, because nothing changed for long") \
+	S(names_absent_known, COUNTER, count, "absent names that S3 was not asked for again")      \
 	S(stubs_made, COUNTER, count, "stubs made in the mirror")                                  \
 	S(files_beside, COUNTER, count, "files that got an escape because a directory has their name") \
 	S(recalls, COUNTER, count, "files opened for recall")                                      \

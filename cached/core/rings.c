@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: read the hint rings of a volume's modules, and clear away those whose writer is gone.
- * Way: doorbell or timer (volume.c) -> rings_drain -> reconcile_hint.
+ * Way: doorbell or timer (volume.c) -> rings_drain -> mirror_hint, reconcile_hint.
  * Thread: core; pread of files in /run (memory), which does not block.
  * Owns: the ring files and one descriptor of each.
  * Holds: (1) what a ring says is checked: a damaged slot costs a rescan of marked directories, never
@@ -19,6 +19,7 @@
 #include "volume.h"
 #include "../base/log.h"
 #include "../base/stats.h"
+#include "../mirror/mirror.h"
 #include "../reconcile/reconcile.h"
 #include "shared/ring.h"
 
@@ -303,6 +304,7 @@ static unsigned ring_drain(struct ring *r, bool writer_dead)
 		r->tail++;
 		if (ret == 1) {
 			count++;
+			mirror_hint(rs->v->mirror, &hint);
 			reconcile_hint(rs->v->reconcile, &hint);
 		} else {
 			stats_add(hints_bad, 1);
@@ -379,6 +381,7 @@ static unsigned rings_read(struct rings *rs, bool reap)
 		log_warning("core", "volume %s: hints were lost or damaged, marked directories are "
 				    "looked at again",
 				rs->v->name);
+		mirror_hints_lost(rs->v->mirror);
 		reconcile_rescan(rs->v->reconcile);
 	}
 	(void)log_enter(before);

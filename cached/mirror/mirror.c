@@ -97,7 +97,8 @@ struct mirror *mirror_new(TALLOC_CTX *ctx, struct volume *v)
 	clock_random(v->clock, &token, sizeof(token));
 	snprintf(m->token, sizeof(m->token), "%016llx", (unsigned long long)token);
 	j = calloc(1, sizeof(*j));
-	if (m->blobs == NULL || j == NULL || brake_new(m) == NULL) {
+	m->absent = absent_new(m);
+	if (m->blobs == NULL || m->absent == NULL || j == NULL || brake_new(m) == NULL) {
 		free(j);
 		talloc_free(m);
 		return NULL;

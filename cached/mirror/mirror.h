@@ -47,6 +47,11 @@ typedef void (*mirror_accepted)(int status, const char *message, uint64_t names,
 void mirror_accept_removals(struct mirror *m, uint64_t request_id, const char *path, mirror_accepted done,
 		void *arg);
 
+/* What clients did, and that it is not known: names that were absent may be there. */
+struct ofs_hint;
+void mirror_hint(struct mirror *m, const struct ofs_hint *h);
+void mirror_hints_lost(struct mirror *m);
+
 /* The volume is READY: go on with what waited for files to be closed when the last daemon ended. */
 void mirror_start(struct mirror *m);
 /* A module has connected: what waits for files to be closed is asked about. */

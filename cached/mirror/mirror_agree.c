@@ -167,6 +167,7 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 		listing_fail(l, -ENOMEM, "out of memory");
 		return;
 	}
+	l->changed = true;
 	w->request_id = l->request_id;
 	w->done = listing_want_done;
 	w->arg = l;
@@ -288,6 +289,7 @@ void listing_names(struct listing *l)
 		}
 	}
 	if (list != NULL) {
+		l->changed = true;
 		mirror_rename(l->m, l->dir, list, listing_renamed, l);
 	} else {
 		listing_more(l);
@@ -362,6 +364,7 @@ static void listing_remove(struct listing *l)
 	uint64_t rows;
 	struct removal *list = listing_missing(l, &rows);
 
+	l->changed = l->changed || rows > 0;
 	if (!brake_allows(l->m, l->request_id, &l->dir->oid, l->prefix, rows)) {
 		removals_free(list);
 		list = NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: one name in a directory that is not listed: present, absent or unknown; may it be removed?
- * Way: LOOKUP and RMDIR from the client -> the tree -> the rows -> HEAD and LIST of one key, at once.
+ * Way: LOOKUP and RMDIR from the client -> the tree -> the rows -> what is known to be absent -> HEAD and
+ *      LIST of one key, at once.
  * Thread: core; the tree is read by mirror_dir.c, stubs are made by mirror_make.c.
  * Owns: struct lookup, struct rmdir until answered.
  * Holds: 1. what is in the tree is present, without a question;
@@ -33,6 +34,7 @@ struct lookup { /* talloc child of the mirror */
 	mirror_done done;
 	void *arg;
 	unsigned rounds;
+	uint64_t turn; /* of the directory, before S3 is asked */
 	/* the two questions */
 	unsigned waiting;
 	char *key;         /* of the file */
@@ -52,6 +54,13 @@ static void lookup_answer(struct lookup *k, int status, const char *message)
 {
 	k->done(status, message, k->arg);
 	talloc_free(k);
+}
+
+/* Certain, for S3 was asked. */
+static void lookup_absent(struct lookup *k)
+{
+	absent_keep(k->m, &k->dir->oid, k->name, k->turn);
+	lookup_answer(k, -ENOENT, NULL);
 }
 
 static void lookup_located(int status, const char *message, struct mirror_dir *dir, void *arg);
@@ -98,7 +107,7 @@ static void lookup_want_done(struct lookup *k, struct want *w)
 		mirror_make(k->m, k->request_id, k->dir, s, lookup_made, k);
 		return;
 	case WANT_ABSENT:
-		lookup_answer(k, -ENOENT, NULL);
+		lookup_absent(k);
 		return;
 	case WANT_OMIT:
 		lookup_answer(k, -EACCES, w->message);
@@ -133,8 +142,10 @@ static void lookup_both(struct lookup *k)
 		name = mirror_name_of(k->m, k, &k->dir->oid, k->raw, false, k->is_dir);
 		if (name == NULL) {
 			lookup_answer(k, -ENOMEM, "out of memory");
-		} else if (k->file == NULL || strcmp(name, k->name) != 0) {
+		} else if (k->file == NULL) {
 			lookup_answer(k, -ENOENT, NULL);
+		} else if (strcmp(name, k->name) != 0) {
+			lookup_absent(k);
 		} else {
 			lookup_want_done(k, k->file);
 		}
@@ -295,6 +306,12 @@ static void lookup_located(int status, const char *message, struct mirror_dir *d
 		lookup_answer(k, -ENOMEM, "out of memory");
 		return;
 	}
+	if (absent_known(k->m, &dir->oid, k->name)) {
+		stats_add(names_absent_known, 1);
+		lookup_answer(k, -ENOENT, NULL);
+		return;
+	}
+	k->turn = absent_turn(k->m, &dir->oid);
 	k->beside = name_is_beside_dir(k->name, k->raw);
 	volume_when_ready(k->m->v, MIRROR_READY_WAIT_NS, lookup_ready, k);
 }

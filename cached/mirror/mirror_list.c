@@ -282,6 +282,8 @@ void listing_mark(struct listing *l)
 		log_line(LOG_LVL_WARNING, "mirror", l->request_id,
 				"%u name(s) below %s are not shown", l->omitted, l->prefix);
 	}
+	absent_listed(l->m, &l->dir->oid, l->started_wall_ns, l->changed || l->soon || l->omitted > 0,
+			l->refresh);
 	if (l->soon && l->m->v->conf->listing_age_ns > 0 && listing_soon_ns(l) < at) {
 		at = listing_soon_ns(l);
 	}
@@ -614,6 +616,8 @@ static void listing_start(struct list_caller *c, struct mirror_dir *dir)
 	}
 	l->m = m;
 	l->request_id = c->request_id;
+	l->refresh = c->refresh;
+	absent_forget(m, &dir->oid);
 	l->dir = talloc_steal(l, dir);
 	l->callers = talloc_steal(l, c);
 	c->next = NULL;
@@ -633,7 +637,7 @@ static void list_located(int status, const char *message, struct mirror_dir *dir
 	struct mirror *m = c->m;
 	const struct row *row;
 	struct listing *l;
-	int64_t age, now;
+	int64_t age, now, at;
 
 	if (status != 0) {
 		c->done(status, message, c->arg);
@@ -666,6 +670,12 @@ static void list_located(int status, const char *message, struct mirror_dir *dir
 	if (row != NULL && !row->in_s3) {
 		mark_listed(m, dir, now, list_nothing_done, c);
 		return; /* dir goes with c */
+	}
+	at = !c->refresh && (dir->flags & OFS_REC_LISTED) != 0 && age > 0 ? absent_listed_ns(m, &dir->oid) : 0;
+	if (at != 0) {
+		stats_add(listings_spared, 1);
+		mark_listed(m, dir, at, list_nothing_done, c);
+		return;
 	}
 	listing_start(c, dir);
 }

@@ -48,6 +48,8 @@ struct listing { /* talloc child of the mirror */
 	struct stub *batch;
 	unsigned batch_count;
 	unsigned omitted;
+	bool refresh; /* somebody asked for it, whatever its age */
+	bool changed; /* something was other than it is here */
 	bool soon; /* something stays as it was only because it is in use: S3 is asked again soon */
 	bool extended; /* S3 could not be asked: the old listing was given more time */
 	int status;

@@ -35,6 +35,7 @@ struct mirror { /* core only */
 	struct blob_cache *blobs;
 	char token[17];
 	struct brake *brake;      /* brake.c */
+	struct absent *absent;    /* absent.c */
 	struct later *later;      /* mirror_held.c */
 	unsigned later_count;
 	bool later_started;
@@ -250,6 +251,21 @@ bool brake_allows(struct mirror *m, uint64_t request_id, const struct ofs_oid *d
 		uint64_t rows);
 /* So many of those that might have gone are still here. */
 void brake_stayed(struct mirror *m, const struct ofs_oid *dir, uint64_t rows);
+
+/* --- absent.c: what S3 need not be asked again --- */
+/* NULL: out of memory. */
+struct absent *absent_new(TALLOC_CTX *ctx);
+/* A number that changes when something happens to names in the directory. */
+uint64_t absent_turn(const struct mirror *m, const struct ofs_oid *dir);
+void absent_forget(struct mirror *m, const struct ofs_oid *dir);
+/* S3 has nothing of that name. turn: from before it was asked. */
+void absent_keep(struct mirror *m, const struct ofs_oid *dir, const char *name, uint64_t turn);
+bool absent_known(struct mirror *m, const struct ofs_oid *dir, const char *name);
+/* A listing has ended well; asked_ns: wall clock, of its first page. */
+void absent_listed(struct mirror *m, const struct ofs_oid *dir, int64_t asked_ns, bool changed, bool refresh);
+/* When a listing that is over its age is to be said to be from, because nothing has changed for so long;
+ * 0: S3 is to be asked. */
+int64_t absent_listed_ns(struct mirror *m, const struct ofs_oid *dir);
 
 /* --- mirror.c --- */
 /* Talloc message for the status of volume_when_ready. */

@@ -120,6 +120,36 @@ void fixture_index_again(struct fixture *fx, bool lost)
 	fixture_index_open(fx);
 }
 
+/* ---- a clock that the test puts forward ---- */
+
+static struct fixture *ahead(struct clock *c)
+{
+	return (struct fixture *)((char *)c - offsetof(struct fixture, clock));
+}
+
+static int64_t ahead_now(struct clock *c)
+{
+	return clock_now_ns(ahead(c)->real_clock) + ahead(c)->ahead_ns;
+}
+
+static int64_t ahead_wall(struct clock *c)
+{
+	return clock_wall_ns(ahead(c)->real_clock) + ahead(c)->ahead_ns;
+}
+
+static struct clock_timer *ahead_timer(struct clock *c, TALLOC_CTX *ctx, int64_t at_ns,
+		void (*fn)(void *arg), void *arg)
+{
+	return clock_timer_add(ahead(c)->real_clock, ctx, at_ns - ahead(c)->ahead_ns, fn, arg);
+}
+
+static void ahead_random(struct clock *c, void *buf, size_t len)
+{
+	clock_random(ahead(c)->real_clock, buf, len);
+}
+
+static const struct clock_ops ahead_ops = {ahead_now, ahead_wall, ahead_timer, ahead_random};
+
 static void fixture_volume(struct fixture *fx)
 {
 	struct volume *v = fx->v;
@@ -133,7 +163,9 @@ static void fixture_volume(struct fixture *fx)
 	fx->conf.parallel_fetches = 8;
 	v->name = "test";
 	v->conf = &fx->conf;
-	v->clock = clock_real_new(fx->ctx, fx->ev);
+	fx->real_clock = clock_real_new(fx->ctx, fx->ev);
+	fx->clock.ops = &ahead_ops;
+	v->clock = &fx->clock;
 	v->disk = disk_real_new(fx->ctx, fx->mb, 4);
 	v->prefix = "share/";
 	v->path = fx->root;

@@ -26,6 +26,8 @@ struct fixture {
 	struct mailbox *mb;
 	struct volume *v;
 	struct conf_volume conf;
+	struct clock clock, *real_clock;
+	int64_t ahead_ns; /* of the volume's clock; the test puts it forward */
 	struct objstore *inner; /* the directory store */
 	/* the faulty door */
 	enum fixture_fault fault;

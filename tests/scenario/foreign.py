@@ -308,7 +308,7 @@ def removed(bed, bucket, client):
 
 def main():
     step("listings age")
-    with Testbed(store="rgw", set=["settle time=500ms", "listing age=2s"]) as bed, \
+    with Testbed(store="rgw", set=["settle time=500ms", "listing age=2s", "listing growth=1"]) as bed, \
             bed.client() as client:
         bucket = Bucket(bed)
         sizes_and_times(bed, bucket, client)

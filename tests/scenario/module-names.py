@@ -6,9 +6,11 @@ the lack of an answer told apart, removals and replacements, what is refused, wh
 client must not see move."""
 
 import os
+import re
 import subprocess
 import time
 
+from dirstore import put_object
 from smb import SmbError, Testbed, check, step, wait_until
 from smb2 import ATTR_PLACE, FILE_CREATE, INFO_FS, MAXIMUM_ALLOWED, READ_DATA, WRITE_DATA
 
@@ -71,6 +73,43 @@ def unlisted(bed):
         check(names == ["full", "one", "other", "quiet", "top"], f"names after it: {names}")
         check(client.get("other/target") == b"new", "the replacing file in the store")
         refused("open", NOT_FOUND, lambda: client.create("other/source"))
+
+
+def absent(bed):
+    step("an absent name costs the store one question; what is made there is there at once")
+    bed.wipe()
+    with open(bed.smb_conf, encoding="utf-8") as file:
+        section = re.search(r"^\[test\]\n(?:\t.*\n)+", file.read(), re.MULTILINE).group(0)
+    with open(bed.smb_conf, "a", encoding="utf-8") as file:  # smbd lists for names of another case otherwise
+        file.write(section.replace("[test]", "[exact]") + "\tcase sensitive = yes\n")
+    bed.restart("smbd")
+
+    def missing(who, name):
+        refused("open", NOT_FOUND, lambda: who.create(name))
+
+    def asked():
+        return counter(bed, "s3_head") + counter(bed, "s3_list")
+
+    with bed.client(share="exact") as client, bed.client(share="exact") as other:
+        check(client.get("quiet/file") == b"2", "another file there")
+        missing(client, "quiet/absent")
+        before, known = asked(), counter(bed, "names_absent_known")
+        for who in (client, other) * 3:
+            missing(who, "quiet/absent")
+        check(asked() == before and counter(bed, "names_absent_known") >= known + 6,
+              f"{asked() - before} questions, {counter(bed, 'names_absent_known') - known} known")
+        put_object(bed, "quiet/absent", b"by another tool")
+        missing(client, "quiet/absent")
+        other.put("quiet/made", b"made")
+        check(client.get("quiet/absent") == b"by another tool", "S3 is asked again once a name was made there")
+        missing(client, "quiet/late")
+        put_object(bed, "quiet/late", b"late")
+        missing(other, "quiet/late")
+        bed.ctl("refresh", "quiet")
+        check(client.get("quiet/late") == b"late", "after a refresh")
+        for name in ("late", "absent", "made"):
+            client.unlink(f"quiet/{name}")
+    bed.flush()
 
 
 def no_answer(bed):
@@ -188,6 +227,7 @@ def main():
         hidden(bed)
         steady(bed)
         copies(bed)
+        absent(bed)
     expiry()
     step(f"{time.monotonic() - started:.1f} s")
 

@@ -314,6 +314,27 @@ static int client_look_up(struct world *w, const char *path)
 	return a.status;
 }
 
+static void on_asked(int status, const char *message, void *arg)
+{
+	(void)status;
+	(void)message;
+	(void)arg;
+}
+
+void client_ask(struct world *w, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[256];
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+	fd = w->v != NULL ? openat(w->tree_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (fd >= 0) {
+		world_trace(w, "ask for", path, "");
+		mirror_lookup(w->v->mirror, 0, fd, slash ? slash + 1 : path, on_asked, NULL);
+	}
+}
+
 /* A file called like a directory that has gone comes back under its plain name. */
 static void client_plain_name(struct world *w, struct model_file *f)
 {

@@ -149,6 +149,28 @@ static void remove_dir(struct world *w)
 	}
 }
 
+/* Every fourth world has directories that are cold now and then. */
+static bool drops(const struct world *w)
+{
+	return w->seed % 4 == 2;
+}
+
+/* As smbd does before it makes a name in a directory that is not listed; the answer, that there is none, may
+ * come before the name is made or after it. */
+static void ask_first(struct world *w, const char *path)
+{
+	for (unsigned times = drops(w) ? 2 : 0; times > 0; times--) {
+		unsigned steps = (unsigned)sim_random(w->sim, 40);
+
+		client_ask(w, path);
+		while (steps-- > 0 && sim_step(w->sim)) {
+		}
+	}
+	if (drops(w)) {
+		client_find(w); /* a drop went on meanwhile */
+	}
+}
+
 static void one_operation(struct world *w)
 {
 	struct model_file *f = pick_file(w), *g = pick_file(w);
@@ -160,6 +182,7 @@ static void one_operation(struct world *w)
 	case 2:
 		if (w->file_count < FILES_MOST) {
 			new_file_path(w, "f", path);
+			ask_first(w, path);
 			snprintf(text, sizeof(text), "text %u", w->serial++);
 			client_create(w, path, text);
 		}
@@ -174,6 +197,7 @@ static void one_operation(struct world *w)
 	case 5:
 		if (f != NULL) {
 			new_file_path(w, "r", path);
+			ask_first(w, path);
 			client_rename(w, strcpy(a, f->path), path);
 		}
 		return;
@@ -233,12 +257,6 @@ static void one_operation(struct world *w)
 }
 
 /* ---- one seed ---- */
-
-/* Every fourth world has directories that are cold now and then. */
-static bool drops(const struct world *w)
-{
-	return w->seed % 4 == 2;
-}
 
 /* Quiet until most of it is in the store; then the daemon may be killed at any step of a drop, or clients go on
  * in the middle of it. */

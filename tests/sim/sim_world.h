@@ -86,6 +86,8 @@ void client_drop(struct world *w, const char *path);
 /* Every file that was dropped is asked for, as a module would before it goes on; false: one is missing, and
  * nobody is there to be asked. */
 bool client_find(struct world *w);
+/* Somebody asks for a name, and does not wait. */
+void client_ask(struct world *w, const char *path);
 void client_unlink(struct world *w, const char *path);
 void client_mkdir(struct world *w, const char *path);
 void client_rmdir(struct world *w, const char *path);

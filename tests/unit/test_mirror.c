@@ -246,34 +246,6 @@ static void test_brake(void **state)
 #define MANY_DIRS 40
 #define MANY_FILES 40
 
-static int64_t ahead_ns; /* the volume's clock, of the real one */
-static struct clock *real_clock;
-
-static int64_t ahead_now(struct clock *c)
-{
-	(void)c;
-	return clock_now_ns(real_clock) + ahead_ns;
-}
-
-static int64_t ahead_wall(struct clock *c)
-{
-	(void)c;
-	return clock_wall_ns(real_clock);
-}
-
-static struct clock_timer *ahead_timer(struct clock *c, TALLOC_CTX *ctx, int64_t at_ns,
-		void (*fn)(void *arg), void *arg)
-{
-	(void)c;
-	return clock_timer_add(real_clock, ctx, at_ns - ahead_ns, fn, arg);
-}
-
-static void ahead_random(struct clock *c, void *buf, size_t len)
-{
-	(void)c;
-	clock_random(real_clock, buf, len);
-}
-
 static void many_key(char key[32], int dir, int file)
 {
 	snprintf(key, 32, file < 0 ? "t/%02d" : "t/%02d/%02d", dir, file);
@@ -364,22 +336,18 @@ static void many_slowly(struct fixture *fx)
 	for (int f = 0; f < MANY_FILES; f++) {
 		close(fds[f]);
 	}
-	ahead_ns += 1950 * NS_PER_S;
+	fx->ahead_ns += 1950 * NS_PER_S;
 	assert_int_equal(many_list(fx), 1200);
-	ahead_ns += 1950 * NS_PER_S;
+	fx->ahead_ns += 1950 * NS_PER_S;
 }
 
 /* An emptied tree whose directories are small, one by one. */
 static void test_brake_over_directories(void **state)
 {
-	static const struct clock_ops ops = {ahead_now, ahead_wall, ahead_timer, ahead_random};
-	static struct clock ahead = {&ops};
 	struct fixture *fx = *state;
 	struct accepted none = {0};
 	char *below;
 
-	real_clock = fx->v->clock;
-	fx->v->clock = &ahead;
 	many_fill(fx);
 	fixture_put_text(fx, "other/a", "");
 	fixture_put_text(fx, "other/b", "");
@@ -400,7 +368,7 @@ static void test_brake_over_directories(void **state)
 	talloc_free(fx->v->mirror);
 	fixture_index_again(fx, false);
 	fx->v->mirror = mirror_new(fx->ctx, fx->v);
-	ahead_ns += 3900 * NS_PER_S;
+	fx->ahead_ns += 3900 * NS_PER_S;
 	assert_int_equal(stats_get(removals_held), 239);
 	assert_int_equal(many_list(fx), 240);
 	mirror_accept_removals(fx->v->mirror, 1, "t/39/none", on_accepted, &none);
@@ -413,7 +381,6 @@ static void test_brake_over_directories(void **state)
 	assert_int_equal(many_list(fx), 1);
 	assert_int_equal(stats_get(removals_held), 0);
 	assert_int_equal(fixture_count(fx, "other"), 2);
-	fx->v->clock = real_clock;
 }
 
 /* What was written to a file after its object had gone is in limbo/ under its id, and the object comes

@@ -23,15 +23,29 @@
 #include "cached/base/stats.h"
 #include "cached/core/rings.h"
 #include "cached/core/volume.h"
+#include "cached/mirror/mirror.h"
 #include "cached/reconcile/reconcile.h"
 #include "shared/ring.h"
 #include "tests/lib/scratch.h"
 
 static struct {
-	unsigned hints, rescans;
+	unsigned hints, rescans, mirror_hints, mirror_lost;
 	uint64_t last_ino;
 	bool order_broken;
 } told;
+
+void mirror_hint(struct mirror *m, const struct ofs_hint *hint)
+{
+	(void)m;
+	(void)hint;
+	told.mirror_hints++;
+}
+
+void mirror_hints_lost(struct mirror *m)
+{
+	(void)m;
+	told.mirror_lost++;
+}
 
 void reconcile_hint(struct reconcile *rc, const struct ofs_hint *hint)
 {
@@ -150,8 +164,10 @@ static void test_read_in_order_and_make_room(void **state)
 	}
 	assert_int_equal(rings_drain(f->rs), 0);
 	assert_int_equal(told.hints, 3 * OFS_RING_SLOTS);
+	assert_int_equal(told.mirror_hints, 3 * OFS_RING_SLOTS);
 	assert_false(told.order_broken);
 	assert_int_equal(told.rescans, 0);
+	assert_int_equal(told.mirror_lost, 0);
 	ofs_ring_writer_fini(&w);
 }
 
@@ -168,8 +184,10 @@ static void test_lost_hints_cause_a_rescan_once(void **state)
 	assert_int_equal(ofs_ring_write(&w, &h, 1), -ENOSPC);
 	assert_int_equal(rings_drain(f->rs), OFS_RING_SLOTS);
 	assert_int_equal(told.rescans, 1);
+	assert_int_equal(told.mirror_lost, 1);
 	rings_drain(f->rs);
 	assert_int_equal(told.rescans, 1);
+	assert_int_equal(told.mirror_lost, 1);
 	ofs_ring_writer_fini(&w);
 }
 
@@ -241,6 +259,7 @@ static void test_restart_adopts_and_does_not_read_twice(void **state)
 	hint_write(&w, 4);
 	assert_int_equal(rings_drain(f->rs), 1);
 	assert_int_equal(told.rescans, 0);
+	assert_int_equal(told.mirror_lost, 0);
 	ofs_ring_writer_fini(&w);
 }
 
@@ -267,11 +286,13 @@ static void test_damage_costs_a_rescan(void **state)
 	assert_int_equal(rings_drain(f->rs), 2); /* the second is skipped */
 	assert_int_equal(told.last_ino, 3);
 	assert_int_equal(told.rescans, 1);
+	assert_int_equal(told.mirror_lost, 1);
 	assert_int_equal(stats_get(hints_bad), bad + 1);
 	/* an impossible head */
 	atomic_store(&w.head->head, UINT64_MAX - 5);
 	rings_drain(f->rs);
 	assert_int_equal(told.rescans, 2);
+	assert_int_equal(told.mirror_lost, 2);
 	/* a truncated file */
 	ofs_ring_writer_fini(&w);
 	assert_int_equal(ftruncate(fd, 100), 0);
@@ -295,6 +316,7 @@ static void test_junk_in_the_directory_at_start(void **state)
 	assert_non_null(f->rs);
 	rings_drain(f->rs);
 	assert_int_equal(told.rescans, 1);
+	assert_int_equal(told.mirror_lost, 1);
 	assert_int_equal(ring_files(f, NULL, 0), 0);
 }
 
@@ -311,9 +333,11 @@ static void test_inflight(void **state)
 	ofs_ring_writer_fini(&w); /* died in the middle: its change may have happened, without a hint */
 	assert_true(rings_inflight(f->rs, 7));
 	assert_int_equal(told.rescans, 0);
+	assert_int_equal(told.mirror_lost, 0);
 	now_ns += 60 * NS_PER_S;
 	rings_drain(f->rs);
 	assert_int_equal(told.rescans, 1);
+	assert_int_equal(told.mirror_lost, 1);
 	assert_false(rings_inflight(f->rs, 7));
 	assert_int_equal(ring_files(f, NULL, 0), 0);
 	/* The next one dies right after a look. */
@@ -323,8 +347,10 @@ static void test_inflight(void **state)
 	ofs_ring_writer_fini(&w);
 	rings_drain(f->rs);
 	assert_int_equal(told.rescans, 1);
+	assert_int_equal(told.mirror_lost, 1);
 	rings_settle(f->rs);
 	assert_int_equal(told.rescans, 2);
+	assert_int_equal(told.mirror_lost, 2);
 	assert_int_equal(ring_files(f, NULL, 0), 0);
 }
 
