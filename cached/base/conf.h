@@ -20,6 +20,12 @@
 enum conf_store { CONF_STORE_DIR, CONF_STORE_S3 };
 enum conf_addressing { CONF_ADDR_AUTO, CONF_ADDR_PATH, CONF_ADDR_VIRTUAL }; /* as OBJ_ADDR_* */
 enum conf_xattr { CONF_XATTR_AUTO, CONF_XATTR_SECURITY, CONF_XATTR_USER };
+enum conf_encryption { /* as OBJ_SSE_* */
+	CONF_SSE_NONE,
+	CONF_SSE_S3,
+	CONF_SSE_KMS,
+	CONF_SSE_CUSTOMER
+};
 enum conf_foreign { CONF_FOREIGN_KEEP, CONF_FOREIGN_LOG, CONF_FOREIGN_REFUSE };
 enum conf_guard { CONF_GUARD_AUTO, CONF_GUARD_YES, CONF_GUARD_NO };
 
@@ -35,6 +41,7 @@ enum conf_guard { CONF_GUARD_AUTO, CONF_GUARD_YES, CONF_GUARD_NO };
 #define CONF_CTYPE_ADDRESSING enum conf_addressing
 #define CONF_CTYPE_XATTR enum conf_xattr
 #define CONF_CTYPE_GUARD enum conf_guard
+#define CONF_CTYPE_ENCRYPTION enum conf_encryption
 #define CONF_CTYPE_FOREIGN enum conf_foreign
 #define CONF_FIELD(type, field, key, def, min, max, flags, help) CONF_CTYPE_##type field;
 
@@ -93,7 +100,8 @@ enum conf_type {
 	CONF_ADDRESSING,
 	CONF_XATTR,
 	CONF_GUARD,
-	CONF_FOREIGN
+	CONF_FOREIGN,
+	CONF_ENCRYPTION
 };
 #define CONF_REQUIRED 1u
 #define CONF_SECRET 2u

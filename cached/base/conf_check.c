@@ -103,6 +103,21 @@ static void check_credentials(struct conf_parse *p, unsigned n, const struct con
 	}
 }
 
+static void check_encryption(struct conf_parse *p, unsigned n, const struct conf_volume *v)
+{
+	if (v->kms_key != NULL && v->encryption != CONF_SSE_KMS) {
+		conf_fail(p, -EINVAL, CHECK_LINE(kms_key), "kms key", "is for encryption = kms");
+	}
+	if (v->customer_key_file != NULL && v->encryption != CONF_SSE_CUSTOMER) {
+		conf_fail(p, -EINVAL, CHECK_LINE(customer_key_file), "customer key file",
+				"is for encryption = customer");
+	}
+	if (v->customer_key_file == NULL && v->encryption == CONF_SSE_CUSTOMER) {
+		conf_fail(p, -EINVAL, CHECK_LINE(encryption), "encryption",
+				"customer needs a customer key file");
+	}
+}
+
 static void check_bucket(struct conf_parse *p, unsigned n, const struct conf_volume *v)
 {
 	/* AWS's rules, and what older buckets and other servers allow beyond them */
@@ -272,6 +287,7 @@ void conf_check(struct conf_parse *p)
 		check_credentials(p, n, v);
 		check_cache(p, n, v);
 		check_bucket(p, n, v);
+		check_encryption(p, n, v);
 		check_endpoint(p, n, v);
 		check_prefix(p, n, v);
 		check_directory(p, n, v);

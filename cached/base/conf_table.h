@@ -5,7 +5,8 @@
  *
  * Types: STR text, PATH absolute path (min and max: of the length in bytes), BOOL, COUNT, SIZE
  * (K M G T), DURATION (ms s m h d, plain: seconds; min and max in ns), and the enumerations LEVEL,
- * FORMAT, STORE, ADDRESSING, XATTR, GUARD, FOREIGN of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
+ * FORMAT, STORE, ADDRESSING, XATTR, GUARD, FOREIGN,
+ * ENCRYPTION of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
  */
 #ifndef OFS_BASE_CONF_TABLE_H
 #define OFS_BASE_CONF_TABLE_H
@@ -60,6 +61,16 @@
 		"profile in AWS's files; comes before AWS_ACCESS_KEY_ID and the like")             \
 	O(PATH, credentials_file, "credentials file", NULL, 2, 1024, CONF_S3_ONLY,                 \
 		"in AWS's format; comes before the environment; the files in ~/.aws if unset")     \
+	O(ENCRYPTION, encryption, "encryption", "none", 0, 0, CONF_S3_ONLY,                        \
+		"how the store encrypts what is written: as the bucket says and an overwritten object was " \
+		"(none), with its own keys (s3), with one of AWS KMS (kms), or with that of a file (customer)") \
+	O(STR, kms_key, "kms key", NULL, 1, 2048, CONF_S3_ONLY,                                    \
+		"id or ARN of the key for encryption = kms; the account's aws/s3 if unset")        \
+	O(BOOL, bucket_key, "bucket key", "yes", 0, 0, CONF_S3_ONLY,                               \
+		"encryption = kms: let the bucket keep a key of its own, for far fewer requests to KMS") \
+	O(PATH, customer_key_file, "customer key file", NULL, 2, 1024, CONF_S3_ONLY,               \
+		"encryption = customer: 32 random bytes, or their base64; without it nobody reads the " \
+		"objects again")                                                                   \
 	O(XATTR, record_xattr, "record xattr", "auto", 0, 0, 0,                                    \
 		"namespace of the inode records; user where security is not allowed")              \
 	O(GUARD, guard, "guard", "auto", 0, 0, 0,                                                  \

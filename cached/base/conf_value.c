@@ -46,6 +46,11 @@ static const char *const conf_words_xattr[] = {[CONF_XATTR_AUTO] = "auto",
 	NULL};
 static const char *const conf_words_guard[] = {
 	[CONF_GUARD_AUTO] = "auto", [CONF_GUARD_YES] = "yes", [CONF_GUARD_NO] = "no", NULL};
+static const char *const conf_words_encryption[] = {[CONF_SSE_NONE] = "none",
+	[CONF_SSE_S3] = "s3",
+	[CONF_SSE_KMS] = "kms",
+	[CONF_SSE_CUSTOMER] = "customer",
+	NULL};
 static const char *const conf_words_foreign[] = {[CONF_FOREIGN_KEEP] = "keep",
 	[CONF_FOREIGN_LOG] = "log",
 	[CONF_FOREIGN_REFUSE] = "refuse",
@@ -68,6 +73,8 @@ const char *const *conf_type_words(enum conf_type type)
 		return conf_words_guard;
 	case CONF_FOREIGN:
 		return conf_words_foreign;
+	case CONF_ENCRYPTION:
+		return conf_words_encryption;
 	case CONF_STR:
 	case CONF_PATH:
 	case CONF_BOOL:
@@ -290,6 +297,7 @@ bool conf_value_parse(TALLOC_CTX *ctx, const struct conf_option *opt, const char
 	case CONF_XATTR:
 	case CONF_GUARD:
 	case CONF_FOREIGN:
+	case CONF_ENCRYPTION:
 		word = conf_word_value(ctx, opt, text, reason);
 		if (word < 0) {
 			return false;

@@ -24,6 +24,7 @@
 #include "ask.h"
 #include "core.h"
 #include "fence.h"
+#include "keycheck.h"
 #include "rings.h"
 #include "session.h"
 #include "volrec.h"
@@ -290,6 +291,29 @@ static void on_volrec(int status, const char *message, void *arg)
 	}
 }
 
+static void on_key(int status, const char *message, void *arg)
+{
+	struct volume_own *o = arg;
+
+	if (status == 0) {
+		volrec_open(&o->v, on_volrec, o);
+	} else if (status == -EBADMSG) {
+		volume_hold(o, why_text(status, message));
+	} else {
+		o->v.denied = status == -EACCES;
+		volume_retry(o, status == -EAGAIN, why_text(status, message));
+	}
+}
+
+static void volume_records(struct volume_own *o)
+{
+	if (o->v.conf->encryption == CONF_SSE_CUSTOMER) {
+		keycheck_open(&o->v, on_key, o);
+	} else {
+		volrec_open(&o->v, on_volrec, o);
+	}
+}
+
 static void on_probe(enum obj_status status, const char *message, void *arg)
 {
 	struct volume_own *o = arg;
@@ -317,7 +341,7 @@ static void on_probe(enum obj_status status, const char *message, void *arg)
 		volume_ready(o);
 		return;
 	}
-	volrec_open(v, on_volrec, o);
+	volume_records(o);
 }
 
 static void volume_connect(void *arg)
@@ -326,7 +350,7 @@ static void volume_connect(void *arg)
 
 	o->retry = NULL;
 	if (o->probed) {
-		volrec_open(&o->v, on_volrec, o);
+		volume_records(o);
 	} else {
 		objstore_probe(o->v.store, o->v.prefix, on_probe, o);
 	}

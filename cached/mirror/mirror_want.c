@@ -499,6 +499,12 @@ static void want_head_done(struct obj_req *req)
 		want_answer(w, WANT_LEAVE, 0, NULL);
 		return;
 	}
+	if (r->status == OBJ_INVALID) { /* one object that cannot be asked, such as one encrypted by somebody else */
+		text = talloc_strdup(w, r->message != NULL ? r->message : "");
+		objstore_req_free(&req);
+		want_answer(w, WANT_OMIT, -EACCES, text);
+		return;
+	}
 	if (r->status != OBJ_OK && !implied) {
 		text = talloc_asprintf(w, "%s: %s", w->key,
 				r->message ? r->message : objstore_status_name(r->status));

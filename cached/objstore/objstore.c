@@ -250,6 +250,11 @@ void objstore_req_free(struct obj_req **reqp)
 	free(req);
 }
 
+bool objstore_etag_opaque(const struct obj_result *r)
+{
+	return r->customer || (r->sse != NULL && strncmp(r->sse, "aws:kms", 7) == 0);
+}
+
 const char *objstore_meta_get(const struct obj_result *r, const char *name)
 {
 	for (unsigned i = 0; i < r->meta_count; i++) {

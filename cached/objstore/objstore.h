@@ -91,6 +91,7 @@ struct obj_caps {
 	bool delete_if_match;
 	bool versioned;
 	int fence_class; /* 3, 2, 1, 0 as in the design */
+	bool no_copy;    /* it does not copy the volume's objects by itself (encrypted ones: RGW 16) */
 };
 
 /* One question of a probe, for people. */
@@ -158,6 +159,7 @@ struct obj_result {
 		char *props[OBJ_PROP_MAX];
 		struct { OBJ_PROPS(OBJ_PROP_FIELD) };
 	};
+	bool customer;      /* encrypted with a key of the customer's, the volume's that is */
 	unsigned tag_count; /* HEAD, GET: as far as we may know */
 	struct obj_meta *meta; /* HEAD, GET */
 	unsigned meta_count;
@@ -205,6 +207,7 @@ struct obj_req {
 	char *source_key;        /* owned */
 	char *source_if_match;   /* owned */
 	char *source_version_id; /* owned or NULL */
+	bool source_customer;    /* it is encrypted with the volume's own key */
 	bool replace_meta;       /* false: metadata of the source */
 	/* LIST, VERSIONS */
 	char delimiter;      /* 0: flat */
@@ -213,6 +216,7 @@ struct obj_req {
 	/* MPU_PART, COMPLETE, ABORT */
 	char *upload_id;     /* owned */
 	int part_number;
+	bool opaque_etag; /* PART: of an object that will be encrypted, its ETag says nothing of the bytes */
 	struct obj_part *parts; /* owned array, etags borrowed */
 	unsigned part_count;
 	/* Polled by the store's thread before sending the last bytes of a body; false: cancel. */
@@ -277,6 +281,8 @@ int objstore_req_meta(struct obj_req *req, const char *name, const char *value);
 void objstore_req_free(struct obj_req **req);
 /* Refuses (through done, OBJ_INVALID) keys, metadata and sizes beyond AWS's limits. */
 void objstore_submit(struct objstore *s, struct obj_req *req);
+/* The object is encrypted so that its ETag says nothing of its bytes, and a copy of it has another one. */
+bool objstore_etag_opaque(const struct obj_result *r);
 /* What keeps `value` from being sent as this property, or NULL. */
 const char *objstore_prop_refusal(enum obj_prop prop, const char *value);
 /* What keeps this user metadata from being sent, its length apart; or NULL. */
@@ -311,6 +317,10 @@ struct objstore_s3_conf { /* strings borrowed during new */
 	const char *bucket, *endpoint, *region; /* endpoint NULL: AWS's for the region */
 	enum { OBJ_ADDR_AUTO, OBJ_ADDR_PATH, OBJ_ADDR_VIRTUAL } addressing;
 	const char *ca_file; /* NULL: system's */
+	enum { OBJ_SSE_NONE, OBJ_SSE_S3, OBJ_SSE_KMS, OBJ_SSE_CUSTOMER } encryption; /* of all that is written */
+	const char *kms_key; /* NULL: the account's own */
+	bool bucket_key;
+	const char *customer_key_file;
 	/* credentials: these, or whatever AWS's tools would find (s3/creds.h) */
 	const char *access_key, *secret_key, *session_token;
 	const char *profile, *credentials_file;

@@ -79,6 +79,7 @@ struct probe {
 	unsigned cleaned;
 	bool refused[CAPS]; /* a case came out wrong */
 	bool versioned;
+	bool no_copy;
 	bool right_not_said; /* of the last answer */
 	enum obj_status got[STEPS];
 	char *etag[KEYS]; /* last known */
@@ -260,6 +261,7 @@ static void judge(struct probe *p)
 	c->copy_if_none_match_dest = !p->refused[COPY_ABSENT];
 	c->delete_if_match = !p->refused[DELETE_MATCH];
 	c->versioned = p->versioned;
+	c->no_copy = p->no_copy;
 	transcript(p);
 	if (c->put_if_match && c->put_if_none_match && c->complete_if_match &&
 			c->complete_if_none_match && c->copy_if_match_source &&
@@ -271,7 +273,7 @@ static void judge(struct probe *p)
 		c->fence_class = c->versioned ? 1 : 0;
 	}
 	if (asprintf(&text, "fence class F%d: PUT if-match %s, if-none-match %s; Complete %s, %s; "
-			    "Copy source %s, destination %s; Delete %s; %s",
+			    "Copy source %s, destination %s; Delete %s; %s%s",
 			    c->fence_class, c->put_if_match ? "yes" : "no",
 			    c->put_if_none_match ? "yes" : "no",
 			    c->complete_if_match ? "yes" : "no",
@@ -279,7 +281,8 @@ static void judge(struct probe *p)
 			    c->copy_if_match_source ? "yes" : "no",
 			    c->copy_if_none_match_dest ? "yes" : "no",
 			    c->delete_if_match ? "yes" : "no",
-			    c->versioned ? "versioned" : "unversioned") < 0) {
+			    c->versioned ? "versioned" : "unversioned",
+			    c->no_copy ? "; copies pass through this machine" : "") < 0) {
 		text = NULL;
 	}
 	free(p->message);
@@ -336,6 +339,7 @@ static void step_done(struct obj_req *req)
 
 	req->result.message = NULL;
 	remember_right(p, req);
+	p->no_copy = p->no_copy || (s->op == OBJ_COPY && req->result.unsupported);
 	if (status == OBJ_OK) {
 		if (s->op == OBJ_PUT || s->op == OBJ_COPY || s->op == OBJ_HEAD) {
 			remember_etag(p, s->key, req->result.etag);

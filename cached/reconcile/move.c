@@ -13,7 +13,6 @@
  */
 #include "private.h"
 #include "../mirror/foreign.h"
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,39 +52,24 @@ static void copy_passed(enum obj_status st, const char *message, const char *eta
 	copy_end(arg, st, message, etag);
 }
 
-/* Of the source's properties. By itself a copy has those before `first` already. */
-static int copy_props(struct obj_req *req, const struct obj_result *source, enum obj_prop first,
-		enum obj_prop end)
-{
-	for (unsigned i = first; i < end; i++) {
-		const char *value = foreign_prop(source, i);
-
-		if (value != NULL && req->props[i] == NULL && (req->props[i] = strdup(value)) == NULL) {
-			return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-/* A rename takes all along, class and encryption too; an object of its own has the source's headers. */
-static int copy_describe(const struct copy *c, struct obj_req *req, const struct obj_result *r)
-{
-	int ret;
-
-	if (c->meta == NULL) {
-		return copy_props(req, r, OBJ_PROP_storage_class, OBJ_PROP_tags);
-	}
-	req->replace_meta = true;
-	ret = objmeta_put(req, c->meta);
-	return ret == 0 ? copy_props(req, r, 0, OBJ_PROP_storage_class) : ret;
-}
-
 static void copy_pass(struct copy *c)
 {
 	struct obj_req *head = c->head;
 
 	c->head = NULL;
 	pass_object(c->v, head, c->to, c->dest_exists ? c->dest_etag : NULL, c->kept, copy_passed, c);
+}
+
+static void copy_not_made(enum obj_status st, const char *message, void *arg)
+{
+	struct copy *c = arg;
+
+	if (st != OBJ_OK || c->meta != NULL) {
+		copy_end(c, st != OBJ_OK ? st : OBJ_INVALID,
+				message != NULL ? message : "the store does not copy it by itself", NULL);
+	} else {
+		copy_pass(c);
+	}
 }
 
 static void copy_done(struct obj_req *req)
@@ -95,10 +79,15 @@ static void copy_done(struct obj_req *req)
 	struct ofs_oid nobody;
 	bool told;
 
-	if (r->unsupported && c->meta == NULL && c->head->result.size > 0) {
-		/* As Ceph RGW 16, of an encrypted source. */
+	if (r->unsupported && r->etag != NULL) {
+		clock_random(c->v->clock, &nobody, sizeof(nobody)); /* made, and not encrypted */
+		delete_fenced(c->v, c->to, r->etag, &nobody, NULL, copy_not_made, c);
 		objstore_req_free(&req);
-		copy_pass(c);
+		return;
+	}
+	if (r->unsupported) {
+		objstore_req_free(&req); /* as Ceph RGW 16, of an encrypted source */
+		copy_not_made(OBJ_OK, NULL, c);
 		return;
 	}
 	if (r->status == OBJ_PRECONDITION && c->meta == NULL) {
@@ -113,8 +102,9 @@ static void copy_done(struct obj_req *req)
 		return;
 	}
 	stats_add(copies, 1);
-	/* Sent in parts, an object has an ETag that its copy need not have. */
-	told = c->meta != NULL || (r->etag != NULL && strchr(c->etag, '-') == NULL);
+	/* Sent in parts, or encrypted with a key that is not the store's, an object has an ETag that its copy need not have. */
+	told = c->meta != NULL || (r->etag != NULL && strchr(c->etag, '-') == NULL &&
+			!objstore_etag_opaque(&c->head->result) && !objstore_etag_opaque(r));
 	if (told && (r->etag == NULL || strcmp(r->etag, c->etag) != 0) &&
 			!c->v->store->caps.copy_if_match_source) {
 		/* Not what was asked for: the store ignored the condition. What somebody has put there
@@ -183,7 +173,7 @@ static void copy_source_seen(struct obj_req *head)
 		return;
 	}
 	/* Not all stores put other tags and another encryption on a copy. */
-	takes_on = c->kept != NULL && r->size > 0 && (c->meta != NULL || foreign_none(r));
+	takes_on = c->kept != NULL && (c->meta != NULL || foreign_none(r));
 	if ((r->size > c->v->conf->copy_limit_bytes || takes_on) && c->meta != NULL) {
 		objstore_req_free(&head);
 		copy_end(c, OBJ_INVALID, takes_on ? "it is to have what was set at its name"
@@ -191,12 +181,13 @@ static void copy_source_seen(struct obj_req *head)
 		return;
 	}
 	c->head = head;
-	if (r->size > c->v->conf->copy_limit_bytes || takes_on) {
+	if (r->size > c->v->conf->copy_limit_bytes || takes_on ||
+			(c->v->store->caps.no_copy && c->meta == NULL)) {
 		copy_pass(c);
 		return;
 	}
 	req = objstore_req_new(OBJ_COPY, c->to);
-	if (req == NULL || copy_describe(c, req, r) != 0 || (req->source_key = strdup(c->from)) == NULL ||
+	if (req == NULL || kept_copy(req, r, c->meta) != 0 || (req->source_key = strdup(c->from)) == NULL ||
 			(req->source_if_match = strdup(c->etag)) == NULL) {
 		objstore_req_free(&req);
 		copy_end(c, OBJ_LOCAL, "out of memory", NULL);
@@ -209,6 +200,7 @@ static void copy_source_seen(struct obj_req *head)
 	if (c->dest_exists || !c->v->store->caps.copy_if_none_match_dest) {
 		stats_add(fence_windows, 1);
 	}
+	req->source_customer = r->customer;
 	req->prio = OBJ_PRIO_UPLOAD;
 	req->done = copy_done;
 	req->arg = c;

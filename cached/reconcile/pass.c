@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: an object too large for the store's own copy comes to its new key through this machine.
+ * Duty: an object that the store does not copy by itself, because it is too large, or encrypted, or is to have other
+ *       properties, comes to its new key through this machine.
  * Way: move.c (copy_fenced) -> here -> GET and PART of each range -> Complete -> move.c.
  * Thread: core; bytes are moved by the store's thread. One short open of a scratch file is ours.
  * Owns: struct pass, the scratch file (PASS_AT_ONCE parts long), the upload until its end.
@@ -12,6 +13,7 @@
  *
  *   [tags] -> create -> (get -> part) * n, PASS_AT_ONCE at a time -> [head] -> complete -> [head] -> done
  *                     \-----------------------------\----------\--> abort -> done
+ *   [tags] -> get -> put -> done: a small one
  */
 #include "private.h"
 #include "../mirror/foreign.h"
@@ -22,6 +24,7 @@
 #include <unistd.h>
 
 #define PASS_AT_ONCE 3u
+#define PASS_WHOLE_BYTES (4LL << 20) /* in memory, with the condition on the PUT */
 
 struct pass_slot {
 	struct pass *p;
@@ -32,6 +35,7 @@ struct pass_slot {
 struct pass { /* talloc child of the volume */
 	struct volume *v;
 	struct obj_req *head; /* of the source */
+	struct obj_req *whole; /* a small one's PUT, until it is sent */
 	const struct kept *kept; /* what others had set at the target */
 	const struct kept *put;  /* what is put on the copy; NULL: nothing */
 	char *etag;              /* of the copy */
@@ -52,6 +56,7 @@ struct pass { /* talloc child of the volume */
 static int pass_destructor(struct pass *p)
 {
 	objstore_req_free(&p->head);
+	objstore_req_free(&p->whole);
 	if (p->fd >= 0) {
 		close(p->fd);
 	}
@@ -287,6 +292,7 @@ static void pass_got(struct obj_req *req)
 		return;
 	}
 	part->part_number = s->number;
+	part->opaque_etag = kept_is_encrypted(p->put);
 	part->fd = p->fd;
 	part->offset = s->at;
 	part->length = length;
@@ -404,10 +410,72 @@ static int pass_describe(struct pass *p, struct obj_req *req, const struct kept 
 	return rc;
 }
 
+/* ---- a small one: read, and put with the condition ---- */
+
+static void pass_whole_put(struct obj_req *req)
+{
+	struct pass *p = req->arg;
+	struct obj_result *r = &req->result;
+
+	pass_end(p, r->status == OBJ_OK && r->etag == NULL ? OBJ_UNKNOWN : r->status, r->message, r->etag);
+	objstore_req_free(&req);
+}
+
+static void pass_whole_send(struct pass *p)
+{
+	p->whole->prio = OBJ_PRIO_UPLOAD;
+	objstore_submit(p->v->store, p->whole);
+	p->whole = NULL;
+}
+
+static void pass_whole_got(struct obj_req *req)
+{
+	struct pass *p = req->arg;
+	struct obj_result *r = &req->result;
+
+	if (r->status != OBJ_OK) {
+		pass_end(p, r->status == OBJ_PRECONDITION ? OBJ_CONFLICT : r->status, r->message, NULL);
+	} else {
+		p->whole->body = r->body;
+		p->whole->length = (int64_t)r->body_len;
+		r->body = NULL;
+		pass_whole_send(p);
+	}
+	objstore_req_free(&req);
+}
+
+/* put: with all but its body. */
+static void pass_whole(struct pass *p, struct obj_req *put)
+{
+	struct obj_req *get = NULL;
+
+	p->whole = put;
+	put->if_none_match = p->expect == NULL;
+	put->if_match = p->expect != NULL ? strdup(p->expect) : NULL;
+	if (p->head->result.size > 0) {
+		get = pass_req(p, OBJ_GET, p->from, pass_whole_got, p);
+	}
+	if ((p->expect != NULL && put->if_match == NULL) || (p->head->result.size > 0 && (get == NULL ||
+			(get->if_match = strdup(p->head->result.etag)) == NULL))) {
+		objstore_req_free(&get);
+		pass_end(p, OBJ_LOCAL, "out of memory", NULL);
+	} else if (get != NULL) {
+		get->length = -1;
+		objstore_submit(p->v->store, get);
+	} else {
+		pass_whole_send(p);
+	}
+}
+
+/* ---- the way it goes ---- */
+
 static void pass_kept(enum obj_status st, const char *message, struct kept *own, void *arg)
 {
 	struct pass *p = arg;
-	struct obj_req *req = st == OBJ_OK ? pass_req(p, OBJ_MPU_CREATE, p->to, pass_created, p) : NULL;
+	bool small = p->head->result.size <= PASS_WHOLE_BYTES;
+	struct obj_req *req = st != OBJ_OK ? NULL
+			: small ? pass_req(p, OBJ_PUT, p->to, pass_whole_put, p)
+				: pass_req(p, OBJ_MPU_CREATE, p->to, pass_created, p);
 	const char *why = NULL;
 	int rc = req == NULL ? -ENOMEM : pass_describe(p, req, own, &why);
 
@@ -417,9 +485,13 @@ static void pass_kept(enum obj_status st, const char *message, struct kept *own,
 				st != OBJ_OK ? message : why != NULL ? why : "out of memory", NULL);
 		return;
 	}
-	log_info("reconcile", "%s is too large for a copy in the store: it goes to %s through this "
-			"machine", p->from, p->to);
-	objstore_submit(p->v->store, req);
+	log_info("reconcile", "%s is not copied by the store: it goes to %s through this machine", p->from,
+			p->to);
+	if (small) {
+		pass_whole(p, req);
+	} else {
+		objstore_submit(p->v->store, req);
+	}
 }
 
 void pass_object(struct volume *v, struct obj_req *head, const char *to, const char *expect,

@@ -8,7 +8,7 @@
  *     does not know yet replaced what the row knows, and says so (parent), however many there were;
  *  2. metadata are not proof: tools keep them on other bytes, and backups bring them back. An object is ours
  *     by its fence and its wid, or by its parent and its size;
- *  3. what was sent in parts gets another ETag from a copy: there the size decides;
+ *  3. what was sent in parts, or is encrypted, gets another ETag from a copy: there the size decides;
  *  4. a row that lost its fence with the index knows what the inode's record knew. Only where that is nothing
  *     (records of an earlier version) the id of the file decides alone.
  */
@@ -96,11 +96,11 @@ static bool whose_file(const struct whose_known *k, const char *key, const struc
 	       (k->row != NULL && heir_names(k->row->version_id, &m->oid));
 }
 
-/* Of one wid: a copy of what was sent in parts? */
+/* Of one wid: a copy of what was sent in parts, or is encrypted with a key of somebody's? */
 static bool whose_copy(const struct row *row, const struct obj_result *r, const struct objmeta *m)
 {
 	bool parts = (row->etag != NULL && strchr(row->etag, '-') != NULL) ||
-			(r->etag != NULL && strchr(r->etag, '-') != NULL);
+			(r->etag != NULL && strchr(r->etag, '-') != NULL) || objstore_etag_opaque(r);
 
 	return parts && (row->etag == NULL || r->size == row->s3_size) && (m->old || m->size == r->size);
 }

@@ -240,6 +240,27 @@ int kept_put(const struct kept *k, struct obj_req *req, const char **why)
 	return ret;
 }
 
+int kept_copy(struct obj_req *req, const struct obj_result *source, const struct objmeta *meta)
+{
+	unsigned from = meta != NULL ? 0 : OBJ_PROP_storage_class; /* those before it a copy has by itself */
+	unsigned end = meta != NULL ? OBJ_PROP_storage_class : OBJ_PROP_tags;
+	int ret = meta != NULL ? objmeta_put(req, meta) : 0;
+
+	req->replace_meta = meta != NULL;
+	for (unsigned i = from; ret == 0 && i < end; i++) {
+		const char *value = foreign_prop(source, i);
+
+		req->props[i] = value != NULL ? strdup(value) : NULL;
+		ret = value != NULL && req->props[i] == NULL ? -ENOMEM : 0;
+	}
+	return ret;
+}
+
+bool kept_is_encrypted(const struct kept *k)
+{
+	return k != NULL && k->props[OBJ_PROP_sse] != NULL;
+}
+
 bool kept_has_tags(const struct kept *k)
 {
 	return k != NULL && k->props[OBJ_PROP_tags] != NULL;

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <talloc.h>
+#include "../mirror/objmeta.h"
 #include "../objstore/objstore.h"
 
 struct kept;
@@ -28,9 +29,14 @@ size_t kept_meta_bytes(const struct kept *k);
  * of it can be kept, and `foreign properties` says that it is not to be sent then (*why, talloc child of k). */
 int kept_put(const struct kept *k, struct obj_req *req, const char **why);
 
+/* What a copy that the store makes is to have: a rename takes all along, class and encryption too; an object of
+ * its own (meta) has the source's headers. 0, -ENOMEM, -E2BIG. */
+int kept_copy(struct obj_req *req, const struct obj_result *source, const struct objmeta *meta);
 /* After an object was made of parts: not all stores put the tags on it that the begin of the upload named. Then
  * they are put on now. */
 void kept_check(const struct kept *k, const char *key, void (*done)(void *arg), void *arg);
+/* Parts of the object have ETags that say nothing of their bytes. */
+bool kept_is_encrypted(const struct kept *k);
 bool kept_has_tags(const struct kept *k);
 
 #endif

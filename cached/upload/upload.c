@@ -445,6 +445,7 @@ static void upload_parts_more(struct upload *u)
 			return;
 		}
 		req->part_number = i + 1;
+		req->opaque_etag = kept_is_encrypted(u->kept);
 		req->fd = u->fd;
 		req->offset = i * s->part_bytes;
 		req->length = s->part_bytes;

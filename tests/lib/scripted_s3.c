@@ -27,6 +27,7 @@
 
 #define WAIT_S 30
 
+struct objstore_s3_conf scripted_conf;
 struct scripted scripted = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- the server --- */
@@ -131,17 +132,16 @@ static int scripted_setup_with(unsigned connections)
 	socklen_t len = sizeof(a);
 	char endpoint[64];
 	char *error;
-	struct objstore_s3_conf conf = {
-		.bucket = "bucket",
-		.endpoint = endpoint,
-		.region = "us-east-1",
-		.access_key = "key",
-		.secret_key = "secret",
-		.retries = 2,
-		.request_timeout_s = 2,
-		.max_connections = connections,
-	};
+	struct objstore_s3_conf conf = scripted_conf;
 
+	conf.bucket = "bucket";
+	conf.endpoint = endpoint;
+	conf.region = "us-east-1";
+	conf.access_key = "key";
+	conf.secret_key = "secret";
+	conf.retries = 2;
+	conf.request_timeout_s = 2;
+	conf.max_connections = connections;
 	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	scripted.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (bind(scripted.listener, (struct sockaddr *)&a, sizeof(a)) != 0 ||
@@ -183,6 +183,7 @@ int scripted_teardown(void **state)
 	close(scripted.listener);
 	talloc_free(scripted.store);
 	talloc_free(scripted.ev);
+	memset(&scripted_conf, 0, sizeof(scripted_conf));
 	return 0;
 }
 

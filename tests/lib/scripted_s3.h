@@ -29,6 +29,8 @@ extern struct scripted {
 	struct objstore *store;
 } scripted;
 
+/* What the store is opened with beside an endpoint and credentials; cleared by each teardown. */
+extern struct objstore_s3_conf scripted_conf;
 /* cmocka's; with four connections, or with one */
 int scripted_setup(void **state);
 int scripted_setup_single(void **state);

@@ -65,6 +65,13 @@ void s3_explain(struct s3_xfer *x, enum obj_status status, const char *code, con
 				"clock");
 	} else if (strcmp(code, "InvalidObjectState") == 0) {
 		obj_fail(req, status, "the object is archived and must be restored before it can be read");
+	} else if (x->http == 400 && (req->op == OBJ_HEAD || req->op == OBJ_GET) && status == OBJ_INVALID) {
+		obj_fail(req, status, "%s: HTTP 400, %s%s%s: the object may be encrypted with %s (%s)",
+				objstore_op_name(req->op), code, n == 0 ? "" : ": ", words,
+				s->sse.kind == OBJ_SSE_CUSTOMER ? "another key than that of the volume's "
+								  "customer key file"
+								: "a key that the volume does not have",
+				s->store.where);
 	} else if (status == OBJ_DENIED) {
 		find_right(&req->result, words);
 		obj_fail(req, status, "%s is missing: %s in bucket \"%s\" was denied (%s%s%s); grant it to "

@@ -126,12 +126,52 @@ static void make_path(struct wire *w, const struct s3_store *s, const char *key)
 	free(enc);
 }
 
-static void describe_object(struct wire *w, const struct obj_req *req)
+static void customer_key(struct wire *w, const struct s3_sse *sse, const char *whose)
+{
+	static const char *const ends[] = {"algorithm", "key", "key-md5"};
+	const char *const values[] = {"AES256", sse->key, sse->key_md5};
+	char name[96];
+
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "x-amz-%sserver-side-encryption-customer-%s", whose, ends[i]);
+		header(w, name, true, "%s", values[i]);
+	}
+}
+
+/* As the volume says; says it nothing, as the request does. */
+static void encryption(struct wire *w, const struct s3_sse *sse)
+{
+	switch (sse->kind) {
+	case OBJ_SSE_S3:
+		header(w, obj_prop_names[OBJ_PROP_sse].header, true, "AES256");
+		break;
+	case OBJ_SSE_KMS:
+		header(w, obj_prop_names[OBJ_PROP_sse].header, true, "aws:kms");
+		if (sse->kms_key != NULL) {
+			header(w, obj_prop_names[OBJ_PROP_sse_key].header, true, "%s", sse->kms_key);
+		}
+		if (sse->bucket_key) {
+			header(w, obj_prop_names[OBJ_PROP_bucket_key].header, true, "true");
+		}
+		break;
+	case OBJ_SSE_CUSTOMER:
+		customer_key(w, sse, "");
+		break;
+	default:
+		break;
+	}
+}
+
+static void describe_object(struct wire *w, const struct s3_store *s, const struct obj_req *req)
 {
 	char name[OBJ_META_MAX_BYTES + 16];
 
+	encryption(w, &s->sse);
+
 	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
-		if (req->props[i] != NULL) {
+		bool sealed = i == OBJ_PROP_sse || i == OBJ_PROP_sse_key || i == OBJ_PROP_bucket_key;
+
+		if (req->props[i] != NULL && !(sealed && s->sse.kind != OBJ_SSE_NONE)) {
 			header(w, obj_prop_names[i].header, true, "%s", req->props[i]);
 		}
 	}
@@ -197,6 +237,9 @@ static void build_get(struct s3_xfer *x, struct wire *w)
 	int64_t from = req->offset + x->got;
 
 	w->method = "GET";
+	if (x->s->sse.kind == OBJ_SSE_CUSTOMER && !x->no_key) {
+		customer_key(w, &x->s->sse, "");
+	}
 	if (req->version_id != NULL) {
 		query(w, "versionId", req->version_id);
 	}
@@ -242,7 +285,10 @@ static void build_copy(struct s3_xfer *x, struct wire *w)
 	if (req->tags != NULL) {
 		header(w, "x-amz-tagging-directive", true, "REPLACE");
 	}
-	describe_object(w, req);
+	describe_object(w, x->s, req);
+	if (req->source_customer) {
+		customer_key(w, &x->s->sse, "copy-source-");
+	}
 	conditions(x, w);
 }
 
@@ -325,6 +371,9 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 			build_get(x, w);
 			break;
 		}
+		if (x->s->sse.kind == OBJ_SSE_CUSTOMER && !x->no_key) {
+			customer_key(w, &x->s->sse, "");
+		}
 		if (req->version_id != NULL) {
 			query(w, "versionId", req->version_id);
 		}
@@ -335,7 +384,7 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		break;
 	case OBJ_PUT:
 		w->method = "PUT";
-		describe_object(w, req);
+		describe_object(w, x->s, req);
 		conditions(x, w);
 		break;
 	case OBJ_MPU_PART:
@@ -343,6 +392,9 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		snprintf(text, sizeof(text), "%d", req->part_number);
 		query(w, "partNumber", text);
 		query(w, "uploadId", req->upload_id);
+		if (x->s->sse.kind == OBJ_SSE_CUSTOMER) {
+			customer_key(w, &x->s->sse, "");
+		}
 		break;
 	case OBJ_COPY:
 		build_copy(x, w);
@@ -366,7 +418,7 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 	case OBJ_MPU_CREATE:
 		w->method = "POST";
 		query(w, "uploads", "");
-		describe_object(w, req);
+		describe_object(w, x->s, req);
 		break;
 	case OBJ_MPU_COMPLETE:
 		build_complete(x, w);

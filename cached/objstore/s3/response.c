@@ -111,6 +111,7 @@ static void take_header(struct s3_xfer *x, const char *name, char *value)
 		x->foreign_etag = x->foreign_etag || strcmp(value, "AES256") != 0;
 	} else if (strcasecmp(name, "x-amz-server-side-encryption-customer-algorithm") == 0) {
 		x->foreign_etag = true;
+		r->customer = true;
 	} else if (strcasecmp(name, "retry-after") == 0) {
 		unsigned long s = strtoul(value, NULL, 10);
 
@@ -477,6 +478,12 @@ static enum s3_verdict judge_error(struct s3_xfer *x)
 		x->confirm = true;
 		return S3_AGAIN;
 	}
+	if (x->s->sse.kind == OBJ_SSE_CUSTOMER && x->http == 400 && !x->no_key &&
+			(req->op == OBJ_HEAD || req->op == OBJ_GET)) {
+		s3_answer_fini(&a);
+		x->no_key = true; /* perhaps another tool's, and encrypted otherwise or not at all */
+		return S3_AGAIN;
+	}
 	if (restart_get(x)) {
 		s3_answer_fini(&a);
 		obj_fail(req, OBJ_AWAY, "the object keeps changing while it is read");
@@ -603,7 +610,7 @@ static enum s3_verdict judge_put(struct s3_xfer *x)
 	obj_hex(md, 16, hex);
 	EVP_DigestFinal_ex(x->sha256, r->sha256, NULL);
 	r->size = x->body_len;
-	plain = r->etag != NULL && strlen(r->etag) == 32 && !x->foreign_etag &&
+	plain = r->etag != NULL && strlen(r->etag) == 32 && !x->foreign_etag && !s3_sse_hides_sums(x) &&
 		strspn(r->etag, "0123456789abcdef") == 32;
 	if (plain && x->signed_body && x->s->etag_is_md5 == S3_MD5_UNSURE) {
 		/* the store has checked this body's SHA-256, so its ETag tells how it makes them */
@@ -628,6 +635,19 @@ static enum s3_verdict judge_parsed(struct s3_xfer *x, int ret)
 	}
 }
 
+/* Was what was written encrypted as the volume says? */
+static enum s3_verdict judge_encryption(struct s3_xfer *x, enum s3_verdict v)
+{
+	struct obj_result *r = &x->req->result;
+
+	if (v == S3_DONE && r->status == OBJ_OK && !s3_sse_done(x)) {
+		obj_fail(x->req, OBJ_INVALID, "the store does not encrypt what is sent to it as the volume's "
+				"encryption says (%s)", x->s->store.where);
+		r->unsupported = true;
+	}
+	return v;
+}
+
 static enum s3_verdict judge_success(struct s3_xfer *x)
 {
 	struct obj_req *req = x->req;
@@ -641,11 +661,13 @@ static enum s3_verdict judge_success(struct s3_xfer *x)
 	case OBJ_GET:
 		return judge_get(x);
 	case OBJ_PUT:
+		return judge_encryption(x, judge_put(x));
 	case OBJ_MPU_PART:
 		return judge_put(x);
 	case OBJ_COPY:
-	case OBJ_MPU_COMPLETE:
 	case OBJ_MPU_CREATE:
+		return judge_encryption(x, judge_document(x));
+	case OBJ_MPU_COMPLETE:
 	case OBJ_VERSIONING:
 		return judge_document(x);
 	case OBJ_LIST:

@@ -17,6 +17,7 @@
 #endif
 #include "s3.h"
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +67,7 @@ static int store_free(struct s3_store *s)
 	}
 	pthread_mutex_destroy(&s->lock);
 	s3_creds_wipe(&s->login.creds);
+	OPENSSL_cleanse(&s->sse, sizeof(s->sse));
 	return 0;
 }
 
@@ -274,7 +276,7 @@ struct objstore *objstore_s3_new(TALLOC_CTX *ctx, struct mailbox *mb,
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	talloc_set_destructor(s, store_free);
-	if (!take_conf(s, conf, error)) {
+	if (!take_conf(s, conf, error) || !s3_sse_init(s, conf, error)) {
 		talloc_free(s);
 		return NULL;
 	}

@@ -18,6 +18,13 @@
 
 struct s3_xfer;
 
+struct s3_sse { /* constant after init */
+	int kind; /* OBJ_SSE_* */
+	char *kms_key;
+	bool bucket_key;
+	char key[48], key_md5[28]; /* base64; the key is a secret */
+};
+
 struct s3_store {
 	struct objstore store;
 	/* constant after init */
@@ -27,6 +34,7 @@ struct s3_store {
 	char *host;     /* with the port unless it is the scheme's own; NULL: AWS, from the region */
 	bool virtual_host;
 	char *ca_file, *user_agent;
+	struct s3_sse sse;
 	struct s3_keeper *keeper;
 	unsigned max_connections, retries, timeout_s;
 	pthread_t thread;
@@ -63,6 +71,7 @@ struct s3_xfer {
 	char error[CURL_ERROR_SIZE];
 	bool confirm;        /* HEAD said 404: a GET asks whether key or bucket is missing */
 	bool bare;           /* If-Match without quotes */
+	bool no_key;         /* what is to be read is not encrypted with the customer's key */
 	const uint8_t *mem;  /* body; NULL: from req->fd */
 	int64_t body_len, sent;
 	bool signed_body;
@@ -101,6 +110,10 @@ enum s3_verdict s3_judge(struct s3_xfer *x, CURLcode code);
 void s3_response_reset(struct s3_xfer *x);
 /* explain.c: what went wrong; code, said: the store's, or NULL. */
 void s3_explain(struct s3_xfer *x, enum obj_status status, const char *code, const char *said);
+/* sse.c: false, and *error. What was asked for is in the store's answer; an ETag says nothing of the bytes. */
+bool s3_sse_init(struct s3_store *s, const struct objstore_s3_conf *conf, char **error);
+bool s3_sse_done(const struct s3_xfer *x);
+bool s3_sse_hides_sums(const struct s3_xfer *x);
 /* engine.c */
 void *s3_engine(void *store);
 
