@@ -53,6 +53,12 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 	C("unpin", admin_unpin, MUST, SHORT, print_object, "PATH",                                 \
 		"it may leave the local disk again")                                               \
 	C("pins", admin_pins, NO, SHORT, print_pins, "", "what is pinned")                         \
+	C("nodes", admin_nodes, NO, SHORT, print_nodes, "",                                        \
+		"who serves each volume, as it was when the daemon began: every cache directory that " \
+		"ever did")                                                                        \
+	C("forget-node", admin_forget_node, NO, LONG, print_object, "ID",                          \
+		"a node whose cache directory is gone serves no more: what it left half way is finished " \
+		"by the next start of another, and a store for one node takes another; its log stays") \
 	C("tasks", admin_tasks, NO, SHORT, print_tasks, "", "evict, drop, warm and flush --wait under way") \
 	C("accept-accounts", admin_accept_accounts, NO, LONG, print_object, "",            \
 		"rights are meant for the accounts of this server, whatever they were "    \

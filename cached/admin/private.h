@@ -60,6 +60,8 @@ void admin_ls(struct admin_cmd *c);
 void admin_renames(struct admin_cmd *c);
 void admin_pins(struct admin_cmd *c);
 void admin_accept_accounts(struct admin_cmd *c);
+void admin_nodes(struct admin_cmd *c);
+void admin_forget_node(struct admin_cmd *c);
 
 /* --- admin_path.c --- */
 /* "stub", "resident", "dirty", "quarantined", "listed", "unlisted"; record_status: ofs_record_get's. */

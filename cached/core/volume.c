@@ -7,7 +7,7 @@
  * Holds: (1) nothing is sent to S3 besides the probe and the volume record before the record is
  * known to be ours. (2) HELD and CONNECTING are tried again for ever; a why is logged once.
  *
- *  CONNECTING -probe-> -volume record-> -read the logs-> -finish renames-> READY [volume_ready]
+ *  CONNECTING -probe-> -volume record-> -who else serves?-> -read the logs-> -finish renames-> READY [volume_ready]
  *      ^  failure: try again later [volume_retry]
  *      ^  READY, and versioning was switched [volume_probe_again]
  *      +--- HELD: wrong or emptied bucket, unknown format, missing log, no conditions [volume_hold]
@@ -25,6 +25,7 @@
 #include "core.h"
 #include "fence.h"
 #include "keycheck.h"
+#include "nodes.h"
 #include "rings.h"
 #include "session.h"
 #include "volrec.h"
@@ -270,13 +271,27 @@ static void on_metalog(int status, const char *message, void *arg)
 	}
 }
 
+static void on_nodes(int status, const char *message, void *arg)
+{
+	struct volume_own *o = arg;
+
+	if (status == 0) {
+		metalog_load(o->v.metalog, on_metalog, o);
+	} else if (status == -EBUSY) {
+		volume_hold(o, why_text(status, message));
+	} else {
+		o->v.denied = status == -EACCES;
+		volume_retry(o, status != -EACCES, why_text(status, message));
+	}
+}
+
 static void on_volrec(int status, const char *message, void *arg)
 {
 	struct volume_own *o = arg;
 
 	switch (status) {
 	case 0:
-		metalog_load(o->v.metalog, on_metalog, o);
+		nodes_open(o->v.nodes, o->v.store->caps.fence_class == 0, on_nodes, o);
 		return;
 	case -ESTALE:
 	case -EPROTONOSUPPORT:
@@ -558,6 +573,7 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 {
 	struct volume *v = &o->v;
 
+	v->nodes = nodes_new(v, v, o->core->conf->global.cache_directory);
 	v->rings = rings_new(v, v, o->core->conf->global.run_directory);
 	v->metalog = metalog_new(v, v);
 	v->mirror = mirror_new(v, v);
@@ -568,7 +584,7 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->asker = asker_new(v, o->core);
 	v->announcer = announcer_new(v);
 	o->fence = fence_new(v, v);
-	if (v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->recalls == NULL ||
+	if (v->nodes == NULL || v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->recalls == NULL ||
 			v->reconcile == NULL || v->evictor == NULL || v->accounts == NULL ||
 			v->asker == NULL || v->announcer == NULL || o->fence == NULL) {
 		*error = talloc_strdup(v, "out of memory, or no descriptors left");

@@ -29,6 +29,7 @@ struct asker;
 struct accounts;
 struct announcer;
 struct guard;
+struct nodes;
 
 enum volume_state {
 	VOLUME_CONNECTING, /* S3 not reached yet, or lost at start: retried; shares are up */
@@ -74,6 +75,7 @@ struct volume {
 	struct rings *rings;
 	struct evictor *evictor;
 	struct accounts *accounts; /* NULL: in tests */
+	struct nodes *nodes; /* NULL: nobody else is known of */
 	struct asker *asker; /* NULL: nobody can be asked */
 	struct announcer *announcer; /* NULL: nobody is told */
 	void (*on_ready)(struct volume *);

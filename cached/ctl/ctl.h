@@ -100,5 +100,6 @@ void print_config(const json_t *answer);
 void print_renames(const json_t *answer);
 void print_pins(const json_t *answer);
 void print_tasks(const json_t *answer);
+void print_nodes(const json_t *answer);
 
 #endif

@@ -195,3 +195,20 @@ void print_tasks(const json_t *answer)
 		putchar('\n');
 	}
 }
+
+void print_nodes(const json_t *answer)
+{
+	const json_t *list = json_object_get(answer, "nodes"), *n;
+	size_t i;
+
+	printf("%-12s %-32s %-8s %-20s %8s  %s\n", "VOLUME", "NODE", "SERVES", "HOST", "LOG", "VERSION");
+	json_array_foreach(list, i, n)
+	{
+		printf("%-12s %-32s %-8s ", text_of(n, "volume"), text_of(n, "node"),
+				is_true(n, "here") ? "here" : is_true(n, "serving") ? "yes" : "no");
+		print_padded(text_of(n, "host"), 20);
+		printf(" %8" PRId64 "  ", number_of(n, "log"));
+		print_safe(text_of(n, "version"));
+		putchar('\n');
+	}
+}

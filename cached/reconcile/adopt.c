@@ -6,7 +6,8 @@
  * Thread: core; the root's rights are applied on a worker.
  * Owns: struct adopt until its done.
  * Holds:
- *  1. an intent of a row that this index knows is left to that row's item;
+ *  1. an intent of a row that this index knows is left to that row's item, one of another node that
+ *     serves to that node;
  *  2. nothing is moved into or out of .objectfs/ but what was parked in stage/;
  *  3. where both names hold different things both stay;
  *  4. rights that cannot be read are not made up: the volume waits, and the root stays closed until
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "../core/nodes.h"
 
 struct adopt {
 	struct volume *v;
@@ -288,7 +290,7 @@ static void adopt_intent_read(struct obj_req *req)
 {
 	struct adopt *ad = req->arg;
 	struct obj_result *r = &req->result;
-	const char *format = "", *from = NULL, *to = NULL;
+	const char *format = "", *from = NULL, *to = NULL, *node = "";
 	json_int_t cutoff_s = 0;
 	json_t *doc = NULL;
 	struct pmove *m = NULL;
@@ -303,8 +305,8 @@ static void adopt_intent_read(struct obj_req *req)
 		goto out;
 	}
 	doc = json_loadb((char *)r->body, r->body_len, JSON_REJECT_DUPLICATES, NULL);
-	if (doc == NULL || json_unpack(doc, "{s:s, s:s, s:s, s?I}", "format", &format, "from", &from,
-					   "to", &to, "cutoff", &cutoff_s) != 0 ||
+	if (doc == NULL || json_unpack(doc, "{s:s, s:s, s:s, s?s, s?I}", "format", &format, "from", &from,
+					   "to", &to, "node", &node, "cutoff", &cutoff_s) != 0 ||
 			(strcmp(format, RENAME_FORMAT) != 0 &&
 					strcmp(format, RENAME_FORMAT_BEFORE) != 0) ||
 			cutoff_s < 0 || cutoff_s > INT64_MAX / NS_PER_S ||
@@ -312,6 +314,13 @@ static void adopt_intent_read(struct obj_req *req)
 			!adopt_is_clients(ad, to)) {
 		log_warning("reconcile", "%s is no rename intent this version understands: left alone",
 				req->key);
+		ad->next++;
+		adopt_next(ad);
+		goto out;
+	}
+	if (nodes_serves(ad->v->nodes, node)) {
+		log_notice("reconcile", "the rename of %s to %s is left to node %s; if that will not come back: "
+				"objectfsctl forget-node %s", from, to, node, node);
 		ad->next++;
 		adopt_next(ad);
 		goto out;

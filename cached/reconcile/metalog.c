@@ -23,6 +23,7 @@
 
 #include "../base/log.h"
 #include "../base/stats.h"
+#include "../core/nodes.h"
 #include "../core/volume.h"
 #include "index.h"
 
@@ -137,6 +138,7 @@ static void segment_committed(struct segment *s)
 
 	snprintf(seq, sizeof(seq), "%" PRIu64 " %s", s->seq, ml->v->node_id);
 	index_kv_set(ml->v->index, METALOG_KV_SEQ, seq);
+	nodes_log_at(ml->v->nodes, s->seq);
 	ml->next_seq = s->seq + 1;
 	ml->backoff_ns = METALOG_RETRY_FIRST_NS;
 	ml->out = NULL;
@@ -476,6 +478,7 @@ void metalog_load_over(struct metalog *ml, bool success, const struct metalog_ow
 	ml->next_seq = own->last + 1;
 	ml->first_seq = own->last != 0 ? own->first : ml->next_seq;
 	ml->fold_count = own->fold_count;
+	nodes_log_at(ml->v->nodes, own->last);
 	metalog_fold_consider(ml);
 	if (ml->flush_wanted || metalog_fold_writes(ml)) {
 		metalog_write(ml);

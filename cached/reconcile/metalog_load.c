@@ -6,7 +6,8 @@
  * Owns: one struct metalog_load (malloc: its requests may outlive the log) until the last answer.
  * Holds: 1. fail closed: a segment that is missing, damaged or not ours ends the load with an error,
  *           since an ACL in it might be the stricter one.
- *        2. a node's sequence begins with 1, or where its newest fold says; from there on it has no gap.
+ *        2. a node's sequence begins with 1, or where its newest fold says, and goes as far as
+ *           `nodes/<id>` says; in between it has no gap.
  *        3. what looks like a gap is asked for again first: another node may just be folding its log.
  */
 #include "metalog_priv.h"
@@ -19,6 +20,7 @@
 #include <string.h>
 
 #include "../base/log.h"
+#include "../core/nodes.h"
 #include "../core/volume.h"
 #include "index.h"
 
@@ -293,13 +295,28 @@ static void check_node(struct metalog_load *load, const struct load_key *k, size
 	}
 }
 
-/* Every node's from its beginning; and ours goes as far as the index remembers. */
+/* 0: there is no segment of this node. */
+static uint64_t last_of(const struct metalog_load *load, const char *node)
+{
+	uint64_t last = 0;
+
+	for (size_t i = 0; i < load->key_count; i++) {
+		if (strcmp(load->keys[i].node, node) == 0) {
+			last = load->keys[i].seq;
+		}
+	}
+	return last;
+}
+
+/* Every node's from its beginning; as far as it said itself before we listed; and ours as far as the
+ * index remembers. */
 static void check_sequences(struct metalog_load *load)
 {
 	struct volume *v = load->ml->v;
 	const char *kv = index_kv_get(v->index, METALOG_KV_SEQ);
 	const char *kv_node = kv != NULL ? strchr(kv, ' ') : NULL;
-	uint64_t known = 0;
+	uint64_t known = 0, said;
+	const char *node;
 	size_t end;
 
 	/* a cache directory that lost its node id begins a sequence of its own */
@@ -314,6 +331,13 @@ static void check_sequences(struct metalog_load *load)
 	}
 	if (known > load->own.last && !load->doubt) {
 		missing(load, v->node_id, load->own.last + 1);
+	}
+	for (unsigned i = 0; !load->doubt && nodes_said(v->nodes, i, &node, &said); i++) {
+		uint64_t last = last_of(load, node);
+
+		if (said > last) {
+			missing(load, node, last + 1);
+		}
 	}
 }
 

@@ -162,6 +162,8 @@ class Share:
         self.owners = {}     # oid: key
         self.own = prefix + ".objectfs/"
         self._volume()
+        self.said = {}       # node: the last segment it says its log has
+        self._nodes()
         self._log()
         self._internal()
         self._tree()
@@ -207,6 +209,27 @@ class Share:
         except Wrong as wrong:
             self.wrong(key, str(wrong))
 
+    def _nodes(self):
+        place = self.own + "nodes/"
+        for key, stored in self.objects.items():
+            if not key.startswith(place):
+                continue
+            try:
+                record = json.loads(stored.body())
+                wanted = {"format": str, "node": str, "host": str, "place": str, "version": str,
+                          "log": int, "serving": bool}
+                for name, kind in wanted.items():
+                    if not isinstance(record[name], kind):
+                        raise Wrong(f"{name} is {record[name]!r}")
+                if record["format"] != "objectfs node 1" or record["node"] != key[len(place):] or \
+                        not HEX32.fullmatch(record["node"]) or not HEX32.fullmatch(record["place"]):
+                    raise Wrong("its format, node or place is another")
+                self.said[record["node"]] = record["log"]
+            except (ValueError, KeyError, TypeError) as error:
+                self.wrong(key, f"damaged ({error})")
+            except Wrong as wrong:
+                self.wrong(key, str(wrong))
+
     def _log(self):
         place = self.own + "log/"
         segments = {}
@@ -217,6 +240,9 @@ class Share:
                     self.wrong(key, "no name of a log segment")
                 else:
                     segments.setdefault(match.group(1), []).append(int(match.group(2), 16))
+        for node, last in self.said.items():
+            if last > max(segments.get(node, [0])):
+                self.wrong(f"{place}{node}/{last:016x}", "missing: its node says that it was there")
         for node, found in segments.items():
             base = 1
             for seq in sorted(found):
@@ -313,7 +339,7 @@ class Share:
                                                 else "left by a move that is over"))
             elif re.fullmatch("probe/[0-9a-f]{16}/[a-e]", name):
                 self.notes.append(f"{key}: left by a daemon that died as it started")
-            elif name not in ("volume", "root") and not name.startswith("log/"):
+            elif name not in ("volume", "root") and not name.startswith(("log/", "nodes/")):
                 self.wrong(key, "no key of this format")
 
     def _intent(self, key, stored):

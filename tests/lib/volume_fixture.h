@@ -49,6 +49,8 @@ struct test_store {
 	enum obj_status fail_with; /* UNKNOWN: it is done, but the answer is lost */
 	unsigned served;           /* requests */
 	unsigned cut_at;           /* of this one the answer is lost, those after it fail; 0: never */
+	int hold;                  /* the next request of this kind waits; -1: none */
+	struct obj_req *held;
 	unsigned seen[OBJ_OP_MAX];
 	unsigned in_flight;
 };
@@ -175,8 +177,14 @@ static void test_fail_now(struct tevent_context *ev, struct tevent_immediate *im
 static void test_store_submit(struct objstore *s, struct obj_req *req)
 {
 	struct test_store *ts = (struct test_store *)s;
-	struct test_way *w = calloc(1, sizeof(*w));
+	struct test_way *w;
 
+	if (ts->hold == (int)req->op) {
+		ts->hold = -1;
+		ts->held = req;
+		return;
+	}
+	w = calloc(1, sizeof(*w));
 	ts->seen[req->op]++;
 	ts->in_flight++;
 	w->ts = ts;
@@ -206,6 +214,15 @@ static const struct objstore_ops test_store_ops = {
 	.name = "test",
 	.submit = test_store_submit,
 };
+
+/* What was held goes on. */
+static inline void test_store_release(struct test_store *ts)
+{
+	struct obj_req *req = ts->held;
+
+	ts->held = NULL;
+	test_store_submit(&ts->s, req);
+}
 
 /* A new, empty index, as after the loss of the disk. */
 static inline void fixture_index_new(struct fixture *f)
@@ -237,6 +254,7 @@ static inline struct fixture *fixture_new(void)
 	f->store = talloc_zero(f->ev, struct test_store);
 	f->store->s.ops = &test_store_ops;
 	f->store->ev = f->ev;
+	f->store->hold = -1;
 	snprintf(path, sizeof(path), "%s/store", f->dir);
 	f->store->real = objstore_dir_new(f->ev, f->mb, path, 4, &error);
 	if (f->store->real == NULL) {

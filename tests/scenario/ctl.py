@@ -98,6 +98,8 @@ def forms(bed):
              "evict": ["d/two"], "drop": ["d"], "warm": ["d/two"], "pin": ["d/one"],
              "unpin": ["d/one"]}
     for name in asked:
+        if name == "forget-node":
+            continue  # no other node is there: scenario/nodes
         out = good(bed, name, *words.get(name, []))
         check(out.strip(), f"{name} says nothing")
         for argv in (("--json", name, *words.get(name, [])), (name, *words.get(name, []), "--json")):
@@ -407,7 +409,7 @@ def bundles(bed, proxy):
 def away(bed):
     step("no daemon: status 3, and what to do")
     words = {"log": ["notice"], "stat": ["d"], "refresh": ["d"], "evict": ["d"], "drop": ["d"], "warm": ["d"],
-             "pin": ["d"], "unpin": ["d"]}
+             "pin": ["d"], "unpin": ["d"], "forget-node": ["00"]}
     bed.stop("cached")
     for name in (*commands()[0], "top"):
         code, out, err = run(bed, name, *words.get(name, []))

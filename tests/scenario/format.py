@@ -189,6 +189,7 @@ def damages(share):
     blob = next(f"{share.own}blob/{value[0].hex()}" for entry in share.log.values()
                 for value in entry.snapshot.xattrs.values() if isinstance(value, tuple))
     volume = share.own + "volume"
+    node = next(key for key in share.objects if key.startswith(share.own + "nodes/"))
     file, other = (share.files[path]["key"] for path in ("new/inner/c", "new/inner/d"))
     marker = share.files["new/inner"]["key"]
     record = share.objects[volume]
@@ -197,6 +198,9 @@ def damages(share):
     yield "a flipped byte in a segment's first line", log[0], "checksum", flipped(log[0], 12)
     yield "a segment missing", log[1], "missing", without(log[1])
     yield "the first segment missing", log[0], "missing", without(log[0])
+    yield "the last segment missing", log[-1], "missing", without(log[-1])
+    yield "a node that is another", node, "is another", copy(
+        **{node: share.objects[node].but(share.objects[node].body().replace(b"node 1", b"node 2"))})
     yield "a segment under another number", log[2], "begins with", \
         copy(**{log[2]: share.objects[log[1]]})
     yield "a segment of a later version", log[0], "begins with", segment(

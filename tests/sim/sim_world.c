@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cached/base/log.h"
+#include "cached/core/nodes.h"
 #include "cached/core/rings.h"
 #include "cached/core/volrec.h"
 #include "cached/mirror/mirror.h"
@@ -74,6 +75,20 @@ static void on_log(int status, const char *message, void *arg)
 	reconcile_adopt(w->v, on_adopted, w);
 }
 
+static void on_nodes(int status, const char *message, void *arg)
+{
+	struct world *w = arg;
+
+	if (status == -EBUSY) {
+		die(w, "nodes", message);
+	}
+	if (status != 0) {
+		nodes_open(w->v->nodes, w->seed % 5 == 0, on_nodes, w);
+		return;
+	}
+	metalog_load(w->v->metalog, on_log, w);
+}
+
 static void on_record(int status, const char *message, void *arg)
 {
 	struct world *w = arg;
@@ -85,7 +100,7 @@ static void on_record(int status, const char *message, void *arg)
 		volrec_open(w->v, on_record, w);
 		return;
 	}
-	metalog_load(w->v->metalog, on_log, w);
+	nodes_open(w->v->nodes, w->seed % 5 == 0, on_nodes, w);
 }
 
 void daemon_start(struct world *w)
@@ -119,6 +134,7 @@ void daemon_start(struct world *w)
 	if (v->index == NULL) {
 		die(w, "index", error);
 	}
+	v->nodes = nodes_new(v, v, "/sim");
 	v->rings = rings_new(v, v, w->root);
 	v->metalog = metalog_new(v, v);
 	v->mirror = mirror_new(v, v);
