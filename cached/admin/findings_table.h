@@ -110,6 +110,10 @@
 		"somebody is not let in who would have the rights of another",             \
 		"give each account the SID, uid or gid it had (RECOVERY.md); if it is "     \
 		"the same person under a new name: objectfsctl accept-accounts")           \
+	D(ACCOUNTS_UNKNOWN, "accounts-unknown", ADVICE, "accounts",                        \
+		"the rights of a share's root name somebody whom this server does not know", \
+		"if it is not one who has gone: give each account the SID, uid or gid it had " \
+		"(RECOVERY.md)")                                                           \
 	D(MODULE_MISSING, "module-missing", FAILED, "samba", "Samba has no module objectfs",       \
 		"install objectfs.so into Samba's modules directory: make install")                \
 	D(MODULE_OTHER, "module-other", FAILED, "samba",                                           \

@@ -163,8 +163,7 @@ static void stub_find(const char *tree, char *found, size_t room)
 	}
 }
 
-/* The daemon's `guard` of a volume, NULL: not known. */
-static const json_t *guard_of(const json_t *status, const char *name)
+const json_t *doctor_volume(const json_t *status, const char *name)
 {
 	const json_t *v;
 	size_t i;
@@ -174,7 +173,7 @@ static const json_t *guard_of(const json_t *status, const char *name)
 		const char *has = json_string_value(json_object_get(v, "name"));
 
 		if (has != NULL && strcmp(has, name) == 0) {
-			return json_object_get(v, "guard");
+			return v;
 		}
 	}
 	return NULL;
@@ -193,14 +192,13 @@ static json_t *doctor_status(struct doctor *d)
 	return status;
 }
 
-static void doctor_stubs(struct doctor *d)
+static void doctor_stubs(struct doctor *d, const json_t *status)
 {
-	json_t *status = doctor_status(d);
 	char found[PATH_MAX];
 
 	for (unsigned i = 0; i < d->conf->volume_count; i++) {
 		const char *name = d->conf->volumes[i].name;
-		const json_t *guard = guard_of(status, name);
+		const json_t *guard = json_object_get(doctor_volume(status, name), "guard");
 		const char *state = json_string_value(json_object_get(guard, "state"));
 		const char *why = json_string_value(json_object_get(guard, "why"));
 		char *tree = talloc_asprintf(
@@ -217,7 +215,6 @@ static void doctor_stubs(struct doctor *d)
 		}
 		talloc_free(tree);
 	}
-	json_decref(status);
 }
 
 /* ---- the answer ---- */
@@ -285,7 +282,7 @@ json_t *doctor_look(const struct ctl_options *o, const char *smb_conf)
 	struct doctor *d = talloc_zero(NULL, struct doctor);
 	char *socket = o->socket != NULL ? strdup(o->socket) : ctl_socket_of(o->conf);
 	struct conf *conf = NULL;
-	json_t *out = NULL;
+	json_t *out = NULL, *status;
 	char *error = NULL;
 
 	if (d == NULL || socket == NULL) {
@@ -303,7 +300,10 @@ json_t *doctor_look(const struct ctl_options *o, const char *smb_conf)
 		doctor_disk(d);
 	}
 	if (conf != NULL) {
-		doctor_stubs(d);
+		status = doctor_status(d);
+		doctor_stubs(d, status);
+		doctor_accounts(d, status);
+		json_decref(status);
 	}
 	doctor_samba(d);
 	out = json_pack("{s:s, s:o}", "state", findings_state(d->list), "findings", d->list);

@@ -19,6 +19,13 @@ struct doctor { /* talloc */
 void doctor_say(struct doctor *d, enum finding_id id, const char *volume, const char *fmt, ...)
 		__attribute__((format(printf, 4, 5)));
 
+/* What the daemon's `status` says of a volume; NULL: nothing. */
+const json_t *doctor_volume(const json_t *status, const char *name);
+
+/* --- doctor_accounts.c --- */
+/* status: the daemon's, or NULL. Nothing is said where there is no net. */
+void doctor_accounts(struct doctor *d, const json_t *status);
+
 /* --- doctor_samba.c --- */
 struct share_need {
 	const char *key, *value;

@@ -20,6 +20,7 @@
 #include "ntacl.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,6 +194,45 @@ static bool ace_read(const struct span *dacl, size_t *offset, struct ace *ace)
 	}
 	*offset += ace->len;
 	return true;
+}
+
+/* ---- whom it names ---- */
+
+static void sid_say(const struct span *sid, void (*fn)(void *arg, const char *sid), void *arg)
+{
+	char text[32 + 11 * SID_SUBS_MAX];
+	uint64_t authority = 0;
+	int len;
+
+	for (unsigned i = 0; i < 6; i++) {
+		authority = authority << 8 | sid->at[2 + i];
+	}
+	len = snprintf(text, sizeof(text), "S-%u-%llu", sid->at[0], (unsigned long long)authority);
+	for (unsigned i = 0; i < sid->at[1]; i++) {
+		len += snprintf(text + len, sizeof(text) - (size_t)len, "-%lu",
+				(unsigned long)le32(sid->at + SID_BYTES + 4 * i));
+	}
+	fn(arg, text);
+}
+
+int ntacl_sids(const uint8_t *value, size_t len, void (*fn)(void *arg, const char *sid), void *arg)
+{
+	struct descriptor d;
+	struct ace ace;
+	size_t offset = ACL_BYTES;
+
+	if (!descriptor_read(value, len, &d)) {
+		return -EBADMSG;
+	}
+	sid_say(&d.owner, fn, arg);
+	sid_say(&d.group, fn, arg);
+	for (unsigned i = 0; d.dacl.at != NULL && i < le16(d.dacl.at + 4); i++) {
+		if (!ace_read(&d.dacl, &offset, &ace)) {
+			return -EBADMSG;
+		}
+		sid_say(&ace.trustee, fn, arg);
+	}
+	return 0;
 }
 
 /* ---- writing ---- */

@@ -16,4 +16,8 @@
 int ntacl_inherit(const uint8_t *dir, size_t dir_len, bool container, uint8_t **out,
 		size_t *out_len);
 
+/* Whom the value of an NT ACL xattr names: owner, group and each trustee of its DACL, as text, perhaps
+ * more than once. 0; -EBADMSG: damaged, or of an unknown version. */
+int ntacl_sids(const uint8_t *value, size_t len, void (*fn)(void *arg, const char *sid), void *arg);
+
 #endif

@@ -5,6 +5,7 @@
 those that the rights name, nobody has another's when they were made in another order, and with the
 accounts as they were every right is what it was: in its text, and when it is tried."""
 
+import json
 import os
 import re
 import shutil
@@ -59,6 +60,10 @@ def make_files(bed):
                 client.set_sddl(handle, sddl.replace("{1}", f"{sid}-{accounts[NAMES[1]]}").replace(
                     "{2}", f"{sid}-{accounts[NAMES[2]]}").format(**who))
                 client.close(handle)
+    with bed.client(user="admin") as client:
+        root = client.create("")
+        client.set_sddl(root, f"D:(A;;0x001f01ff;;;WD)(A;;0x00120089;;;{sid}-{accounts[NAMES[2]]})")
+        client.close(root)
     with bed.client(user=2) as client:
         client.put("second", b"of the second")
 
@@ -97,6 +102,13 @@ def findings(bed):
             if item.get("id", "").startswith("account")}
 
 
+def unknown(bed):
+    """Whom doctor does not know."""
+    said = json.loads(bed.inside(f"{bed.testbed_build}/objectfsctl", "-c", bed.conf, "--json", "doctor",
+                                 "--smb-conf", bed.smb_conf, may_fail=True))
+    return {item["reason"] for item in said["findings"] if item["id"] == "accounts-unknown"}
+
+
 def enters(bed, user):
     try:
         with bed.client(user=user):
@@ -122,6 +134,7 @@ def other_host(bed, sid):
     found = findings(bed)
     check(list(found) == ["accounts-other"] and f"net setlocalsid {sid}" in found["accounts-other"],
           f"health says {found}")
+    check(f"{sid}-1001" in unknown(bed), f"doctor knows all but {unknown(bed)}")
     check("THIS SERVER HAS OTHERS" in bed.ctl("status"), bed.ctl("status"))
     check(record(bed).machine_sid == sid, "the record changed")
 
@@ -210,6 +223,7 @@ def main():
         make_files(bed)
         before = tried(bed)
         expect(before)
+        check(not unknown(bed), f"doctor does not know {unknown(bed)}")
         manifest = bed.manifest(user="admin")
         bed.flush()
         check(record(bed).machine_sid == sid, "the SID is not in the bucket")
