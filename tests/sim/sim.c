@@ -50,6 +50,7 @@ struct sim_store {
 
 struct sim {
 	uint64_t state, order, events, trace;
+	uint64_t requests;
 	int64_t now_ns, lane_free_ns[DISK_LANES];
 	struct event *queue; /* by at_ns, then order */
 	struct sim_clock clock;
@@ -109,6 +110,11 @@ void sim_note(struct sim *s, const char *what, const char *detail)
 	trace_bytes(s, &s->now_ns, sizeof(s->now_ns));
 	trace_bytes(s, what, strlen(what) + 1);
 	trace_bytes(s, detail, strlen(detail) + 1);
+}
+
+uint64_t sim_requests(const struct sim *s)
+{
+	return s->requests;
 }
 
 uint64_t sim_trace(struct sim *s)
@@ -504,6 +510,7 @@ static void sim_submit(struct objstore *st, struct obj_req *req)
 	struct sim *s = ((struct sim_store *)st)->sim;
 	int64_t at = s->now_ns + NS_PER_MS + (int64_t)sim_random(s, 50 * NS_PER_MS);
 
+	s->requests++;
 	if (req->op == OBJ_DELETE && s->slow_key != NULL && strcmp(req->key, s->slow_key) == 0) {
 		at += SLOW_NS;
 	}

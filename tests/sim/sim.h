@@ -63,6 +63,8 @@ void sim_put(struct sim *s, const char *key, const char *text);
 /* The same, with the metadata that is there if it `keeps` that. */
 void sim_edit(struct sim *s, const char *key, const char *text, bool keeps);
 uint64_t sim_events(struct sim *s);
+/* To the store, ever. */
+uint64_t sim_requests(const struct sim *s);
 /* What else happened, for the trace. */
 void sim_note(struct sim *s, const char *what, const char *detail);
 uint64_t sim_trace(struct sim *s);
