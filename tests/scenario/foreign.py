@@ -9,6 +9,7 @@ reversible escape, counted, never silently dropped."
 """
 
 import base64
+import glob
 import os
 import sys
 from multiprocessing.pool import ThreadPool
@@ -38,6 +39,9 @@ class Bucket:
         """Other bytes, and the object's metadata kept: as s3fs does, and a restore from a backup."""
         head = self.s3.head_object(Bucket=self.bed.s3_bucket, Key=self.bed.s3_prefix + key)
         self.put(key, data, Metadata=head["Metadata"])
+
+    def head(self, key):
+        return self.s3.head_object(Bucket=self.bed.s3_bucket, Key=self.bed.s3_prefix + key)
 
     def get(self, key):
         return self.s3.get_object(Bucket=self.bed.s3_bucket,
@@ -213,6 +217,56 @@ def edited(bed, bucket, client):
     check(bucket.get("edited/tombstone") == b"with content", "it was deleted")
 
 
+def index_lost(bed, bucket, client):
+    """What the index knew is lost; the inodes know which objects they were made of."""
+    client.mkdir("lost")
+    for name in ("mine", "edited", "replaced", "dance", "deleted", "deleted-edited", "stub", "older"):
+        client.put(f"lost/{name}", b"first")
+    bucket.put("lost/theirs", b"theirs")
+    bed.flush()
+    older = bucket.head("lost/older")
+    client.put("lost/older", b"FIRST")
+    bed.flush()
+    bed.ctl("refresh", "lost")
+    bed.ctl("evict", "lost/stub")
+    client.list("lost")
+    check(client.get("lost/theirs") == b"theirs", "theirs: other bytes")
+    bed.stop("cached", kill=True)
+    for name in ("mine", "edited", "replaced", "theirs", "older"):
+        client.put(f"lost/{name}", b"ours!")
+    client.put("lost/new", b"ours!")
+    client.unlink("lost/dance")
+    client.rename("lost/new", "lost/dance")
+    client.unlink("lost/deleted")
+    client.unlink("lost/deleted-edited")
+    for name in ("edited", "dance", "deleted-edited", "stub"):
+        bucket.edit(f"lost/{name}", b"THEIR")
+    bucket.put("lost/replaced", b"THEIR")
+    bucket.put("lost/older", b"first", Metadata=older["Metadata"])
+    for path in glob.glob(os.path.join(os.path.dirname(bed.mirror), "index.db*")):
+        os.unlink(path)
+    bed.start("cached")
+    bed.flush()
+    bed.ctl("refresh", "lost")
+    bed.flush()
+    for name in ("mine", "theirs"):
+        check(bucket.get(f"lost/{name}") == b"ours!", f"{name}: nobody else had changed it, and it was not sent")
+    for name in ("edited", "replaced", "dance", "older"):
+        theirs = b"first" if name == "older" else b"THEIR"
+        check(bucket.get(f"lost/{name}") == theirs, f"{name}: overwritten after the loss of the index")
+        wait_until(lambda n=name: any(one.startswith(f"{n} (conflict ") for one in names(client, "lost")), 20,
+                   f"{name}: a conflict copy")
+        copy = next(one for one in names(client, "lost") if one.startswith(f"{name} (conflict "))
+        check(client.get(f"lost/{copy}") == b"ours!" and bucket.get(f"lost/{copy}") == b"ours!", f"{copy}: not ours")
+        check(client.get(f"lost/{name}") == theirs, f"{name}: the share has other bytes")
+    check(bucket.get("lost/deleted-edited") == b"THEIR", "somebody's version was deleted")
+    wait_until(lambda: "lost/deleted" not in bed.keys(), 20, "a deleted file's object goes")
+    check("deleted" not in names(client, "lost"), "a deleted file is back")
+    check(client.get("lost/stub") == b"THEIR", "a stub has the bytes of a version that is gone")
+    found = [name for name in names(client, "lost") if "(conflict " in name]
+    check(len(found) == 4, f"conflict copies without a reason: {found}")
+
+
 def outside(bed):
     """Everything in the cache directory that is not below the tree."""
     top = os.path.dirname(bed.mirror)
@@ -334,6 +388,8 @@ def main():
         edited(bed, bucket, client)
         step("much is removed")
         removed(bed, bucket, client)
+        step("the index is lost")
+        index_lost(bed, bucket, client)
         step("hostile keys")
         hostile(bed, bucket, client)
         bed.wipe()
