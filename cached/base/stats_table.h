@@ -62,6 +62,7 @@
 	S(log_segments_folded, COUNTER, count, "log segments deleted once what counts of them was written again") \
 	S(log_entries_dropped, COUNTER, count, "log entries dropped then: their objects know better, or are gone") \
 	S(conflicts, COUNTER, count, "conflict copies made")                                       \
+	S(markers_replaced, COUNTER, count, "directories whose rights another writer had set meanwhile: ours are the last") \
 	S(renames_dir, COUNTER, count, "directory renames completed in S3")                        \
 	S(remote_changes, COUNTER, count, "changes found in the bucket and applied")               \
 	S(remote_deferred, COUNTER, count, "remote changes that wait: clients have the files open")  \
@@ -73,7 +74,7 @@
 	S(pending, GAUGE, count, "names and files not yet in agreement with S3")                   \
 	S(disk_jobs, COUNTER, count, "disk jobs run")                                              \
 	S(http_requests, COUNTER, count, "requests for metrics and health pages")                  \
-	S(fence_windows, COUNTER, count, "writes without a condition, as the store has none there: looked right before") \
+	S(fence_windows, COUNTER, count, "writes without a condition that tells: looked right before") \
 	S(s3_get, COUNTER, count, "GET requests for objects")                                      \
 	S(s3_head, COUNTER, count, "HEAD requests")                                                \
 	S(s3_list, COUNTER, count, "LIST requests")                                                \

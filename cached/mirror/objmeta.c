@@ -388,6 +388,11 @@ void objmeta_id(const struct ofs_oid *wid, const char *etag, struct ofs_oid *id)
 	}
 }
 
+bool objmeta_fences(const char *etag)
+{
+	return strcmp(etag, "d41d8cd98f00b204e9800998ecf8427e") != 0; /* MD5 */
+}
+
 void objmeta_clean(const struct ofs_oid *wid, const char *etag, struct ofs_clean *clean)
 {
 	struct ofs_oid fence;

@@ -43,6 +43,8 @@ char *objmeta_blob_key(const char *prefix, const uint8_t sha256[32]);
 /* What names one state of an object for those that replace it: its wid, or, where it has none, the first 16
  * bytes of its ETag's SHA-256. None: neither is known. */
 void objmeta_id(const struct ofs_oid *wid, const char *etag, struct ofs_oid *id);
+/* Does an ETag tell one object from another? Not that of no bytes: all empty objects have it. */
+bool objmeta_fences(const char *etag);
 /* The same and the ETag, for the record of a file that is this object; etag NULL: not known, zeros. */
 void objmeta_clean(const struct ofs_oid *wid, const char *etag, struct ofs_clean *clean);
 /* Object id of a foreign object: keyed hash (SHA-256 over uuid and key, first 16 bytes). */

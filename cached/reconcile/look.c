@@ -186,6 +186,7 @@ struct work *look_deleted(struct reconcile *rc, const struct ofs_oid *oid, bool 
 		row = index_add(rc->v->index, oid, is_dir);
 		if (row != NULL) {
 			index_set_live(rc->v->index, row, ROW_TRASHED);
+			index_set_fence(rc->v->index, row, NULL, ROW_LOST, NULL, 0, 0);
 		}
 		return NULL;
 	}

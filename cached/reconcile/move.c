@@ -426,7 +426,7 @@ static void del_seen(struct obj_req *req)
 		} else {
 			del_tombstone(d);
 		}
-	} else if (d->etag != NULL && strcmp(d->etag, r->etag) == 0) {
+	} else if (d->row == NULL && d->etag != NULL && strcmp(d->etag, r->etag) == 0) {
 		del_end(d, OBJ_AWAY, "what became of a delete is not known"); /* nothing did: again */
 	} else {
 		del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
@@ -466,7 +466,7 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 	d->oid = *oid;
 	d->done = done;
 	d->arg = arg;
-	if (etag == NULL) {
+	if (etag == NULL || (row != NULL && !objmeta_fences(etag))) {
 		del_ask(d);
 	} else if (v->store->caps.delete_if_match) {
 		del_now(d, true);

@@ -215,6 +215,7 @@ struct attempt {
 	struct row *replaced;   /* row that gives up the target key: trashed, or the claim; or NULL */
 	struct ofs_oid wid;
 	struct upload *upload;
+	struct ofs_oid upload_expect; /* wid of the object that the condition names; none: it has none, or not known */
 	char *upload_if_match;  /* condition of the last write, NULL: only if absent */
 	bool times;             /* directory: send the marker for its write time alone */
 	struct kept *kept;      /* what others set on the object that has kept_of for its ETag */

@@ -16,6 +16,9 @@
 
 #define STEP_TRIES_MAX 4
 
+/* The object with this ETag has this wid, or none. */
+static void step_upload_over(struct attempt *a, const char *if_match, const struct ofs_oid *wid);
+
 /* ---- upload ---- */
 
 void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id,
@@ -92,15 +95,20 @@ static void step_taken(struct attempt *a, const char *why)
 	step_conflict(a, why);
 }
 
-/* A directory is one, whoever makes it: of two writers of its marker the last one counts. Not over what
- * this version does not understand. */
-static void step_marker_taken(struct attempt *a, enum whose who, const char *etag)
+/* A directory is one, whoever makes it: of two writers of its marker the last one counts, and it is said.
+ * Not over what this version does not understand. */
+static void step_marker_taken(struct attempt *a, enum whose who, const char *etag, const struct objmeta *m)
 {
 	if (who == WHOSE_UNREADABLE) {
 		attempt_end_failed(a, "its marker in S3 is left alone: %s", whose_why(who));
 		return;
 	}
-	step_upload(a, etag);
+	if (m->ours) {
+		stats_add(markers_replaced, 1);
+		log_warning("reconcile", "%s: %s; its rights and times are now those of this node", a->key,
+				whose_why(who));
+	}
+	step_upload_over(a, etag, &m->wid);
 }
 
 /* After 412 or an unknown outcome: what is there now? */
@@ -135,9 +143,9 @@ static void step_outcome(struct obj_req *req)
 	} else if (++a->tries > STEP_TRIES_MAX) {
 		attempt_end_failed(a, "the store keeps refusing the condition");
 	} else if (who == WHOSE_ROWS || who == WHOSE_EARLIER || who == WHOSE_TOMBSTONE) {
-		step_upload(a, r->etag);
+		step_upload_over(a, r->etag, &m.wid);
 	} else if (a->row->is_dir) {
-		step_marker_taken(a, who, r->etag);
+		step_marker_taken(a, who, r->etag, &m);
 	} else {
 		step_taken(a, whose_why(who));
 	}
@@ -250,15 +258,21 @@ static void step_kept_known(enum obj_status st, const char *message, struct kept
 	}
 	a->kept = kept;
 	a->upload_if_match = NULL;
-	step_upload(a, if_match);
+	step_upload_over(a, if_match, &a->upload_expect);
 	talloc_free(if_match);
 }
 
 void step_upload(struct attempt *a, const char *if_match)
 {
+	step_upload_over(a, if_match, &a->row->wid);
+}
+
+static void step_upload_over(struct attempt *a, const char *if_match, const struct ofs_oid *wid)
+{
 	struct upload *u;
 	const char *asks;
 
+	a->upload_expect = *wid;
 	talloc_free(a->upload_if_match);
 	a->upload_if_match = if_match ? talloc_strdup(a, if_match) : NULL;
 	asks = step_asks(a);
@@ -290,6 +304,7 @@ void step_upload(struct attempt *a, const char *if_match)
 	u->urgent = a->item->urgent;
 	u->size = a->row->is_dir ? 0 : a->size;
 	u->if_match = a->upload_if_match ? talloc_strdup(u, a->upload_if_match) : NULL;
+	u->expect = a->upload_expect;
 	u->kept = step_kept(a);
 	u->meta.ours = true;
 	u->meta.oid = a->oid;

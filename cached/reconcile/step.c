@@ -278,7 +278,9 @@ void step_start(struct work *item)
 		return;
 	}
 	if (row->live == ROW_TRASHED) {
-		if (step_is_being_replaced(a)) {
+		if (!row->in_s3 && row->name == NULL && whose_is_lost(row)) {
+			attempt_end_done(a); /* its key is not known: the next listing that meets it tells */
+		} else if (step_is_being_replaced(a)) {
 			attempt_end_postponed(a, 200 * NS_PER_MS, "another file is taking its name");
 		} else {
 			delete_item(a);

@@ -10,7 +10,7 @@
  *  3. a multipart upload that does not end in OBJ_OK or OBJ_UNKNOWN is aborted;
  *  4. done is called exactly once, never from inside upload_start.
  *
- *   start -> blobs -> put ----------------------------> done
+ *   start -> blobs -> [head] -> put------------------------> done
  *                 \-> create -> parts -> [head] -> complete -> done
  *                          \-------\------\---> abort -> done
  */
@@ -257,6 +257,62 @@ static void upload_put(struct upload *u)
 	objstore_submit(u->v->store, req);
 }
 
+/* ---- the look before ---- */
+
+/* What is there is what is to be replaced. */
+static bool upload_same(const struct upload *u, const struct obj_result *r)
+{
+	struct objmeta m = {0};
+	bool damaged, same;
+
+	if (r->status == OBJ_NOT_FOUND || u->if_match == NULL || r->etag == NULL) {
+		return r->status == OBJ_NOT_FOUND && u->if_match == NULL;
+	}
+	objmeta_read(r, &m, &damaged);
+	same = strcmp(r->etag, u->if_match) == 0 && !damaged &&
+			(ofs_oid_is_none(&u->expect) || ofs_oid_equal(&u->expect, &m.wid));
+	objmeta_clear(&m);
+	return same;
+}
+
+/* Its condition would hold for any empty object: who has put this one? */
+static bool upload_must_look(const struct upload *u)
+{
+	return u->if_match != NULL && !objmeta_fences(u->if_match);
+}
+
+static void upload_looked(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	enum obj_status st = req->result.status;
+	bool same = st == OBJ_OK && upload_same(u, &req->result);
+
+	if (st != OBJ_OK && req->result.message != NULL) {
+		u->message = talloc_strdup(u, req->result.message);
+	}
+	objstore_req_free(&req);
+	if (u->state->cancelled) {
+		upload_finish(u, OBJ_CANCELLED, "opened for writing");
+	} else if (!same) {
+		upload_finish(u, st == OBJ_OK ? OBJ_PRECONDITION : st, "another empty object is there");
+	} else {
+		stats_add(fence_windows, 1);
+		upload_put(u);
+	}
+}
+
+static void upload_look(struct upload *u)
+{
+	struct obj_req *req = upload_req(u, OBJ_HEAD, upload_looked);
+
+	if (req == NULL) {
+		upload_finish(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->still_valid = NULL;
+	objstore_submit(u->v->store, req);
+}
+
 /* ---- parts ---- */
 
 static void upload_abort_done(struct obj_req *req)
@@ -361,7 +417,8 @@ static void upload_complete(struct upload *u)
 	objstore_submit(u->v->store, req);
 }
 
-/* Stores whose Complete takes no condition (class F2): look right before; a narrow window stays. */
+/* Stores whose Complete takes no condition (class F2), or one that tells nothing: look right before; a narrow
+ * window stays. */
 static void upload_head_done(struct obj_req *req)
 {
 	struct upload *u = req->arg;
@@ -373,9 +430,7 @@ static void upload_head_done(struct obj_req *req)
 		objstore_req_free(&req);
 		return;
 	}
-	same = r->status == OBJ_NOT_FOUND
-			? u->if_match == NULL
-			: u->if_match != NULL && r->etag != NULL && strcmp(r->etag, u->if_match) == 0;
+	same = upload_same(u, r);
 	objstore_req_free(&req);
 	if (!same) {
 		upload_fail(u, OBJ_PRECONDITION, "changed while its parts were being sent");
@@ -393,7 +448,7 @@ static void upload_parts_done(struct upload *u)
 		upload_fail(u, OBJ_CANCELLED, "opened for writing");
 		return;
 	}
-	if (objstore_complete_fenced(u->v->store, u->if_match)) {
+	if (objstore_complete_fenced(u->v->store, u->if_match) && !upload_must_look(u)) {
 		upload_complete(u);
 		return;
 	}
@@ -530,7 +585,9 @@ static void upload_blobs_done(enum obj_status status, const char *message, void 
 	}
 	/* Class F2 has conditions on PUT alone: one PUT as far as it goes. */
 	single_max = objstore_complete_fenced(u->v->store, u->if_match) ? UPLOAD_SINGLE_MAX_BYTES : OBJ_PUT_MAX_BYTES;
-	if (u->size <= single_max) {
+	if (u->size <= single_max && upload_must_look(u)) {
+		upload_look(u);
+	} else if (u->size <= single_max) {
 		upload_put(u);
 	} else {
 		upload_create(u);

@@ -28,6 +28,7 @@ struct upload {
 	int64_t size;
 	char *key;
 	char *if_match;     /* NULL: only if absent */
+	struct ofs_oid expect; /* wid of what is there; none: not known, or it has none */
 	struct objmeta meta; /* owned, with its snapshot */
 	const struct kept *kept; /* borrowed; of what it overwrites; or NULL */
 	uint64_t request_id;

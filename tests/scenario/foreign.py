@@ -217,6 +217,51 @@ def edited(bed, bucket, client):
     check(bucket.get("edited/tombstone") == b"with content", "it was deleted")
 
 
+def empty(bed, bucket, client):
+    """All empty objects have one ETag: who has put this one, its metadata tell."""
+    client.mkdir("empty")
+    client.mkdir("empty/dir")
+    for name in ("written", "deleted", "renamed", "mine", "gone"):
+        client.put(f"empty/{name}", b"")
+    bed.flush()
+    before = counter(bed, "markers_replaced")
+    for name in ("written", "deleted", "renamed"):
+        bucket.put(f"empty/{name}", b"", Metadata={"by": "them"})
+    client.put("empty/written", b"ours")
+    client.put("empty/mine", b"ours")
+    client.unlink("empty/deleted")
+    client.unlink("empty/gone")
+    client.rename("empty/renamed", "empty/moved")
+    value = bytearray(base64.b64decode(bucket.head("empty/dir/")["Metadata"]["objectfs"]))
+    value[34:66] = os.urandom(32)  # node and wid
+    bucket.put("empty/dir/", b"", Metadata={"objectfs": base64.b64encode(value).decode()})
+    client.put("empty/dir/file", b"its times change")
+    bed.flush()
+    for name in ("written", "deleted"):
+        check(bucket.head(f"empty/{name}")["Metadata"] == {"by": "them"}, f"{name}: somebody's is gone")
+    check(bucket.get("empty/mine") == b"ours" and not bucket.has("empty/gone"), "nobody else had touched them")
+    wait_until(lambda: any(one.startswith("written (conflict ") for one in names(client, "empty")), 20,
+               "a conflict copy")
+    theirs = [name for name in ("renamed", "moved") if bucket.has(f"empty/{name}") and
+              bucket.head(f"empty/{name}")["Metadata"].get("by") == "them"]
+    check(theirs, "of a renamed empty file somebody's is lost")
+    check(counter(bed, "markers_replaced") == before + 1, "whose rights a directory has was not said")
+
+    step("a directory's marker of a later version")
+    value[0] = 3
+    later = {"objectfs": base64.b64encode(value).decode()}
+    bucket.put("empty/later/", b"", Metadata=later)
+    client.mkdir("empty/later")
+    client.put("empty/later/file", b"goes on")
+    wait_until(lambda: bucket.has("empty/later/file") and any(
+        "marker in S3 is left alone" in (entry.get("reason") or "") for entry in bed.ctl_json("pending")["pending"]),
+               20, "it is said why the directory waits")
+    check(bucket.head("empty/later/")["Metadata"] == later, "it was overwritten")
+    bucket.delete("empty/later/")
+    bed.flush()
+    check("objectfs" in bucket.head("empty/later/")["Metadata"], "its marker does not follow")
+
+
 def index_lost(bed, bucket, client):
     """What the index knew is lost; the inodes know which objects they were made of."""
     client.mkdir("lost")
@@ -247,8 +292,9 @@ def index_lost(bed, bucket, client):
         os.unlink(path)
     bed.start("cached")
     bed.flush()
-    bed.ctl("refresh", "lost")
+    bed.ctl("refresh", "lost")  # meets what was deleted
     bed.flush()
+    bed.ctl("refresh", "lost")  # and what was left
     for name in ("mine", "theirs"):
         check(bucket.get(f"lost/{name}") == b"ours!", f"{name}: nobody else had changed it, and it was not sent")
     for name in ("edited", "replaced", "dance", "older"):
@@ -388,6 +434,8 @@ def main():
         edited(bed, bucket, client)
         step("much is removed")
         removed(bed, bucket, client)
+        step("empty objects")
+        empty(bed, bucket, client)
         step("the index is lost")
         index_lost(bed, bucket, client)
         step("hostile keys")
