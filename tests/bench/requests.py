@@ -23,7 +23,7 @@ CHANGES = ("put", "copy", "delete")
 LISTED = 1000   # names of a page of LIST
 PART = 8 << 20
 LARGE = 9 * PART
-START = {"put": 9, "copy": 4, "delete": 7, "list": 3, "head": 3, "other": 12}  # the probe, mostly
+START = {"put": 9, "copy": 4, "delete": 7, "list": 4, "head": 3, "other": 12}  # the probe, mostly
 SHOWN = ("PUT", "COPY", "DELETE", "LIST", "GET", "HEAD", "OTHER", "of log")
 
 
@@ -42,7 +42,7 @@ class Table:
 
     def row(self, what, run, fresh=False, flush=True, **expected):
         """expected: requests of each kind, 0 where none is said: so many that change the bucket, at most so
-        many others; segments of the log at most, each another PUT."""
+        many others; segments of the log at most, each another PUT, and one of nodes/ for one or some of them."""
         before = dict.fromkeys((*KINDS, "segments"), 0) if fresh else counters(self.bed)
         run()
         if flush:
@@ -50,6 +50,9 @@ class Table:
         found = {kind: value - before[kind] for kind, value in counters(self.bed).items()}
         wanted = dict.fromkeys((*KINDS, "segments"), 0) | expected
         wanted["put"] += found["segments"]
+        said = found["put"] - wanted["put"]
+        if 0 < said <= found["segments"]:
+            wanted["put"] += said
         if any(found[kind] != wanted[kind] if kind in CHANGES else found[kind] > wanted[kind]
                for kind in wanted):
             self.wrong.append(f"{what}: {found}, not {wanted}")
@@ -138,11 +141,11 @@ def measure(bed, opt):
     row = table.row
     row("the first listing of an empty share", lambda: lists(bed, ""), list=1, head=0)
     row("a directory made", lambda: mkdir(bed, "many"), put=2)
-    row("a file made", lambda: put(bed, "dance", b"old"), put=2)
-    row(f"{n} files made", lambda: many(bed, "many", n), put=n + 1)
-    row("a file saved by an office program", lambda: save_dance(bed), put=2)
+    row("a file made", lambda: put(bed, "dance", b"old"), put=2, head=1)
+    row(f"{n} files made", lambda: many(bed, "many", n), put=n + 1, head=1)
+    row("a file saved by an office program", lambda: save_dance(bed), put=2, head=1)
     row(f"rights of {n} files changed", lambda: rights(bed, "many", n), flush=False, segments=n // 10)
-    row("a file renamed", lambda: rename(bed, ("dance", "moved")), copy=1, delete=1, head=2, put=1,
+    row("a file renamed", lambda: rename(bed, ("dance", "moved")), copy=1, delete=1, head=3, put=1,
         segments=1)
     row(f"a file of {mib} MiB made", lambda: put(bed, "large", os.urandom(LARGE)), put=LARGE // PART + 1,
         other=2, head=1)
@@ -151,9 +154,9 @@ def measure(bed, opt):
     many(bed, "tree", m)
     bed.flush()
     row(f"a directory of {m} renamed and back", lambda: rename(
-        bed, ("tree", "there"), ("there", "tree")), put=1)
+        bed, ("tree", "there"), ("there", "tree")), put=1, head=1)
     row(f"a directory of {m} renamed", lambda: rename(bed, ("tree", "there")),
-        put=2, copy=m + 1, delete=m + 2, head=2 * (m + 1), list=2 * (1 + m // LISTED))
+        put=2, copy=m + 1, delete=m + 2, head=2 * (m + 1) + 1, list=2 * (1 + m // LISTED))
     row(f"{opt.idle:g} idle seconds", lambda: time.sleep(opt.idle))
     row("a directory listed anew", lambda: bed.ctl("refresh", "many"), list=1 + n // LISTED)
     row("a file evicted", lambda: bed.ctl("evict", "large"), head=1)
@@ -161,11 +164,11 @@ def measure(bed, opt):
     segments = sum(found["segments"] for _, found in table.rows)
     row("the daemon started", lambda: restart(bed), fresh=True, **START, get=4 + segments)
     bed.wipe()
-    row("the daemon started on a new disk", lambda: None, fresh=True, **START, get=4 + segments)
+    row("the daemon started on a new disk", lambda: None, fresh=True, **START | {"put": 11}, get=4 + segments)
     row("the first listing of the root", lambda: lists(bed, ""), list=1, head=4)
     row(f"the first listing of {n} names", lambda: lists(bed, "many"), list=1 + n // LISTED, head=n)
     row("the same again", lambda: lists(bed, "many"))
-    row(f"{n} files removed", lambda: removes(bed, "many", n), delete=n, put=1)
+    row(f"{n} files removed", lambda: removes(bed, "many", n), delete=n, put=1, head=1)
     return table
 
 
