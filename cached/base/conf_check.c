@@ -103,6 +103,23 @@ static void check_credentials(struct conf_parse *p, unsigned n, const struct con
 	}
 }
 
+static void check_aws(struct conf_parse *p, unsigned n, const struct conf_volume *v)
+{
+	if (v->endpoint != NULL && v->dual_stack) {
+		conf_fail(p, -EINVAL, CHECK_LINE(dual_stack), "dual stack",
+				"is for AWS's own endpoints: leave endpoint out");
+	}
+	if (v->endpoint != NULL && v->acceleration) {
+		conf_fail(p, -EINVAL, CHECK_LINE(acceleration), "acceleration",
+				"is for AWS's own endpoints: leave endpoint out");
+	}
+	if (v->acceleration && (v->addressing == CONF_ADDR_PATH || (v->bucket != NULL &&
+			strchr(v->bucket, '.') != NULL))) {
+		conf_fail(p, -EINVAL, CHECK_LINE(acceleration), "acceleration",
+				"needs the bucket's name, without dots, in the host name");
+	}
+}
+
 static void check_encryption(struct conf_parse *p, unsigned n, const struct conf_volume *v)
 {
 	if (v->kms_key != NULL && v->encryption != CONF_SSE_KMS) {
@@ -288,6 +305,7 @@ void conf_check(struct conf_parse *p)
 		check_cache(p, n, v);
 		check_bucket(p, n, v);
 		check_encryption(p, n, v);
+		check_aws(p, n, v);
 		check_endpoint(p, n, v);
 		check_prefix(p, n, v);
 		check_directory(p, n, v);

@@ -49,6 +49,13 @@
 		"region requests are signed for")                                                  \
 	O(ADDRESSING, addressing, "addressing", "auto", 0, 0, CONF_S3_ONLY,                        \
 		"where the bucket's name goes: into the path or the host name")                    \
+	O(BOOL, dual_stack, "dual stack", "no", 0, 0, CONF_S3_ONLY,                                \
+		"AWS: use the endpoint that has IPv6, too; the plain one if it cannot be reached")  \
+	O(BOOL, acceleration, "acceleration", "no", 0, 0, CONF_S3_ONLY,                            \
+		"AWS: use Transfer Acceleration, which costs by the gigabyte; the plain endpoint if the " \
+		"bucket has none")                                                                 \
+	O(BOOL, request_payer, "request payer", "no", 0, 0, CONF_S3_ONLY,                          \
+		"pay for the requests to a bucket whose owner has them paid by who sends them")    \
 	O(PATH, ca_file, "ca file", NULL, 2, 1024, CONF_S3_ONLY,                                   \
 		"certificates (PEM) the endpoint's is checked against; the system's if unset")     \
 	O(STR, access_key, "access key", NULL, 1, 256, CONF_S3_ONLY,                               \

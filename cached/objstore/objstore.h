@@ -316,6 +316,8 @@ static inline bool objstore_complete_fenced(const struct objstore *s, const char
 struct objstore_s3_conf { /* strings borrowed during new */
 	const char *bucket, *endpoint, *region; /* endpoint NULL: AWS's for the region */
 	enum { OBJ_ADDR_AUTO, OBJ_ADDR_PATH, OBJ_ADDR_VIRTUAL } addressing;
+	bool dual_stack, acceleration; /* AWS's endpoints of that kind, as far as they answer; endpoint NULL */
+	bool request_payer; /* we pay for requests to somebody else's bucket */
 	const char *ca_file; /* NULL: system's */
 	enum { OBJ_SSE_NONE, OBJ_SSE_S3, OBJ_SSE_KMS, OBJ_SSE_CUSTOMER } encryption; /* of all that is written */
 	const char *kms_key; /* NULL: the account's own */

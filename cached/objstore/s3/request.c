@@ -91,24 +91,6 @@ static void wire_fini(struct wire *w)
 	free(w->query);
 }
 
-static void make_host(struct wire *w, const struct s3_store *s)
-{
-	const char *bucket = s->virtual_host ? s->bucket : "";
-	const char *dot = s->virtual_host ? "." : "";
-	int ret;
-
-	if (s->host != NULL) {
-		ret = asprintf(&w->host, "%s%s%s", bucket, dot, s->host);
-	} else {
-		ret = asprintf(&w->host, "%s%ss3.%s.amazonaws.com%s", bucket, dot, s->region,
-				strncmp(s->region, "cn-", 3) == 0 ? ".cn" : "");
-	}
-	if (ret < 0) {
-		w->host = NULL;
-		w->oom = true;
-	}
-}
-
 static void make_path(struct wire *w, const struct s3_store *s, const char *key)
 {
 	char *enc = sigv4_encode(key, true);
@@ -468,6 +450,9 @@ static int sign(struct s3_xfer *x, struct wire *w)
 		strcpy(payload, SIGV4_UNSIGNED);
 	}
 	sigv4_date(time(NULL) + s->clock_offset_s, date);
+	if (s->request_payer) {
+		header(w, "x-amz-request-payer", true, "requester");
+	}
 	header(w, "host", true, "%s", w->host);
 	header(w, "x-amz-content-sha256", true, "%s", payload);
 	header(w, "x-amz-date", true, "%s", date);
@@ -669,7 +654,9 @@ int s3_request_build(struct s3_xfer *x)
 	if (w.headers == NULL) {
 		return -ENOMEM;
 	}
-	make_host(&w, x->s);
+	w.host = s3_endpoint_host(x->s);
+	x->endpoint = x->s->endpoint;
+	w.oom = w.oom || w.host == NULL;
 	make_path(&w, x->s, x->req->op == OBJ_LIST || x->req->op == OBJ_VERSIONS ? "" : x->req->key);
 	build_op(x, &w);
 	ret = w.oom ? -ENOMEM : sign(x, &w);

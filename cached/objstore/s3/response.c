@@ -484,6 +484,10 @@ static enum s3_verdict judge_error(struct s3_xfer *x)
 		x->no_key = true; /* perhaps another tool's, and encrypted otherwise or not at all */
 		return S3_AGAIN;
 	}
+	if (s3_endpoint_refused(x, a.message)) {
+		s3_answer_fini(&a);
+		return S3_AGAIN;
+	}
 	if (restart_get(x)) {
 		s3_answer_fini(&a);
 		obj_fail(req, OBJ_AWAY, "the object keeps changing while it is read");
@@ -701,6 +705,10 @@ static enum s3_verdict judge_curl(struct s3_xfer *x, CURLcode code)
 		return S3_DONE;
 	case CURLE_COULDNT_CONNECT:
 	case CURLE_COULDNT_RESOLVE_HOST:
+		if (s3_endpoint_away(x)) {
+			return S3_AGAIN;
+		}
+		/* fall through */
 	case CURLE_COULDNT_RESOLVE_PROXY:
 	case CURLE_SSL_CONNECT_ERROR:
 		obj_fail(req, OBJ_AWAY, "the store cannot be reached: %s (%s)", words,

@@ -181,6 +181,8 @@ static bool take_conf(struct s3_store *s, const struct objstore_s3_conf *conf, c
 		return false;
 	}
 	strcpy(s->region, region);
+	s->endpoint = (conf->dual_stack ? S3_ENDPOINT_DUAL : 0) | (conf->acceleration ? S3_ENDPOINT_FAST : 0);
+	s->request_payer = conf->request_payer;
 	s->bucket = talloc_strdup(s, conf->bucket);
 	s->scheme = talloc_strdup(s, "https");
 	if (conf->endpoint != NULL && conf->endpoint[0] != '\0' &&
@@ -188,6 +190,16 @@ static bool take_conf(struct s3_store *s, const struct objstore_s3_conf *conf, c
 		return false;
 	}
 	if (!take_addressing(s, conf, error)) {
+		return false;
+	}
+	if (s->endpoint != 0 && s->host != NULL) {
+		*error = talloc_strdup(ctx, "dual stack and acceleration are for AWS's own endpoints: leave "
+				"the endpoint out.");
+		return false;
+	}
+	if (conf->acceleration && (!s->virtual_host || strncmp(s->region, "cn-", 3) == 0)) {
+		*error = talloc_strdup(ctx, "acceleration needs a bucket whose name has no dots, addressed by "
+				"host name, and is not there in China.");
 		return false;
 	}
 	if (conf->ca_file != NULL && conf->ca_file[0] != '\0') {

@@ -33,6 +33,7 @@ struct s3_store {
 	char *scheme;   /* "http" or "https" */
 	char *host;     /* with the port unless it is the scheme's own; NULL: AWS, from the region */
 	bool virtual_host;
+	bool request_payer;
 	char *ca_file, *user_agent;
 	struct s3_sse sse;
 	struct s3_keeper *keeper;
@@ -47,6 +48,7 @@ struct s3_store {
 	/* the store's thread only */
 	struct s3_login login; /* as of the last look at the keeper */
 	char region[S3_REGION_BYTES];
+	unsigned endpoint, endpoint_away; /* bits of S3_ENDPOINT_*: in use; not reached */
 	time_t clock_offset_s; /* server minus ours */
 	enum { S3_ETAG_UNSURE, S3_ETAG_QUOTED, S3_ETAG_BARE } if_match_form; /* on PUT */
 	enum { S3_MD5_UNSURE, S3_MD5_YES, S3_MD5_NO } etag_is_md5;
@@ -57,6 +59,9 @@ struct s3_store {
 	CURL **idle; /* handles to use again */
 	unsigned idle_count;
 };
+
+#define S3_ENDPOINT_DUAL 1u
+#define S3_ENDPOINT_FAST 2u /* Transfer Acceleration */
 
 enum s3_abort { S3_ABORT_NONE, S3_ABORT_CANCEL, S3_ABORT_LOCAL, S3_ABORT_BAD };
 
@@ -71,6 +76,7 @@ struct s3_xfer {
 	char error[CURL_ERROR_SIZE];
 	bool confirm;        /* HEAD said 404: a GET asks whether key or bucket is missing */
 	bool bare;           /* If-Match without quotes */
+	unsigned endpoint;   /* the kind that it went to */
 	bool no_key;         /* what is to be read is not encrypted with the customer's key */
 	const uint8_t *mem;  /* body; NULL: from req->fd */
 	int64_t body_len, sent;
@@ -101,6 +107,11 @@ struct s3_xfer {
 
 enum s3_verdict { S3_DONE, S3_RETRY, S3_AGAIN }; /* AGAIN: at once, as another request */
 
+/* endpoint.c: the host that requests go to now; malloc, NULL: out of memory. What an attempt's end says of its kind of
+ * endpoint: true: it is left, and the request goes again. */
+char *s3_endpoint_host(const struct s3_store *s);
+bool s3_endpoint_refused(struct s3_xfer *x, const char *said);
+bool s3_endpoint_away(struct s3_xfer *x);
 /* request.c: set up x->easy for the next attempt. 0 or -ENOMEM, -EINVAL. */
 int s3_request_build(struct s3_xfer *x);
 /* response.c: curl's callbacks, and what an ended attempt means (req->result filled). */
