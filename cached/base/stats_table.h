@@ -11,6 +11,7 @@
 	S(sessions, GAUGE, count, "module connections now")                                        \
 	S(messages, COUNTER, count, "requests read from sockets, HELLO included")                  \
 	S(hello_closed, COUNTER, count, "tree connects refused: the root's rights not read from S3 yet") \
+	S(accounts_refused, COUNTER, count, "tree connects refused: of somebody who would have another's rights") \
 	S(bad_frames, COUNTER, count, "connections ended for a malformed frame")                   \
 	S(hints, COUNTER, count, "hints read from rings")                                          \
 	S(hints_bad, COUNTER, count, "damaged hints skipped")                                      \

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "../base/log.h"
+#include "../base/stats.h"
 #include "volrec.h"
 #include "volume.h"
 
@@ -337,6 +338,7 @@ int accounts_told(struct accounts *a, bool domain, const char *sid, const char *
 	if (*message == NULL) {
 		return 0;
 	}
+	stats_add(accounts_refused, 1);
 	log_warning("core", "volume %s: a client is not let in: %s", a->v->name, *message);
 	return -EACCES;
 }

@@ -113,12 +113,13 @@ static int replace_file(const struct recover_step *s)
 	char *kept = talloc_asprintf(s, "%s.before-recover", s->path);
 	char *dir = talloc_strdup(s, s->path);
 	size_t len = strlen(s->text);
-	struct stat st;
+	struct stat st = {.st_mode = 0644};
 	int fd, ret = 0;
 
 	if (fresh == NULL || kept == NULL || dir == NULL) {
 		return -ENOMEM;
 	}
+	(void)stat(s->path, &st);
 	(void)mkdir(dirname(dir), 0755);
 	(void)unlink(fresh);
 	fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -126,8 +127,8 @@ static int replace_file(const struct recover_step *s)
 		return -errno;
 	}
 	if (write(fd, s->text, len) != (ssize_t)len ||
-			fchmod(fd, s->secret ? 0600
-					: stat(s->path, &st) == 0 ? st.st_mode & 0777 : 0644) != 0 ||
+			fchown(fd, st.st_uid, st.st_gid) != 0 ||
+			fchmod(fd, s->secret ? 0600 : st.st_mode & 0777) != 0 ||
 			fsync(fd) != 0) {
 		ret = errno != 0 ? -errno : -EIO;
 	}

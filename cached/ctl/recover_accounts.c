@@ -17,6 +17,7 @@
 #include <string.h>
 #include "../core/accounts.h"
 
+#define FIRST_OF_PEOPLE 1000 /* uids and gids below are the distribution's */
 #define UNIX_USERS "S-1-22-1-"
 #define UNIX_GROUPS "S-1-22-2-"
 
@@ -45,12 +46,23 @@ static bool name_is_plain(const char *name)
 
 /* ---- /etc/group, /etc/passwd ---- */
 
+/* The distribution's own: each host gives them other numbers, and nobody would change those. Whoever is let
+ * in by one is looked at at the door. */
+static void note_system(const char *kind, const char *name, uint32_t id)
+{
+	printf("note: rights may name the %s %s as %u, which it is not here\n", kind, name, id);
+}
+
 static void plan_group(struct recover *r, uint32_t gid, const char *name)
 {
 	const struct group *by_name = getgrnam(name), *by_gid;
 	char number[16];
 
 	if (by_name != NULL && by_name->gr_gid == gid) {
+		return;
+	}
+	if (gid < FIRST_OF_PEOPLE) {
+		note_system("group", name, gid);
 		return;
 	}
 	if (by_name != NULL) {
@@ -77,6 +89,10 @@ static void plan_user(struct recover *r, uint32_t uid, const char *name, const j
 	json_t *group;
 
 	if (by_name != NULL && by_name->pw_uid == uid) {
+		return;
+	}
+	if (uid < FIRST_OF_PEOPLE) {
+		note_system("user", name, uid);
 		return;
 	}
 	if (by_name != NULL) {

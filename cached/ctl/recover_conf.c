@@ -151,7 +151,7 @@ bool recover_conf(struct recover *r)
 	if (r->cv == NULL) {
 		return false;
 	}
-	write_file(r, r->o->conf, text, true);
+	write_file(r, r->o->conf, text, false);
 	return true;
 }
 
