@@ -3,7 +3,7 @@
  * Duty: a client's server-side copy of a whole stub: its object is copied in S3, and the new file
  * becomes a stub of the copy, without a byte passing through this machine.
  * Way: core -> reconcile_copy -> item of the new file -> target.c, step.c -> copy_step -> send.c
- *      (its claim) -> copy_send -> move.c (copy_fenced) -> send.c -> answer; core -> reconcile_copy_take ->
+ *      (its claim) -> copy_send -> fenced.c (copy_fenced) -> send.c -> answer; core -> reconcile_copy_take ->
  *      worker.
  * Thread: core; *_run on workers.
  * Owns: struct copying until answered; the client's descriptor and a lease on it while it is

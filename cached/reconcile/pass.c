@@ -2,7 +2,7 @@
 /*
  * Duty: an object that the store does not copy by itself, because it is too large, or encrypted, or is to have other
  *       properties, comes to its new key through this machine.
- * Way: move.c (copy_fenced) -> here -> GET and PART of each range -> Complete -> move.c.
+ * Way: fenced.c (copy_fenced) -> here -> GET and PART of each range -> Complete -> fenced.c.
  * Thread: core; bytes are moved by the store's thread. One short open of a scratch file is ours.
  * Owns: struct pass, the scratch file (PASS_AT_ONCE parts long), the upload until its end.
  * Holds:

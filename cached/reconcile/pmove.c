@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: move every key below a prefix to another, and the notes (intents) that say so.
- * Way: renames.c, move.c, adopt.c -> here -> move.c's copies and deletes.
+ * Way: renames.c, move.c, adopt.c -> here -> fenced.c's copies and deletes.
  * Thread: core.
  * Owns: struct pmove until its done.
  * Holds:

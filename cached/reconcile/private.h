@@ -316,7 +316,7 @@ struct row *claim_above(struct index *ix, const struct row *row);
 /* Is an attempt under way whose old or new key lies below the directory? */
 bool claim_is_busy_below(struct reconcile *rc, const struct row *dir);
 
-/* --- move.c: copies and deletes --- */
+/* --- move.c: a file's object moves, a deleted one goes --- */
 void move_file(struct attempt *a);   /* S3 side -> a->key */
 /* What the store cannot copy by itself and is here was uploaded to a->key instead. */
 void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns);
@@ -324,6 +324,8 @@ void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */
 void delete_item(struct attempt *a); /* a trashed row */
 /* What S3 still has below a deleted directory and must leave first; NULL: nothing. */
 struct row *delete_first_child(struct index *ix, struct row *dir);
+
+/* --- fenced.c: copies and deletes of one object --- */
 /*
  * Conditional delete of one key in the store's best way; absent is OBJ_OK. etag NULL: not known. oid: whose
  * versions are ours. row: what else is known of the object, lives until done; NULL: nothing. What somebody

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: carry what others set on an object over to the object that replaces it.
- * Way: reconcile asks before it overwrites; upload.c and reconcile/move.c put it into their requests.
+ * Way: reconcile asks before it overwrites; upload.c and reconcile/fenced.c put it into their requests.
  * Thread: core.
  * Owns: copies of what a HEAD said, and the tags.
  * Holds:

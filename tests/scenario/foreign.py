@@ -221,7 +221,7 @@ def empty(bed, bucket, client):
     """All empty objects have one ETag: who has put this one, its metadata tell."""
     client.mkdir("empty")
     client.mkdir("empty/dir")
-    for name in ("written", "deleted", "renamed", "mine", "gone"):
+    for name in ("written", "deleted", "renamed", "mine", "gone", "onto"):
         client.put(f"empty/{name}", b"")
     bed.flush()
     before = counter(bed, "markers_replaced")
@@ -232,16 +232,22 @@ def empty(bed, bucket, client):
     client.unlink("empty/deleted")
     client.unlink("empty/gone")
     client.rename("empty/renamed", "empty/moved")
+    bucket.put("empty/taken", b"", Metadata={"by": "them"})
+    client.rename("empty/onto", "empty/taken")
     value = bytearray(base64.b64decode(bucket.head("empty/dir/")["Metadata"]["objectfs"]))
     value[34:66] = os.urandom(32)  # node and wid
     bucket.put("empty/dir/", b"", Metadata={"objectfs": base64.b64encode(value).decode()})
     client.put("empty/dir/file", b"its times change")
     bed.flush()
-    for name in ("written", "deleted"):
+    for name in ("written", "deleted", "taken"):
         check(bucket.head(f"empty/{name}")["Metadata"] == {"by": "them"}, f"{name}: somebody's is gone")
     check(bucket.get("empty/mine") == b"ours" and not bucket.has("empty/gone"), "nobody else had touched them")
-    wait_until(lambda: any(one.startswith("written (conflict ") for one in names(client, "empty")), 20,
-               "a conflict copy")
+    for name in ("written", "taken"):
+        wait_until(lambda n=name: any(one.startswith(f"{n} (conflict ") for one in names(client, "empty")), 20,
+                   f"{name}: a conflict copy")
+    bed.flush()
+    moved = next(one for one in names(client, "empty") if one.startswith("taken (conflict "))
+    check("objectfs" in bucket.head(f"empty/{moved}")["Metadata"], "a renamed empty file has lost its rights")
     theirs = [name for name in ("renamed", "moved") if bucket.has(f"empty/{name}") and
               bucket.head(f"empty/{name}")["Metadata"].get("by") == "them"]
     check(theirs, "of a renamed empty file somebody's is lost")

@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: copies and deletes of single objects, conditional in the best way the store has.
+ * Way: move.c, pmove.c, copy.c -> here -> object store.
+ * Thread: core.
+ * Owns: struct copy and struct del while their requests are in flight.
+ * Holds:
+ *  1. a copy is of one state: pinned by a condition where the store honours it, else compared with the
+ *     source, and a wrong copy is removed again; equal bytes with other metadata are no copy;
+ *  2. a delete removes only the version that the mirror knew, or a later one of its own: by condition
+ *     (F3), or (F2) by a conditional tombstone PUT first; what others made of it stays.
+ */
+#include "private.h"
+#include "../mirror/foreign.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- copy ---- */
+
+struct copy {
+	struct volume *v;
+	char *from, *etag, *to, *expect;
+	const struct objmeta *meta; /* of the copy; NULL: the source's */
+	const struct kept *kept;    /* what others had set at the target */
+	struct obj_req *head;       /* of the source */
+	struct obj_req *there;      /* a HEAD, too: of what is at the target, if dest_exists */
+	bool dest_exists, dest_taken;
+	const char *dest_etag;   /* of what is there, and who wrote it */
+	struct ofs_oid dest_wid;
+	int64_t dest_size;
+	bool dest_is_copy;       /* what is there says that it is a copy of the source */
+	copy_done_fn done;
+	void *arg;
+};
+
+static void copy_end(struct copy *c, enum obj_status st, const char *message, const char *etag)
+{
+	c->done(st, message, etag, c->arg); /* the etag may be of one of the two */
+	objstore_req_free(&c->head);
+	objstore_req_free(&c->there);
+	talloc_free(c);
+}
+
+static void copy_undone(enum obj_status st, const char *message, void *arg)
+{
+	(void)st;
+	(void)message;
+	copy_end(arg, OBJ_CONFLICT, "the source changed while it was copied", NULL);
+}
+
+static void copy_passed(enum obj_status st, const char *message, const char *etag, void *arg)
+{
+	copy_end(arg, st, message, etag);
+}
+
+static void copy_pass(struct copy *c)
+{
+	struct obj_req *head = c->head;
+
+	c->head = NULL;
+	pass_object(c->v, head, c->to, c->dest_exists ? c->dest_etag : NULL, c->kept, copy_passed, c);
+}
+
+static void copy_not_made(enum obj_status st, const char *message, void *arg)
+{
+	struct copy *c = arg;
+
+	if (st != OBJ_OK || c->meta != NULL) {
+		copy_end(c, st != OBJ_OK ? st : OBJ_INVALID,
+				message != NULL ? message : "the store does not copy it by itself", NULL);
+	} else {
+		copy_pass(c);
+	}
+}
+
+static void copy_head(struct copy *c, const char *key, void (*done)(struct obj_req *))
+{
+	struct obj_req *req = objstore_req_new(OBJ_HEAD, key);
+
+	if (req == NULL) {
+		copy_end(c, OBJ_LOCAL, "out of memory", NULL);
+		return;
+	}
+	req->prio = OBJ_PRIO_UPLOAD;
+	req->done = done;
+	req->arg = c;
+	objstore_submit(c->v->store, req);
+}
+
+/* All user metadata are the same; ours have a wid among them. */
+static bool copy_same_meta(const struct obj_result *from, const struct obj_result *to)
+{
+	unsigned i;
+
+	for (i = 0; i < from->meta_count; i++) {
+		const char *value = objstore_meta_get(to, from->meta[i].name);
+
+		if (value == NULL || strcmp(value, from->meta[i].value) != 0) {
+			return false;
+		}
+	}
+	return from->size == to->size && from->meta_count == to->meta_count;
+}
+
+/* Not what was asked for. What somebody has put there since stays. */
+static void copy_undo(struct copy *c, const char *etag,
+		void (*done)(enum obj_status st, const char *message, void *arg))
+{
+	struct ofs_oid nobody;
+
+	clock_random(c->v->clock, &nobody, sizeof(nobody));
+	delete_fenced(c->v, c->to, etag, &nobody, NULL, done, c);
+}
+
+static void copy_checked(struct obj_req *req)
+{
+	struct copy *c = req->arg;
+	struct obj_result *r = &req->result;
+
+	if (r->status != OBJ_OK || r->etag == NULL) {
+		copy_end(c, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message, NULL);
+	} else if (copy_same_meta(&c->head->result, r)) {
+		copy_end(c, OBJ_OK, NULL, r->etag);
+	} else {
+		copy_undo(c, r->etag, copy_undone);
+	}
+	objstore_req_free(&req);
+}
+
+static void copy_done(struct obj_req *req)
+{
+	struct copy *c = req->arg;
+	struct obj_result *r = &req->result;
+	bool told;
+
+	if (r->unsupported && r->etag != NULL) {
+		copy_undo(c, r->etag, copy_not_made); /* made, and not encrypted */
+		objstore_req_free(&req);
+		return;
+	}
+	if (r->unsupported) {
+		objstore_req_free(&req); /* as Ceph RGW 16, of an encrypted source */
+		copy_not_made(OBJ_OK, NULL, c);
+		return;
+	}
+	if (r->status == OBJ_PRECONDITION && c->meta == NULL) {
+		/* Of which of the two keys? Who asks again is told. */
+		copy_end(c, OBJ_CONFLICT, "source or target changed while it was copied", NULL);
+		objstore_req_free(&req);
+		return;
+	}
+	if (r->status != OBJ_OK) {
+		copy_end(c, r->status, r->message, NULL);
+		objstore_req_free(&req);
+		return;
+	}
+	stats_add(copies, 1);
+	/* Sent in parts, an object has an ETag that its copy need not have. */
+	told = c->meta != NULL || (r->etag != NULL && strchr(c->etag, '-') == NULL);
+	if (c->v->store->caps.copy_if_match_source) {
+		copy_end(c, OBJ_OK, NULL, r->etag ? r->etag : c->etag);
+	} else if (!told) {
+		copy_head(c, c->to, copy_checked);
+	} else if (r->etag == NULL || strcmp(r->etag, c->etag) != 0) {
+		copy_undo(c, r->etag, copy_undone);
+	} else {
+		copy_end(c, OBJ_OK, NULL, r->etag);
+	}
+	objstore_req_free(&req);
+}
+
+/* Equal bytes may be anybody's: a copy has the source's metadata, too. What is at the target is of the same
+ * write as the source: copied, or copied before somebody changed the source and kept its metadata? A copy of an
+ * object that was sent in parts has another ETag than it. */
+static bool copy_is_done(struct copy *c, const struct obj_result *r, const struct objmeta *m)
+{
+	bool parts = c->dest_taken && (strchr(c->etag, '-') != NULL || strchr(c->dest_etag, '-') != NULL);
+
+	if (!c->dest_taken || r->status != OBJ_OK) {
+		return false;
+	}
+	if (m->ours && !ofs_oid_is_none(&m->wid) && ofs_oid_equal(&m->wid, &c->dest_wid)) {
+		if ((parts || strcmp(c->etag, c->dest_etag) == 0) && r->size == c->dest_size) {
+			return true;
+		}
+		c->dest_taken = false;
+	}
+	return r->size == c->dest_size && r->etag != NULL && strcmp(r->etag, c->etag) == 0 &&
+	       (c->dest_is_copy || (strcmp(c->dest_etag, c->etag) == 0 &&
+						   copy_same_meta(r, &c->there->result)));
+}
+
+static void copy_source_seen(struct obj_req *head)
+{
+	struct copy *c = head->arg;
+	struct obj_result *r = &head->result;
+	struct objmeta m = {0};
+	struct obj_req *req;
+	bool damaged, gone, copied, takes_on;
+
+	objmeta_read(r, &m, &damaged);
+	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
+	copied = copy_is_done(c, r, &m);
+	objmeta_clear(&m);
+	if (gone && c->dest_taken && c->meta == NULL && strcmp(c->dest_etag, c->etag) == 0) {
+		copy_end(c, OBJ_OK, NULL, c->dest_etag); /* all that there still is of it */
+		objstore_req_free(&head);
+		return;
+	}
+	if (gone) {
+		/* A tombstone: somebody died between the two halves of its delete. */
+		copy_end(c, OBJ_NOT_FOUND, r->message, NULL);
+		objstore_req_free(&head);
+		return;
+	}
+	if (copied) {
+		copy_end(c, OBJ_OK, NULL, c->dest_etag);
+		objstore_req_free(&head);
+		return;
+	}
+	if (r->status == OBJ_OK && c->dest_taken) {
+		copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", c->dest_etag);
+		objstore_req_free(&head);
+		return;
+	}
+	if (r->status != OBJ_OK || r->etag == NULL || strcmp(r->etag, c->etag) != 0) {
+		copy_end(c, r->status == OBJ_OK ? OBJ_CONFLICT : r->status,
+				r->status == OBJ_OK ? "the source has changed" : r->message, NULL);
+		objstore_req_free(&head);
+		return;
+	}
+	/* Not all stores put other tags and another encryption on a copy. */
+	takes_on = c->kept != NULL && (c->meta != NULL || foreign_none(r));
+	if ((r->size > c->v->conf->copy_limit_bytes || takes_on) && c->meta != NULL) {
+		objstore_req_free(&head);
+		copy_end(c, OBJ_INVALID, takes_on ? "it is to have what was set at its name"
+						  : "larger than the store copies by itself", NULL);
+		return;
+	}
+	c->head = head;
+	if (r->size > c->v->conf->copy_limit_bytes || takes_on ||
+			(c->v->store->caps.no_copy && c->meta == NULL)) {
+		copy_pass(c);
+		return;
+	}
+	req = objstore_req_new(OBJ_COPY, c->to);
+	if (req == NULL || kept_copy(req, r, c->meta) != 0 || (req->source_key = strdup(c->from)) == NULL ||
+			(req->source_if_match = strdup(c->etag)) == NULL) {
+		objstore_req_free(&req);
+		copy_end(c, OBJ_LOCAL, "out of memory", NULL);
+		return;
+	}
+	if (c->v->store->caps.copy_if_none_match_dest) {
+		req->if_none_match = !c->dest_exists;
+		req->if_match = c->dest_exists ? strdup(c->dest_etag) : NULL;
+	}
+	if (c->dest_exists || !c->v->store->caps.copy_if_none_match_dest) {
+		stats_add(fence_windows, 1);
+	}
+	req->source_customer = r->customer;
+	req->prio = OBJ_PRIO_UPLOAD;
+	req->done = copy_done;
+	req->arg = c;
+	objstore_submit(c->v->store, req);
+}
+
+static void copy_dest_seen(struct obj_req *req)
+{
+	struct copy *c = req->arg;
+	struct obj_result *r = &req->result;
+	struct objmeta m = {0};
+	const char *copy_of;
+	bool damaged;
+
+	if (r->status == OBJ_OK && r->etag != NULL) {
+		/* A directory's marker has nothing of its own to lose, nor has what is left of a delete. */
+		bool marker = r->size == 0 && c->to[strlen(c->to) - 1] == '/', allowed;
+
+		objmeta_read(r, &m, &damaged);
+		c->dest_wid = m.wid;
+		allowed = marker || (m.ours && m.tombstone) ||
+				(c->meta != NULL && c->expect != NULL && strcmp(r->etag, c->expect) == 0);
+		objmeta_clear(&m);
+		if (!allowed && c->meta != NULL) {
+			copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", NULL);
+			objstore_req_free(&req);
+			return;
+		}
+		copy_of = objstore_meta_get(r, COPY_OF_META);
+		c->dest_is_copy = copy_of != NULL && strcmp(copy_of, c->etag) == 0;
+		c->there = req;
+		c->dest_etag = r->etag;
+		c->dest_size = r->size;
+		c->dest_exists = true;
+		c->dest_taken = !allowed; /* unless there is nothing to copy */
+	} else if (r->status != OBJ_NOT_FOUND) {
+		copy_end(c, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message, NULL);
+		objstore_req_free(&req);
+		return;
+	}
+	if (c->there != req) {
+		objstore_req_free(&req);
+	}
+	copy_head(c, c->from, copy_source_seen);
+}
+
+void copy_fenced(struct volume *v, const char *from, const char *etag, const char *to,
+		const char *expect, const struct objmeta *meta, const struct kept *kept,
+		copy_done_fn done, void *arg)
+{
+	struct copy *c = talloc_zero(v, struct copy);
+
+	if (c == NULL || (c->from = talloc_strdup(c, from)) == NULL ||
+			(c->etag = talloc_strdup(c, etag ? etag : "")) == NULL ||
+			(c->to = talloc_strdup(c, to)) == NULL ||
+			(expect != NULL && (c->expect = talloc_strdup(c, expect)) == NULL)) {
+		talloc_free(c);
+		done(OBJ_LOCAL, "out of memory", NULL, arg);
+		return;
+	}
+	c->v = v;
+	c->meta = meta;
+	c->kept = kept;
+	c->done = done;
+	c->arg = arg;
+	copy_head(c, to, copy_dest_seen);
+}
+
+/* ---- delete ---- */
+
+struct del {
+	struct volume *v;
+	char *key, *etag;
+	const struct row *row; /* the caller's; NULL: nothing else is known of the object */
+	struct ofs_oid oid;
+	bool adopted; /* the fence was replaced by that of a later version of our own */
+	void (*done)(enum obj_status st, const char *message, void *arg);
+	void *arg;
+};
+
+static void del_end(struct del *d, enum obj_status st, const char *message)
+{
+	bool was_there = st == OBJ_OK; /* if not, it may have another key by now */
+
+	if (st == OBJ_NOT_FOUND) {
+		st = OBJ_OK;
+	}
+	if (st == OBJ_OK) {
+		stats_add(deletes, 1);
+	}
+	if (was_there && st == OBJ_OK && d->row != NULL && d->row->live == ROW_TRASHED &&
+			d->row->name != NULL && ofs_oid_equal(&d->row->oid, &d->oid)) {
+		metalog_settled(d->v->metalog, &d->oid, METALOG_GONE);
+	}
+	d->done(st, message, d->arg);
+	talloc_free(d);
+}
+
+static void del_ask(struct del *d);
+
+static void del_deleted(struct obj_req *req)
+{
+	struct del *d = req->arg;
+	enum obj_status st = req->result.status;
+
+	if (st == OBJ_PRECONDITION && !d->adopted) {
+		del_ask(d);
+	} else {
+		del_end(d, st, req->result.message);
+	}
+	objstore_req_free(&req);
+}
+
+static void del_now(struct del *d, bool conditional)
+{
+	struct obj_req *req = objstore_req_new(OBJ_DELETE, d->key);
+
+	if (req == NULL || (conditional && (req->if_match = strdup(d->etag)) == NULL)) {
+		objstore_req_free(&req);
+		del_end(d, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	stats_add(fence_windows, conditional ? 0 : 1);
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = del_deleted;
+	req->arg = d;
+	objstore_submit(d->v->store, req);
+}
+
+static void del_tombstone_put(struct obj_req *req)
+{
+	struct del *d = req->arg;
+	enum obj_status st = req->result.status;
+
+	if (st == OBJ_OK) {
+		objstore_req_free(&req);
+		del_now(d, false);
+		return;
+	}
+	if (st != OBJ_PRECONDITION && st != OBJ_UNKNOWN && st != OBJ_CONFLICT && st != OBJ_NOT_FOUND) {
+		del_end(d, st, req->result.message);
+		objstore_req_free(&req);
+		return;
+	}
+	objstore_req_free(&req);
+	if (d->adopted) {
+		del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
+	} else {
+		del_ask(d);
+	}
+}
+
+static void del_tombstone(struct del *d)
+{
+	struct obj_req *req = objstore_req_new(OBJ_PUT, d->key);
+	struct objmeta m = {.ours = true, .tombstone = true, .oid = d->oid};
+
+	ofs_oid_parse(d->v->node_id, &m.node);
+	clock_random(d->v->clock, &m.wid, sizeof(m.wid));
+	if (req == NULL || objmeta_put(req, &m) != 0 || (req->if_match = strdup(d->etag)) == NULL) {
+		objstore_req_free(&req);
+		del_end(d, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = del_tombstone_put;
+	req->arg = d;
+	objstore_submit(d->v->store, req);
+}
+
+/* Fence not known: what is ours by its id. Not the one expected: an upload whose answer was lost may have
+ * made a later version of ours, or left a tombstone; anything else is somebody's. */
+static bool del_may(const struct del *d, const struct obj_result *r, struct objmeta *m)
+{
+	const struct whose_known known = {.v = d->v, .oid = &d->oid, .row = d->row};
+
+	switch (whose_is(&known, d->key, r, m)) {
+	case WHOSE_ROWS:
+	case WHOSE_EARLIER:
+		return d->row != NULL;
+	case WHOSE_TOMBSTONE:
+		return ofs_oid_equal(&m->oid, &d->oid);
+	default:
+		return false;
+	}
+}
+
+static void del_seen(struct obj_req *req)
+{
+	struct del *d = req->arg;
+	struct obj_result *r = &req->result;
+	struct objmeta m = {0};
+
+	if (r->status != OBJ_OK || r->etag == NULL) {
+		del_end(d, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message);
+		objstore_req_free(&req);
+		return;
+	}
+	if (del_may(d, r, &m)) {
+		d->etag = talloc_strdup(d, r->etag);
+		d->adopted = true;
+		if (m.tombstone) {
+			del_now(d, false);
+		} else if (d->v->store->caps.delete_if_match) {
+			del_now(d, true);
+		} else {
+			del_tombstone(d);
+		}
+	} else if (d->row == NULL && d->etag != NULL && strcmp(d->etag, r->etag) == 0) {
+		del_end(d, OBJ_AWAY, "what became of a delete is not known"); /* nothing did: again */
+	} else {
+		del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
+	}
+	objmeta_clear(&m);
+	objstore_req_free(&req);
+}
+
+static void del_ask(struct del *d)
+{
+	struct obj_req *req = objstore_req_new(OBJ_HEAD, d->key);
+
+	if (req == NULL) {
+		del_end(d, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = del_seen;
+	req->arg = d;
+	objstore_submit(d->v->store, req);
+}
+
+void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
+		const struct row *row,
+		void (*done)(enum obj_status st, const char *message, void *arg), void *arg)
+{
+	struct del *d = talloc_zero(v, struct del);
+
+	if (d == NULL || (d->key = talloc_strdup(d, key)) == NULL ||
+			(etag != NULL && (d->etag = talloc_strdup(d, etag)) == NULL)) {
+		talloc_free(d);
+		done(OBJ_LOCAL, "out of memory", arg);
+		return;
+	}
+	d->v = v;
+	d->row = row;
+	d->oid = *oid;
+	d->done = done;
+	d->arg = arg;
+	if (etag == NULL || (row != NULL && !objmeta_fences(etag))) {
+		del_ask(d);
+	} else if (v->store->caps.delete_if_match) {
+		del_now(d, true);
+	} else {
+		del_tombstone(d);
+	}
+}
