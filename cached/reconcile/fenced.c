@@ -156,8 +156,9 @@ static void copy_done(struct obj_req *req)
 		return;
 	}
 	stats_add(copies, 1);
-	/* Sent in parts, an object has an ETag that its copy need not have. */
-	told = c->meta != NULL || (r->etag != NULL && strchr(c->etag, '-') == NULL);
+	/* Sent in parts, or encrypted with a key of somebody's, an object has an ETag that its copy need not have. */
+	told = c->meta != NULL || (r->etag != NULL && strchr(c->etag, '-') == NULL &&
+			!objstore_etag_opaque(&c->head->result) && !objstore_etag_opaque(r));
 	if (c->v->store->caps.copy_if_match_source) {
 		copy_end(c, OBJ_OK, NULL, r->etag ? r->etag : c->etag);
 	} else if (!told) {
