@@ -43,7 +43,8 @@ struct ofs_shm {
 	_Atomic uint64_t cache_bytes, cache_at;
 	_Atomic uint32_t write_waits;   /* grows while any of them waits for that */
 	_Atomic int64_t durable_until_ns; /* wall clock; no durable handle whose client is away lasts longer */
-	char pad[128 - 96];
+	_Atomic uint32_t read_only; /* 1: S3 may not be written, and nothing here is to be changed (EROFS) */
+	char pad[128 - 100];
 	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];
 };
 

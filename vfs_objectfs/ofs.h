@@ -140,6 +140,11 @@ int ofs_record_look(struct ofs_conn *c, int fd, const struct stat *st, struct of
 /* Store as root. */
 int ofs_record_put(struct ofs_conn *c, int fd, struct ofs_record *rec);
 
+/* May nothing be changed in this volume? */
+static inline bool ofs_read_only(const struct ofs_conn *c)
+{
+	return c != NULL && atomic_load_explicit(&c->shm->read_only, memory_order_relaxed) != 0;
+}
 /*
  * Around every change of directory dirfd: marks it and its ancestors as perhaps different from S3,
  * durably, and tells the daemon that a change is under way. dir: the directory's id.
@@ -387,6 +392,14 @@ NTSTATUS ofs_fget_dos_attributes(struct vfs_handle_struct *handle, struct files_
 NTSTATUS ofs_fset_dos_attributes(struct vfs_handle_struct *handle, struct files_struct *fsp,
 		uint32_t dosmode);
 uint32_t ofs_fs_capabilities(struct vfs_handle_struct *handle, enum timestamp_set_resolution *resolution);
+NTSTATUS ofs_create_file(struct vfs_handle_struct *handle, struct smb_request *req,
+		struct files_struct *dirfsp, struct smb_filename *smb_fname, uint32_t access_mask,
+		uint32_t share_access, uint32_t create_disposition, uint32_t create_options,
+		uint32_t file_attributes, uint32_t oplock_request, const struct smb2_lease *lease,
+		uint64_t allocation_size, uint32_t private_flags, struct security_descriptor *sd,
+		struct ea_list *ea_list, files_struct **result, int *pinfo,
+		const struct smb2_create_blobs *in_context_blobs,
+		struct smb2_create_blobs *out_context_blobs);
 ssize_t ofs_fgetxattr(struct vfs_handle_struct *handle, struct files_struct *fsp, const char *name,
 		void *value, size_t size);
 ssize_t ofs_flistxattr(struct vfs_handle_struct *handle, struct files_struct *fsp, char *list,

@@ -373,6 +373,9 @@ int ofs_change_begin(struct ofs_conn *c, int dirfd, struct ofs_oid *dir, uint32_
 	struct stat st;
 	int ret;
 
+	if (ofs_read_only(c)) {
+		return -EROFS;
+	}
 	if (fstat(dirfd, &st) != 0) {
 		return -errno;
 	}

@@ -349,6 +349,32 @@ static int open_existing(struct vfs_handle_struct *handle, const struct files_st
 	return fd;
 }
 
+/* To delete or to set something smbd opens without writing, and would hear of it when nobody listens any more. */
+#define ACCESS_CHANGES                                                                             \
+	(SEC_FILE_WRITE_DATA | SEC_FILE_APPEND_DATA | SEC_FILE_WRITE_EA | SEC_FILE_WRITE_ATTRIBUTE | \
+			SEC_DIR_DELETE_CHILD | SEC_STD_DELETE | SEC_STD_WRITE_DAC |                \
+			SEC_STD_WRITE_OWNER | SEC_GENERIC_WRITE | SEC_GENERIC_ALL)
+
+NTSTATUS ofs_create_file(struct vfs_handle_struct *handle, struct smb_request *req,
+		struct files_struct *dirfsp, struct smb_filename *smb_fname, uint32_t access_mask,
+		uint32_t share_access, uint32_t create_disposition, uint32_t create_options,
+		uint32_t file_attributes, uint32_t oplock_request, const struct smb2_lease *lease,
+		uint64_t allocation_size, uint32_t private_flags, struct security_descriptor *sd,
+		struct ea_list *ea_list, files_struct **result, int *pinfo,
+		const struct smb2_create_blobs *in_context_blobs,
+		struct smb2_create_blobs *out_context_blobs)
+{
+	if (ofs_read_only(ofs_conn_get(handle)) &&
+			((access_mask & ACCESS_CHANGES) != 0 ||
+					(create_disposition != FILE_OPEN && create_disposition != FILE_OPEN_IF))) {
+		return NT_STATUS_MEDIA_WRITE_PROTECTED;
+	}
+	return SMB_VFS_NEXT_CREATE_FILE(handle, req, dirfsp, smb_fname, access_mask, share_access,
+			create_disposition, create_options, file_attributes, oplock_request, lease,
+			allocation_size, private_flags, sd, ea_list, result, pinfo, in_context_blobs,
+			out_context_blobs);
+}
+
 int ofs_openat(struct vfs_handle_struct *handle, const struct files_struct *dirfsp,
 		const struct smb_filename *smb_fname, struct files_struct *fsp,
 		const struct vfs_open_how *how)
@@ -357,6 +383,11 @@ int ofs_openat(struct vfs_handle_struct *handle, const struct files_struct *dirf
 	struct vfs_open_how h = *how;
 	int fd, ret;
 
+	if (data && ofs_read_only(ofs_conn_get(handle)) &&
+			((how->flags & O_ACCMODE) != O_RDONLY || (how->flags & (O_CREAT | O_TRUNC)) != 0)) {
+		errno = EROFS;
+		return -1;
+	}
 	if (data) {
 		h.flags &= ~O_TRUNC;
 		h.mode &= ~(mode_t)OFS_MARKER_MODE;

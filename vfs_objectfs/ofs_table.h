@@ -34,7 +34,7 @@
 	T(mkdirat_fn, ofs_mkdirat, ours, "tests/scenario/module-names.py")                         \
 	T(closedir_fn, NULL, NEXT, "")                                                             \
 	T(openat_fn, ofs_openat, ours, "tests/scenario/module-names.py")                           \
-	T(create_file_fn, NULL, NEXT, "")                                                          \
+	T(create_file_fn, ofs_create_file, ours, "tests/scenario/bad-input.py")                    \
 	T(close_fn, ofs_close, ours, "tests/scenario/module-data.py")                              \
 	T(pread_fn, ofs_pread, ours, "tests/scenario/module-data.py")                              \
 	T(pread_send_fn, ofs_pread_send, ours, "tests/scenario/module-data.py")                    \

@@ -156,6 +156,9 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 	if (v->store->caps.versioned) {
 		say_finding(list, FINDING_VERSIONS_KEPT, v, v->store->where);
 	}
+	if (v->read_only != NULL) {
+		say_finding(list, FINDING_READ_ONLY, v, v->read_only);
+	}
 	held = mirror_removals_held(v->mirror, ctx, &below);
 	if (held > 0) {
 		say_finding(list, FINDING_REMOVALS_HELD, v,

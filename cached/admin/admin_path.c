@@ -435,7 +435,8 @@ static void flush_finish(struct flush *f)
 				"time was up before all that is pending was known: see objectfsctl status");
 	} else if (status == -EROFS) {
 		admin_answer(c, status, json_pack("{s:o}", "left", left),
-				"a volume is held, nothing of it is sent to S3: see objectfsctl status");
+				"a volume is held or read-only, nothing of it is sent to S3: see objectfsctl "
+				"status");
 	} else {
 		admin_answer(c, status, json_pack("{s:o}", "left", left),
 				"%zu %s not in S3 yet%s", count, count == 1 ? "name is" : "names are",
@@ -473,7 +474,7 @@ static void flush_volume(struct flush *f, struct volume *v, const char *path, in
 	p->f = f;
 	p->v = v;
 	f->running++;
-	if (v->state == VOLUME_HELD) {
+	if (v->state == VOLUME_HELD || v->read_only != NULL) {
 		left = reconcile_pending(v->reconcile, ADMIN_PENDING_MAX);
 		flush_part_done(-EROFS, left, p); /* perhaps nothing: what is pending is not known */
 		json_decref(left);

@@ -93,6 +93,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "log_level", json_string(log_level_name(log_level_of(v->log))));
 	json_object_set_new(o, "state", json_string(volume_state_name(v->state)));
 	json_object_set_new(o, "why", admin_string(v->state_why));
+	json_object_set_new(o, "read_only", admin_string(v->read_only));
 	json_object_set_new(o, "guard", guard_json(v->guard));
 	json_object_set_new(o, "store", admin_string(v->store->where));
 	json_object_set_new(o, "denied", denied_json(v->store));

@@ -70,6 +70,10 @@
 		"the bucket keeps old versions, which are paid for; whether they expire is not "   \
 		"looked at",                                                                       \
 		"let a lifecycle rule with NoncurrentVersionExpiration cover the volume's prefix") \
+	D(READ_ONLY, "read-only", DEGRADED, "store",                                               \
+		"the bucket may be read by this version, and not written: clients cannot change anything", \
+		"install the version that the other hosts of the volume have, and restart the daemon; " \
+		"what waits here is sent then")                                                    \
 	D(REMOVALS_HELD, "removals-held", DEGRADED, "store",                                       \
 		"much is missing in the bucket; it has not been removed here",                     \
 		"restore the bucket, then objectfsctl refresh the directories; if the removal was " \

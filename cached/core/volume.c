@@ -5,7 +5,7 @@
  * Thread: core (open and close: main, outside the loop). Owns: every room of the volume, the shared
  * memory, the doorbell, those who wait for READY.
  * Holds: (1) nothing is sent to S3 besides the probe and the volume record before the record is
- * known to be ours. (2) HELD and CONNECTING are tried again for ever; a why is logged once.
+ * known to be ours; nothing at all where the record asks of writers what we lack. (2) HELD and CONNECTING are tried again for ever; a why is logged once.
  *
  *  CONNECTING -probe-> -volume record-> -who else serves?-> -read the logs-> -finish renames-> READY [volume_ready]
  *      ^  failure: try again later [volume_retry]
@@ -218,6 +218,17 @@ static void volume_hold(struct volume_own *o, const char *why)
 	waits_wake(&o->v, -EROFS);
 }
 
+void volume_read_only(struct volume *v, const char *why)
+{
+	if (why != NULL && v->read_only == NULL) {
+		log_warning("core", "volume %s: READ ONLY: %s", v->name, why);
+	}
+	TALLOC_FREE(v->read_only);
+	v->read_only = why != NULL ? talloc_strdup(v, why) : NULL;
+	v->store->read_only = why != NULL;
+	atomic_store(&v->shm->read_only, why != NULL ? 1 : 0);
+}
+
 static void volume_ready(struct volume_own *o)
 {
 	struct volume *v = &o->v;
@@ -291,11 +302,15 @@ static void on_volrec(int status, const char *message, void *arg)
 
 	switch (status) {
 	case 0:
+		volume_read_only(&o->v, NULL);
 		nodes_open(o->v.nodes, o->v.store->caps.fence_class == 0, on_nodes, o);
+		return;
+	case -EROFS: /* nor do we say that we are here */
+		volume_read_only(&o->v, why_text(status, message));
+		metalog_load(o->v.metalog, on_metalog, o);
 		return;
 	case -ESTALE:
 	case -EPROTONOSUPPORT:
-	case -EROFS:
 	case -EBADMSG:
 		volume_hold(o, why_text(status, message));
 		return;

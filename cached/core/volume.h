@@ -64,6 +64,7 @@ struct volume {
 	bool away;           /* the last attempt to reach S3 failed */
 	bool denied;         /* for want of credentials or a right */
 	bool stuck;          /* CONNECTING, and somebody must act first: nobody waits for it */
+	char *read_only;     /* why nothing may be written to S3, for people; NULL: it may */
 	struct ofs_oid uuid; /* from the volume record, once READY */
 	int64_t created_ns;  /* the same; 0: the record does not say */
 	bool root_known; /* the root has the rights S3 has for it: clients may come in */
@@ -89,5 +90,9 @@ struct volume {
  */
 void volume_when_ready(struct volume *v, int64_t deadline_ns,
 		void (*fn)(struct volume *v, void *arg, int status), void *arg);
+
+/* The volume record asks of writers what this program does not have (why), or not any more (NULL). Names and
+ * recalls go on; what waits goes on waiting; clients' changes are refused. */
+void volume_read_only(struct volume *v, const char *why);
 
 #endif

@@ -163,6 +163,11 @@ static void print_volume(const json_t *v)
 		print_safe(why);
 	}
 	putchar('\n');
+	if (text_of(v, "read_only")[0] != '\0') {
+		label("READ ONLY");
+		print_safe(text_of(v, "read_only"));
+		putchar('\n');
+	}
 	print_guard(json_object_get(v, "guard"));
 	label("store");
 	print_safe(text_of(v, "store"));

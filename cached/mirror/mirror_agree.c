@@ -399,6 +399,9 @@ static void listing_record_done(struct obj_req *req)
 		ret = volrec_parse(l, (char *)r->body, r->body_len, &uuid, &created_ns, &why);
 	}
 	if ((ret == 0 || ret == -EROFS) && ofs_oid_equal(&uuid, &l->m->v->uuid)) {
+		if (ret == -EROFS) {
+			volume_read_only(l->m->v, why);
+		}
 		objstore_req_free(&req);
 		listing_remove(l);
 		return;

@@ -394,7 +394,7 @@ static void want_tombstone(struct want *w, const struct obj_result *r)
 	bool fenced = store->caps.delete_if_match;
 	struct obj_req *req;
 
-	if (r->etag == NULL || (!fenced && now_ns - r->mtime_ns < TOMBSTONE_AGE_NS)) {
+	if (store->read_only || r->etag == NULL || (!fenced && now_ns - r->mtime_ns < TOMBSTONE_AGE_NS)) {
 		return;
 	}
 	req = objstore_req_new(OBJ_DELETE, w->key);

@@ -495,6 +495,12 @@ static const char *req_refusal(const struct obj_req *req)
 
 /* --- going out and coming home --- */
 
+static bool req_changes(enum obj_op op)
+{
+	return op != OBJ_HEAD && op != OBJ_GET && op != OBJ_LIST && op != OBJ_VERSIONS && op != OBJ_VERSIONING &&
+			op != OBJ_TAGS;
+}
+
 void objstore_submit(struct objstore *s, struct obj_req *req)
 {
 	const char *why;
@@ -506,7 +512,7 @@ void objstore_submit(struct objstore *s, struct obj_req *req)
 	req->store = s;
 	req->log = s->log;
 	obj_rights_begin(s);
-	why = req_refusal(req);
+	why = s->read_only && req_changes(req->op) ? "the volume is read-only here" : req_refusal(req);
 	if (why != NULL) {
 		obj_fail(req, OBJ_INVALID, "%s", why);
 	}

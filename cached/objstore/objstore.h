@@ -268,6 +268,7 @@ struct objstore {
 	unsigned asking; /* bits of enum obj_op */
 	bool live;
 	const struct log_volume *log; /* whose store it is; set before the first request */
+	bool read_only;       /* core only: what would change the bucket is refused (INVALID) */
 	_Atomic int trouble;    /* enum obj_status of the last answer that says the store cannot be used as
 				 * it is: AWAY, DENIED, NO_BUCKET; OBJ_OK since another one; any thread */
 	_Atomic int64_t clock_offset_s; /* the store's clock minus ours, by its last answer; any thread */

@@ -430,5 +430,9 @@ void reconcile_adopt(struct volume *v,
 	ad->v = v;
 	ad->done = done;
 	ad->arg = arg;
-	adopt_list(ad, NULL);
+	if (v->read_only != NULL) {
+		adopt_root(ad); /* renames stay as they are */
+	} else {
+		adopt_list(ad, NULL);
+	}
 }

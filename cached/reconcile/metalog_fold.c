@@ -86,7 +86,7 @@ void metalog_fold_consider(struct metalog *ml)
 	uint64_t segments = ml->next_seq - ml->first_seq;
 	struct metalog_fold *f;
 
-	if (!ml->loaded || ml->out != NULL || ml->fold != NULL || ml->fold_barred ||
+	if (!ml->loaded || ml->v->read_only != NULL || ml->out != NULL || ml->fold != NULL || ml->fold_barred ||
 			segments < (uint64_t)ml->v->conf->log_fold + 2 * ml->fold_count) {
 		return;
 	}

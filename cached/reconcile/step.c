@@ -15,6 +15,7 @@
 
 #define REDIRTY_NS (50 * NS_PER_MS) /* a record is written meanwhile */
 #define STEP_OPEN_NS (2 * NS_PER_S)
+#define STEP_READ_ONLY_NS (60 * NS_PER_S)
 
 /* What the row calls its object is not there, or not ours any more. */
 static void step_object_gone(struct attempt *a)
@@ -255,6 +256,10 @@ void step_start(struct work *item)
 	if (a->v->state != VOLUME_READY) {
 		attempt_end_postponed(a, 2 * NS_PER_S, "S3 is not used now: %s",
 				a->v->state_why ? a->v->state_why : "connecting");
+		return;
+	}
+	if (a->v->read_only != NULL) {
+		attempt_end_postponed(a, STEP_READ_ONLY_NS, "the volume is read-only here: %s", a->v->read_only);
 		return;
 	}
 	talloc_free(item->reason);

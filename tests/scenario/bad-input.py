@@ -341,6 +341,56 @@ def held(bed, names, why):
     bed.stop("cached")
 
 
+def read_only(bed):
+    step("a volume record that asks more of writers: names and recalls go on, nothing is changed or sent")
+    with bed.client() as client:
+        client.mkdir("ro")
+        client.put("ro/here", b"here")
+        client.put("ro/away", b"away" * 5000)
+        bed.flush()
+        bed.ctl("evict", "ro/away")
+        bed.stop("cached")
+        client.put("ro/waits", b"written before anybody knew")
+    record = get_object(bed, ".objectfs/volume")
+    put_object(bed, ".objectfs/volume", record.replace(b'"features": []', b'"features": ["write-new"]'))
+    put_object(bed, "ro/theirs", b"by another tool")
+    before = object_keys(bed)
+    bed.start("cached")
+    wait_until(lambda: volume(bed)["state"] == "ready", 20, "the volume is ready, to read")
+    check("write-new" in volume(bed)["read_only"] and "READ ONLY" in bed.ctl("status"), f"status: {volume(bed)}")
+    log_says(bed, "cached", "READ ONLY.*write-new", "read-only")
+    check("read-only" in bed.ctl("doctor", "--smb-conf", bed.smb_conf, may_fail=True)[1], "doctor")
+    denied = ["NT_STATUS_MEDIA_WRITE_PROTECTED"]
+    with bed.client() as client:
+        bed.ctl("refresh", "ro")
+        check({entry[0] for entry in client.list("ro")} == {"here", "away", "waits", "theirs"}, "names")
+        check(client.get("ro/away") == b"away" * 5000 and client.get("ro/theirs") == b"by another tool" and
+              client.get("ro/waits") == b"written before anybody knew", "bytes")
+        for what, call in (
+                ("create", lambda: client.put("ro/new", b"x")), ("mkdir", lambda: client.mkdir("ro/d")),
+                ("open to write", lambda: client.create("ro/here", smb2.READ_DATA | smb2.WRITE_DATA)),
+                ("overwrite", lambda: client.put("ro/here", b"x")), ("delete", lambda: client.unlink("ro/here")),
+                ("open for all that is allowed", lambda: client.create("ro/here", smb2.MAXIMUM_ALLOWED)),
+                ("rename", lambda: client.rename("ro/here", "ro/there")), ("rmdir", lambda: client.rmdir("ro")),
+                ("set rights", lambda: client.create("ro/here", smb2.WRITE_DAC)),
+                ("set times", lambda: client.create("ro/here", smb2.WRITE_ATTRIBUTES))):
+            refused(call, denied, what)
+        check(client.get("ro/here") == b"here" and len(client.list("ro")) == 4, "something was changed")
+    code, text = bed.ctl("flush", "--wait", "--timeout", "1", may_fail=True)
+    check(code == 1 and "read-only" in text, f"flush --wait: {code} {text}")
+    check(object_keys(bed) == before, f"written: {object_keys(bed) ^ before}")
+    step("the record as it was: what waits is sent")
+    bed.stop("cached")
+    put_object(bed, ".objectfs/volume", record)
+    bed.start("cached")
+    wait_until(lambda: volume(bed)["state"] == "ready" and volume(bed)["read_only"] is None, 20, "ready")
+    bed.flush()
+    check(get_object(bed, "ro/waits") == b"written before anybody knew", "it was not sent")
+    with bed.client() as client:
+        client.put("ro/new", b"x")
+    bed.flush()
+
+
 def replaced(bed):
     step("object replaced between listing and reading, deleted under a stub")
     put_object(bed, "x/replaced", b"old " * 500000)
@@ -504,6 +554,7 @@ def main():
         configuration(bed)
         second_daemon(bed)
         no_xattrs(bed)
+        read_only(bed)
         replaced(bed)
         copies(bed)
         buckets(bed)
