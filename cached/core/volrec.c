@@ -22,6 +22,7 @@
 #include "../mirror/objmeta.h"
 #include "../reconcile/index.h"
 #include "accounts.h"
+#include "overlap.h"
 #include "volume.h"
 
 #define VOLREC_FORMAT "objectfs volume"
@@ -299,6 +300,17 @@ static void volrec_create(struct volrec *vr)
 	}
 }
 
+static void on_none_below(int status, const char *message, void *arg)
+{
+	struct volrec *vr = arg;
+
+	if (status != 0) {
+		volrec_end(vr, status, message);
+	} else {
+		volrec_create(vr);
+	}
+}
+
 static void volrec_absent(struct volrec *vr)
 {
 	const char *mine = index_kv_get(vr->v->index, VOLREC_KV_UUID);
@@ -317,7 +329,7 @@ static void volrec_absent(struct volrec *vr)
 		volrec_end(vr, -EAGAIN, "the volume record comes and goes");
 		return;
 	}
-	volrec_create(vr);
+	overlap_below(vr->v, on_none_below, vr);
 }
 
 /* ---- a change ---- */
@@ -395,6 +407,7 @@ static void volrec_read(struct volrec *vr, const struct obj_result *r)
 	if (vr->edit == NULL) {
 		vr->v->created_ns = created_ns;
 		accounts_loaded(vr->v->accounts, root);
+		vr->v->root_kept = json_is_true(json_object_get(root, VOLREC_ROOT));
 		volrec_known(vr, &uuid, status, message);
 	} else if (status != 0 || !ofs_oid_equal(&uuid, &vr->v->uuid)) {
 		volrec_end(vr, status != 0 ? status : -ESTALE,
@@ -469,4 +482,40 @@ void volrec_amend(struct volume *v, bool (*edit)(json_t *record, void *arg),
 		void (*done)(int status, const char *message, void *arg), void *arg)
 {
 	volrec_begin(v, edit, done, arg);
+}
+
+/* --- what follows from it --- */
+
+void volume_read_only(struct volume *v, const char *why)
+{
+	if (why != NULL && v->read_only == NULL) {
+		log_warning("core", "volume %s: READ ONLY: %s", v->name, why);
+	}
+	TALLOC_FREE(v->read_only);
+	v->read_only = why != NULL ? talloc_strdup(v, why) : NULL;
+	v->store->read_only = why != NULL;
+	atomic_store(&v->shm->read_only, why != NULL ? 1 : 0);
+}
+
+static bool edit_root_kept(json_t *record, void *arg)
+{
+	(void)arg;
+	return !json_is_true(json_object_get(record, VOLREC_ROOT)) &&
+			json_object_set_new(record, VOLREC_ROOT, json_true()) == 0;
+}
+
+static void on_root_kept(int status, const char *message, void *arg)
+{
+	struct volume *v = arg;
+
+	(void)message;
+	v->root_kept = status == 0; /* else again with the next change of the root, or the next start */
+}
+
+void volume_root_kept(struct volume *v)
+{
+	if (!v->root_kept && v->read_only == NULL) {
+		v->root_kept = true;
+		volrec_amend(v, edit_root_kept, on_root_kept, v);
+	}
 }

@@ -3,7 +3,7 @@
  * The volume record `.objectfs/volume`: whose bucket this is. It must match before anything in the
  * bucket, above all the absence of something, is believed. JSON: format "objectfs volume", uuid
  * (hex), write_version, read_version, features (names; beginning with "write-": they concern
- * writers only), created (RFC 3339), and what accounts.h keeps there. Core thread only.
+ * writers only), created (RFC 3339), root (whether there is `.objectfs/root`), and what accounts.h keeps there. Core thread only.
  */
 #ifndef OFS_CORE_VOLREC_H
 #define OFS_CORE_VOLREC_H
@@ -16,6 +16,7 @@
 struct volume;
 
 #define VOLREC_KEY ".objectfs/volume"
+#define VOLREC_ROOT "root" /* member: true once .objectfs/root was written */
 #define VOLREC_KV_UUID "uuid" /* index: the volume this mirror belongs to */
 
 /*

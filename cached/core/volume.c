@@ -26,6 +26,7 @@
 #include "fence.h"
 #include "keycheck.h"
 #include "nodes.h"
+#include "overlap.h"
 #include "rings.h"
 #include "session.h"
 #include "volrec.h"
@@ -63,6 +64,7 @@ struct volume_own { /* a volume and what only this file knows of it */
 	unsigned ticks;
 	int64_t retry_ns;
 	int64_t used_next_ns;
+	bool alone;  /* no other volume's prefix is above ours */
 	bool probed;
 	bool started; /* its rooms are: it has been READY */
 	struct fence *fence;
@@ -218,20 +220,10 @@ static void volume_hold(struct volume_own *o, const char *why)
 	waits_wake(&o->v, -EROFS);
 }
 
-void volume_read_only(struct volume *v, const char *why)
-{
-	if (why != NULL && v->read_only == NULL) {
-		log_warning("core", "volume %s: READ ONLY: %s", v->name, why);
-	}
-	TALLOC_FREE(v->read_only);
-	v->read_only = why != NULL ? talloc_strdup(v, why) : NULL;
-	v->store->read_only = why != NULL;
-	atomic_store(&v->shm->read_only, why != NULL ? 1 : 0);
-}
-
 static void volume_ready(struct volume_own *o)
 {
 	struct volume *v = &o->v;
+	const struct row *root = index_get(v->index, &OFS_OID_ROOT);
 
 	state_set(v, VOLUME_READY, NULL);
 	o->retry_ns = RETRY_FIRST_NS;
@@ -244,6 +236,9 @@ static void volume_ready(struct volume_own *o)
 		evictor_start(v->evictor);
 		mirror_start(v->mirror);
 		accounts_ready(v->accounts);
+		if (root != NULL && root->etag != NULL) {
+			volume_root_kept(v); /* written before records said so */
+		}
 		if (v->on_ready != NULL) {
 			v->on_ready(v);
 		}
@@ -262,6 +257,8 @@ static void on_adopted(int status, const char *message, void *arg)
 
 	if (status == 0) {
 		volume_ready(o);
+	} else if (status == -EBADMSG) {
+		volume_hold(o, why_text(status, message));
 	} else {
 		o->v.denied = status == -EACCES;
 		volume_retry(o, status != -EACCES, why_text(status, message));
@@ -299,13 +296,25 @@ static void on_nodes(int status, const char *message, void *arg)
 static void on_volrec(int status, const char *message, void *arg)
 {
 	struct volume_own *o = arg;
+	const struct volume *twin = status == 0 || status == -EROFS ? overlap_twin(o->core, &o->v) : NULL;
 
+	if (twin != NULL) {
+		char *why = talloc_asprintf(o, "volume %s of this daemon is the same one (%s): one of the two has "
+				"the wrong bucket, or a copy of another's .objectfs/volume", twin->name,
+				twin->store->where);
+
+		volume_hold(o, why != NULL ? why : "another volume of this daemon is the same one");
+		talloc_free(why);
+		return;
+	}
 	switch (status) {
 	case 0:
+		o->v.served = true;
 		volume_read_only(&o->v, NULL);
 		nodes_open(o->v.nodes, o->v.store->caps.fence_class == 0, on_nodes, o);
 		return;
 	case -EROFS: /* nor do we say that we are here */
+		o->v.served = true;
 		volume_read_only(&o->v, why_text(status, message));
 		metalog_load(o->v.metalog, on_metalog, o);
 		return;
@@ -374,12 +383,28 @@ static void on_probe(enum obj_status status, const char *message, void *arg)
 	volume_records(o);
 }
 
+static void on_alone(int status, const char *message, void *arg)
+{
+	struct volume_own *o = arg;
+
+	if (status == -ESTALE) {
+		volume_hold(o, message);
+	} else if (status != 0) {
+		volume_retry(o, true, why_text(status, message));
+	} else {
+		o->alone = true;
+		objstore_probe(o->v.store, o->v.prefix, on_probe, o);
+	}
+}
+
 static void volume_connect(void *arg)
 {
 	struct volume_own *o = arg;
 
 	o->retry = NULL;
-	if (o->probed) {
+	if (!o->alone) {
+		overlap_above(&o->v, on_alone, o);
+	} else if (o->probed) {
 		volume_records(o);
 	} else {
 		objstore_probe(o->v.store, o->v.prefix, on_probe, o);

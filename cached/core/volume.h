@@ -65,8 +65,10 @@ struct volume {
 	bool denied;         /* for want of credentials or a right */
 	bool stuck;          /* CONNECTING, and somebody must act first: nobody waits for it */
 	char *read_only;     /* why nothing may be written to S3, for people; NULL: it may */
+	bool served;         /* its record is this volume's, not also another's of this daemon */
 	struct ofs_oid uuid; /* from the volume record, once READY */
 	int64_t created_ns;  /* the same; 0: the record does not say */
+	bool root_kept;  /* the record says that S3 has the root's metadata: gone is lost */
 	bool root_known; /* the root has the rights S3 has for it: clients may come in */
 	struct index *index;
 	struct mirror *mirror;
@@ -94,5 +96,8 @@ void volume_when_ready(struct volume *v, int64_t deadline_ns,
 /* The volume record asks of writers what this program does not have (why), or not any more (NULL). Names and
  * recalls go on; what waits goes on waiting; clients' changes are refused. */
 void volume_read_only(struct volume *v, const char *why);
+
+/* The root's metadata are in S3 now: the volume record says so from now on. */
+void volume_root_kept(struct volume *v);
 
 #endif

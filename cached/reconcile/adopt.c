@@ -170,6 +170,20 @@ static void adopt_root_blobs(struct adopt *ad)
 	adopt_root_apply(ad);
 }
 
+/* A share whose root nobody has ever changed begins as a new one; rights that were lost are not made up. */
+static void adopt_root_none(struct adopt *ad)
+{
+	if (ad->v->root_kept) {
+		adopt_end(ad, -EBADMSG,
+				"the disk is new, and the rights of the share's root are lost: .objectfs/root is gone "
+				"from the bucket, or is another tool's. Restore it from an older version or a backup; "
+				"to begin with the rights of a new share instead, take \"root\": true out of "
+				".objectfs/volume");
+	} else {
+		adopt_root_apply(ad);
+	}
+}
+
 static void adopt_root_seen(struct obj_req *req)
 {
 	struct adopt *ad = req->arg;
@@ -178,7 +192,7 @@ static void adopt_root_seen(struct obj_req *req)
 	bool damaged;
 
 	if (r->status == OBJ_NOT_FOUND) {
-		adopt_root_apply(ad);
+		adopt_root_none(ad);
 		objstore_req_free(&req);
 		return;
 	}
@@ -195,7 +209,7 @@ static void adopt_root_seen(struct obj_req *req)
 	} else if (damaged) {
 		adopt_end(ad, -EIO, "the root's metadata (.objectfs/root) is damaged");
 	} else {
-		adopt_root_apply(ad);
+		adopt_root_none(ad);
 	}
 	objmeta_clear(&m);
 	objstore_req_free(&req);

@@ -39,6 +39,9 @@ void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_i
 	index_set_plain(ix, row, step_kept(a) == NULL && (a->item->copy == NULL || copy_is_plain(a)));
 	index_set_gens(ix, row, data_gen, meta_gen);
 	index_set_object(ix, row, true);
+	if (ofs_oid_equal(&row->oid, &OFS_OID_ROOT)) {
+		volume_root_kept(a->v);
+	}
 	a->upload_done = true;
 	step_finish(a);
 }

@@ -9,6 +9,7 @@ rsync -X. Each: clear message, right NT status, nothing lost.
 """
 
 import glob
+import json
 import os
 import re
 import shutil
@@ -341,6 +342,56 @@ def held(bed, names, why):
     bed.stop("cached")
 
 
+class Own:
+    """A daemon without smbd, of volumes {name: (directory, prefix)}; entered: their states are what is wanted."""
+
+    def __init__(self, bed, name, wanted, **volumes):
+        self.where, self.wanted, self.build = f"{bed.dir}/{name}", wanted, bed.testbed_build
+        os.makedirs(f"{self.where}/run")
+        self.conf = f"{self.where}/objectfs.conf"
+        with open(self.conf, "w", encoding="utf-8") as file:
+            file.write(f"[global]\nsocket = {self.where}/s\nrun directory = {self.where}/run\n"
+                       f"cache directory = {self.where}/cache\nhttp listen =\n")
+            for volume_name, (directory, prefix) in volumes.items():
+                file.write(f"[volume {volume_name}]\nstore = dir\ndirectory = {directory}\nprefix = {prefix}\n")
+        os.mkdir(f"{self.where}/cache")
+
+    def volumes(self):
+        done = subprocess.run([f"{self.build}/objectfsctl", "-c", self.conf, "--json", "status"], check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return {v["name"]: (v["state"], v["why"]) for v in json.loads(done.stdout)["volumes"]} \
+            if done.returncode == 0 else {}
+
+    def __enter__(self):
+        self.process = subprocess.Popen([f"{self.build}/objectfs-cached", "-c", self.conf, "-F"],
+                                        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: sorted(state for state, _ in self.volumes().values()) == self.wanted, 20,
+                   f"{self.wanted}, not {self.volumes()}")
+        return self.volumes()
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+
+def nested(bed):
+    step("a volume within another's prefix, or around it; one volume twice in a daemon")
+    store = f"{bed.dir}/shared"
+    with Own(bed, "first", ["ready"], v=(store, "a/b")):
+        pass
+    for name, prefix in (("within", "a/b/c"), ("deep", "a/b/c/d/e"), ("around", "a"), ("all", "")):
+        with Own(bed, name, ["held"], v=(store, prefix)) as found:
+            check("must not lie within each other" in found["v"][1] and '"a/b/"' in found["v"][1], f"{found}")
+    for name, prefix in (("beside", "a/bc"), ("above", "c")):
+        with Own(bed, name, ["ready"], v=(store, prefix)):
+            pass
+    check(sorted(glob.glob(f"{store}/objects/**/volume%o", recursive=True, include_hidden=True)) == [
+        f"{store}/objects/{prefix}/.objectfs/volume%o" for prefix in ("a/b", "a/bc", "c")], "a record was written")
+    shutil.copytree(store, f"{store}.copy")
+    with Own(bed, "twin", ["held", "ready"], one=(store, "c"), two=(f"{store}.copy", "c")) as found:
+        check(any("of this daemon is the same one" in (why or "") for _, why in found.values()), f"{found}")
+
+
 def read_only(bed):
     step("a volume record that asks more of writers: names and recalls go on, nothing is changed or sent")
     with bed.client() as client:
@@ -554,6 +605,7 @@ def main():
         configuration(bed)
         second_daemon(bed)
         no_xattrs(bed)
+        nested(bed)
         read_only(bed)
         replaced(bed)
         copies(bed)

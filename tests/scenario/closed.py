@@ -123,6 +123,36 @@ def new_disk(bed):
     bed.start("store")
 
 
+def lost_root(bed):
+    step("the root's rights are gone from the bucket: nobody is let in on a new disk")
+    s3, place = bed.s3(), {"Bucket": bed.S3_BUCKET, "Key": bed.S3_PREFIX + ".objectfs/root"}
+    kept = s3.get_object(**place)
+    s3.delete_object(**place)
+
+    def state():
+        return bed.ctl_json("status")["volumes"][0]
+
+    bed.stop("store")
+    bed.wipe()
+    bed.start("store")
+    wait_until(lambda: state()["state"] == "held", 60, "held")
+    check("rights of the share's root are lost" in state()["why"], f"status: {state()['why']}")
+    for user in (1, 2, "admin"):
+        refused("a tree connect", lambda u=user: bed.client(user=u), "NT_STATUS_UNSUCCESSFUL")
+    s3.put_object(**place, Body=b"", Metadata={"other": "tool"})
+    bed.restart("cached")
+    wait_until(lambda: state()["state"] == "held", 30, "held, with another tool's object there")
+    refused("a tree connect", lambda: bed.client(user=2), "NT_STATUS_UNSUCCESSFUL")
+    step("they are restored")
+    s3.put_object(**place, Body=kept["Body"].read(), Metadata=kept["Metadata"])
+    bed.restart("cached")
+    wait_until(lambda: state()["state"] == "ready", 30, "ready")
+    with bed.client() as client:
+        check(client.get("mine") == b"mine", "other bytes")
+    with bed.client(user=2) as other:
+        refused("a listing", lambda: other.list(""), "NT_STATUS_ACCESS_DENIED")
+
+
 def main():
     with Testbed(store="rgw", set=["settle time=100ms"]) as bed:
         foreign(bed)
@@ -130,6 +160,7 @@ def main():
         reserved(bed)
     with Testbed(store="rgw", set=["settle time=100ms"]) as bed:
         new_disk(bed)
+        lost_root(bed)
 
 
 if __name__ == "__main__":
