@@ -140,7 +140,7 @@ def measure(bed, opt):
     print(f"{'':40}" + "".join(f"{kind:>8}" for kind in SHOWN))
     row = table.row
     row("the first listing of an empty share", lambda: lists(bed, ""), list=1, head=0)
-    row("a directory made", lambda: mkdir(bed, "many"), put=2)
+    row("the first directory made", lambda: mkdir(bed, "many"), put=3, get=1)
     row("a file made", lambda: put(bed, "dance", b"old"), put=2, head=1)
     row(f"{n} files made", lambda: many(bed, "many", n), put=n + 1, head=1)
     row("a file saved by an office program", lambda: save_dance(bed), put=2, head=1)
