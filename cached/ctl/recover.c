@@ -80,6 +80,24 @@ struct recover_step *recover_run_samba(struct recover *r, const char *const argv
 	return recover_run(r, full);
 }
 
+/* Where this server has the volume's mirror already, the node may be its own. */
+void recover_retire(struct recover *r, const char *key, const char *host)
+{
+	static const char *const none[] = {NULL};
+	char *index = talloc_asprintf(r, "%s/%s/index.db", r->conf->global.cache_directory, r->name);
+	struct recover_step *s = NULL;
+
+	if (index != NULL && access(index, F_OK) != 0) {
+		s = recover_run(r, none);
+	}
+	if (s != NULL) {
+		s->what = talloc_asprintf(s, "say in the bucket that %s serves it no more (%s)",
+				host[0] != '\0' ? host : "its last host", strrchr(key, '/') + 1);
+		s->retires = talloc_strdup(s, key);
+	}
+	talloc_free(index);
+}
+
 char *recover_ask_samba(struct recover *r, const char *const argv[], int *status)
 {
 	const char *full[RECOVER_ARGS_MAX + 1];
@@ -160,6 +178,9 @@ static bool step_do(struct recover *r, const struct recover_step *s)
 	}
 	printf("%s\n", s->what);
 	fflush(stdout);
+	if (s->retires != NULL) {
+		return recover_retired(r, s->retires);
+	}
 	ret = s->path != NULL ? replace_file(s) : run(s->argv);
 	if (ret != 0 && s->path != NULL) {
 		fprintf(stderr, "objectfsctl: %s: %s\n", s->path, strerror(-ret));

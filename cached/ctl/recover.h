@@ -20,6 +20,8 @@ struct recover_step {
 	/* or, with argv[0] NULL, a file: */
 	char *path, *text; /* its whole new content */
 	bool secret;
+	/* or, without both, the key of a node that serves no more */
+	char *retires;
 };
 
 struct recover { /* talloc */
@@ -42,6 +44,8 @@ void recover_refuse(struct recover *r, const char *fmt, ...) __attribute__((form
 struct recover_step *recover_run(struct recover *r, const char *const argv[]);
 /* A program of Samba's, told of smb.conf where that is not Samba's own. */
 struct recover_step *recover_run_samba(struct recover *r, const char *const argv[]);
+/* The node with this key was the lost host's. */
+void recover_retire(struct recover *r, const char *key, const char *host);
 /* What one says, as ctl_run. */
 char *recover_ask_samba(struct recover *r, const char *const argv[], int *status);
 
@@ -52,8 +56,11 @@ bool recover_conf(struct recover *r);
 void recover_share(struct recover *r);
 
 /* --- recover_bucket.c --- */
-/* Read the volume record, and try what may be done in the bucket: r->record. false: refused. */
+/* Read the volume record and who serves, and try what may be done in the bucket: r->record, and steps.
+ * false: refused. */
 bool recover_bucket(struct recover *r);
+/* Say in the bucket that a node serves no more. false: said on standard error. */
+bool recover_retired(struct recover *r, const char *key);
 
 /* --- recover_accounts.c --- */
 /* Users and groups with the numbers they had, the machine's SID. */

@@ -158,6 +158,16 @@ def content(path):
         return file.read()
 
 
+def serving(bed):
+    """Nodes that say in the bucket that they serve."""
+    client, found = bed.s3(), []
+    place = f"{bed.s3_prefix}.objectfs/nodes/"
+    for item in client.list_objects_v2(Bucket=bed.s3_bucket, Prefix=place).get("Contents", []):
+        body = client.get_object(Bucket=bed.s3_bucket, Key=item["Key"])["Body"].read()
+        found += [item["Key"]] if json.loads(body)["serving"] else []
+    return found
+
+
 def recover(bed, *more):
     """What it says; the configuration is to be one that is not there yet."""
     prefix = bed.s3_prefix.rstrip("/")
@@ -199,9 +209,12 @@ def as_it_was(bed, sid):
     step("recover: the accounts as the bucket names them, their passwords from passdb")
     before = content(bed.smb_conf)
     bed.stop("smbd")
+    bed.stop("cached")
+    check(serving(bed), "no node serves")
     said = recover(bed, "--passdb", f"{bed.dir}/passdb.tdb")
     check(f"net -s {bed.smb_conf} setlocalsid {sid}" in said and f"map it again, with net groupmap "
           f"add rid={TEAM_RID} ntgroup=team" in said, said)
+    check("serves it no more" in said and not serving(bed), f"{serving(bed)} serve: {said}")
     check(machine_sid(bed) == sid, "the SID")
     check(rids(bed) == {NAMES[1]: 1000, NAMES[2]: 1001, NAMES["admin"]: 1002}, f"{rids(bed)}")
     check(content(bed.smb_conf) == before, "a share that was there was changed")
@@ -211,6 +224,7 @@ def as_it_was(bed, sid):
     check("useradd" not in said and "setlocalsid" not in said and "write" not in said, said)
     check(content(f"{bed.dir}/new.conf") == written, "a second run wrote the configuration again")
     make_team(bed)
+    bed.start("cached")
     bed.start("smbd")
     check(all(enters(bed, user) for user in NAMES), "they do not come in")
     check(not findings(bed), f"health says {findings(bed)}")
