@@ -232,7 +232,8 @@ static bool lacks(const struct accounts *a)
 	json_t *name;
 	const char *sid;
 
-	if (a->here == NULL || (a->sid != NULL && !same(a->sid, a->domain, a))) {
+	if (a->here == NULL || a->v->read_only != NULL ||
+			(a->sid != NULL && !same(a->sid, a->domain, a))) {
 		return false;
 	}
 	if (a->sid == NULL) {

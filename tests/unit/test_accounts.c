@@ -214,6 +214,10 @@ static void test_before_the_bucket(void **state)
 	assert_int_equal(told(f, MACHINE, PAIRS(ALICE)), 0);
 	assert_int_equal(f->store->seen[OBJ_PUT], 0);
 	f->v->state = VOLUME_READY;
+	f->v->read_only = (char *)"a newer version is needed";
+	accounts_ready(f->v->accounts);
+	assert_int_equal(f->store->in_flight, 0);
+	f->v->read_only = NULL;
 	accounts_ready(f->v->accounts);
 	while (f->store->in_flight > 0) {
 		tevent_loop_once(f->ev);
