@@ -128,7 +128,9 @@ static void listing_time(struct index *ix, struct row *row, int64_t mtime_ns)
 static void listing_entry(struct listing *l, struct list_entry *e)
 {
 	struct volume *v = l->m->v;
-	struct row *row = index_at_s3(v->index, &l->dir->oid, e->raw, e->is_dir);
+	struct row *row = e->from != NULL ? index_at_s3(v->index, &OFS_OID_APART,
+							    e->from + strlen(v->prefix), false)
+					  : index_at_s3(v->index, &l->dir->oid, e->raw, e->is_dir);
 	char *name, *key = NULL;
 	struct want *w;
 
@@ -150,7 +152,7 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 		index_set_live(v->index, row, ROW_NOT_HERE);
 	}
 	if (row != NULL && row->live == ROW_HERE &&
-			(e->is_dir || (row->etag != NULL && e->etag != NULL &&
+			(e->is_dir || e->from != NULL || (row->etag != NULL && e->etag != NULL &&
 						strcmp(row->etag, e->etag) == 0 &&
 						row->s3_size == e->size))) {
 		if (!e->is_dir && e->mtime_ns != 0) {
@@ -163,7 +165,8 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 	w = key ? want_new(l, l->m, &l->dir->oid, e->raw, name, key, e->is_dir) : NULL;
 	talloc_free(key);
 	talloc_free(name);
-	if (w == NULL) {
+	if (w == NULL || (e->from != NULL && want_set_apart(w, e->from) != 0)) {
+		talloc_free(w);
 		listing_fail(l, -ENOMEM, "out of memory");
 		return;
 	}

@@ -38,6 +38,7 @@ struct lookup { /* talloc child of the mirror */
 	/* the two questions */
 	unsigned waiting;
 	char *key;         /* of the file */
+	const char *from;  /* where a redirect says its object is; NULL: there */
 	struct want *file; /* NULL: its place is busy, so the answer is not its object */
 	bool is_dir;
 	int status;
@@ -172,18 +173,13 @@ static void lookup_file_done(struct want *w)
 	}
 }
 
-static void lookup_list_done(struct obj_req *req)
+static void lookup_list_done(int status, const char *message, bool any, void *arg)
 {
-	struct lookup *k = req->arg;
-	struct obj_result *r = &req->result;
+	struct lookup *k = arg;
 
-	if (r->status == OBJ_OK) {
-		k->is_dir = r->entry_count > 0;
-	} else {
-		k->status = r->status == OBJ_NOT_FOUND ? -EIO : mirror_store_error(r->status);
-		k->message = talloc_strdup(k, r->message ? r->message : "");
-	}
-	objstore_req_free(&req);
+	k->is_dir = any;
+	k->status = status;
+	k->message = status != 0 ? talloc_strdup(k, message ? message : "") : NULL;
 	if (--k->waiting == 0) {
 		lookup_both(k);
 	}
@@ -194,7 +190,7 @@ static void lookup_ask(struct lookup *k, bool file_busy)
 	struct volume *v = k->m->v;
 	bool too_long = false;
 	char *key = index_key(v->index, k, v->prefix, &k->dir->oid, k->raw, true, &too_long);
-	struct obj_req *req;
+	char *prefix;
 
 	if (key == NULL) {
 		/* A name that no key can have is absent. */
@@ -202,32 +198,28 @@ static void lookup_ask(struct lookup *k, bool file_busy)
 				too_long ? NULL : "the directory has no place in S3 that is known");
 		return;
 	}
-	req = objstore_req_new(OBJ_LIST, key);
+	prefix = talloc_strdup(k, key);
 	key[strlen(key) - 1] = '\0';
 	k->key = key;
-	file_busy = file_busy || mirror_is_apart(k->m, key);
+	k->from = redirect_of(v->reconcile, key);
+	file_busy = file_busy || (k->from == NULL && mirror_is_apart(k->m, key));
 	k->file = file_busy ? NULL
 			    : want_new(k, k->m, &k->dir->oid, k->raw, k->name, key, false);
-	if (req == NULL || (k->file == NULL && !file_busy)) {
-		objstore_req_free(&req);
+	if (prefix == NULL || (k->file == NULL && !file_busy) ||
+			(k->file != NULL && k->from != NULL && want_set_apart(k->file, k->from) != 0)) {
 		lookup_answer(k, -ENOMEM, "out of memory");
 		return;
 	}
 	k->is_dir = false;
 	k->status = 0;
 	k->waiting = file_busy ? 1 : 2;
-	req->prio = OBJ_PRIO_READER;
-	req->request_id = k->request_id;
-	req->max_keys = 1;
-	req->done = lookup_list_done;
-	req->arg = k;
 	if (k->file != NULL) {
 		k->file->request_id = k->request_id;
 		k->file->done = lookup_file_done;
 		k->file->arg = k;
 		want_start(k->file);
 	}
-	objstore_submit(v->store, req);
+	mirror_below(k->m, k->request_id, prefix, lookup_list_done, k);
 }
 
 static void lookup_still(void *arg, int status)
@@ -246,7 +238,7 @@ static void lookup_still(void *arg, int status)
 		lookup_answer(k, dir == NULL ? -EIO : -ENOENT, NULL);
 		return;
 	}
-	file = index_at_s3(v->index, &k->dir->oid, k->raw, false);
+	file = mirror_file_row(k->m, &k->dir->oid, k->raw);
 	sub = k->beside ? NULL : index_at_s3(v->index, &k->dir->oid, k->raw, true);
 	live = index_at_live(v->index, &k->dir->oid, k->name);
 	if (live != NULL && (live == file || live == sub) &&
@@ -344,6 +336,7 @@ struct rmdir_ask { /* talloc child of the mirror */
 	uint64_t request_id;
 	struct mirror_dir *dir; /* the one that is to go */
 	char *prefix;
+	bool unseen; /* something is called so that the mirror does not have */
 	mirror_done done;
 	void *arg;
 };
@@ -362,7 +355,7 @@ static bool rmdir_ignores(struct rmdir_ask *k, const char *key)
 	char *path, *rest;
 	bool ignored = false;
 
-	if (strncmp(key, k->prefix, strlen(k->prefix)) != 0) {
+	if (strncmp(key, k->prefix, strlen(k->prefix)) != 0 || mirror_is_apart(k->m, key)) {
 		return true;
 	}
 	path = rest = talloc_strdup(k, key + strlen(k->prefix));
@@ -378,6 +371,17 @@ static bool rmdir_ignores(struct rmdir_ask *k, const char *key)
 	}
 	talloc_free(path);
 	return ignored;
+}
+
+/* What is called so and stands elsewhere: of no client's yet? What is in the mirror the kernel refuses. */
+static void rmdir_redirect(void *arg, const char *from, const char *rest)
+{
+	struct rmdir_ask *k = arg;
+	const struct row *row = index_at_s3(k->m->v->index, &OFS_OID_APART,
+			from + strlen(k->m->v->prefix), false);
+
+	(void)rest;
+	k->unseen |= row == NULL || row->live == ROW_NOT_HERE;
 }
 
 static void rmdir_page(struct rmdir_ask *k, const char *token);
@@ -446,6 +450,11 @@ static void rmdir_still(void *arg, int status)
 	if (k->prefix == NULL) {
 		rmdir_answer(k, too_long ? 0 : -EIO,
 				too_long ? NULL : "the directory has no place in S3 that is known");
+		return;
+	}
+	redirects_below(v->reconcile, k->prefix, rmdir_redirect, k);
+	if (k->unseen) {
+		rmdir_answer(k, -ENOTEMPTY, "objects that stay elsewhere are in it");
 		return;
 	}
 	rmdir_page(k, NULL);

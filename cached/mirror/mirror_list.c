@@ -52,6 +52,7 @@ static int listing_destructor(struct listing *l)
 	for (i = 0; i < l->count; i++) {
 		free(l->entries[i].key);
 		free(l->entries[i].etag);
+		free(l->entries[i].from);
 	}
 	for (i = 0; i < l->local_count; i++) {
 		free(l->local[i]);
@@ -401,7 +402,7 @@ static void listing_scanned(struct disk_job *job)
 	}
 }
 
-static void listing_scan(struct listing *l)
+void listing_scan(struct listing *l)
 {
 	struct scan_job *j = calloc(1, sizeof(*j));
 
@@ -435,6 +436,41 @@ static void listing_own_marker(struct listing *l, const struct obj_entry *e)
 	}
 }
 
+static struct list_entry *listing_room(struct listing *l)
+{
+	if (l->count == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 256;
+		struct list_entry *entries = realloc(l->entries, cap * sizeof(*entries));
+
+		if (entries == NULL) {
+			return NULL;
+		}
+		l->entries = entries;
+		l->cap = cap;
+	}
+	return memset(&l->entries[l->count], 0, sizeof(*l->entries));
+}
+
+int listing_add(struct listing *l, const char *raw, bool is_dir, const char *from)
+{
+	struct list_entry *n = listing_room(l);
+	size_t prefix = strlen(l->prefix), len = strlen(raw);
+
+	if (n == NULL || (n->key = malloc(prefix + len + 1)) == NULL ||
+			(from != NULL && (n->from = strdup(from)) == NULL)) {
+		if (n != NULL) {
+			free(n->key);
+		}
+		return -ENOMEM;
+	}
+	memcpy(n->key, l->prefix, prefix);
+	memcpy(n->key + prefix, raw, len + 1);
+	n->raw = n->key + prefix;
+	n->is_dir = is_dir;
+	l->count++;
+	return 0;
+}
+
 /* Take the row's strings over. */
 static int listing_take(struct listing *l, struct obj_entry *e)
 {
@@ -450,16 +486,6 @@ static int listing_take(struct listing *l, struct obj_entry *e)
 		}
 		return 0;
 	}
-	if (l->count == l->cap) {
-		size_t cap = l->cap ? l->cap * 2 : 256;
-		struct list_entry *entries = realloc(l->entries, cap * sizeof(*entries));
-
-		if (entries == NULL) {
-			return -ENOMEM;
-		}
-		l->entries = entries;
-		l->cap = cap;
-	}
 	if (e->is_prefix) {
 		e->key[len - 1] = '\0';
 	}
@@ -467,7 +493,11 @@ static int listing_take(struct listing *l, struct obj_entry *e)
 			(!e->is_prefix && mirror_is_apart(l->m, e->key))) {
 		return 0;
 	}
-	n = &l->entries[l->count++];
+	n = listing_room(l);
+	if (n == NULL) {
+		return -ENOMEM;
+	}
+	l->count++;
 	n->key = e->key;
 	n->raw = n->key + prefix;
 	n->is_dir = e->is_prefix;
@@ -507,7 +537,7 @@ static void listing_page_done(struct obj_req *req)
 		listing_page(l, token);
 		talloc_free(token);
 	} else {
-		listing_scan(l);
+		listing_redirects(l);
 	}
 }
 

@@ -16,6 +16,7 @@ struct list_entry {
 	bool is_dir;
 	int64_t size, mtime_ns;
 	char *etag;
+	char *from; /* malloc; its object's key, if a redirect says that; or NULL */
 };
 
 struct list_child { /* a row that was in S3 here when the first page was asked for */
@@ -54,9 +55,17 @@ struct listing { /* talloc child of the mirror */
 	bool extended; /* S3 could not be asked: the old listing was given more time */
 	int status;
 	char *message;
+	size_t doubt; /* the next of the entries that may be nothing but what is called otherwise */
 };
 
+/* --- mirror_redirect.c --- */
+/* All pages are in: entries come and go as redirects say; then listing_scan. */
+void listing_redirects(struct listing *l);
+
 /* --- mirror_list.c --- */
+void listing_scan(struct listing *l);
+/* A copy of raw; -ENOMEM. */
+int listing_add(struct listing *l, const char *raw, bool is_dir, const char *from);
 /* The first failure stays. */
 void listing_fail(struct listing *l, int status, const char *message);
 /* Set LISTED unless it failed, then end. */

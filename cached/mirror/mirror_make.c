@@ -57,6 +57,7 @@ void stub_free(struct stub **s)
 	}
 	free((*s)->name);
 	free((*s)->raw);
+	free((*s)->apart);
 	free((*s)->etag);
 	free((*s)->version_id);
 	snapshot_free(&(*s)->snapshot);
@@ -72,7 +73,11 @@ void mirror_stub_row(struct mirror *m, const struct ofs_oid *dir, const struct s
 	if (row == NULL) {
 		return;
 	}
-	index_set_s3(ix, row, dir, s->raw);
+	if (s->apart != NULL) {
+		index_set_apart(ix, row, s->apart);
+	} else {
+		index_set_s3(ix, row, dir, s->raw);
+	}
 	if (s->has_object) {
 		index_set_fence(ix, row, s->etag, s->version_id, &s->wid, s->size, s->s3_mtime_ns);
 		index_set_plain(ix, row, s->plain);

@@ -109,6 +109,7 @@ struct stub { /* malloc'ed; moves between threads */
 	struct stub *next;
 	char *name; /* local */
 	char *raw;  /* S3 component */
+	char *apart; /* its object's key behind the volume's prefix, if that is none of the directory's; or NULL */
 	bool is_dir, has_object, foreign;
 	bool plain; /* as the row's */
 	struct ofs_oid oid;
@@ -209,6 +210,7 @@ struct want { /* talloc */
 	uint64_t request_id;
 	struct ofs_oid dir;
 	char *raw, *name, *key;
+	char *apart; /* want_set_apart; NULL: it is at its place */
 	bool is_dir;
 	void (*done)(struct want *w);
 	void *arg;
@@ -225,9 +227,19 @@ struct want { /* talloc */
 /* NULL: out of memory. key: whole key, ending in "/" for a directory. */
 struct want *want_new(TALLOC_CTX *ctx, struct mirror *m, const struct ofs_oid *dir,
 		const char *raw, const char *name, const char *key, bool is_dir);
+/* Its object is at this key (whole), and not where the name says. 0 or -ENOMEM. */
+int want_set_apart(struct want *w, const char *from);
 void want_start(struct want *w);
 /* Has what S3 has at this key of a file another name here, wherever that is? */
 bool mirror_is_apart(struct mirror *m, const char *key);
+/* The row of the file that is called so in a directory, wherever its object is; NULL: none. */
+struct row *mirror_file_row(struct mirror *m, const struct ofs_oid *dir, const char *raw);
+
+/* --- mirror_redirect.c --- */
+/* Is anything called below this prefix of keys? What is there and called otherwise does not count, what is
+ * elsewhere and called so does. done once, with 0 or -errno; freeing ctx is no way to stop it. */
+void mirror_below(struct mirror *m, uint64_t request_id, const char *prefix,
+		void (*done)(int status, const char *message, bool any, void *arg), void *arg);
 /* The local name of what S3 has at `raw`, talloc. Of a file and a directory of one name the directory
  * has it, whichever came first: `beside` (S3 has a directory there) or a directory here gives the file
  * its escape. */

@@ -166,7 +166,31 @@ int mirror_store_error(enum obj_status st)
 
 bool mirror_is_apart(struct mirror *m, const char *key)
 {
-	return index_at_s3(m->v->index, &OFS_OID_APART, key + strlen(m->v->prefix), false) != NULL;
+	return index_at_s3(m->v->index, &OFS_OID_APART, key + strlen(m->v->prefix), false) != NULL ||
+	       redirect_is_from(m->v->reconcile, key);
+}
+
+/* The row of what is wanted. */
+static struct row *want_row(const struct want *w)
+{
+	struct index *ix = w->m->v->index;
+
+	return w->apart != NULL ? index_at_s3(ix, &OFS_OID_APART, w->apart, false)
+				: index_at_s3(ix, &w->dir, w->raw, w->is_dir);
+}
+
+int want_set_apart(struct want *w, const char *from)
+{
+	char *key = talloc_strdup(w, from);
+	char *apart = talloc_strdup(w, from + strlen(w->m->v->prefix));
+
+	if (key == NULL || apart == NULL) {
+		return -ENOMEM;
+	}
+	talloc_free(w->key);
+	w->key = key;
+	w->apart = apart;
+	return 0;
 }
 
 /* ---- the want ---- */
@@ -254,7 +278,11 @@ static bool want_is_deleted(struct want *w)
 			v->reconcile == NULL) {
 		return false;
 	}
-	index_set_s3(v->index, gone, &w->dir, w->raw);
+	if (w->apart != NULL) {
+		index_set_apart(v->index, gone, w->apart);
+	} else {
+		index_set_s3(v->index, gone, &w->dir, w->raw);
+	}
 	index_set_fence(v->index, gone, NULL, ROW_LOST, NULL, 0, 0);
 	reconcile_touch(v->reconcile, gone);
 	return true;
@@ -262,8 +290,7 @@ static bool want_is_deleted(struct want *w)
 
 static void want_decide(struct want *w)
 {
-	struct volume *v = w->m->v;
-	struct row *row = index_at_s3(v->index, &w->dir, w->raw, w->is_dir);
+	struct row *row = want_row(w);
 
 	if (mirror_row_print(row) != w->print || mirror_place_busy(w->m, &w->dir, w->name, row)) {
 		want_answer(w, WANT_LEAVE, 0, NULL);
@@ -449,6 +476,7 @@ static struct stub *want_stub(struct want *w, const struct obj_result *r, const 
 	if (r == NULL) { /* a directory that only its children imply */
 		return s;
 	}
+	s->apart = w->apart ? strdup(w->apart) : NULL;
 	s->has_object = true;
 	s->plain = foreign_none(r);
 	s->size = w->is_dir ? 0 : r->size;
@@ -490,7 +518,7 @@ static void want_head_done(struct obj_req *req)
 {
 	struct want *w = req->arg;
 	struct obj_result *r = &req->result;
-	struct row *row = index_at_s3(w->m->v->index, &w->dir, w->raw, w->is_dir);
+	struct row *row = want_row(w);
 	bool damaged = false, implied = w->is_dir && r->status == OBJ_NOT_FOUND;
 	char *text;
 
@@ -554,7 +582,7 @@ void want_start(struct want *w)
 		want_answer(w, WANT_UNKNOWN, -ENOMEM, "out of memory");
 		return;
 	}
-	w->print = mirror_row_print(index_at_s3(w->m->v->index, &w->dir, w->raw, w->is_dir));
+	w->print = mirror_row_print(want_row(w));
 	req->prio = OBJ_PRIO_READER;
 	req->request_id = w->request_id;
 	req->done = want_head_done;

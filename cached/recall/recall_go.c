@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #endif
 #include "recall_private.h"
+#include "../reconcile/reconcile.h"
 
 #include <errno.h>
 #include <string.h>
@@ -135,7 +136,11 @@ static void ask_located(int status, const char *message, struct mirror_dir *dir,
 		index_set_here(ix, row, &dir->oid, p->name, r->ino);
 	}
 	if (!row->in_s3) {
-		index_set_s3(ix, row, &dir->oid, raw);
+		if (r->rs->v->reconcile != NULL) {
+			reconcile_assume_place(r->rs->v->reconcile, row, &dir->oid, raw);
+		} else {
+			index_set_s3(ix, row, &dir->oid, raw);
+		}
 	}
 	talloc_free(p);
 	r->asking = false;

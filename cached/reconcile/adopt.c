@@ -26,6 +26,8 @@ struct adopt {
 	unsigned blob;
 	char **ids;
 	unsigned count, next;
+	char **stays; /* notes of what cannot be moved */
+	unsigned stay_count;
 	void (*done)(int status, const char *message, void *arg);
 	void *arg;
 };
@@ -34,6 +36,7 @@ static void adopt_end(struct adopt *ad, int status, const char *message)
 {
 	if (status == 0) {
 		ad->v->root_known = true;
+		redirects_start(ad->v->reconcile);
 	}
 	ad->done(status, message, ad->arg);
 	snapshot_free(&ad->root);
@@ -249,29 +252,27 @@ static void adopt_intent_gone(enum obj_status st, const char *message, void *arg
 	adopt_next(ad);
 }
 
-/* A key that a client's file or directory may have. */
-static bool adopt_is_clients(const struct adopt *ad, const char *key)
+static void adopt_redirected(enum obj_status st, const char *message, void *arg)
 {
-	static const char own[] = ".objectfs";
-	size_t len = strlen(ad->v->prefix);
+	struct adopt *ad = arg;
 
-	return strncmp(key, ad->v->prefix, len) == 0 && key[len] != '\0' &&
-			strncmp(key + len, own, strlen(own)) != 0;
-}
-
-static bool adopt_is_parked(const struct adopt *ad, const char *key)
-{
-	static const char stage[] = ".objectfs/stage/";
-
-	return strncmp(key, ad->v->prefix, strlen(ad->v->prefix)) == 0 &&
-			strncmp(key + strlen(ad->v->prefix), stage, strlen(stage)) == 0;
+	if (st != OBJ_OK) {
+		adopt_end(ad, -EAGAIN, message);
+		return;
+	}
+	rename_intent(ad->v, ad->ids[ad->next], NULL, NULL, 0, adopt_intent_gone, ad);
 }
 
 static void adopt_moved(struct pmove *m, enum obj_status st, const char *message)
 {
 	struct adopt *ad = m->arg;
 
-	if (st == OBJ_PRECONDITION && adopt_is_parked(ad, m->from) && strstr(m->to, "(renamed ") == NULL) {
+	if (m->single && (st == OBJ_ARCHIVED || st == OBJ_INVALID)) {
+		redirect_put(ad->v, m->from, m->to, message ? message : objstore_status_name(st),
+				adopt_redirected, ad);
+		return;
+	}
+	if (st == OBJ_PRECONDITION && rename_note_is_parked(ad->v, m->from) && strstr(m->to, "(renamed ") == NULL) {
 		/* Nobody sees what stays in stage/. */
 		struct pmove *aside;
 		char *to = talloc_asprintf(m, "%s (renamed %.8s)", m->to, ad->ids[ad->next]);
@@ -304,9 +305,7 @@ static void adopt_intent_read(struct obj_req *req)
 {
 	struct adopt *ad = req->arg;
 	struct obj_result *r = &req->result;
-	const char *format = "", *from = NULL, *to = NULL, *node = "";
-	json_int_t cutoff_s = 0;
-	json_t *doc = NULL;
+	struct rename_note n = {0};
 	struct pmove *m = NULL;
 
 	if (r->status == OBJ_NOT_FOUND) {
@@ -318,38 +317,31 @@ static void adopt_intent_read(struct obj_req *req)
 		adopt_end(ad, -EAGAIN, r->message);
 		goto out;
 	}
-	doc = json_loadb((char *)r->body, r->body_len, JSON_REJECT_DUPLICATES, NULL);
-	if (doc == NULL || json_unpack(doc, "{s:s, s:s, s:s, s?s, s?I}", "format", &format, "from", &from,
-					   "to", &to, "node", &node, "cutoff", &cutoff_s) != 0 ||
-			(strcmp(format, RENAME_FORMAT) != 0 &&
-					strcmp(format, RENAME_FORMAT_BEFORE) != 0) ||
-			cutoff_s < 0 || cutoff_s > INT64_MAX / NS_PER_S ||
-			(!adopt_is_clients(ad, from) && !adopt_is_parked(ad, from)) ||
-			!adopt_is_clients(ad, to)) {
+	if (!rename_note_read(ad->v, r, &n) || n.stays != NULL) {
 		log_warning("reconcile", "%s is no rename intent this version understands: left alone",
 				req->key);
 		ad->next++;
 		adopt_next(ad);
 		goto out;
 	}
-	if (nodes_serves(ad->v->nodes, node)) {
+	if (nodes_serves(ad->v->nodes, n.node)) {
 		log_notice("reconcile", "the rename of %s to %s is left to node %s; if that will not come back: "
-				"objectfsctl forget-node %s", from, to, node, node);
+				"objectfsctl forget-node %s", n.from, n.to, n.node, n.node);
 		ad->next++;
 		adopt_next(ad);
 		goto out;
 	}
-	m = pmove_new(ad->v, from, to);
+	m = pmove_new(ad->v, n.from, n.to);
 	if (m == NULL) {
 		adopt_end(ad, -ENOMEM, "out of memory");
 		goto out;
 	}
-	m->cutoff_ns = cutoff_s * NS_PER_S;
+	m->cutoff_ns = n.cutoff_ns;
 	m->done = adopt_moved;
 	m->arg = ad;
 	pmove_start(m);
 out:
-	json_decref(doc);
+	json_decref(n.doc);
 	objstore_req_free(&req);
 }
 
@@ -390,6 +382,18 @@ static void adopt_next(struct adopt *ad)
 
 static void adopt_list(struct adopt *ad, const char *token);
 
+/* First what stays where: moves go by it. */
+static void adopt_loaded(enum obj_status st, const char *message, void *arg)
+{
+	struct adopt *ad = arg;
+
+	if (st != OBJ_OK) {
+		adopt_end(ad, -EAGAIN, message);
+		return;
+	}
+	adopt_next(ad);
+}
+
 static void adopt_listed(struct obj_req *req)
 {
 	struct adopt *ad = req->arg;
@@ -402,17 +406,23 @@ static void adopt_listed(struct obj_req *req)
 		return;
 	}
 	ad->ids = talloc_realloc(ad, ad->ids, char *, ad->count + r->entry_count + 1);
-	for (i = 0; i < r->entry_count && ad->ids != NULL; i++) {
+	ad->stays = talloc_realloc(ad, ad->stays, char *, ad->stay_count + r->entry_count + 1);
+	for (i = 0; i < r->entry_count && ad->ids != NULL && ad->stays != NULL; i++) {
 		const char *slash = strrchr(r->entries[i].key, '/');
 
-		if (slash != NULL && slash[1] != '\0') {
+		if (slash == NULL || slash[1] == '\0') {
+			continue;
+		}
+		if (strstr(slash, REDIRECT_SUFFIX) != NULL) {
+			ad->stays[ad->stay_count++] = talloc_strdup(ad, slash + 1);
+		} else {
 			ad->ids[ad->count++] = talloc_strdup(ad, slash + 1);
 		}
 	}
 	if (r->next_token != NULL) {
 		adopt_list(ad, r->next_token);
 	} else {
-		adopt_next(ad);
+		redirects_load(ad->v->reconcile, ad->stays, ad->stay_count, adopt_loaded, ad);
 	}
 	objstore_req_free(&req);
 }

@@ -70,6 +70,7 @@ static void conflict_done(struct disk_job *job)
 		log_warning("reconcile", "conflict: %s/%s: %s; this node's version is now %s", c->dir,
 				c->name, c->why, c->to);
 		if (a->old_key == NULL) {
+			redirect_end_row(a->item->rc, a->row);
 			index_clear_s3(v->index, a->row);
 		} /* else its object is where it was, and moves to the conflict name */
 		a->item->rc->since_ns = a->item->first_ns;

@@ -45,6 +45,30 @@ static void move_unparked(enum obj_status st, const char *message, void *arg)
 	index_commit(a->v->index, move_redeemed, a);
 }
 
+static void move_cannot_park(enum obj_status st, const char *message, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (st != OBJ_OK) {
+		attempt_end_store(a, "removing the note of a swap", st, message);
+		return;
+	}
+	a->item->stage = false;
+	redirect_item(a, "it cannot be copied");
+}
+
+/* The store will not copy it, now or ever: it stays, and is called by its name. */
+static void move_refused(struct attempt *a, const char *why)
+{
+	claim_drop(a);
+	if (!ofs_oid_equal(&a->parent, &OFS_OID_STAGE)) {
+		redirect_item(a, why);
+		return;
+	}
+	a->key = a->upload_if_match; /* where it belongs */
+	rename_intent(a->v, a->raw, NULL, NULL, 0, move_cannot_park, a);
+}
+
 static void move_copied(enum obj_status st, const char *message, const char *etag, void *arg)
 {
 	struct attempt *a = arg;
@@ -67,6 +91,10 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 	case OBJ_PRECONDITION:
 		claim_drop(a);
 		step_conflict(a, "the new name is taken in S3");
+		break;
+	case OBJ_ARCHIVED:
+	case OBJ_INVALID:
+		move_refused(a, message ? message : objstore_status_name(st));
 		break;
 	default:
 		attempt_end_store(a, "renaming", st, message);
@@ -167,6 +195,7 @@ static void delete_finished(struct attempt *a)
 	struct ofs_oid oid = a->oid;
 	struct work *w = a->item;
 
+	redirect_end_row(rc, row);
 	index_clear_s3(ix, row);
 	look_purge_trash(rc, &oid);
 	w->again = false;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: move every key below a prefix to another, and the notes (intents) that say so.
+ * Duty: move every key below a prefix to another.
  * Way: renames.c, move.c, adopt.c -> here -> fenced.c's copies and deletes.
  * Thread: core.
  * Owns: struct pmove until its done.
@@ -13,71 +13,10 @@
  *   list -> copy (16 at once) -> list the copies -> delete (16 at once)
  */
 #include "private.h"
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PMOVE_AT_ONCE 16
-
-/* ---- intents ---- */
-
-struct intent_op {
-	void (*done)(enum obj_status st, const char *message, void *arg);
-	void *arg;
-};
-
-static void intent_op_done(struct obj_req *req)
-{
-	struct intent_op *op = req->arg;
-	enum obj_status st = req->result.status;
-
-	if (op->done != NULL) {
-		op->done(st == OBJ_NOT_FOUND && req->op == OBJ_DELETE ? OBJ_OK : st,
-				req->result.message, op->arg);
-	}
-	talloc_free(op);
-	objstore_req_free(&req);
-}
-
-void rename_intent(struct volume *v, const char *id, const char *from, const char *to, int64_t cutoff_ns,
-		void (*done)(enum obj_status st, const char *message, void *arg), void *arg)
-{
-	char *key = talloc_asprintf(v, "%s.objectfs/rename/%s", v->prefix, id);
-	struct obj_req *req = key ? objstore_req_new(to ? OBJ_PUT : OBJ_DELETE, key) : NULL;
-	struct intent_op *op = talloc_zero(v, struct intent_op);
-	json_t *doc = NULL;
-
-	talloc_free(key);
-	if (req == NULL || op == NULL) {
-		goto nomem;
-	}
-	if (to != NULL) {
-		doc = json_pack("{s:s, s:s, s:s, s:s, s:I}", "format", RENAME_FORMAT, "node", v->node_id,
-				"from", from, "to", to, "cutoff", (json_int_t)(cutoff_ns / NS_PER_S));
-		req->body = doc ? (uint8_t *)json_dumps(doc, JSON_COMPACT) : NULL;
-		json_decref(doc);
-		if (req->body == NULL) {
-			goto nomem;
-		}
-		req->length = strlen((char *)req->body);
-		req->content_type = strdup("application/json");
-	}
-	op->done = done;
-	op->arg = arg;
-	req->prio = OBJ_PRIO_UPLOAD;
-	req->done = intent_op_done;
-	req->arg = op;
-	objstore_submit(v->store, req);
-	return;
-nomem:
-	talloc_free(op);
-	objstore_req_free(&req);
-	if (done != NULL) {
-		done(OBJ_LOCAL, "out of memory", arg);
-	}
-}
-
-/* ---- all keys below a prefix ---- */
 
 static void pmove_end(struct pmove *m, enum obj_status st, const char *message)
 {
@@ -150,6 +89,13 @@ static void pmove_copied(enum obj_status st, const char *message, const char *et
 			strcmp(etag, row->etag) == 0) {
 		why = STAY_FOREIGN; /* the row's object is moved: this came after it */
 	}
+	if (why == STAY_TAKEN) {
+		char *to = talloc_asprintf(m, "%s%s", m->to, k->suffix);
+
+		/* By an object that could not be moved itself: each is called by its name. */
+		why = to != NULL && redirect_is_from(m->v->reconcile, to) ? STAY_ARCHIVED : why;
+		talloc_free(to);
+	}
 	if (st == OBJ_OK && etag != NULL && strcmp(etag, k->etag) != 0) {
 		if (row != NULL && !row->is_dir) {
 			bool plain = row->plain;
@@ -162,8 +108,9 @@ static void pmove_copied(enum obj_status st, const char *message, const char *et
 	}
 	if (why != STAY_NOT) {
 		pmove_stays(m, k, why);
+		k->why = talloc_strdup(m, message ? message : objstore_status_name(st));
 		log_notice("reconcile", "%s%s stays where it is: %s", m->from, k->suffix,
-				message ? message : objstore_status_name(st));
+				k->why ? k->why : "");
 		st = OBJ_OK;
 	}
 	if (st == OBJ_NOT_FOUND) {
@@ -289,6 +236,91 @@ void pmove_remove(struct pmove *m)
 	pmove_more(m);
 }
 
+/* ---- what stays is noted before anything is deleted ---- */
+
+static void pmove_note_more(struct pmove *m);
+
+static void pmove_noted(enum obj_status st, const char *message, void *arg)
+{
+	struct pmove *m = arg;
+
+	m->running--;
+	if (st != OBJ_OK && m->failed == OBJ_OK) {
+		m->failed = st;
+		m->message = talloc_strdup(m, message ? message : "");
+	}
+	pmove_note_more(m);
+}
+
+static void pmove_note_more(struct pmove *m)
+{
+	m->running++; /* an answer may come at once */
+	while (m->failed == OBJ_OK && m->note_next < m->note_count && m->running <= PMOVE_AT_ONCE) {
+		const struct pnote *n = &m->notes[m->note_next++];
+
+		if (strcmp(n->from, n->to) == 0) {
+			redirect_end(m->v->reconcile, n->from); /* the directory comes back to it */
+			continue;
+		}
+		m->running++;
+		redirect_put(m->v, n->from, n->to, n->why, pmove_noted, m);
+	}
+	if (--m->running > 0) {
+		return;
+	}
+	if (m->failed != OBJ_OK) {
+		pmove_end(m, m->failed, m->message);
+	} else if (m->copied != NULL) {
+		m->copied(m);
+	} else {
+		pmove_remove(m);
+	}
+}
+
+static void pmove_note(struct pmove *m, const char *from, const char *rest, const char *why)
+{
+	struct pnote *n = talloc_realloc(m, m->notes, struct pnote, m->note_count + 1);
+
+	if (n == NULL) {
+		m->failed = OBJ_LOCAL;
+		return;
+	}
+	m->notes = n;
+	n = &n[m->note_count++];
+	*n = (struct pnote){.from = talloc_strdup(m, from),
+			.to = talloc_asprintf(m, "%s%s", m->to, rest),
+			.why = why};
+	if (n->from == NULL || n->to == NULL) {
+		m->failed = OBJ_LOCAL;
+	}
+}
+
+/* It has stayed when a directory was renamed before, and is called otherwise once more. */
+static void pmove_note_before(void *arg, const char *from, const char *rest)
+{
+	pmove_note(arg, from, rest, NULL);
+}
+
+static void pmove_notes(struct pmove *m)
+{
+	unsigned i;
+
+	m->phase = PMOVE_NOTING;
+	redirects_below(m->v->reconcile, m->from, pmove_note_before, m);
+	for (i = 0; m->stay > 0 && i < m->count; i++) {
+		const struct pkey *k = &m->keys[i];
+		bool fits = strlen(m->to) + strlen(k->suffix) <= OBJ_KEY_MAX_BYTES;
+
+		if (k->stays == STAY_ARCHIVED || (k->stays == STAY_REFUSED && fits)) {
+			char *from = talloc_asprintf(m, "%s%s", m->from, k->suffix);
+
+			pmove_note(m, from ? from : "", k->suffix, k->why ? k->why : "");
+			talloc_free(from);
+		}
+	}
+	pmove_note_more(m);
+}
+
 /* ---- are the copies there? ---- */
 
 static int pkey_compare(const void *a, const void *b)
@@ -328,11 +360,7 @@ static void pmove_verified(struct pmove *m)
 			return;
 		}
 	}
-	if (m->copied != NULL) {
-		m->copied(m);
-	} else {
-		pmove_remove(m);
-	}
+	pmove_notes(m);
 }
 
 static void pmove_verify_page(struct obj_req *req)
@@ -407,11 +435,14 @@ static struct pkey *pmove_add(struct pmove *m, const char *suffix, const char *e
 static void pmove_judge(struct pmove *m, struct pkey *k, const struct obj_entry *e)
 {
 	const char *below = e->key + strlen(m->v->prefix);
-	bool apart = index_at_s3(m->v->index, &OFS_OID_APART, below, false) != NULL;
+	bool apart = index_at_s3(m->v->index, &OFS_OID_APART, below, false) != NULL ||
+			redirect_is_from(m->v->reconcile, e->key);
 	bool young = m->cutoff_ns != 0 && e->mtime_ns > m->cutoff_ns && pmove_row(m, k->suffix) == NULL;
 
 	k->young = !apart && young && e->size == 0;
-	if (apart || (young && e->size > 0)) {
+	if (apart) {
+		pmove_stays(m, k, STAY_APART);
+	} else if (young && e->size > 0) {
 		pmove_stays(m, k, STAY_FOREIGN);
 	}
 }

@@ -103,6 +103,7 @@ struct reconcile { /* core only */
 	bool intents_read; /* the intent file, once after the first scan */
 	struct attempt *attempts; /* items in flight, for lease breaks */
 	struct pmove *moves; /* under way */
+	struct redirects *redirects; /* redirect.c; NULL: none */
 	/* marks.c */
 	struct clock_timer *sweep_timer;
 	bool sweeping;
@@ -374,10 +375,11 @@ enum pmove_stay {
 	STAY_TAKEN,    /* its new name holds something else */
 	STAY_ARCHIVED, /* it must be restored before it can be copied */
 	STAY_REFUSED,  /* the store will never take it under its new name: too long a key, perhaps */
+	STAY_APART,    /* it has stayed before: it is called otherwise */
 	STAY_FOREIGN,  /* it is none of the directory's */
 };
 
-enum pmove_phase { PMOVE_LISTING, PMOVE_COPYING, PMOVE_VERIFYING, PMOVE_REMOVING };
+enum pmove_phase { PMOVE_LISTING, PMOVE_COPYING, PMOVE_VERIFYING, PMOVE_NOTING, PMOVE_REMOVING };
 
 struct pkey {
 	char *suffix; /* below the prefix */
@@ -387,6 +389,12 @@ struct pkey {
 	bool young; /* empty, unknown here, put since the rename had begun */
 	bool gone;  /* nothing to copy; a tombstone is removed like any key */
 	bool seen;  /* the copy is listed */
+	char *why;  /* it stays, for people */
+};
+
+struct pnote { /* what stays below the directory, and what it is called after the move */
+	char *from, *to;
+	const char *why; /* NULL: as before */
 };
 
 struct pmove {
@@ -400,13 +408,15 @@ struct pmove {
 	struct pkey *keys;
 	unsigned count, cap, next, running, finished; /* finished: of this phase */
 	enum pmove_phase phase;
+	struct pnote *notes;
+	unsigned note_count, note_next;
 	unsigned stay; /* keys that stay; if `single`, what cannot be moved is a failure */
 	struct pmove *list_next, **list_prev; /* rc->moves */
 	const struct work *item; /* whose row moves; NULL: adopt.c's */
 	int64_t since_ns;
 	enum obj_status failed;
 	char *message;
-	/* NULL, or every copy is there; goes on with pmove_remove. */
+	/* NULL, or every copy is there, and what stays is noted; goes on with pmove_remove. */
 	void (*copied)(struct pmove *m);
 	void (*done)(struct pmove *m, enum obj_status st, const char *message);
 	void *arg;
@@ -426,11 +436,54 @@ void rename_directory(struct attempt *a);
 bool rename_finish(struct attempt *a);
 /* The whole directory to .objectfs/stage/. */
 void stage_directory(struct attempt *a);
-#define RENAME_FORMAT_BEFORE "objectfs rename 1"
-#define RENAME_FORMAT "objectfs rename 2"
-/* Write (to != NULL) or remove an intent object; done on the core thread. cutoff_ns 0: none. */
+
+/* --- note.c: .objectfs/rename/ --- */
+typedef void (*redirect_done)(enum obj_status st, const char *message, void *arg);
+/* Write (to != NULL) or remove a note; done on the core thread. cutoff_ns 0: none. */
 void rename_intent(struct volume *v, const char *id, const char *from, const char *to, int64_t cutoff_ns,
-		void (*done)(enum obj_status st, const char *message, void *arg), void *arg);
+		redirect_done done, void *arg);
+/* stays: why the object is not moved; NULL: it is being moved. */
+void rename_intent_write(struct volume *v, const char *id, const char *from, const char *to,
+		int64_t cutoff_ns, const char *stays, redirect_done done, void *arg);
+struct rename_note {
+	json_t *doc; /* to be freed; the strings are its */
+	const char *node, *from, *to, *stays;
+	int64_t cutoff_ns;
+};
+/* false: none that is understood; n->doc is to be freed all the same. */
+bool rename_note_read(const struct volume *v, const struct obj_result *r, struct rename_note *n);
+/* Is the key below .objectfs/stage/? */
+bool rename_note_is_parked(const struct volume *v, const char *key);
+
+/* --- redirect.c: objects that stay under an old key, and are called otherwise here --- */
+#define REDIRECT_SUFFIX ".stays" /* of their notes' names */
+/* Read the notes (names, the caller's until done); what was known before is forgotten. */
+void redirects_load(struct reconcile *rc, char **ids, unsigned count, redirect_done done, void *arg);
+void redirects_clear(struct reconcile *rc);
+/* Moving them is tried from time to time. */
+void redirects_start(struct reconcile *rc);
+/* The object at `from` is called `to` from now on, or instead of what it was called; in the bucket when done.
+ * why: for people; NULL: as before. */
+void redirect_put(struct volume *v, const char *from, const char *to, const char *why, redirect_done done,
+		void *arg);
+/* Its object has left the key, or is called by it again. */
+void redirect_end(struct reconcile *rc, const char *from);
+void redirect_end_row(struct reconcile *rc, const struct row *row);
+/* Is the key (of a file) an object's that is called otherwise? *ending: it has left, and the note has not. */
+bool redirect_holds(struct reconcile *rc, const char *key, bool *ending);
+/* An attempt to move it was refused for good: a redirect, then the next attempt. */
+void redirect_item(struct attempt *a, const char *why);
+/*
+ * Of a row in S3 that is called otherwise than its key: does a redirect say so? HOME: then its key is its target,
+ * and nothing moves. WAIT: the attempt has ended or will. NONE: it moves, or tries to.
+ */
+enum redirect_home { REDIRECT_NONE, REDIRECT_HOME, REDIRECT_WAIT };
+enum redirect_home redirect_home(struct attempt *a);
+/* Its key is that of an object that cannot be moved: HOME: its target is another key, and a redirect says so. */
+enum redirect_home redirect_beside(struct attempt *a, const char *why);
+/* The attempt has sent the row's data: perhaps it can be moved now. */
+void redirect_uploaded(struct attempt *a);
+void redirects_json(struct reconcile *rc, json_t *list, unsigned most);
 
 /* --- marks.c --- */
 void marks_sweep_soon(struct reconcile *rc);

@@ -68,6 +68,20 @@ bool reconcile_place_is_pending(struct reconcile *rc, const struct ofs_oid *pare
  */
 void reconcile_when_still(struct reconcile *rc, TALLOC_CTX *ctx, const struct ofs_oid *dir,
 		int64_t wait_ns, void (*fn)(void *arg, int status), void *arg);
+/* Objects that could not be moved to the keys (whole) of their names here: where the file with this key is
+ * (NULL: there; good until the table changes); is this key one that such an object has stayed at? */
+const char *redirect_of(struct reconcile *rc, const char *key);
+bool redirect_is_from(struct reconcile *rc, const char *key);
+/* How many are called so below this prefix; each is told: where it is, and the rest of its name. */
+unsigned redirects_below(struct reconcile *rc, const char *prefix,
+		void (*fn)(void *arg, const char *from, const char *rest), void *arg);
+/* How many have stayed below it. */
+unsigned redirects_from_below(struct reconcile *rc, const char *prefix);
+/* It could be read: perhaps it can be moved now. */
+void redirect_retry(struct reconcile *rc, struct row *row);
+/* The index was lost: the row's object is where a client's name says, or where a redirect does. */
+void reconcile_assume_place(struct reconcile *rc, struct row *row, const struct ofs_oid *parent,
+		const char *raw);
 /*
  * The n-th of the keys a file may be at while directories above it are renamed in S3: the lowest bit says
  * whether the nearest of them is taken to be at its new place, the next bit the same of the next one above

@@ -76,7 +76,8 @@ static void rename_set_apart(struct pmove *m)
 		struct row *row = NULL;
 		char *key;
 
-		if (k->stays == STAY_TAKEN || k->stays == STAY_ARCHIVED || k->stays == STAY_REFUSED) {
+		if (k->stays == STAY_TAKEN || k->stays == STAY_ARCHIVED || k->stays == STAY_REFUSED ||
+				k->stays == STAY_APART) {
 			row = pmove_row(m, k->suffix);
 		}
 		if (row == NULL || row->is_dir) {

@@ -43,6 +43,7 @@ void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_i
 		volume_root_kept(a->v);
 	}
 	a->upload_done = true;
+	redirect_uploaded(a);
 	step_finish(a);
 }
 

@@ -22,6 +22,7 @@ static void step_object_gone(struct attempt *a)
 {
 	struct row *row = a->row;
 
+	redirect_end_row(a->item->rc, row);
 	index_clear_s3(a->v->index, row);
 	if (a->rec.flags & OFS_REC_STUB) {
 		attempt_end_failed(a, "its object was deleted or replaced in S3, and its data is not here");

@@ -108,18 +108,64 @@ struct row *step_apart_at(struct index *ix, const struct ofs_oid *parent, const 
 	return row;
 }
 
-/* Its key is that of an object that stands apart. true: it may go on. */
-static bool step_apart_gives_way(struct attempt *a)
+/* Its directory has come back to where the object is: its place is what its name says. */
+static bool step_comes_back(struct attempt *a, struct row *claim)
 {
 	struct index *ix = a->v->index;
-	struct row *apart = a->row->is_dir ? NULL : step_apart_at(ix, &a->parent, a->raw);
+	struct row *row = a->row, *occupant = index_at_s3(ix, &a->parent, a->raw, false);
 
+	if (!row_is_apart(row) || strcmp(a->old_key, a->key) != 0 ||
+			(occupant != NULL && occupant != claim)) {
+		return false;
+	}
+	a->replaced = claim;
+	claim_drop(a);
+	redirect_end(a->item->rc, a->key);
+	index_set_s3(ix, row, &a->parent, a->raw);
+	TALLOC_FREE(a->old_key);
+	return true;
+}
+
+/* Its key is that of another object, which stands apart and may have to stay: then this one is called by the
+ * name, and stays where it is, or goes to a key beside it. */
+static enum redirect_home step_gives_way(struct attempt *a)
+{
+	static const char why[] = "its key in S3 is that of an object that cannot be moved";
+	struct row *apart = step_apart_at(a->v->index, &a->parent, a->raw);
+	bool ending, held = redirect_holds(a->item->rc, a->key, &ending);
+
+	if (apart == a->row || (apart == NULL && !held)) {
+		return REDIRECT_NONE;
+	}
 	if (apart != NULL && apart->work != NULL) {
 		attempt_end_blocked(a, apart, "another file must leave its name in S3 first");
-	} else if (apart != NULL) {
-		step_conflict(a, "its key in S3 is that of an object that cannot be moved");
+	} else if (ending) {
+		attempt_end_postponed(a, NS_PER_S, "the note of what was at its name is removed first");
+	} else if (a->old_key != NULL && !ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
+		redirect_item(a, why);
+	} else {
+		return redirect_beside(a, why);
 	}
-	return apart == NULL;
+	return REDIRECT_WAIT;
+}
+
+/* Where a file's object has its home, if not where its name says. false: the attempt has ended or will. */
+static bool step_home(struct attempt *a, struct row *claim, bool *settled)
+{
+	enum redirect_home home = REDIRECT_NONE;
+
+	*settled = a->old_key != NULL && step_comes_back(a, claim);
+	if (*settled) {
+		return true;
+	}
+	if (a->old_key != NULL && claim == NULL) {
+		home = redirect_home(a);
+		*settled = home == REDIRECT_HOME;
+	}
+	if (home == REDIRECT_NONE) {
+		home = step_gives_way(a);
+	}
+	return home != REDIRECT_WAIT;
 }
 
 bool step_target(struct attempt *a)
@@ -127,7 +173,7 @@ bool step_target(struct attempt *a)
 	struct index *ix = a->v->index;
 	struct row *row = a->row, *occupant, *moving, *copying;
 	struct row *claim = claim_get(ix, row);
-	bool lost, too_long = false;
+	bool lost, too_long = false, settled = false;
 
 	if (claim != NULL && row->is_dir && row->in_s3) {
 		/* A rename that was begun is finished, whatever its new directory waits for. */
@@ -180,16 +226,13 @@ bool step_target(struct attempt *a)
 			return false;
 		}
 	}
-	occupant = index_at_s3(ix, &a->parent, a->raw, row->is_dir);
-	if (row_is_apart(row) && strcmp(a->old_key, a->key) == 0 &&
-			(occupant == NULL || occupant == claim)) {
-		/* Its directory has come back to where the object is. */
-		a->replaced = claim;
-		claim_drop(a);
-		index_set_s3(ix, row, &a->parent, a->raw);
-		TALLOC_FREE(a->old_key);
+	if (!row->is_dir && !step_home(a, claim, &settled)) {
+		return false;
+	}
+	if (settled) {
 		return true;
 	}
+	occupant = index_at_s3(ix, &a->parent, a->raw, row->is_dir);
 	if (claim != NULL && claim == occupant && !work_is_running(claim)) {
 		a->replaced = claim;
 		return true;
@@ -200,7 +243,7 @@ bool step_target(struct attempt *a)
 		return false;
 	}
 	if (occupant == NULL || occupant == row) {
-		return step_apart_gives_way(a);
+		return true;
 	}
 	copying = claim_owner(ix, occupant);
 	if (copying != NULL && work_is_running(copying)) {

@@ -123,7 +123,8 @@ static const struct pmove *move_of(const struct work *w)
 static void move_add(json_t *o, const struct pmove *m)
 {
 	static const char *const phases[] = {[PMOVE_LISTING] = "listing", [PMOVE_COPYING] = "copying",
-			[PMOVE_VERIFYING] = "verifying", [PMOVE_REMOVING] = "removing"};
+			[PMOVE_VERIFYING] = "verifying", [PMOVE_NOTING] = "noting what stays",
+			[PMOVE_REMOVING] = "removing"};
 	unsigned copied = m->phase == PMOVE_COPYING ? m->finished : m->count;
 
 	json_object_set_new(o, "phase", json_string(phases[m->phase]));
@@ -190,5 +191,6 @@ json_t *reconcile_renames(struct reconcile *rc, unsigned most)
 			json_array_append_new(list, rename_json(w));
 		}
 	}
+	redirects_json(rc, list, most);
 	return list;
 }

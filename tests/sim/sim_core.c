@@ -43,6 +43,12 @@ static bool is_dense(const struct world *w)
 	return w->seed % 2 == 1;
 }
 
+/* Every fifth world has objects that are archived, and restored at its end. */
+static bool archives(const struct world *w)
+{
+	return w->seed % 5 == 3;
+}
+
 /* Of files by the key. */
 static bool is_taken(struct world *w, const char *path)
 {
@@ -278,6 +284,47 @@ static void drop_some(struct world *w)
 	client_find(w);
 }
 
+/* Quiet first: an object is the model's then. */
+static void archive_some(struct world *w)
+{
+	struct model_file *f = pick_file(w);
+	struct sim_object *o;
+	char key[300];
+
+	if (f == NULL || sim_random(w->sim, 6) != 0) {
+		return;
+	}
+	sim_run_until(w->sim, NULL, NULL, 120 * NS_PER_S);
+	world_key(f->path, key);
+	o = world_is_drained(w) ? sim_object(w->sim, key) : NULL;
+	if (o != NULL) {
+		world_trace(w, "archive", key, "");
+		o->archived = true;
+	}
+}
+
+/* The disk is lost, what is archived is restored, a day passes. */
+static void restore_all(struct world *w)
+{
+	unsigned i, count = 0;
+
+	world_settle(w);
+	client_find(w);
+	daemon_kill(w);
+	world_lose_disk(w);
+	world_names(w);
+	for (struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
+		count += o->archived;
+		o->archived = false;
+	}
+	for (i = 0; i < w->file_count; i++) {
+		client_read(w, w->files[i].path, true);
+	}
+	sim_run_until(w->sim, NULL, NULL, 25 * 3600 * NS_PER_S);
+	world_settle(w);
+	world_trace(w, "restored", count > 0 ? "some" : "none", "");
+}
+
 /* While the daemon goes on with what its predecessor had begun. */
 static void read_some(struct world *w)
 {
@@ -310,6 +357,9 @@ static uint64_t run_seed(uint64_t seed)
 		if (drops(&w)) {
 			drop_some(&w);
 		}
+		if (archives(&w)) {
+			archive_some(&w);
+		}
 		one_operation(&w);
 		if (sim_random(w.sim, is_dense(&w) ? 12 : 3) == 0) {
 			sim_run_until(w.sim, NULL, NULL, (int64_t)sim_random(w.sim, 10 * NS_PER_S));
@@ -330,6 +380,9 @@ static uint64_t run_seed(uint64_t seed)
 		}
 	}
 	sim_set_faults(w.sim, (struct sim_faults){0});
+	if (archives(&w)) {
+		restore_all(&w);
+	}
 	world_drain(&w);
 	client_find(&w);
 	for (i = 0; i < w.file_count; i++) {

@@ -61,6 +61,16 @@ static bool is_renaming(struct world *w)
 
 /* ---- the stories ---- */
 
+static void archive(struct world *w, const char *key, bool archived)
+{
+	struct sim_object *o = sim_object(w->sim, key);
+
+	if (o == NULL) {
+		die(w, "nothing to archive", key);
+	}
+	o->archived = archived;
+}
+
 /* Run so many events; false: everything was done before. */
 static bool run_events(struct world *w, unsigned count)
 {
@@ -169,6 +179,152 @@ static bool appeared(unsigned moment)
 	return more;
 }
 
+/* A day has passed, and the daemon has tried again what it could not move. */
+static void day_passes(struct world *w)
+{
+	sim_run_until(w->sim, NULL, NULL, 25 * 3600 * NS_PER_S);
+	world_settle(w);
+}
+
+/* A child is archived: it stays, is called by its new name, and follows once it is restored. */
+static bool archived(unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	client_evict(&w, "a/b/two");
+	sim_run_until(w.sim, NULL, NULL, 20 * NS_PER_S);
+	archive(&w, "p/a/b/two", true);
+	client_rename(&w, "a", "m");
+	more = run_events(&w, moment);
+	kill_and_start(&w);
+	world_settle(&w);
+	want_object(&w, "p/m/one", "1");
+	want_object(&w, "p/m/b/three", "3");
+	want_object(&w, "p/a/b/two", "2");
+	client_read(&w, "m/b/two", false); /* not gone */
+	client_rename(&w, "m", "n");
+	client_rename(&w, "n/b/two", "n/b/too");
+	world_settle(&w);
+	want_object(&w, "p/n/one", "1");
+	want_object(&w, "p/a/b/two", "2");
+	archive(&w, "p/a/b/two", false);
+	client_read(&w, "n/b/too", true);
+	day_passes(&w);
+	world_drain(&w);
+	world_close(&w);
+	return more;
+}
+
+/* The same, and then the disk is lost: whoever comes finds all that was sent, under one name. */
+static bool archived_lost(unsigned moment)
+{
+	struct world w;
+	bool more, renamed;
+
+	tree_open(&w, moment + 1);
+	archive(&w, "p/a/b/two", true);
+	client_rename(&w, "a", "m");
+	more = run_events(&w, moment);
+	daemon_kill(&w);
+	renamed = is_renaming(&w) || sim_object(w.sim, "p/m/b/three") != NULL;
+	world_lose_disk(&w);
+	strcpy(w.dirs[0], renamed ? "m" : "a");
+	strcpy(w.dirs[1], renamed ? "m/b" : "a/b");
+	for (unsigned i = 0; i < w.file_count; i++) {
+		w.files[i].path[0] = renamed ? 'm' : 'a';
+	}
+	world_names(&w);
+	archive(&w, "p/a/b/two", false);
+	for (unsigned i = 0; i < w.file_count; i++) {
+		client_read(&w, w.files[i].path, true);
+	}
+	day_passes(&w);
+	world_drain(&w);
+	world_names(&w);
+	world_close(&w);
+	return more;
+}
+
+/* What becomes of the child while it stays. */
+static bool archived_then(unsigned what)
+{
+	struct world w;
+
+	tree_open(&w, what + 1);
+	client_evict(&w, "a/b/two");
+	sim_run_until(w.sim, NULL, NULL, 20 * NS_PER_S);
+	archive(&w, "p/a/b/two", true);
+	client_rename(&w, "a", "m");
+	world_settle(&w);
+	switch (what) {
+	case 0:
+		client_unlink(&w, "m/b/two");
+		break;
+	case 1:
+		client_write(&w, "m/b/two", "new text");
+		break;
+	case 2:
+		client_rename(&w, "m", "a"); /* back to where it is */
+		break;
+	case 3:
+		client_rename(&w, "m/one", "m/b/two"); /* over it */
+		break;
+	case 4:
+		client_rename(&w, "m/b", "b");
+		client_rename(&w, "b", "a");
+		archive(&w, "p/a/b/two", false);
+		day_passes(&w);
+		break;
+	case 5:
+		client_set_time(&w, "m/b/two");
+		world_settle(&w);
+		want_object(&w, "p/a/b/two", "2");
+		archive(&w, "p/a/b/two", false);
+		kill_and_start(&w);
+		break;
+	case 6: /* the old names are given again: the new file's key is taken */
+		client_mkdir(&w, "a");
+		client_mkdir(&w, "a/b");
+		client_create(&w, "a/b/two", "another two");
+		world_settle(&w);
+		want_object(&w, "p/a/b/two", "2");
+		if (count_text(&w, "p/a/b/two (beside", "another two") != 1) {
+			die(&w, "it is nowhere", "a/b/two");
+		}
+		daemon_kill(&w);
+		world_lose_disk(&w);
+		world_names(&w);
+		client_read(&w, "a/b/two", true);
+		archive(&w, "p/a/b/two", false);
+		client_read(&w, "m/b/two", true);
+		day_passes(&w);
+		day_passes(&w);
+		break;
+	case 7: /* and a directory of the old name is renamed: what stands in it apart is none of its children */
+		client_mkdir(&w, "a");
+		client_mkdir(&w, "a/b");
+		client_create(&w, "a/b/new", "new");
+		world_settle(&w);
+		client_rename(&w, "a", "k");
+		world_settle(&w);
+		want_object(&w, "p/k/b/new", "new");
+		want_object(&w, "p/a/b/two", "2");
+		archive(&w, "p/a/b/two", false);
+		kill_and_start(&w);
+		break;
+	default:
+		world_close(&w);
+		return false;
+	}
+	world_settle(&w); /* notes that are over go without being waited for */
+	world_drain(&w);
+	world_names(&w);
+	world_close(&w);
+	return true;
+}
+
 static bool edited_plain(unsigned moment)
 {
 	return edited(false, moment);
@@ -189,6 +345,9 @@ int main(void)
 		{"a source is overwritten by another tool", edited_plain},
 		{"a source is changed and keeps its metadata", edited_kept},
 		{"a key appears under the old name", appeared},
+		{"a child is archived", archived},
+		{"a child is archived, and the disk is lost", archived_lost},
+		{"what becomes of it while it stays", archived_then},
 	};
 
 	talloc_disable_null_tracking();

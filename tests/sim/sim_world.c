@@ -246,6 +246,7 @@ void world_verify(struct world *w)
 
 		if (strncmp(o->key, "p/.objectfs/", 12) == 0) {
 			if (strstr(o->key, "/stage/") || strstr(o->key, "/rename/")) {
+				fprintf(stderr, "%.*s\n", (int)o->len, (const char *)o->data);
 				die(w, "left behind", o->key);
 			}
 			continue;
@@ -435,31 +436,140 @@ void world_drain(struct world *w)
 	world_verify_times(w);
 }
 
-/* ---- the world ---- */
+/* ---- another disk ---- */
 
-void world_open(struct world *w, uint64_t seed, int fence_class)
+static void disk_open(struct world *w)
 {
-	struct ofs_record root = {.flags = OFS_REC_DIR | OFS_REC_LISTED};
+	struct ofs_record root = {.flags = OFS_REC_DIR | (w->lost ? 0 : OFS_REC_LISTED)};
 
-	memset(w, 0, sizeof(*w));
-	w->seed = seed;
-	w->sim = sim_new(seed);
-	sim_set_fence(w->sim, fence_class);
-	scratch_make(w->root, sizeof(w->root), "sim");
-	w->path_fd = open(w->root, O_RDONLY | O_DIRECTORY);
 	mkdirat(w->path_fd, "tree", 0777);
 	mkdirat(w->path_fd, "trash", 0700);
 	mkdirat(w->path_fd, "limbo", 0700);
 	w->tree_fd = openat(w->path_fd, "tree", O_RDONLY | O_DIRECTORY);
 	w->trash_fd = openat(w->path_fd, "trash", O_RDONLY | O_DIRECTORY);
 	w->limbo_fd = openat(w->path_fd, "limbo", O_RDONLY | O_DIRECTORY);
+	root.oid = OFS_OID_ROOT;
+	if (w->tree_fd < 0 || ofs_record_set(&w->rio, w->tree_fd, &root) != 0) {
+		die(w, "mirror", strerror(errno));
+	}
+}
+
+static void disk_close(struct world *w)
+{
+	close(w->limbo_fd);
+	close(w->trash_fd);
+	close(w->tree_fd);
+}
+
+void world_lose_disk(struct world *w)
+{
+	static const char *const files[] = {"index.db", "index.db-wal", "index.db-shm", "index.killed",
+			"index.killed-wal"};
+	char path[128];
+
+	client_lost(w);
+	disk_close(w);
+	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		unlinkat(w->path_fd, files[i], 0);
+	}
+	for (const char *const *dir = (const char *const[]){"tree", "trash", "limbo", NULL}; *dir != NULL; dir++) {
+		snprintf(path, sizeof(path), "%s/%s", w->root, *dir);
+		scratch_remove(path);
+	}
+	w->lost = true;
+	disk_open(w);
+	daemon_start(w);
+	client_start(w);
+	if (!sim_run_until(w->sim, is_ready, w, DRAIN_NS)) {
+		die(w, "not ready", w->v->state_why);
+	}
+}
+
+static void on_listed(int status, const char *message, void *arg)
+{
+	struct flushed *f = arg;
+
+	(void)message;
+	f->status = status;
+	f->done = true;
+}
+
+static bool is_known(struct world *w, const char *path)
+{
+	for (unsigned i = 0; i < w->dir_count; i++) {
+		if (strcmp(w->dirs[i], path) == 0) {
+			return true;
+		}
+	}
+	/* A file called like a directory that has gone is called by its plain name now. */
+	for (unsigned i = 0; i < w->file_count && world_file(w, path) == NULL; i++) {
+		char key[300];
+
+		world_key(w->files[i].path, key);
+		if (strcmp(key + 2, path) == 0) {
+			snprintf(w->files[i].path, sizeof(w->files[i].path), "%.250s", path);
+		}
+	}
+	return world_file(w, path) != NULL;
+}
+
+static void names_of(struct world *w, const char *path, unsigned *found)
+{
+	struct flushed f = {0};
+	struct dirent *de;
+	DIR *d;
+
+	mirror_list(w->v->mirror, 0, openat(w->tree_fd, *path ? path : ".", O_RDONLY | O_DIRECTORY), true,
+			on_listed, &f);
+	if (!sim_run_until(w->sim, is_flushed, &f, FLUSH_NS) || f.status != 0) {
+		die(w, "cannot be listed", path);
+	}
+	d = fdopendir(openat(w->tree_fd, *path ? path : ".", O_RDONLY | O_DIRECTORY));
+	while (d != NULL && (de = readdir(d)) != NULL) {
+		char name[600];
+
+		if (de->d_name[0] == '.') {
+			continue;
+		}
+		snprintf(name, sizeof(name), "%s%s%s", path, *path ? "/" : "", de->d_name);
+		if (!is_known(w, name)) {
+			die(w, "a name that should not be there", name);
+		}
+		(*found)++;
+		if (world_file(w, name) == NULL) {
+			names_of(w, name, found);
+		}
+	}
+	closedir(d);
+}
+
+void world_names(struct world *w)
+{
+	unsigned found = 0;
+
+	names_of(w, "", &found);
+	if (found != w->file_count + w->dir_count) {
+		die(w, "names are missing", "");
+	}
+}
+
+/* ---- the world ---- */
+
+void world_open(struct world *w, uint64_t seed, int fence_class)
+{
+	memset(w, 0, sizeof(*w));
+	w->seed = seed;
+	w->sim = sim_new(seed);
+	sim_set_fence(w->sim, fence_class);
+	scratch_make(w->root, sizeof(w->root), "sim");
+	w->path_fd = open(w->root, O_RDONLY | O_DIRECTORY);
 	w->shm_fd = openat(w->path_fd, "shm", O_RDWR | O_CREAT, 0600);
 	w->shm = ofs_shm_map(w->shm_fd, true);
 	snprintf(w->rio.xattr, sizeof(w->rio.xattr), "%s", OFS_RECORD_XATTR_USER);
-	root.oid = OFS_OID_ROOT;
-	if (w->shm == NULL || ofs_record_set(&w->rio, w->tree_fd, &root) != 0) {
-		die(w, "mirror", strerror(errno));
+	if (w->shm == NULL) {
+		die(w, "shm", strerror(errno));
 	}
+	disk_open(w);
 	w->conf.name = "sim";
 	w->conf.settle_time_ns = 5 * NS_PER_S;
 	w->conf.settle_limit_ns = 60 * NS_PER_S;
@@ -486,9 +596,7 @@ void world_close(struct world *w)
 	daemon_kill(w);
 	ofs_shm_unmap(&w->shm);
 	close(w->shm_fd);
-	close(w->limbo_fd);
-	close(w->trash_fd);
-	close(w->tree_fd);
+	disk_close(w);
 	close(w->path_fd);
 	sim_free(&w->sim);
 	scratch_remove(w->root);

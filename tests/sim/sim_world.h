@@ -33,6 +33,7 @@ struct world {
 	struct ofs_shm *shm;
 	int path_fd, tree_fd, trash_fd, limbo_fd, shm_fd;
 	struct ofs_ring_writer ring;
+	bool lost;  /* the disk it began with: its root is not listed */
 	bool dying; /* the client is killed before its next hint */
 	struct model_file files[FILES_MOST];
 	unsigned file_count;
@@ -62,6 +63,11 @@ struct model_file *world_file(struct world *w, const char *path);
 void daemon_start(struct world *w);
 /* kill -9: what was not committed is lost. */
 void daemon_kill(struct world *w);
+
+/* The daemon is dead: its disk is lost too, and it comes back on an empty one, ready. */
+void world_lose_disk(struct world *w);
+/* Listed as a client would, the share has the model's names and no other. */
+void world_names(struct world *w);
 
 /* Has the store all that changed? */
 bool world_is_drained(struct world *w);
