@@ -125,9 +125,11 @@ void print_renames(const json_t *answer)
 	}
 	json_array_foreach(list, i, r)
 	{
-		printf("%s %s in volume %s: %s", text_of(r, "state"), text_of(r, "type"),
-				text_of(r, "volume"), "for ");
-		print_duration(number_of(r, "since_s"));
+		printf("%s %s in volume %s", text_of(r, "state"), text_of(r, "type"), text_of(r, "volume"));
+		if (strcmp(text_of(r, "state"), "stays") != 0) {
+			printf(": for ");
+			print_duration(number_of(r, "since_s"));
+		}
 		printf("\n  from  ");
 		print_safe(text_of(r, "from"));
 		printf("\n  to    ");

@@ -405,10 +405,12 @@ static void del_tombstone_put(struct obj_req *req)
 		return;
 	}
 	objstore_req_free(&req);
-	if (d->adopted) {
-		del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
-	} else {
+	if (!d->adopted) {
 		del_ask(d);
+	} else if (st == OBJ_UNKNOWN || st == OBJ_CONFLICT) {
+		del_end(d, OBJ_AWAY, "what became of a delete is not known"); /* the next try sees it */
+	} else {
+		del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
 	}
 }
 

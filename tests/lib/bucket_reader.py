@@ -160,6 +160,7 @@ class Share:
         self.log = {}        # oid: Entry
         self.blobs = set()   # that something refers to
         self.owners = {}     # oid: key
+        self.stays = {}      # key: what it is called
         self.own = prefix + ".objectfs/"
         self._volume()
         self.said = {}       # node: the last segment it says its log has
@@ -332,7 +333,9 @@ class Share:
                 if hashlib.sha256(stored.body()).hexdigest() != name[5:]:
                     self.wrong(key, "its bytes are not those of its name")
             elif re.fullmatch("rename/[0-9a-f]{32}", name):
-                self._intent(key, stored)
+                self._intent(key, stored, False)
+            elif re.fullmatch("rename/[0-9a-f]{32}[.]stays", name):
+                self._intent(key, stored, True)
             elif re.fullmatch("stage/[0-9a-f]{32}(/.*)?", name, re.S):
                 parked = f"{self.own}rename/{name[6:38]}" in self.objects
                 self.notes.append(f"{key}: " + ("names are being exchanged" if parked
@@ -342,7 +345,7 @@ class Share:
             elif name not in ("volume", "root") and not name.startswith(("log/", "nodes/")):
                 self.wrong(key, "no key of this format")
 
-    def _intent(self, key, stored):
+    def _intent(self, key, stored, stays):
         try:
             intent = json.loads(stored.body())
             source, target = intent["from"], intent["to"]
@@ -351,12 +354,17 @@ class Share:
                 raise Wrong("its format is another")
             if intent["format"].endswith("2") and not isinstance(intent["cutoff"], int):
                 raise Wrong("its cut-off is no number")
+            if stays != isinstance(intent.get("stays"), str):
+                raise Wrong("its name says otherwise than its members")
             parked = source.startswith(self.own + "stage/")
-            for place in (target,) if parked else (source, target):
+            for place in () if stays else (target,) if parked else (source, target):
                 if not place.startswith(self.prefix) or \
                         place[len(self.prefix):].startswith(".objectfs"):
                     raise Wrong(f"{place!r} is no key of a client")
-            self.notes.append(f"{key}: {source!r} becomes {target!r}")
+            if stays:
+                self.stays[source] = target
+            else:
+                self.notes.append(f"{key}: {source!r} becomes {target!r}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.wrong(key, f"damaged ({error})")
         except Wrong as wrong:
@@ -372,7 +380,7 @@ class Share:
         """Files, directories and those that are implied, by name."""
         directories, files = {b"": self.own + "root"}, {}
         for key in self.objects:
-            raw = key.encode("utf-8", "surrogateescape")
+            raw = self.stays.get(key, key).encode("utf-8", "surrogateescape")
             if len(raw) > KEY_MAX_BYTES:
                 self.wrong(key, "the key is too long")
             raw = raw[len(self.prefix.encode()):]

@@ -102,6 +102,20 @@ def put_object(bed, key, data=b"", size=None, pieces=(), meta=None, etag=None, i
     return etag
 
 
+def set_class(bed, key, name):
+    """GLACIER, DEEP_ARCHIVE: archived; STANDARD: restored."""
+    with key_lock(bed, key):
+        with open(object_path(bed, key), "r+b") as file:
+            bytes_of_head = int(file.read(64).split()[2])
+            lines = file.read(bytes_of_head - 64).rstrip(b"\0").split(b"\n")
+            lines = [line for line in lines if not line.startswith(b"class ")]
+            lines.insert(3, b"class " + name.encode())
+            text = b"\n".join(lines)
+            head = f"objectfs-object 1 {bytes_of_head} {_fnv1a(text):016x}".encode().ljust(63) + b"\n"
+            file.seek(0)
+            file.write((head + text).ljust(bytes_of_head, b"\0"))
+
+
 def get_object(bed, key):
     """Content of an object, or None."""
     try:

@@ -11,6 +11,8 @@ import hashlib
 import sys
 from urllib.parse import quote
 
+import bucket_reader
+import dirstore
 from proxy import Proxy
 from smb import Testbed, bed_path, check, fail, step, wait_until
 from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, SmbError
@@ -314,7 +316,68 @@ def crash(share, target, method, lose_disk):
     share.verify_share(what)
 
 
+def archived():
+    """One of a directory's objects cannot be copied; disk and daemon are lost meanwhile."""
+    with Testbed(store="dir", set=["settle time=200ms"]) as bed:
+        prefix = bed.s3_prefix
+
+        def keys():
+            return {key[len(prefix):] for key in dirstore.object_keys(bed)} - {""}
+
+        def stays():
+            return [row for row in bed.ctl_json("renames")["renames"] if row["state"] == "stays"]
+
+        with bed.client() as client:
+            client.mkdir("year")
+            client.mkdir("year/old")
+            client.put("year/file", b"plain")
+            client.put("year/old/report", b"archived bytes")
+            bed.flush()
+        dirstore.set_class(bed, prefix + "year/old/report", "GLACIER")
+        bed.wipe()  # stubs
+        with bed.client() as client:
+            client.rename("year", "archive")
+            bed.flush()
+            check({"archive/file", "year/old/report"} <= keys() and "archive/old/report" not in keys(),
+                  f"keys after the rename: {keys()}")
+            found = stays()
+            check(len(found) == 1 and found[0]["from"].endswith("year/old/report") and
+                  found[0]["to"].endswith("archive/old/report") and "archived" in found[0]["reason"],
+                  f"renames: {found}")
+            check("stays" in bed.ctl("renames"), "objectfsctl renames says nothing of it")
+            client.rename("archive/old/report", "archive/old/report 2")
+            client.rename("archive/old", "archive/older")
+            bed.flush()
+        step("the disk is lost: the names are the same, the old ones are not there")
+        bed.wipe()
+        with bed.client() as client:
+            check([row[0] for row in client.list("")] == ["archive"], f"{client.list('')}")
+            check([row[0] for row in client.list("archive/older")] == ["report 2"], "the archived file")
+            try:
+                client.get("archive/older/report 2")
+                fail("an archived object was read")
+            except SmbError:
+                pass
+            try:
+                client.rmdir("archive/older")
+                fail("a directory with an archived file in it was removed")
+            except SmbError as error:
+                check(error.name == "NT_STATUS_DIRECTORY_NOT_EMPTY", f"rmdir: {error}")
+            share = bucket_reader.Share(bucket_reader.load_dir(bed.store_dir), prefix)
+            check("archive/older/report 2" in share.files and not share.problems, f"{share.problems}")
+            step("it is restored")
+            dirstore.set_class(bed, prefix + "year/old/report", "STANDARD")
+            check(client.get("archive/older/report 2") == b"archived bytes", "other bytes")
+            bed.stop("cached")
+            bed.start("cached")
+            wait_until(lambda: not stays() and "archive/older/report 2" in keys(), 30, "it is moved")
+            bed.flush()
+            check(not [key for key in keys() if key.startswith("year")], f"left behind: {keys()}")
+
+
 def main():
+    step("a child is archived")
+    archived()
     path = bed_path()
     proxy = Proxy(path)
     with Testbed(store="rgw", path=path, set=[f"endpoint={proxy.url}", "settle time=1s"]) as bed:

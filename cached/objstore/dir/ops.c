@@ -228,6 +228,16 @@ out:
 	return ret;
 }
 
+/* As in S3's archive classes: bytes are given out and copied once the class is another. */
+static bool is_archived(struct obj_req *req, const char *class)
+{
+	if (class == NULL || (strcmp(class, "GLACIER") != 0 && strcmp(class, "DEEP_ARCHIVE") != 0)) {
+		return false;
+	}
+	obj_fail(req, OBJ_ARCHIVED, "the object is archived and must be restored before it can be read");
+	return true;
+}
+
 static void run_get(struct dir_job *job)
 {
 	struct obj_req *req = job->req;
@@ -245,6 +255,9 @@ static void run_get(struct dir_job *job)
 	req->result.size = 0;
 	if (req->if_match != NULL && strcmp(req->if_match, req->result.etag) != 0) {
 		obj_fail(req, OBJ_PRECONDITION, "the object is another one by now");
+		goto out;
+	}
+	if (is_archived(req, req->result.storage_class)) {
 		goto out;
 	}
 	if ((req->offset > 0 || length > 0) && req->offset >= size) {
@@ -337,6 +350,9 @@ static void run_copy(struct dir_job *job)
 	if (job->rules->copy && req->source_if_match != NULL &&
 			strcmp(req->source_if_match, head.etag) != 0) {
 		obj_fail(req, OBJ_PRECONDITION, "the source is another one by now");
+		goto out;
+	}
+	if (is_archived(req, head.props[OBJ_PROP_storage_class])) {
 		goto out;
 	}
 	if (!copy_props(req, &head)) {
