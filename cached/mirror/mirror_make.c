@@ -538,7 +538,11 @@ static int change_apply(struct change_job *j, int fd)
 			now.data_gen = rec.data_gen;
 		}
 		if (now.meta_gen < rec.meta_gen) {
-			now.meta_gen = rec.meta_gen;
+			/* Without rights, or with older ones, put over what had those that are here: no other place
+			 * has them any more. */
+			s->rights_kept = true;
+			now.meta_gen = rec.meta_gen + 1;
+			now.flags |= OFS_REC_META_DIRTY;
 		}
 		s->data_gen = now.data_gen;
 		s->meta_gen = now.meta_gen;
@@ -554,7 +558,7 @@ static int change_apply(struct change_job *j, int fd)
 	if (ftruncate(fd, 0) != 0 || ftruncate(fd, s->size) != 0) {
 		return -errno;
 	}
-	if (s->snapshot != NULL) {
+	if (s->snapshot != NULL && !s->rights_kept) {
 		ret = snapshot_apply(fd, j->place.rio.xattr, s->snapshot);
 		if (ret == 0) {
 			ret = mirror_marker_set(j->place.guard, fd, true);
@@ -621,6 +625,9 @@ static void change_done(struct disk_job *job)
 		index_set_sha256(ix, row, NULL);
 		index_set_object(ix, row, true);
 		stats_add(remote_changes, 1);
+		if (s->rights_kept && j->m->v->reconcile != NULL) {
+			reconcile_touch(j->m->v->reconcile, row);
+		}
 		mirror_dir_news(j->dir, OFS_WIRE_NOTIFY_MODIFIED, s->name, false);
 		evict_note_gone(j->m->v->evictor, &s->oid);
 	} else if (j->status != 0) {

@@ -120,6 +120,7 @@ struct stub { /* malloc'ed; moves between threads */
 	struct snapshot *snapshot; /* NULL: foreign or implied */
 	/* out */
 	int status; /* 0: made; -EEXIST: something else has the name; -errno */
+	bool rights_kept; /* changed: the rights that are here stay, and go to the log */
 	bool appeared; /* it was not there before */
 	bool fatal; /* the failure is not this name's own */
 	bool no_rights; /* what its directory hands down cannot be told */

@@ -439,7 +439,8 @@ static void want_tombstone(struct want *w, const struct obj_result *r)
 static int want_overlay(struct want *w, struct stub *s)
 {
 	struct metalog *ml = w->m->v->metalog;
-	const struct metalog_entry *e;
+	const struct metalog_entry *e, *by_key;
+	struct ofs_oid key;
 	struct snapshot *newer = NULL;
 	int ret;
 
@@ -449,6 +450,10 @@ static int want_overlay(struct want *w, struct stub *s)
 	e = metalog_find(ml, &s->oid, s->meta_gen);
 	if (e == NULL && w->meta.ours) {
 		e = metalog_find(ml, &w->meta.oid, s->meta_gen);
+	} else if (!w->meta.ours) { /* it belongs to its key, whatever the row calls it */
+		objmeta_foreign_oid(&w->m->v->uuid, w->key, &key);
+		by_key = metalog_find(ml, &key, e != NULL ? e->meta_gen : s->meta_gen);
+		e = by_key != NULL ? by_key : e;
 	}
 	if (e == NULL) {
 		return 0;

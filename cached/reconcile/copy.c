@@ -181,7 +181,8 @@ static void copy_sent(enum obj_status st, const char *message, const char *etag,
 	stats_add(copies_whole, 1);
 	index_set_sha256(a->v->index, a->row,
 			source != NULL ? row_sha256(source) : NULL);
-	step_uploaded_ok(a, etag, NULL, a->snapshot->mtime_ns, a->rec.data_gen, a->rec.meta_gen);
+	step_uploaded_ok(a, etag, NULL, a->snapshot->mtime_ns, a->rec.data_gen,
+			step_meta_gen(a));
 }
 
 static void copy_blobs_done(enum obj_status st, const char *message, void *arg)
@@ -218,7 +219,7 @@ void copy_send(struct attempt *a)
 		.oid = a->oid,
 		.wid = a->wid,
 		.data_gen = a->rec.data_gen,
-		.meta_gen = a->rec.meta_gen,
+		.meta_gen = step_meta_gen(a),
 		.size = c->size,
 		.snapshot = step_snapshot_copy(a->snapshot),
 	};

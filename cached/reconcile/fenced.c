@@ -25,6 +25,8 @@ struct copy {
 	const struct kept *kept;    /* what others had set at the target */
 	struct obj_req *head;       /* of the source */
 	struct obj_req *there;      /* a HEAD, too: of what is at the target, if dest_exists */
+	bool foreign;               /* the source has no metadata of ours: the log may have them, by its key */
+	char *etag_done;            /* of the copy, while the log is written */
 	bool dest_exists, dest_taken;
 	const char *dest_etag;   /* of what is there, and who wrote it */
 	struct ofs_oid dest_wid;
@@ -34,12 +36,49 @@ struct copy {
 	void *arg;
 };
 
-static void copy_end(struct copy *c, enum obj_status st, const char *message, const char *etag)
+static void copy_over(struct copy *c, enum obj_status st, const char *message, const char *etag)
 {
 	c->done(st, message, etag, c->arg); /* the etag may be of one of the two */
 	objstore_req_free(&c->head);
 	objstore_req_free(&c->there);
 	talloc_free(c);
+}
+
+static void copy_logged(int status, void *arg)
+{
+	struct copy *c = arg;
+
+	if (status == 0) {
+		copy_over(c, OBJ_OK, NULL, c->etag_done);
+	} else {
+		copy_over(c, OBJ_AWAY, "its rights cannot be written to the metadata log", NULL);
+	}
+}
+
+/* Rights that the log has for the old key it must have for the new one before the old one may go: they are in
+ * no other place. */
+static void copy_end(struct copy *c, enum obj_status st, const char *message, const char *etag)
+{
+	struct metalog *ml = c->v->metalog;
+	const struct metalog_entry *e = NULL;
+	struct ofs_oid oid;
+
+	if (st == OBJ_OK && c->foreign && c->meta == NULL && ml != NULL) {
+		objmeta_foreign_oid(&c->v->uuid, c->from, &oid);
+		e = metalog_find(ml, &oid, 0);
+	}
+	if (e == NULL) {
+		copy_over(c, st, message, etag);
+		return;
+	}
+	c->etag_done = etag != NULL ? talloc_strdup(c, etag) : NULL;
+	objmeta_foreign_oid(&c->v->uuid, c->to, &oid);
+	if (metalog_append_above(ml, &oid, e->meta_gen, e->data_gen, e->packed, e->packed_len, copy_logged,
+			    c) != 0) {
+		copy_over(c, OBJ_LOCAL, "out of memory", NULL);
+		return;
+	}
+	metalog_flush(ml);
 }
 
 static void copy_undone(enum obj_status st, const char *message, void *arg)
@@ -202,6 +241,7 @@ static void copy_source_seen(struct obj_req *head)
 
 	objmeta_read(r, &m, &damaged);
 	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
+	c->foreign = r->status == OBJ_OK && !m.ours && !damaged;
 	copied = copy_is_done(c, r, &m);
 	objmeta_clear(&m);
 	if (gone && c->dest_taken && c->meta == NULL && strcmp(c->dest_etag, c->etag) == 0) {

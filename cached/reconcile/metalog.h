@@ -35,6 +35,13 @@ void metalog_load(struct metalog *ml, void (*done)(int status, const char *messa
 /* Newest entry for an object with meta_gen > than_gen, or NULL. */
 const struct metalog_entry *metalog_find(struct metalog *ml, const struct ofs_oid *oid,
 		uint64_t than_gen);
+/* metalog_append with a generation above what the log has for the object: the file may have been changed since
+ * an entry of its generation was sent, and a daemon killed before it knew; and where the object has no metadata
+ * of ours the entry counts for its key (`oid` is objmeta_foreign_oid's), which was another file's before.
+ * committed as there, and at once if the log has this entry already. -ENOMEM: nothing is queued. */
+int metalog_append_above(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta_gen,
+		uint64_t data_gen, const uint8_t *packed, size_t packed_len,
+		void (*committed)(int status, void *arg), void *arg);
 /* Queue an entry; packed is malloc'ed and taken over. committed(status, arg) once its segment is in
  * S3 (0), or -errno after retries (entry stays queued and is tried again; called once only). */
 void metalog_append(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta_gen,

@@ -10,6 +10,7 @@
  */
 #include "metalog_priv.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,6 +105,30 @@ const struct metalog_entry *metalog_find(
 	const struct entry *e = metalog_map_find(ml, oid);
 
 	return e != NULL && e->pub.meta_gen > than_gen ? &e->pub : NULL;
+}
+
+int metalog_append_above(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta_gen,
+		uint64_t data_gen, const uint8_t *packed, size_t packed_len,
+		void (*committed)(int status, void *arg), void *arg)
+{
+	const struct metalog_entry *e = metalog_find(ml, oid, 0);
+	uint8_t *copy;
+
+	if (e != NULL && e->meta_gen >= meta_gen && e->packed_len == packed_len &&
+			memcmp(e->packed, packed, packed_len) == 0) {
+		committed(0, arg);
+		return 0;
+	}
+	copy = malloc(packed_len);
+	if (copy == NULL) {
+		return -ENOMEM;
+	}
+	memcpy(copy, packed, packed_len);
+	if (e != NULL && e->meta_gen >= meta_gen) {
+		meta_gen = e->meta_gen + 1;
+	}
+	metalog_append(ml, oid, meta_gen, data_gen, copy, packed_len, committed, arg);
+	return 0;
 }
 
 void metalog_settled(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta_gen)

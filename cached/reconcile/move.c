@@ -39,7 +39,8 @@ static void move_unparked(enum obj_status st, const char *message, void *arg)
 	if (a->sent_mtime_ns != 0) {
 		a->item->resend = false;
 		TALLOC_FREE(a->old_key);
-		step_uploaded_ok(a, etag, NULL, a->sent_mtime_ns, a->rec.data_gen, a->rec.meta_gen);
+		step_uploaded_ok(a, etag, NULL, a->sent_mtime_ns, a->rec.data_gen,
+				step_meta_gen(a));
 		return;
 	}
 	index_commit(a->v->index, move_redeemed, a);

@@ -221,6 +221,8 @@ struct attempt {
 	bool times;             /* directory: send the marker for its write time alone */
 	struct kept *kept;      /* what others set on the object that has kept_of for its ETag */
 	char *kept_of;          /* NULL: not asked yet */
+	unsigned logging;       /* entries for the log that are not committed yet */
+	int log_status;         /* of the first that failed */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
 	int64_t sent_mtime_ns;  /* moved by an upload: Last-Modified of that; else 0 */
 	unsigned tries;         /* of the conditional write, within this attempt */
@@ -272,6 +274,9 @@ const struct kept *step_kept(const struct attempt *a);
 /* The key holds what `rec` says, or is about to. */
 void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id, int64_t mtime_ns,
 		uint64_t data_gen, uint64_t meta_gen);
+/* What the metadata that are sent now are called: the record's generation; but not below the log's, or the log's
+ * entry would count and not they. */
+uint64_t step_meta_gen(const struct attempt *a);
 /* Metadata alone, to the node's log. */
 void step_log(struct attempt *a);
 /* A deep copy; NULL: out of memory. */

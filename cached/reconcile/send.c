@@ -21,6 +21,13 @@ static void step_upload_over(struct attempt *a, const char *if_match, const stru
 
 /* ---- upload ---- */
 
+uint64_t step_meta_gen(const struct attempt *a)
+{
+	const struct metalog_entry *e = metalog_find(a->v->metalog, &a->oid, a->rec.meta_gen);
+
+	return e != NULL ? e->meta_gen : a->rec.meta_gen;
+}
+
 void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id,
 		int64_t mtime_ns, uint64_t data_gen, uint64_t meta_gen)
 {
@@ -188,7 +195,7 @@ static void step_uploaded(struct upload *u)
 			break;
 		}
 		step_uploaded_ok(a, u->etag, u->version_id, u->mtime_ns, a->rec.data_gen,
-				a->rec.meta_gen);
+				step_meta_gen(a));
 		break;
 	case OBJ_PRECONDITION:
 	case OBJ_UNKNOWN:
@@ -314,7 +321,7 @@ static void step_upload_over(struct attempt *a, const char *if_match, const stru
 	u->meta.oid = a->oid;
 	u->meta.wid = a->wid;
 	u->meta.data_gen = a->rec.data_gen;
-	u->meta.meta_gen = a->rec.meta_gen;
+	u->meta.meta_gen = step_meta_gen(a);
 	u->meta.size = u->size;
 	whose_parent(a->row, &u->meta.parent);
 	ofs_oid_parse(a->v->node_id, &u->meta.node);
@@ -326,22 +333,48 @@ static void step_upload_over(struct attempt *a, const char *if_match, const stru
 
 /* ---- metadata alone ---- */
 
+/* Its object does not say whose it is (as far as the row knows): on a new disk only its key does. */
+static bool step_has_no_meta(const struct attempt *a, struct ofs_oid *key)
+{
+	if (!a->row->in_s3 || !ofs_oid_is_none(&a->row->wid)) {
+		return false;
+	}
+	objmeta_foreign_oid(&a->v->uuid, a->key, key);
+	return !ofs_oid_equal(key, &a->oid);
+}
+
+/* Of one entry, or two. */
 static void step_logged(int status, void *arg)
 {
 	struct attempt *a = arg;
 
-	a->item->rc->items_running++;
-	if (status != 0) {
-		attempt_end_failed(a, "the metadata log cannot be written: %s", strerror(-status));
+	a->log_status = a->log_status != 0 ? a->log_status : status;
+	if (--a->logging > 0) {
 		return;
 	}
-	index_set_gens(a->v->index, a->row, a->row->s3_data_gen, a->rec.meta_gen);
+	a->item->rc->items_running++;
+	if (a->log_status != 0) {
+		attempt_end_failed(a, "the metadata log cannot be written: %s", strerror(-a->log_status));
+		return;
+	}
+	index_set_gens(a->v->index, a->row, a->row->s3_data_gen, step_meta_gen(a));
 	step_finish(a);
+}
+
+static void step_append(struct attempt *a, const struct ofs_oid *oid, const uint8_t *packed, size_t len)
+{
+	if (metalog_append_above(a->v->metalog, oid, a->rec.meta_gen, a->rec.data_gen, packed, len,
+			    step_logged, a) != 0) {
+		step_logged(-ENOMEM, a);
+	}
 }
 
 static void step_blobs_done(enum obj_status st, const char *message, void *arg)
 {
 	struct attempt *a = arg;
+	struct metalog *ml = a->v->metalog;
+	bool urgent = a->item->urgent;
+	struct ofs_oid key;
 	uint8_t *packed;
 	size_t len;
 
@@ -357,10 +390,14 @@ static void step_blobs_done(enum obj_status st, const char *message, void *arg)
 	stats_add(log_entries, 1);
 	/* It may wait for its segment: not counted as running. */
 	a->item->rc->items_running--;
-	metalog_append(a->v->metalog, &a->oid, a->rec.meta_gen, a->rec.data_gen, packed, len,
-			step_logged, a);
-	if (a->item->urgent) {
-		metalog_flush(a->v->metalog);
+	a->logging = 1 + step_has_no_meta(a, &key);
+	if (a->logging > 1) {
+		step_append(a, &key, packed, len);
+	}
+	step_append(a, &a->oid, packed, len); /* it may end with this call */
+	free(packed);
+	if (urgent) {
+		metalog_flush(ml);
 	}
 }
 

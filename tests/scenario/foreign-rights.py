@@ -128,12 +128,45 @@ def closed(bed, me):
     refused(bed, "base/closed/prefix/file")
 
 
+def of_its_own(bed, me):
+    step("rights that only the log has: set on a foreign object, renamed; of ours, put over by a tool")
+    own = "D:P(A;;{all};;;{me})"
+    for key in ("from", "again", "tree/below/file", "swapped"):
+        put_object(bed, f"base/own/{key}", b"secret")
+    bed.ctl("refresh", "base")
+    bed.ctl("refresh", "base/own")
+    with bed.client() as client:
+        for name in ("from", "again", "tree/below/file"):
+            set_acl(client, f"base/own/{name}", own, me)
+        client.put("base/own/ours", b"secret")
+        set_acl(client, "base/own/ours", own, me)
+        bed.flush()
+        client.rename("base/own/from", "base/own/to")
+        client.rename("base/own/again", "base/own/once")
+        client.rename("base/own/tree", "base/own/moved")
+        bed.flush()
+        client.rename("base/own/once", "base/own/twice")
+        client.rename("base/own/swapped", "base/own/from")  # a key whose rights were another's
+        set_acl(client, "base/own/from", "D:P(A;;{all};;;{me})(A;;{read};;;WD)", me)
+        put_object(bed, "base/own/ours", b"put over")
+        bed.flush()
+        bed.ctl("refresh", "base/own")
+        bed.flush()
+        check(client.get("base/own/ours") == b"put over", "what was put over it")
+        set_acl(client, "base/own/twice", "D:P(A;;{all};;;{me})(A;;{read};;;BU)", me)
+        bed.flush()
+    for name in ("to", "ours", "moved/below/file"):
+        refused(bed, f"base/own/{name}")
+
+
 def after_the_loss_of_the_disk(bed):
     step("after the loss of the disk")
     before = sds(bed, "base")
     bed.flush()
     bed.wipe()
     after = sds(bed, "base")
+    for name in ("to", "ours", "moved/below/file"):
+        refused(bed, f"base/own/{name}")
     for name, sd in before.items():
         check(after.get(name) == sd, f"{name}: {sd} became {after.get(name)}")
 
@@ -161,6 +194,7 @@ def main():
         handed_down(bed, me)
         no_acl(bed)
         closed(bed, me)
+        of_its_own(bed, me)
         after_the_loss_of_the_disk(bed)
         damaged(bed)
     step("a share that does not ignore system ACLs")
