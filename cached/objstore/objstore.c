@@ -36,6 +36,7 @@ static const char *const op_names[OBJ_OP_MAX] = {
 	[OBJ_DELETE] = "DELETE",
 	[OBJ_LIST] = "LIST",
 	[OBJ_VERSIONS] = "LIST-VERSIONS",
+	[OBJ_UPLOADS] = "LIST-UPLOADS",
 	[OBJ_VERSIONING] = "GET-VERSIONING",
 	[OBJ_MPU_CREATE] = "CREATE-MULTIPART",
 	[OBJ_MPU_PART] = "PUT-PART",
@@ -440,7 +441,7 @@ static const char *multipart_refusal(const struct obj_req *req)
 /* NULL: the request is within AWS's limits and makes sense. */
 static const char *req_refusal(const struct obj_req *req)
 {
-	const char *why = key_refusal(req->key, req->op == OBJ_LIST || req->op == OBJ_VERSIONING);
+	const char *why = key_refusal(req->key, req->op == OBJ_LIST || req->op == OBJ_UPLOADS || req->op == OBJ_VERSIONING);
 
 	if (why != NULL) {
 		return why;
@@ -485,6 +486,7 @@ static const char *req_refusal(const struct obj_req *req)
 	case OBJ_DELETE:
 	case OBJ_TAGS:
 	case OBJ_VERSIONING:
+	case OBJ_UPLOADS:
 		return NULL;
 	case OBJ_SET_TAGS:
 		return req->tags == NULL ? "no tags are given" : meta_refusal(req);
@@ -530,6 +532,7 @@ static const struct {
 	[OBJ_DELETE] = {&stats.s3_delete, &times_cells.s3_request_delete},
 	[OBJ_LIST] = {&stats.s3_list, &times_cells.s3_request_list},
 	[OBJ_VERSIONS] = {&stats.s3_list, &times_cells.s3_request_list},
+	[OBJ_UPLOADS] = {&stats.s3_list, &times_cells.s3_request_list},
 	[OBJ_VERSIONING] = {&stats.s3_other, &times_cells.s3_request_other},
 	[OBJ_MPU_CREATE] = {&stats.s3_other, &times_cells.s3_request_other},
 	[OBJ_MPU_PART] = {&stats.s3_put, &times_cells.s3_request_put},

@@ -32,6 +32,8 @@ enum obj_op {
 	OBJ_DELETE,
 	OBJ_LIST,
 	OBJ_VERSIONS,   /* of one key, newest first */
+	OBJ_UPLOADS,    /* multipart uploads not ended, of keys that begin so; the first 1,000: rows whose
+			 * version_id is the upload's id, mtime when it began */
 	OBJ_VERSIONING, /* of the bucket; the key is "" */
 	OBJ_MPU_CREATE,
 	OBJ_MPU_PART,
@@ -68,6 +70,7 @@ enum obj_want {
 	OBJ_WANT_COPY,
 	OBJ_WANT_DELETE,
 	OBJ_WANT_ABORT,
+	OBJ_WANT_UPLOADS,
 	OBJ_WANT_TAGS,
 	OBJ_WANT_VERSIONS,
 	OBJ_WANT_VERSIONING,

@@ -38,6 +38,7 @@ static const struct right {
 		"the keys of what was deleted or renamed stay in the bucket" },
 	[OBJ_WANT_ABORT] = { "s3:AbortMultipartUpload",
 		"parts of uploads that were given up stay in the bucket, and are paid for" },
+	[OBJ_WANT_UPLOADS] = { "s3:ListBucketMultipartUploads", "what is left of uploads is not found" },
 	[OBJ_WANT_TAGS] = { "s3:GetObjectTagging", "objects that have tags are not overwritten" },
 	[OBJ_WANT_VERSIONS] = { "s3:ListBucketVersions", "it is not seen whose versions lie under ours" },
 	[OBJ_WANT_VERSIONING] = { "s3:GetBucketVersioning", "it is not seen when versioning is switched" },
@@ -105,6 +106,8 @@ static enum obj_want want_of(enum obj_op op)
 		return OBJ_WANT_DELETE;
 	case OBJ_MPU_ABORT:
 		return OBJ_WANT_ABORT;
+	case OBJ_UPLOADS:
+		return OBJ_WANT_UPLOADS;
 	case OBJ_TAGS:
 		return OBJ_WANT_TAGS;
 	case OBJ_SET_TAGS:

@@ -85,6 +85,7 @@ void dir_run_mpu_create(struct dir_job *job);
 void dir_run_mpu_part(struct dir_job *job);
 void dir_run_mpu_complete(struct dir_job *job);
 void dir_run_mpu_abort(struct dir_job *job);
+void dir_run_mpu_list(struct dir_job *job);
 
 struct dir_stage;
 /* --- versions.c; under the key's lock; false: the result is set --- */

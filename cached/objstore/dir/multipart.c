@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #endif
 #include "dir.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -274,4 +275,54 @@ void dir_run_mpu_abort(struct dir_job *job)
 	} else {
 		obj_result_clear(&job->req->result); /* no upload of ours: nothing to end */
 	}
+}
+
+/* One directory of multipart/: its row, unless it goes or is no upload. The key is not known, only its hash. */
+static bool upload_row(struct dir_job *job, const char *id, unsigned *capacity)
+{
+	struct dir_head info = { 0 };
+	struct obj_entry *e;
+	char path[128];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), DIR_MULTIPART "/%.32s/info", id);
+	fd = openat(job->root_fd, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		return true;
+	}
+	ret = dir_head_read(fd, &info);
+	close(fd);
+	e = ret == 0 ? obj_result_entry_add(&job->req->result, capacity) : NULL;
+	if (e != NULL && asprintf(&e->key, "%s(SHA-256 %s)", job->req->key, info.key_hash) < 0) {
+		e->key = NULL;
+	}
+	if (e != NULL) {
+		e->version_id = strdup(id);
+		e->mtime_ns = info.mtime_ns;
+	}
+	dir_head_fini(&info);
+	return ret != 0 || (e != NULL && e->key != NULL && e->version_id != NULL);
+}
+
+void dir_run_mpu_list(struct dir_job *job)
+{
+	int fd = openat(job->root_fd, DIR_MULTIPART, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *d;
+	unsigned capacity = 0;
+
+	if (dir == NULL) {
+		dir_fail(job, errno, "list multipart uploads");
+		if (fd >= 0) {
+			close(fd);
+		}
+		return;
+	}
+	while (job->req->result.entry_count < 1000 && (d = readdir(dir)) != NULL) {
+		if (d->d_name[0] != '.' && !upload_row(job, d->d_name, &capacity)) {
+			dir_fail(job, ENOMEM, "list multipart uploads");
+			break;
+		}
+	}
+	closedir(dir);
 }

@@ -473,6 +473,9 @@ void dir_run(struct dir_job *job)
 	case OBJ_VERSIONS:
 		dir_run_versions(job);
 		break;
+	case OBJ_UPLOADS:
+		dir_run_mpu_list(job);
+		break;
 	case OBJ_VERSIONING:
 		run_versioning(job);
 		break;

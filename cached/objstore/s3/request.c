@@ -393,6 +393,12 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		w->method = "GET";
 		build_versions(w, req);
 		break;
+	case OBJ_UPLOADS:
+		w->method = "GET";
+		query(w, "encoding-type", "url");
+		query(w, "prefix", req->key);
+		query(w, "uploads", "");
+		break;
 	case OBJ_VERSIONING:
 		w->method = "GET";
 		query(w, "versioning", "");
@@ -657,7 +663,8 @@ int s3_request_build(struct s3_xfer *x)
 	w.host = s3_endpoint_host(x->s);
 	x->endpoint = x->s->endpoint;
 	w.oom = w.oom || w.host == NULL;
-	make_path(&w, x->s, x->req->op == OBJ_LIST || x->req->op == OBJ_VERSIONS ? "" : x->req->key);
+	make_path(&w, x->s, x->req->op == OBJ_LIST || x->req->op == OBJ_VERSIONS ||
+			x->req->op == OBJ_UPLOADS ? "" : x->req->key);
 	build_op(x, &w);
 	ret = w.oom ? -ENOMEM : sign(x, &w);
 	if (ret == 0) {

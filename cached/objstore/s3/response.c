@@ -678,6 +678,8 @@ static enum s3_verdict judge_success(struct s3_xfer *x)
 		return judge_parsed(x, s3_listing_parse(in, x->in_len, &req->result));
 	case OBJ_VERSIONS:
 		return judge_parsed(x, s3_versions_parse(in, x->in_len, req->key, &req->result));
+	case OBJ_UPLOADS:
+		return judge_parsed(x, s3_uploads_parse(in, x->in_len, &req->result));
 	case OBJ_TAGS:
 		return judge_parsed(x, s3_tags_parse(in, x->in_len, &req->result));
 	default:

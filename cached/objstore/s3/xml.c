@@ -44,7 +44,7 @@ struct reader {
 	struct obj_entry *row;
 	char *tag_key, *tag_value;
 	bool url_encoded, truncated, truncated_said;
-	bool versions;
+	bool versions, uploads;
 	char *next_key; /* of a list of versions */
 };
 
@@ -340,6 +340,9 @@ static bool url_decode(char *s)
 
 static bool is_row(const struct reader *r, const char *name)
 {
+	if (r->uploads) {
+		return strcmp(name, "Upload") == 0;
+	}
 	if (r->versions) {
 		return strcmp(name, "Version") == 0 || strcmp(name, "DeleteMarker") == 0;
 	}
@@ -351,7 +354,8 @@ static void listing_open(struct reader *r)
 	const char *name = r->names[r->depth - 1];
 	bool prefix = strcmp(name, "CommonPrefixes") == 0, marker = strcmp(name, "DeleteMarker") == 0;
 
-	if (r->depth == 1 && strcmp(name, r->versions ? "ListVersionsResult" : "ListBucketResult") != 0) {
+	if (r->depth == 1 && strcmp(name, r->uploads ? "ListMultipartUploadsResult" :
+			r->versions ? "ListVersionsResult" : "ListBucketResult") != 0) {
 		fail(r, -EBADMSG);
 	}
 	if (r->depth == 2 && is_row(r, name)) {
@@ -362,7 +366,7 @@ static void listing_open(struct reader *r)
 		}
 		r->row->is_prefix = prefix;
 		r->row->is_marker = marker;
-		r->row->size = prefix || marker ? 0 : -1;
+		r->row->size = prefix || marker || r->uploads ? 0 : -1;
 	}
 }
 
@@ -382,7 +386,7 @@ static void row_leaf(struct reader *r, const char *name)
 		if (errno != 0 || end == r->text || *end != '\0' || row->size < 0) {
 			fail(r, -EBADMSG);
 		}
-	} else if (strcmp(name, "LastModified") == 0) {
+	} else if (strcmp(name, r->uploads ? "Initiated" : "LastModified") == 0) {
 		row->mtime_ns = s3_time_parse(r->text);
 		if (row->mtime_ns < 0) {
 			fail(r, -EBADMSG);
@@ -392,7 +396,8 @@ static void row_leaf(struct reader *r, const char *name)
 		row->etag = s3_etag_plain(r->text);
 	} else if (strcmp(name, "StorageClass") == 0) {
 		keep(r, &row->storage_class, strdup(r->text));
-	} else if (strcmp(name, "VersionId") == 0 && r->versions) {
+	} else if ((strcmp(name, "VersionId") == 0 && r->versions) ||
+			(strcmp(name, "UploadId") == 0 && r->uploads)) {
 		keep(r, &row->version_id, strdup(r->text));
 	}
 }
@@ -412,7 +417,7 @@ static void listing_leaf(struct reader *r)
 		const char *id = r->row->version_id;
 
 		if (r->row->key == NULL || r->row->key[0] == '\0' || r->row->size < 0 ||
-				(r->versions && (id == NULL || id[0] == '\0'))) {
+				((r->versions || r->uploads) && (id == NULL || id[0] == '\0'))) {
 			fail(r, -EBADMSG);
 		}
 		r->row = NULL;
@@ -641,6 +646,16 @@ int s3_versions_parse(const void *data, size_t len, const char *key, struct obj_
 	}
 	keep_rows_of(result, key);
 	return 0;
+}
+
+int s3_uploads_parse(const void *data, size_t len, struct obj_result *result)
+{
+	struct reader r = { .result = result, .uploads = true };
+	int ret = read_listing(&r, data, len);
+
+	free(result->next_token);
+	result->next_token = NULL;
+	return ret;
 }
 
 static void write_text(FILE *f, const char *text)

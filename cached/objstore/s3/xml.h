@@ -36,6 +36,9 @@ int s3_listing_parse(const void *data, size_t len, struct obj_result *r);
  * more of them. Else as above. */
 int s3_versions_parse(const void *data, size_t len, const char *key, struct obj_result *r);
 
+/* ListMultipartUploadsResult into r. Else as above. */
+int s3_uploads_parse(const void *data, size_t len, struct obj_result *r);
+
 /* A URL's query as Tagging; malloc, NULL: out of memory, or no such query. */
 char *s3_tags_write(const char *tags);
 /* Tagging into r->tags ("" if there are none), as a URL's query. 0; -EBADMSG; -ENOMEM. */
