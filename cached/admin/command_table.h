@@ -53,6 +53,9 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 	C("unpin", admin_unpin, MUST, SHORT, print_object, "PATH",                                 \
 		"it may leave the local disk again")                                               \
 	C("pins", admin_pins, NO, SHORT, print_pins, "", "what is pinned")                         \
+	C("fsck", admin_fsck, NO, LONG, print_fsck, "[--repair] [--older SECONDS] [VOLUME]",        \
+		"look at all that is in the bucket (a HEAD for each object) and say what is wrong; " \
+		"--repair: mend it where no data can be lost; what is left over counts from 7 days on, or SECONDS") \
 	C("nodes", admin_nodes, NO, SHORT, print_nodes, "",                                        \
 		"who serves each volume, as it was when the daemon began: every cache directory that " \
 		"ever did")                                                                        \

@@ -62,6 +62,7 @@ void admin_pins(struct admin_cmd *c);
 void admin_accept_accounts(struct admin_cmd *c);
 void admin_nodes(struct admin_cmd *c);
 void admin_forget_node(struct admin_cmd *c);
+void admin_fsck(struct admin_cmd *c);
 
 /* --- admin_path.c --- */
 /* "stub", "resident", "dirty", "quarantined", "listed", "unlisted"; record_status: ofs_record_get's. */

@@ -62,6 +62,9 @@
 	S(log_segments, COUNTER, count, "log segments written")                                    \
 	S(log_segments_folded, COUNTER, count, "log segments deleted once what counts of them was written again") \
 	S(log_entries_dropped, COUNTER, count, "log entries dropped then: their objects know better, or are gone") \
+	S(fsck_found, COUNTER, count, "things that fsck found in buckets and that should not be so")         \
+	S(fsck_mended, COUNTER, count, "those that it mended")                                     \
+	S(blobs_swept, COUNTER, count, "large values that nothing named any more, deleted by it")  \
 	S(conflicts, COUNTER, count, "conflict copies made")                                       \
 	S(markers_replaced, COUNTER, count, "directories whose rights another writer had set meanwhile: ours are the last") \
 	S(renames_dir, COUNTER, count, "directory renames completed in S3")                        \

@@ -30,6 +30,8 @@ struct accounts;
 struct announcer;
 struct guard;
 struct nodes;
+struct blobs_known;
+struct fsck;
 
 enum volume_state {
 	VOLUME_CONNECTING, /* S3 not reached yet, or lost at start: retried; shares are up */
@@ -78,6 +80,8 @@ struct volume {
 	struct rings *rings;
 	struct evictor *evictor;
 	struct accounts *accounts; /* NULL: in tests */
+	struct blobs_known *blobs; /* upload/blobs.c */
+	struct fsck *fsck; /* the one under way, or NULL */
 	struct nodes *nodes; /* NULL: nobody else is known of */
 	struct asker *asker; /* NULL: nobody can be asked */
 	struct announcer *announcer; /* NULL: nobody is told */

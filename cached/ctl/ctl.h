@@ -101,5 +101,6 @@ void print_renames(const json_t *answer);
 void print_pins(const json_t *answer);
 void print_tasks(const json_t *answer);
 void print_nodes(const json_t *answer);
+void print_fsck(const json_t *answer);
 
 #endif

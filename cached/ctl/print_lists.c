@@ -214,3 +214,29 @@ void print_nodes(const json_t *answer)
 		putchar('\n');
 	}
 }
+
+void print_fsck(const json_t *answer)
+{
+	const json_t *found = json_object_get(answer, "findings"), *x;
+	bool repair = is_true(answer, "repair");
+	size_t i;
+
+	json_array_foreach(found, i, x)
+	{
+		printf("%-14s ", text_of(x, "kind"));
+		print_safe(text_of(x, "key"));
+		printf("\n               ");
+		print_safe(text_of(x, "detail"));
+		if (text_of(x, "mend")[0] != '\0') {
+			printf("\n               %s: %s", repair ? "mend" : "with --repair", text_of(x, "mend"));
+		}
+		putchar('\n');
+	}
+	if (is_true(answer, "more")) {
+		printf("(there is more)\n");
+	}
+	printf("volume %s: %" PRId64 " objects and %" PRId64 " large values looked at, %" PRId64 " found, %" PRId64
+	       " mended%s\n", text_of(answer, "volume"), number_of(answer, "objects"),
+			number_of(answer, "blobs"), number_of(answer, "wrong"), number_of(answer, "mended"),
+			is_true(answer, "complete") ? "" : "; not everything could be looked at");
+}

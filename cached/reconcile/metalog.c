@@ -478,6 +478,9 @@ void metalog_load_over(struct metalog *ml, bool success, const struct metalog_ow
 	ml->next_seq = own->last + 1;
 	ml->first_seq = own->last != 0 ? own->first : ml->next_seq;
 	ml->fold_count = own->fold_count;
+	if (ml->reader) {
+		return;
+	}
 	nodes_log_at(ml->v->nodes, own->last);
 	metalog_fold_consider(ml);
 	if (ml->flush_wanted || metalog_fold_writes(ml)) {
@@ -517,5 +520,15 @@ struct metalog *metalog_new(TALLOC_CTX *ctx, struct volume *v)
 	ml->queue_tail = &ml->queue;
 	ml->backoff_ns = METALOG_RETRY_FIRST_NS;
 	talloc_set_destructor(ml, metalog_destroy);
+	return ml;
+}
+
+struct metalog *metalog_reader_new(TALLOC_CTX *ctx, struct volume *v)
+{
+	struct metalog *ml = metalog_new(ctx, v);
+
+	if (ml != NULL) {
+		ml->reader = true;
+	}
 	return ml;
 }

@@ -28,6 +28,8 @@ struct metalog_entry { /* owned by the log */
 #define METALOG_GONE UINT64_MAX
 
 struct metalog *metalog_new(TALLOC_CTX *ctx, struct volume *v);
+/* One that is only loaded and looked at, beside the volume's own. */
+struct metalog *metalog_reader_new(TALLOC_CTX *ctx, struct volume *v);
 /* Read all segments. done(status, message, arg): 0; -EBADMSG a segment is damaged or missing in a
  * node's sequence (fail closed: the volume must not serve ACLs it cannot know); -EIO... */
 void metalog_load(struct metalog *ml, void (*done)(int status, const char *message, void *arg),
@@ -53,6 +55,12 @@ void metalog_settled(struct metalog *ml, const struct ofs_oid *oid, uint64_t met
 /* Write what is queued now. */
 void metalog_flush(struct metalog *ml);
 uint64_t metalog_queued(struct metalog *ml);
+/* Every entry that counts, of all nodes. */
+void metalog_each(struct metalog *ml, void (*fn)(const struct metalog_entry *e, void *arg), void *arg);
+/* Fold our segments now, however few they are: what is damaged or missing of them is written anew from what was
+ * read at the start. false: not possible. metalog_folds: one is under way. */
+bool metalog_fold_now(struct metalog *ml);
+bool metalog_folds(const struct metalog *ml);
 /* Of this node in the bucket. */
 uint64_t metalog_segments(struct metalog *ml);
 

@@ -81,13 +81,12 @@ static void fold_collect(struct entry *e, void *arg)
 	}
 }
 
-void metalog_fold_consider(struct metalog *ml)
+static void fold_begin(struct metalog *ml)
 {
 	uint64_t segments = ml->next_seq - ml->first_seq;
 	struct metalog_fold *f;
 
-	if (!ml->loaded || ml->v->read_only != NULL || ml->out != NULL || ml->fold != NULL || ml->fold_barred ||
-			segments < (uint64_t)ml->v->conf->log_fold + 2 * ml->fold_count) {
+	if (!ml->loaded || ml->v->read_only != NULL || ml->out != NULL || ml->fold != NULL || ml->fold_barred) {
 		return;
 	}
 	f = calloc(1, sizeof(*f));
@@ -101,6 +100,27 @@ void metalog_fold_consider(struct metalog *ml)
 	metalog_map_each(ml, fold_collect, f);
 	log_info("metalog", "volume %s: %" PRIu64 " log segments of this node with %zu entries are folded",
 			ml->v->name, segments, f->count);
+}
+
+void metalog_fold_consider(struct metalog *ml)
+{
+	if (ml->next_seq - ml->first_seq >= (uint64_t)ml->v->conf->log_fold + 2 * ml->fold_count) {
+		fold_begin(ml);
+	}
+}
+
+bool metalog_fold_now(struct metalog *ml)
+{
+	fold_begin(ml);
+	if (metalog_fold_writes(ml)) {
+		metalog_write(ml);
+	}
+	return ml->fold != NULL;
+}
+
+bool metalog_folds(const struct metalog *ml)
+{
+	return ml->fold != NULL;
 }
 
 /* --- written --- */

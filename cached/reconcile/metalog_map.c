@@ -149,6 +149,15 @@ void metalog_map_each(struct metalog *ml, void (*fn)(struct entry *e, void *arg)
 	}
 }
 
+void metalog_each(struct metalog *ml, void (*fn)(const struct metalog_entry *e, void *arg), void *arg)
+{
+	for (uint64_t i = 0; i <= ml->mask; i++) {
+		for (const struct entry *e = ml->buckets[i]; e != NULL; e = e->next) {
+			fn(&e->pub, arg);
+		}
+	}
+}
+
 unsigned metalog_map_prune(struct metalog *ml)
 {
 	unsigned pruned = 0;

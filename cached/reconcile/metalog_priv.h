@@ -86,6 +86,7 @@ struct metalog { /* core only */
 	struct segment *out;
 	bool flush_wanted;
 	bool loaded;
+	bool reader; /* writes nothing */
 	struct metalog_load *load;
 	uint64_t next_seq;
 	uint64_t first_seq;  /* our oldest segment in the bucket; next_seq: there is none */

@@ -342,8 +342,22 @@ class Share:
                                                 else "left by a move that is over"))
             elif re.fullmatch("probe/[0-9a-f]{16}/[a-e]", name):
                 self.notes.append(f"{key}: left by a daemon that died as it started")
+            elif name == "sweep":
+                self._sweep(key, stored)
             elif name not in ("volume", "root") and not name.startswith(("log/", "nodes/")):
                 self.wrong(key, "no key of this format")
+
+    def _sweep(self, key, stored):
+        try:
+            notes = json.loads(stored.body())
+            if notes["format"] != "objectfs sweep 1" or not HEX32.fullmatch(notes["node"]) or any(
+                    not re.fullmatch("[0-9a-f]{64}", blob) or not isinstance(since, int)
+                    for blob, since in notes["blobs"].items()):
+                raise Wrong("its format is another")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.wrong(key, f"damaged ({error})")
+        except Wrong as wrong:
+            self.wrong(key, str(wrong))
 
     def _intent(self, key, stored, stays):
         try:

@@ -338,7 +338,7 @@ static int64_t stored_mtime(struct world *w, struct metalog *ml, const struct si
 /* Every file's write time is in the store, in its object or in the log, however often that was folded. */
 static void world_verify_times(struct world *w)
 {
-	struct metalog *ml = metalog_new(w->v, w->v);
+	struct metalog *ml = metalog_reader_new(w->v, w->v);
 	struct log_read l = {0};
 	struct ofs_record rec;
 	struct sim_object *o;

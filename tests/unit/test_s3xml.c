@@ -121,6 +121,33 @@ static void test_versions_refused(void **state)
 	}
 }
 
+static void test_uploads(void **state)
+{
+	static const char good[] = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated><Upload>"
+				   "<Key>a b</Key><UploadId>u1</UploadId><Owner><ID>x</ID></Owner>"
+				   "<Initiated>2013-05-24T00:00:01Z</Initiated></Upload>"
+				   "</ListMultipartUploadsResult>";
+	static const char *const bad[] = {
+		"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated><Upload><Key>a</Key></Upload>"
+		"</ListMultipartUploadsResult>",
+		"<ListMultipartUploadsResult></ListMultipartUploadsResult>",
+		LIST "<IsTruncated>false</IsTruncated></ListBucketResult>",
+	};
+	struct obj_result r = { 0 };
+
+	(void)state;
+	assert_int_equal(s3_uploads_parse(good, strlen(good), &r), 0);
+	assert_int_equal(r.entry_count, 1);
+	assert_string_equal(r.entries[0].key, "a b");
+	assert_string_equal(r.entries[0].version_id, "u1");
+	assert_int_equal(r.entries[0].mtime_ns % 2000000000, 1000000000);
+	obj_result_clear(&r);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(s3_uploads_parse(bad[i], strlen(bad[i]), &r), -EBADMSG);
+		obj_result_clear(&r);
+	}
+}
+
 static void test_listing_unencoded(void **state)
 {
 	struct obj_result r;
@@ -285,6 +312,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_listing),
 		cmocka_unit_test(test_versions),
+		cmocka_unit_test(test_uploads),
 		cmocka_unit_test(test_versions_refused),
 		cmocka_unit_test(test_listing_unencoded),
 		cmocka_unit_test(test_listing_refused),
