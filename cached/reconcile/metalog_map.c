@@ -107,15 +107,31 @@ const struct metalog_entry *metalog_find(
 	return e != NULL && e->pub.meta_gen > than_gen ? &e->pub : NULL;
 }
 
+/* Not in S3 yet, as far as is known. */
+static bool is_on_its_way(const struct metalog *ml, const struct ofs_oid *oid)
+{
+	const struct queued *q = ml->queue;
+
+	while (q != NULL && !ofs_oid_equal(&q->oid, oid)) {
+		q = q->next;
+	}
+	if (q == NULL && ml->out != NULL) {
+		for (q = ml->out->entries; q != NULL && !ofs_oid_equal(&q->oid, oid); q = q->next) {
+		}
+	}
+	return q != NULL;
+}
+
 int metalog_append_above(struct metalog *ml, const struct ofs_oid *oid, uint64_t meta_gen,
 		uint64_t data_gen, const uint8_t *packed, size_t packed_len,
 		void (*committed)(int status, void *arg), void *arg)
 {
 	const struct metalog_entry *e = metalog_find(ml, oid, 0);
+	bool has = e != NULL && e->meta_gen >= meta_gen && e->packed_len == packed_len &&
+			memcmp(e->packed, packed, packed_len) == 0;
 	uint8_t *copy;
 
-	if (e != NULL && e->meta_gen >= meta_gen && e->packed_len == packed_len &&
-			memcmp(e->packed, packed, packed_len) == 0) {
+	if (has && !is_on_its_way(ml, oid)) {
 		committed(0, arg);
 		return 0;
 	}
@@ -125,7 +141,7 @@ int metalog_append_above(struct metalog *ml, const struct ofs_oid *oid, uint64_t
 	}
 	memcpy(copy, packed, packed_len);
 	if (e != NULL && e->meta_gen >= meta_gen) {
-		meta_gen = e->meta_gen + 1;
+		meta_gen = has ? e->meta_gen : e->meta_gen + 1;
 	}
 	metalog_append(ml, oid, meta_gen, data_gen, copy, packed_len, committed, arg);
 	return 0;
