@@ -31,6 +31,7 @@
 	S(listings_spared, COUNTER, count, "listings that serve longer, because nothing changed for long") \
 	S(names_absent_known, COUNTER, count, "absent names that S3 was not asked for again")      \
 	S(stubs_made, COUNTER, count, "stubs made in the mirror")                                  \
+	S(names_escaped, COUNTER, count, "names made under an escape: their keys are no names for SMB") \
 	S(files_beside, COUNTER, count, "files that got an escape because a directory has their name") \
 	S(recalls, COUNTER, count, "files opened for recall")                                      \
 	S(recall_bytes, COUNTER, bytes, "bytes fetched from S3 into files")                        \

@@ -188,6 +188,9 @@ static int make_rights(struct make_at *at, int fd, struct stub *s)
 		return -errno;
 	}
 	ret = make_inherited_acl(at, fd, s);
+	if (ret == 0 && s->read_only) {
+		ret = snapshot_read_only_set(fd);
+	}
 	if (ret != 0) {
 		return ret;
 	}
@@ -427,8 +430,12 @@ static void make_done(struct disk_job *job)
 			if (s->appeared) {
 				mirror_dir_news(j->seen, OFS_WIRE_NOTIFY_ADDED, s->name, s->is_dir);
 			}
-			stats_add(files_beside, !s->is_dir && strcmp(s->name, s->raw) != 0 &&
-							name_is_beside_dir(s->name, s->raw));
+			if (strcmp(s->name, s->raw) != 0) {
+				bool beside = !s->is_dir && name_is_beside_dir(s->name, s->raw);
+
+				stats_add(files_beside, beside);
+				stats_add(names_escaped, !beside);
+			}
 		} else if (s->status != -EEXIST) {
 			omitted++;
 			if (s->fatal) {

@@ -112,6 +112,7 @@ struct stub { /* malloc'ed; moves between threads */
 	char *apart; /* its object's key behind the volume's prefix, if that is none of the directory's; or NULL */
 	bool is_dir, has_object, foreign;
 	bool plain; /* as the row's */
+	bool read_only; /* foreign: whoever wrote it lets nobody write it */
 	struct ofs_oid oid;
 	uint64_t data_gen, meta_gen;
 	int64_t size, mtime_ns, s3_mtime_ns;

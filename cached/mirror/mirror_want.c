@@ -493,6 +493,7 @@ static struct stub *want_stub(struct want *w, const struct obj_result *r, const 
 	s->meta_gen = w->meta.meta_gen;
 	s->wid = w->meta.wid;
 	s->foreign = w->meta.snapshot == NULL;
+	s->read_only = !w->is_dir && w->meta.has_mode && (w->meta.mode & 0222) == 0;
 	s->snapshot = w->meta.snapshot;
 	w->meta.snapshot = NULL;
 	return s;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base64.h"
 
@@ -242,6 +243,56 @@ static bool parse_seconds(const char *s, int64_t *ns)
 	return true;
 }
 
+/* As AWS File Gateway, DataSync and FSx write it: nanoseconds and "ns", or milliseconds. */
+static bool parse_file_time(const char *s, int64_t *ns)
+{
+	bool negative = *s == '-';
+	uint64_t value = 0, unit;
+	const char *first = s += negative ? 1 : 0;
+
+	for (; *s >= '0' && *s <= '9'; s++) {
+		if (value > (uint64_t)INT64_MAX / 10 - 1) {
+			return false;
+		}
+		value = value * 10 + (uint64_t)(*s - '0');
+	}
+	unit = *s == '\0' ? 1000000 : 1;
+	if (s == first || (unit == 1 && strcmp(s, "ns") != 0) || value > (uint64_t)INT64_MAX / unit) {
+		return false;
+	}
+	*ns = negative ? -(int64_t)(value * unit) : (int64_t)(value * unit);
+	return true;
+}
+
+/* A file's mode in this base, with its type or, where that may be left out, without. */
+static bool parse_mode_in(const char *s, int base, bool type_needed, uint32_t *mode)
+{
+	uint32_t value = 0, type;
+
+	for (; *s != '\0'; s++) {
+		if (*s < '0' || *s >= '0' + base || value > (S_IFMT | 07777)) {
+			return false;
+		}
+		value = value * (uint32_t)base + (uint32_t)(*s - '0');
+	}
+	type = value & S_IFMT;
+	*mode = value;
+	return value <= (S_IFMT | 07777) && ((type == 0 && !type_needed) || S_ISREG(type) || S_ISDIR(type) ||
+			S_ISLNK(type) || S_ISCHR(type) || S_ISBLK(type) || S_ISFIFO(type) || S_ISSOCK(type));
+}
+
+/* `mode` is decimal as s3fs writes it, octal as rclone does: no mode with its type is both, but for devices. */
+static bool parse_mode(const struct obj_result *r, uint32_t *mode)
+{
+	const char *other = objstore_meta_get(r, "mode"), *file = objstore_meta_get(r, "file-permissions");
+
+	if (other != NULL && other[0] != '\0') {
+		return (other[0] != '0' && parse_mode_in(other, 10, true, mode)) ||
+				parse_mode_in(other, 8, false, mode);
+	}
+	return file != NULL && file[0] != '\0' && parse_mode_in(file, 8, false, mode);
+}
+
 static bool parse_digits(const char **s, int digits, int min, int max, int *value)
 {
 	*value = 0;
@@ -313,7 +364,7 @@ bool objmeta_rfc3339(const char *s, int64_t *ns)
 void objmeta_read(const struct obj_result *r, struct objmeta *m, bool *damaged)
 {
 	const char *value = objstore_meta_get(r, META_NAME);
-	const char *mtime = objstore_meta_get(r, "mtime");
+	const char *mtime = objstore_meta_get(r, "mtime"), *file_mtime = objstore_meta_get(r, "file-mtime");
 	int64_t mtime_ns = 0;
 	bool has_mtime = mtime != NULL &&
 			(parse_seconds(mtime, &mtime_ns) || objmeta_rfc3339(mtime, &mtime_ns));
@@ -334,8 +385,11 @@ void objmeta_read(const struct obj_result *r, struct objmeta *m, bool *damaged)
 			return;
 		}
 	}
+	has_mtime = has_mtime || (file_mtime != NULL && parse_file_time(file_mtime, &mtime_ns));
 	m->has_mtime = has_mtime;
 	m->mtime_ns = has_mtime ? mtime_ns : 0;
+	m->has_mode = parse_mode(r, &m->mode);
+	m->mode = m->has_mode ? m->mode : 0;
 }
 
 void objmeta_clear(struct objmeta *m)

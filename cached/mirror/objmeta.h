@@ -24,8 +24,10 @@ struct objmeta {
 	uint64_t data_gen, meta_gen;
 	int64_t size;   /* of the content that it was written with */
 	struct snapshot *snapshot; /* NULL: foreign, or tombstone */
-	bool has_mtime; /* foreign: s3fs or rclone mtime understood */
+	bool has_mtime; /* foreign: what s3fs, rclone or AWS's gateways say is understood */
 	int64_t mtime_ns;
+	bool has_mode;  /* the same; type, if it says one, and permissions */
+	uint32_t mode;
 };
 
 /* Add the headers to a PUT, MPU_CREATE or COPY request; snapshot_split first with

@@ -341,10 +341,9 @@ int snapshot_apply_times(int fd, int64_t mtime_ns, int64_t atime_ns)
 
 /* Samba's user.DOSATTRIB, version 5 (xattr.idl, NDR): an empty string, version u16, again u16,
  * valid fields u32, attributes u32, creation time u64 in 100 ns since 1601. */
-int snapshot_create_time_set(int fd, int64_t create_ns)
+static int dosattrib_set(int fd, uint8_t fields, uint8_t attributes, uint64_t nt)
 {
-	uint64_t nt = (uint64_t)(create_ns / 100) + NT_EPOCH_100NS;
-	uint8_t value[24] = {0, 0, 5, 0, 5, 0, 0, 0, 0x11, 0, 0, 0, 0x10 /* a directory */};
+	uint8_t value[24] = {0, 0, 5, 0, 5, 0, 0, 0, fields, 0, 0, 0, attributes};
 
 	for (int i = 0; i < 8; i++) {
 		value[16 + i] = (uint8_t)(nt >> (8 * i));
@@ -354,6 +353,16 @@ int snapshot_create_time_set(int fd, int64_t create_ns)
 		return -errno;
 	}
 	return 0;
+}
+
+int snapshot_create_time_set(int fd, int64_t create_ns)
+{
+	return dosattrib_set(fd, 0x11, 0x10 /* a directory */, (uint64_t)(create_ns / 100) + NT_EPOCH_100NS);
+}
+
+int snapshot_read_only_set(int fd)
+{
+	return dosattrib_set(fd, 0x01, 0x21 /* READONLY, ARCHIVE */, 0);
 }
 
 static int apply_plain(int fd, const char *skip, const struct snapshot *s)

@@ -42,6 +42,8 @@ int snapshot_apply(int fd, const char *skip, const struct snapshot *s);
 /* Worker. Give a directory without DOS attributes the creation time that clients are to see. 0 or
  * -errno. */
 int snapshot_create_time_set(int fd, int64_t create_ns);
+/* Worker. Give a file without DOS attributes READONLY. 0 or -errno. */
+int snapshot_read_only_set(int fd);
 /* Only the times. */
 int snapshot_apply_times(int fd, int64_t mtime_ns, int64_t atime_ns);
 

@@ -16,7 +16,7 @@ from multiprocessing.pool import ThreadPool
 
 from local import counter
 from smb import Testbed, check, fail, nt_time, step, unix_time, wait_until
-from smb2 import ATTR_DIRECTORY, SmbError
+from smb2 import ATTR_DIRECTORY, ATTR_READONLY, SmbError
 
 HOSTILE = ("a//b", "../x", "./y", "e/../f", "/lead", "long/" + "n" * 300, "both", "both/below", "x ",
            "dot.", "co:lon", "st*ar", "back\\slash", "que?ry", "qu\"ote", "pi|pe", "<angle>",
@@ -332,6 +332,7 @@ def hostile(bed, bucket, client):
     before = outside(bed)
     for key in HOSTILE:
         bucket.put(f"bad/{key}", key.encode())
+    escaped = counter(bed, "names_escaped")
     # in the root of the volume as well
     for key in ("../up", "a//b", "co:lon", ".objectfs2", "."):
         bucket.put(key, key.encode())
@@ -354,6 +355,8 @@ def hostile(bed, bucket, client):
     check(not hidden, f"not shown: {sorted(hidden)}")
     # of a file and a directory with one name the directory has it
     check(shown["both"] == "%~both%file" and shown["both/below"] == "both/below", "two of one name")
+    escaped = counter(bed, "names_escaped") - escaped
+    check(escaped >= 19, f"{escaped} escapes are counted")
     check(outside(bed) == before, f"made outside the tree: {outside(bed) - before}")
     names(client, "")
 
@@ -374,6 +377,52 @@ def hostile(bed, bucket, client):
     client.put("bad/fine", b"the share still works")
     bed.flush()
     check(bucket.get("bad/fine") == b"the share still works", "the share does not work any more")
+
+
+def twins(bed, bucket, client):
+    """Keys that differ by case alone: each spelling is its own file, another spelling is one of them."""
+    spellings = ("Report.txt", "report.TXT", "REPORT.txt")
+    for name in spellings:
+        bucket.put(f"twins/{name}", name.encode())
+    bed.ctl("refresh", "twins")
+    check(set(names(client, "twins")) == set(spellings), f"shown: {sorted(names(client, 'twins'))}")
+    for name in spellings:
+        check(client.get(f"twins/{name}") == name.encode(), f"{name}: another's bytes")
+    check(client.get("twins/rePort.txt").decode() in spellings, "a spelling that is none of them")
+    client.put("twins/report.TXT", b"written")
+    with bed.client("admin") as admin:
+        admin.rename("twins/REPORT.txt", "twins/other")
+    bed.flush()
+    seen = {name: bucket.get(f"twins/{name}") for name in ("Report.txt", "report.TXT", "other")}
+    check(seen == {"Report.txt": b"Report.txt", "report.TXT": b"written", "other": b"REPORT.txt"}, f"then: {seen}")
+    check(not bucket.has("twins/REPORT.txt"), "the renamed one is there still")
+    before = set(key for key in bed.keys() if key.startswith("twins/"))
+    client.put("twins/REPORT.TXT", b"to one of the two")  # no third one
+    bed.flush()
+    check(set(key for key in bed.keys() if key.startswith("twins/")) == before, "a third one was made")
+    written = [name for name in ("Report.txt", "report.TXT") if bucket.get(f"twins/{name}") == b"to one of the two"]
+    check(len(written) == 1, f"written: {written}")
+
+
+def modes(bed, bucket, client):
+    """As s3fs, rclone and AWS's gateways leave it: times and READONLY; no link, no device, no rights."""
+    stamp = 1595002920
+    for name, meta in (
+            ("s3fs", {"mode": "33060", "uid": "0", "gid": "0", "mtime": str(stamp)}),
+            ("rclone", {"mode": "0100644", "mtime": "2020-07-17T16:22:00Z"}),
+            ("gateway", {"file-permissions": "0100444", "file-owner": "0", "file-group": "0",
+                         "file-acl": "AAAA", "file-mtime": f"{stamp}000000000ns"}),
+            ("link", {"mode": "41471"}), ("device", {"mode": "0020666"}), ("fifo", {"mode": "0010666"}),
+            ("encoded", {"title": "=?UTF-8?B?w6TDtg==?=", "mtime": "=?UTF-8?B?MQ==?="})):
+        bucket.put(f"modes/{name}", b"/etc/passwd", Metadata=meta)
+    bed.ctl("refresh", "modes")
+    found = client.manifest("modes", content=False)
+    for name in ("s3fs", "rclone", "gateway", "link", "device", "fifo", "encoded"):
+        check(found[name]["type"] == "file" and client.get(f"modes/{name}") == b"/etc/passwd", f"{name}: {found[name]}")
+        check(bool(found[name]["attributes"] & ATTR_READONLY) == (name in ("s3fs", "gateway")),
+              f"{name}: attributes {found[name]['attributes']:x}")
+        check(name not in ("s3fs", "rclone", "gateway") or found[name]["write"] == nt_time(stamp), f"{name}: time")
+    check(len({found[name]["sd"] for name in found if found[name]["type"] == "file"}) == 1, "rights differ")
 
 
 def removed(bed, bucket, client):
@@ -438,6 +487,10 @@ def main():
         conflict(bed, bucket, client)
         step("objects changed with our metadata kept")
         edited(bed, bucket, client)
+        step("keys that differ by case alone")
+        twins(bed, bucket, client)
+        step("what other tools say of modes")
+        modes(bed, bucket, client)
         step("much is removed")
         removed(bed, bucket, client)
         step("empty objects")

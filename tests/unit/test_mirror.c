@@ -496,6 +496,41 @@ static void test_ours(void **state)
 	objmeta_clear(&lost);
 }
 
+/* What other tools say of modes: READONLY is taken from it, links and devices are not made, nor rights. */
+static void test_foreign_modes(void **state)
+{
+	static const struct {
+		const char *name, *value;
+		bool read_only;
+	} modes[] = {{"mode", "33188", false}, {"mode", "33060", true}, {"mode", "0100444", true},
+			{"file-permissions", "0100555", true}, {"mode", "41471", false}, {"mode", "0120777", false},
+			{"mode", "0060666", false}, {"mode", "0020666", false}, {"mode", "0010666", false},
+			{"mode", "0140777", false}, {"mode", "0106755", false}, {"mode", "16877", false},
+			{"file-permissions", "0120444", true}};
+	struct fixture *fx = *state;
+	uint8_t value[64];
+	char name[16];
+	struct stat st;
+	int fd;
+
+	for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		snprintf(name, sizeof(name), "m%u", i);
+		talloc_free(fixture_put(fx, name, "../../etc/passwd", 16, modes[i].name, modes[i].value, "uid",
+				"0", "gid", "0", NULL));
+	}
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		snprintf(name, sizeof(name), "m%u", i);
+		st = fixture_stat(fx, name);
+		assert_true(S_ISREG(st.st_mode) && st.st_size == 16);
+		assert_int_equal(st.st_mode & 07777, 0666 | OFS_MARKER_MODE);
+		fd = fixture_open(fx, name, O_RDONLY);
+		assert_int_equal(fgetxattr(fd, "user.DOSATTRIB", value, sizeof(value)), modes[i].read_only ? 24 : -1);
+		assert_true(!modes[i].read_only || (value[8] == 1 && value[12] == 0x21));
+		close(fd);
+	}
+}
+
 static void test_tombstone(void **state)
 {
 	struct fixture *fx = *state;
@@ -610,6 +645,7 @@ int main(void)
 		T(brake_over_directories),
 		T(limbo_keeps_what_was_written),
 		T(ours),
+		T(foreign_modes),
 		T(tombstone),
 		T(tombstone_unfenced),
 		T(rmdir),

@@ -281,6 +281,74 @@ static void test_foreign_times(void **state)
 	}
 }
 
+/* Of AWS's gateways: only where s3fs's and rclone's name says nothing. */
+static void test_file_times(void **state)
+{
+	static const struct {
+		const char *text;
+		bool good;
+		int64_t ns;
+	} cases[] = {
+		{ "1595002920000000123ns", true, 1595002920000000123LL },
+		{ "1595002920000", true, 1595002920000000000LL },
+		{ "-1500ns", true, -1500 },
+		{ "0", true, 0 },
+		{ "", false, 0 }, { "ns", false, 0 }, { "1s", false, 0 }, { "1ns ", false, 0 },
+		{ "1.5", false, 0 }, { "99999999999999999999ns", false, 0 }, { "9223372036854775", false, 0 },
+	};
+	struct obj_meta pair, pairs[2] = { { (char *)"file-mtime", (char *)"5ns" }, { (char *)"mtime", (char *)"7" } };
+	struct obj_result r;
+	struct objmeta m;
+	bool damaged;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		r = one(&pair, "file-mtime", cases[i].text);
+		objmeta_read(&r, &m, &damaged);
+		if (m.has_mtime != cases[i].good || m.mtime_ns != cases[i].ns || damaged) {
+			fail_msg("\"%s\": %d %lld", cases[i].text, m.has_mtime, (long long)m.mtime_ns);
+		}
+	}
+	r.meta = pairs;
+	r.meta_count = 2;
+	objmeta_read(&r, &m, &damaged);
+	assert_true(m.has_mtime && m.mtime_ns == 7000000000LL);
+}
+
+static void test_foreign_modes(void **state)
+{
+	static const struct {
+		const char *name, *text;
+		bool good;
+		uint32_t mode;
+	} cases[] = {
+		{ "mode", "33188", true, 0100644 }, { "mode", "33060", true, 0100444 },
+		{ "mode", "16877", true, 040755 }, { "mode", "41471", true, 0120777 },
+		{ "mode", "0100644", true, 0100644 }, { "mode", "100444", true, 0100444 },
+		{ "mode", "0644", true, 0644 }, { "mode", "644", true, 0644 }, { "mode", "0120777", true, 0120777 },
+		{ "mode", "40755", true, 040755 }, { "mode", "0106755", true, 0106755 },
+		{ "file-permissions", "0100664", true, 0100664 }, { "file-permissions", "100755", true, 0100755 },
+		{ "file-permissions", "0444", true, 0444 },
+		{ "mode", "", false, 0 }, { "mode", "rw", false, 0 }, { "mode", "0x1ff", false, 0 },
+		{ "mode", "-1", false, 0 }, { "mode", "99999999999999999999", false, 0 },
+		{ "mode", "0200000", false, 0 }, { "mode", "0170644", false, 0 },
+		{ "file-permissions", "33188", false, 0 }, { "file-permissions", "0777777777777", false, 0 },
+	};
+	struct obj_meta pair;
+	struct obj_result r;
+	struct objmeta m;
+	bool damaged;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		r = one(&pair, cases[i].name, cases[i].text);
+		objmeta_read(&r, &m, &damaged);
+		if (m.has_mode != cases[i].good || m.mode != cases[i].mode || damaged || m.ours) {
+			fail_msg("%s \"%s\": %d %o", cases[i].name, cases[i].text, m.has_mode, m.mode);
+		}
+	}
+}
+
 static void test_ids(void **state)
 {
 	const struct ofs_oid uuid = { { 1 } }, other = { { 2 } };
@@ -310,6 +378,8 @@ int main(void)
 		cmocka_unit_test(test_budget),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_foreign_times),
+		cmocka_unit_test(test_file_times),
+		cmocka_unit_test(test_foreign_modes),
 		cmocka_unit_test(test_ids),
 	};
 
