@@ -48,7 +48,7 @@ sanitize := $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer \
 fuzz_flags := $(if $(FUZZER),-fsanitize=fuzzer-no-link)
 COMMON = -std=gnu11 $(WARN) $(CFLAGS) $(sanitize) $(fuzz_flags) -I. -MMD -MP
 
-PACKAGES := talloc tevent libcurl openssl expat sqlite3 jansson libmicrohttpd
+PACKAGES := talloc tevent libcurl openssl expat sqlite3 jansson libmicrohttpd libzstd
 LIB_CFLAGS := -D_GNU_SOURCE= $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -linih -lpthread
 LINK = $(CC) $(CFLAGS) $(sanitize) $(LDFLAGS) -Wl,--as-needed
