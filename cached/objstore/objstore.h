@@ -157,7 +157,7 @@ struct obj_result {
 	char *etag;        /* without quotes; NULL: the store did not say */
 	char *version_id;  /* NULL: unversioned, or not said */
 	int64_t size;      /* HEAD: of the object; GET: bytes delivered */
-	int64_t mtime_ns;  /* Last-Modified */
+	int64_t mtime_ns;  /* Last-Modified; PUT, COMPLETE: not earlier than that; 0: not known */
 	union { /* HEAD, GET, TAGS; owned */
 		char *props[OBJ_PROP_MAX];
 		struct { OBJ_PROPS(OBJ_PROP_FIELD) };

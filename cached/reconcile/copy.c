@@ -181,8 +181,7 @@ static void copy_sent(enum obj_status st, const char *message, const char *etag,
 	stats_add(copies_whole, 1);
 	index_set_sha256(a->v->index, a->row,
 			source != NULL ? row_sha256(source) : NULL);
-	step_uploaded_ok(a, etag, NULL, a->snapshot->mtime_ns, a->rec.data_gen,
-			step_meta_gen(a));
+	step_uploaded_ok(a, etag, NULL, 0, a->rec.data_gen, step_meta_gen(a));
 }
 
 static void copy_blobs_done(enum obj_status st, const char *message, void *arg)

@@ -466,6 +466,19 @@ static void row_set_names(struct row *r, const char *name, const char *s3_name)
 	index_row_set_text(r, &t);
 }
 
+void index_watch(struct index *ix, index_watcher fn, void *arg)
+{
+	ix->watch = fn;
+	ix->watch_arg = arg;
+}
+
+static void s3_changes(struct index *ix, const struct row *r, enum index_change change)
+{
+	if (ix->watch != NULL && r->in_s3 && (change != INDEX_OTHER || r->etag != NULL)) {
+		ix->watch(ix->watch_arg, r, change);
+	}
+}
+
 void index_set_live(struct index *ix, struct row *r, enum row_live live)
 {
 	if (r == ix->root || live == ROW_HERE || r->live == live) {
@@ -529,6 +542,7 @@ void index_clear_s3(struct index *ix, struct row *r)
 	if (r == ix->root || !r->in_s3) {
 		return;
 	}
+	s3_changes(ix, r, INDEX_LEAVES);
 	place_s3_out(ix, r);
 	r->in_s3 = false;
 	r->has_object = false;
@@ -557,6 +571,7 @@ void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 		index_clear_s3(ix, other);
 	}
 	if (r->in_s3) {
+		s3_changes(ix, r, INDEX_MOVES);
 		place_s3_out(ix, r);
 	}
 	r->s3_parent = to;
@@ -565,6 +580,7 @@ void index_set_s3(struct index *ix, struct row *r, const struct ofs_oid *parent,
 	r->in_s3 = true;
 	index_place_s3_in(ix, r);
 	index_mark(ix, r);
+	s3_changes(ix, r, INDEX_OTHER);
 }
 
 void index_set_apart(struct index *ix, struct row *r, const char *below)
@@ -597,9 +613,12 @@ void index_set_fence(struct index *ix, struct row *r, const char *etag, const ch
 		r->plain = r->plain && !text_differs(r->etag, etag);
 		index_row_set_text(r, &t);
 	}
-	if (changed || r->s3_size != size || r->s3_mtime_ns != mtime_ns ||
-			!ofs_oid_equal(&r->wid, &id)) {
+	if (changed || !ofs_oid_equal(&r->wid, &id)) {
 		r->wid = id;
+		s3_changes(ix, r, INDEX_OTHER);
+		index_mark(ix, r);
+	}
+	if (r->s3_size != size || r->s3_mtime_ns != mtime_ns) {
 		r->s3_size = size;
 		r->s3_mtime_ns = mtime_ns;
 		index_mark(ix, r);
@@ -645,6 +664,15 @@ void index_set_object(struct index *ix, struct row *r, bool has_object)
 	}
 }
 
+void index_set_base(struct index *ix, struct row *r, bool due, bool has)
+{
+	if (r->base_due != due || r->has_base != has) {
+		r->base_due = due;
+		r->has_base = has;
+		index_mark(ix, r);
+	}
+}
+
 void index_remove(struct index *ix, struct row *r)
 {
 	uint32_t *slot;
@@ -653,6 +681,7 @@ void index_remove(struct index *ix, struct row *r)
 		return;
 	}
 	if (r->in_s3) {
+		s3_changes(ix, r, INDEX_LEAVES);
 		place_s3_out(ix, r);
 	}
 	if (r->live == ROW_HERE) {

@@ -47,7 +47,7 @@ struct row {
 	const char *version_id;
 	struct ofs_oid wid;     /* of the object that the fence names; none: it has none, or not known */
 	int64_t s3_size;
-	int64_t s3_mtime_ns;    /* Last-Modified, a hint */
+	int64_t s3_mtime_ns;    /* of this version: not earlier than Last-Modified; 0: not known */
 	uint64_t s3_data_gen, s3_meta_gen;
 	/* mirror side, meaningful if live == ROW_HERE (parent, name: also ROW_TRASHED, as last) */
 	struct ofs_oid parent;
@@ -70,6 +70,8 @@ struct row {
 	bool has_object : 1; /* directory: a marker object exists (else implied by children) */
 	bool has_sha256 : 1;
 	bool plain : 1; /* nothing that another tool set is on the object; else it is asked before it is overwritten */
+	bool base_due : 1; /* directory: its files in S3 have changed since its base was written */
+	bool has_base : 1; /* directory: S3 may have a base of it */
 	enum row_live live : 2;
 };
 
@@ -119,10 +121,20 @@ void index_set_plain(struct index *ix, struct row *r, bool plain);
 void index_set_gens(struct index *ix, struct row *r, uint64_t data_gen, uint64_t meta_gen);
 void index_set_sha256(struct index *ix, struct row *r, const uint8_t sha256[32]); /* NULL: none */
 void index_set_object(struct index *ix, struct row *r, bool has_object);
+void index_set_base(struct index *ix, struct row *r, bool due, bool has);
 void index_clear_s3(struct index *ix, struct row *r);
 /* Forget it. Children must be gone (their parent ids would dangle). Frees the row. */
 void index_remove(struct index *ix, struct row *r);
 uint64_t index_count(struct index *ix);
+/* What becomes of a row's S3 side. */
+enum index_change {
+	INDEX_OTHER,  /* it has come to its place, or has another fence */
+	INDEX_MOVES,  /* it is about to leave its place for another */
+	INDEX_LEAVES, /* it is about to leave S3 */
+};
+typedef void (*index_watcher)(void *arg, const struct row *r, enum index_change change);
+/* fn hears of each change. One fn; it changes nobody's place or fence. */
+void index_watch(struct index *ix, index_watcher fn, void *arg);
 /* Every row once; fn returns false to stop. Rows may be changed, not added or removed. */
 void index_each(struct index *ix, bool (*fn)(struct row *r, void *arg), void *arg);
 

@@ -112,7 +112,10 @@ static void batch_row(struct index_batch *b, const struct row *r, char **at)
 	out->oid = r->oid;
 	out->flags = (r->is_dir ? INDEX_DB_IS_DIR : 0) | (r->in_s3 ? INDEX_DB_IN_S3 : 0) |
 			(r->has_object ? INDEX_DB_HAS_OBJECT : 0) |
-			(r->plain ? INDEX_DB_PLAIN : 0) | ((uint32_t)r->live << INDEX_DB_LIVE_SHIFT);
+			(r->plain ? INDEX_DB_PLAIN : 0) |
+			(r->base_due ? INDEX_DB_BASE_DUE : 0) |
+			(r->has_base ? INDEX_DB_HAS_BASE : 0) |
+			((uint32_t)r->live << INDEX_DB_LIVE_SHIFT);
 	out->s3_parent = r->s3_parent;
 	out->s3_name = batch_string(at, r->s3_name);
 	out->etag = batch_string(at, r->etag);

@@ -14,6 +14,9 @@
 #define INDEX_DB_HAS_OBJECT 4u
 #define INDEX_DB_PLAIN 8u
 #define INDEX_DB_LIVE_SHIFT 4 /* two bits: enum row_live */
+#define INDEX_DB_LIVE_MASK 3u
+#define INDEX_DB_BASE_DUE 64u
+#define INDEX_DB_HAS_BASE 128u
 
 /* A row as the file has it: plain, strings borrowed. */
 struct index_db_row {

@@ -104,7 +104,7 @@ static int load_kv(void *arg, const char *key, const char *value)
 static int load_row(void *arg, const struct index_db_row *in)
 {
 	struct index *ix = arg;
-	uint32_t live = in->flags >> INDEX_DB_LIVE_SHIFT;
+	uint32_t live = in->flags >> INDEX_DB_LIVE_SHIFT & INDEX_DB_LIVE_MASK;
 	struct row *r;
 
 	if (live > ROW_TRASHED || (live == ROW_HERE && in->name == NULL) ||
@@ -120,6 +120,8 @@ static int load_row(void *arg, const struct index_db_row *in)
 	r->in_s3 = (in->flags & INDEX_DB_IN_S3) != 0;
 	r->has_object = (in->flags & INDEX_DB_HAS_OBJECT) != 0;
 	r->plain = (in->flags & INDEX_DB_PLAIN) != 0;
+	r->base_due = (in->flags & INDEX_DB_BASE_DUE) != 0;
+	r->has_base = (in->flags & INDEX_DB_HAS_BASE) != 0;
 	r->live = (enum row_live)live;
 	r->s3_parent = in->s3_parent;
 	r->parent = in->parent;

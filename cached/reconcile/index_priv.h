@@ -37,6 +37,9 @@ struct index {
 	struct index_kv *kv;
 	uint64_t load_room; /* rows that fit while the file is read */
 
+	index_watcher watch; /* NULL: nobody */
+	void *watch_arg;
+
 	/* write-behind */
 	struct disk *disk;
 	struct index_writer *writer;

@@ -524,6 +524,14 @@ static enum s3_verdict not_understood(struct s3_xfer *x)
 	return unsure(x);
 }
 
+/* No answer to a PUT says Last-Modified; it is not later than the answer. */
+static void date_stands_for_mtime(struct s3_xfer *x)
+{
+	if (x->req->result.mtime_ns == 0 && x->date != -1) {
+		x->req->result.mtime_ns = (int64_t)x->date * 1000000000;
+	}
+}
+
 static enum s3_verdict judge_document(struct s3_xfer *x)
 {
 	struct obj_req *req = x->req;
@@ -555,6 +563,7 @@ static enum s3_verdict judge_document(struct s3_xfer *x)
 
 			req->result.mtime_ns = ns < 0 ? 0 : ns;
 		}
+		date_stands_for_mtime(x);
 	}
 	s3_answer_fini(&a);
 	return v;
@@ -614,6 +623,7 @@ static enum s3_verdict judge_put(struct s3_xfer *x)
 	obj_hex(md, 16, hex);
 	EVP_DigestFinal_ex(x->sha256, r->sha256, NULL);
 	r->size = x->body_len;
+	date_stands_for_mtime(x);
 	plain = r->etag != NULL && strlen(r->etag) == 32 && !x->foreign_etag && !s3_sse_hides_sums(x) &&
 		strspn(r->etag, "0123456789abcdef") == 32;
 	if (plain && x->signed_body && x->s->etag_is_md5 == S3_MD5_UNSURE) {
