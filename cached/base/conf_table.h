@@ -115,6 +115,11 @@
 	O(COUNT, listing_growth, "listing growth", "16", 1, 16, 0,                                 \
 		"the age doubles each time a directory is listed anew and nothing in it has changed, " \
 		"up to so many times listing age; 1: it does not")                                 \
+	O(DURATION, base_quiet_ns, "base quiet", "10m", 0, 365 * CONF_DAY, 0,                      \
+		"how long nothing has changed in a directory before its base is written to the store, " \
+		"which spares the next disk a request for each file; 0: never")                    \
+	O(COUNT, base_names, "base names", "100", 1, 1000000000, 0,                                \
+		"files in a directory from which on it gets a base")                               \
 	O(SIZE, part_size_bytes, "part size", "8M", 5 * CONF_MIB, 5 * CONF_GIB, 0,                 \
 		"size of the parts of a large upload; grows for files beyond 10,000 parts")        \
 	O(SIZE, copy_limit_bytes, "copy limit", "5G", CONF_MIB, 5 * CONF_GIB, 0,                   \

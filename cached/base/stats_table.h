@@ -32,6 +32,9 @@
 	S(names_absent_known, COUNTER, count, "absent names that S3 was not asked for again")      \
 	S(stubs_made, COUNTER, count, "stubs made in the mirror")                                  \
 	S(names_escaped, COUNTER, count, "names made under an escape: their keys are no names for SMB") \
+	S(base_names, COUNTER, count, "names made from the bases of their directories, without a HEAD for each") \
+	S(bases_written, COUNTER, count, "bases of directories written")                                 \
+	S(bases_unusable, COUNTER, count, "bases, or chunks of them, that were missing, damaged or of a later version") \
 	S(files_beside, COUNTER, count, "files that got an escape because a directory has their name") \
 	S(recalls, COUNTER, count, "files opened for recall")                                      \
 	S(recall_bytes, COUNTER, bytes, "bytes fetched from S3 into files")                        \

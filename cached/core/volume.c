@@ -34,6 +34,7 @@
 #include "../base/log.h"
 #include "../evict/evict.h"
 #include "../guard/guard.h"
+#include "../mirror/bases.h"
 #include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/index.h"
@@ -235,6 +236,7 @@ static void volume_ready(struct volume_own *o)
 		reconcile_start(v->reconcile);
 		evictor_start(v->evictor);
 		mirror_start(v->mirror);
+		bases_start(v->bases);
 		accounts_ready(v->accounts);
 		if (root != NULL && root->etag != NULL) {
 			volume_root_kept(v); /* written before records said so */
@@ -617,6 +619,7 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->rings = rings_new(v, v, o->core->conf->global.run_directory);
 	v->metalog = metalog_new(v, v);
 	v->mirror = mirror_new(v, v);
+	v->bases = bases_new(v, v);
 	v->recalls = recalls_new(v, v);
 	v->reconcile = reconcile_new(v, v, fresh);
 	v->evictor = evictor_new(v, v);
@@ -624,7 +627,8 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->asker = asker_new(v, o->core);
 	v->announcer = announcer_new(v);
 	o->fence = fence_new(v, v);
-	if (v->nodes == NULL || v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->recalls == NULL ||
+	if (v->nodes == NULL || v->rings == NULL || v->metalog == NULL || v->mirror == NULL ||
+			v->bases == NULL || v->recalls == NULL ||
 			v->reconcile == NULL || v->evictor == NULL || v->accounts == NULL ||
 			v->asker == NULL || v->announcer == NULL || o->fence == NULL) {
 		*error = talloc_strdup(v, "out of memory, or no descriptors left");

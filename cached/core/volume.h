@@ -20,6 +20,7 @@
 struct log_volume;
 struct index;
 struct mirror;
+struct bases;
 struct recalls;
 struct reconcile;
 struct metalog;
@@ -74,6 +75,7 @@ struct volume {
 	bool root_known; /* the root has the rights S3 has for it: clients may come in */
 	struct index *index;
 	struct mirror *mirror;
+	struct bases *bases; /* NULL: no directory bases are written */
 	struct recalls *recalls;
 	struct reconcile *reconcile;
 	struct metalog *metalog;

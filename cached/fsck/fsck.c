@@ -407,20 +407,21 @@ static bool own_key(struct fsck *f, const struct obj_entry *e, const char *name)
 
 	if (fsck_blobs_there(f, e, name) || strncmp(name, "log/", 4) == 0 ||
 			strncmp(name, "nodes/", 6) == 0 || strcmp(name, "volume") == 0 ||
-			strcmp(name, "sweep") == 0) {
+			strcmp(name, "sweep") == 0 || strcmp(name, "key") == 0) {
 		return false;
 	}
 	if (strcmp(name, "root") == 0) {
 		return true;
 	}
 	if (strncmp(name, "dir/", 4) == 0) {
-		f->complete = false; /* bases may name blobs */
-	} else if (strncmp(name, "probe/", 6) == 0 && age >= LEFT_BY_STARTS_NS(f)) {
+		return false; /* a base names no blob but those of the objects, in the versions it is of */
+	}
+	if (strncmp(name, "probe/", 6) == 0 && age >= LEFT_BY_STARTS_NS(f)) {
 		fsck_found(f, "probe", e->key, "deleted", "left by a daemon that died as it started");
 		if (f->repair) {
 			remove_left(f, OBJ_DELETE, e->key, e->etag, NULL, page_go_on);
 		}
-	} else if (strncmp(name, "rename/", 7) == 0 && age > f->older_ns) {
+	} else if (strncmp(name, "rename/", 7) == 0 && strstr(name, ".stays") == NULL && age > f->older_ns) {
 		fsck_found(f, "rename", e->key, NULL, "a rename that does not end: objectfsctl renames; another "
 				"node's: objectfsctl nodes, forget-node");
 	} else if (strncmp(name, "stage/", 6) == 0) {

@@ -111,17 +111,54 @@ static char *listing_name(struct listing *l, const struct list_entry *e)
 			!e->is_dir && listing_find(l, e->raw, true) != NULL);
 }
 
-/* The same bytes at another time: somebody may have put other headers on them. The first listing after a write of
- * ours says when that was. */
+/* The same bytes at a later time than this row is of: another write. Somebody may have put other headers on them.
+ * Of a write of ours the row knows when it was answered; the first listing after it says when that was. */
 static void listing_time(struct index *ix, struct row *row, int64_t mtime_ns)
 {
-	if (row->s3_mtime_ns / NS_PER_S == mtime_ns / NS_PER_S) {
+	if (row->s3_mtime_ns == 0 || row->s3_mtime_ns / NS_PER_S == mtime_ns / NS_PER_S) {
 		return;
 	}
-	if (row->s3_mtime_ns != 0) {
+	if (mtime_ns > row->s3_mtime_ns) {
 		index_set_plain(ix, row, false);
+	} else {
+		index_set_fence(ix, row, row->etag, row->version_id, &row->wid, row->s3_size, mtime_ns);
 	}
-	index_set_fence(ix, row, row->etag, row->version_id, &row->wid, row->s3_size, mtime_ns);
+}
+
+/* The answer to the entry's question: by the base, or by S3. false: not yet, the base is being read. */
+static bool listing_want(struct listing *l, const struct list_entry *e, const char *name)
+{
+	struct base_row base = {0};
+	int known = e->from != NULL ? -ENOENT : listing_base_row(l, e, &base);
+	struct want *w = NULL;
+	char *key;
+
+	if (known == -EAGAIN) {
+		return false;
+	}
+	key = talloc_asprintf(l, "%s%s", e->key, e->is_dir ? "/" : "");
+	if (key != NULL) {
+		w = want_new(l, l->m, &l->dir->oid, e->raw, name, key, e->is_dir);
+	}
+	talloc_free(key);
+	if (w == NULL || (e->from != NULL && want_set_apart(w, e->from) != 0)) {
+		talloc_free(w);
+		base_row_clear(&base);
+		listing_fail(l, -ENOMEM, "out of memory");
+		return true;
+	}
+	l->changed = true;
+	w->request_id = l->request_id;
+	w->done = listing_want_done;
+	w->arg = l;
+	l->running++;
+	if (known == 0) {
+		want_start_known(w, &base);
+	} else {
+		want_start(w);
+	}
+	base_row_clear(&base);
+	return true;
 }
 
 /* Does this entry need a question? Then it is on its way. */
@@ -131,10 +168,8 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 	struct row *row = e->from != NULL ? index_at_s3(v->index, &OFS_OID_APART,
 							    e->from + strlen(v->prefix), false)
 					  : index_at_s3(v->index, &l->dir->oid, e->raw, e->is_dir);
-	char *name, *key = NULL;
-	struct want *w;
+	char *name = listing_name(l, e);
 
-	name = listing_name(l, e);
 	if (name == NULL) {
 		listing_fail(l, -ENOMEM, "out of memory");
 		return;
@@ -161,21 +196,8 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 		talloc_free(name);
 		return;
 	}
-	key = talloc_asprintf(l, "%s%s", e->key, e->is_dir ? "/" : "");
-	w = key ? want_new(l, l->m, &l->dir->oid, e->raw, name, key, e->is_dir) : NULL;
-	talloc_free(key);
+	l->at -= listing_want(l, e, name) ? 0 : 1;
 	talloc_free(name);
-	if (w == NULL || (e->from != NULL && want_set_apart(w, e->from) != 0)) {
-		talloc_free(w);
-		listing_fail(l, -ENOMEM, "out of memory");
-		return;
-	}
-	l->changed = true;
-	w->request_id = l->request_id;
-	w->done = listing_want_done;
-	w->arg = l;
-	l->running++;
-	want_start(w);
 }
 
 static void listing_more(struct listing *l)
@@ -184,8 +206,12 @@ static void listing_more(struct listing *l)
 		return; /* further up the stack */
 	}
 	l->dispatching = true;
-	while (l->status == 0 && l->at < l->count && l->running < MIRROR_HEADS_AT_ONCE) {
+	while (l->status == 0 && l->at < l->count && l->running < MIRROR_HEADS_AT_ONCE &&
+			!l->base_waits && !listing_base_begin(l, listing_more)) {
 		listing_entry(l, &l->entries[l->at++]);
+		if (l->batch_count >= MIRROR_BATCH) {
+			listing_send_batch(l);
+		}
 	}
 	if (l->batch_count >= MIRROR_BATCH || (l->batch_count > 0 && l->running == 0)) {
 		listing_send_batch(l);

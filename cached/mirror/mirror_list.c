@@ -392,6 +392,9 @@ static void listing_scanned(struct disk_job *job)
 	if (l->status == 0 && !entries_hash(l)) {
 		listing_fail(l, -ENOMEM, "out of memory");
 	}
+	if (l->status == 0) {
+		listing_marks_gone(l);
+	}
 	if (l->status != 0) {
 		listing_end(l);
 	} else if (listing_lacks_any(l)) {
@@ -503,6 +506,7 @@ static int listing_take(struct listing *l, struct obj_entry *e)
 	n->is_dir = e->is_prefix;
 	n->size = e->size;
 	n->mtime_ns = e->mtime_ns;
+	n->gone = false;
 	n->etag = e->etag;
 	e->key = e->etag = NULL;
 	return 0;

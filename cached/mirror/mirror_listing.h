@@ -3,6 +3,7 @@
 #ifndef OFS_MIRROR_LISTING_H
 #define OFS_MIRROR_LISTING_H
 
+#include "base_read.h"
 #include "mirror_private.h"
 
 /* How long an expired listing serves when it cannot be had anew, and one that could not be followed. */
@@ -14,6 +15,7 @@ struct list_entry {
 	char *key; /* malloc, whole; of a directory without its slash */
 	const char *raw;
 	bool is_dir;
+	bool gone; /* a file that has left S3 since the first page was asked for */
 	int64_t size, mtime_ns;
 	char *etag;
 	char *from; /* malloc; its object's key, if a redirect says that; or NULL */
@@ -46,6 +48,11 @@ struct listing { /* talloc child of the mirror */
 	size_t at;   /* next entry */
 	unsigned running; /* HEADs and jobs */
 	bool dispatching;
+	struct base_read *base; /* NULL: none, or not worth asking for */
+	bool base_asked, base_waits;
+	void (*base_more)(struct listing *l);
+	char **gone; /* files that have left S3 since the first page was asked for; until there are slots */
+	size_t gone_count;
 	struct stub *batch;
 	unsigned batch_count;
 	unsigned omitted;
@@ -82,5 +89,15 @@ bool listing_lacks_any(struct listing *l);
 void listing_check_record(struct listing *l);
 /* Files that have another name now, then the entries; at the end listing_mark. */
 void listing_names(struct listing *l);
+
+
+/* --- mirror_known.c --- */
+/* The base is asked for, if it may spare many questions; true: `more` is called when it is here. */
+bool listing_base_begin(struct listing *l, void (*more)(struct listing *l));
+/* What HEAD would say of the version that is listed. 0: *row, the caller's; -ENOENT: ask; -EAGAIN: `more` is
+ * called. */
+int listing_base_row(struct listing *l, const struct list_entry *e, struct base_row *row);
+/* All pages are in and hashed: what has left meanwhile is marked. */
+void listing_marks_gone(struct listing *l);
 
 #endif

@@ -225,6 +225,8 @@ struct want { /* talloc */
 	uint64_t print;
 	struct objmeta meta;
 	unsigned blob_next;
+	bool known; /* from the base: the object was not asked */
+	bool plain; /* known: as the row's */
 };
 /* NULL: out of memory. key: whole key, ending in "/" for a directory. */
 struct want *want_new(TALLOC_CTX *ctx, struct mirror *m, const struct ofs_oid *dir,
@@ -236,12 +238,10 @@ void want_start(struct want *w);
 bool mirror_is_apart(struct mirror *m, const char *key);
 /* The row of the file that is called so in a directory, wherever its object is; NULL: none. */
 struct row *mirror_file_row(struct mirror *m, const struct ofs_oid *dir, const char *raw);
-
-/* --- mirror_redirect.c --- */
-/* Is anything called below this prefix of keys? What is there and called otherwise does not count, what is
- * elsewhere and called so does. done once, with 0 or -errno; freeing ctx is no way to stop it. */
-void mirror_below(struct mirror *m, uint64_t request_id, const char *prefix,
-		void (*done)(int status, const char *message, bool any, void *arg), void *arg);
+/* The same without asking the object: the base's row of the version that LIST has shown. Its snapshot is
+ * taken over. Perhaps done before this returns. */
+struct base_row;
+void want_start_known(struct want *w, struct base_row *base);
 /* The local name of what S3 has at `raw`, talloc. Of a file and a directory of one name the directory
  * has it, whichever came first: `beside` (S3 has a directory there) or a directory here gives the file
  * its escape. */
@@ -255,6 +255,12 @@ bool mirror_place_busy(struct mirror *m, const struct ofs_oid *dir, const char *
 /* -errno for a store's failure (not for NOT_FOUND of a key). */
 int mirror_store_error(enum obj_status st);
 struct blob_cache *blob_cache_new(TALLOC_CTX *ctx);
+
+/* --- mirror_redirect.c --- */
+/* Is anything called below this prefix of keys? What is there and called otherwise does not count, what is
+ * elsewhere and called so does. done once, with 0 or -errno; freeing ctx is no way to stop it. */
+void mirror_below(struct mirror *m, uint64_t request_id, const char *prefix,
+		void (*done)(int status, const char *message, bool any, void *arg), void *arg);
 
 /* --- brake.c: much that is gone at once --- */
 /* m->brake; NULL: out of memory. */
@@ -280,6 +286,10 @@ void absent_listed(struct mirror *m, const struct ofs_oid *dir, int64_t asked_ns
 /* When a listing that is over its age is to be said to be from, because nothing has changed for so long;
  * 0: S3 is to be asked. */
 int64_t absent_listed_ns(struct mirror *m, const struct ofs_oid *dir);
+
+/* --- mirror_known.c --- */
+/* A file's row is about to leave its place in S3. */
+void mirror_row_leaves(struct mirror *m, const struct row *row);
 
 /* --- mirror.c --- */
 /* Talloc message for the status of volume_when_ready. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: one question to S3: what is at this place, and what does that make of the mirror?
- * Way: from mirror_list.c and mirror_ask.c; HEAD, then the blobs its snapshot names; the verdict goes
- *      back. mirror_make.c carries it out.
+ * Way: from mirror_list.c and mirror_ask.c; HEAD, or what the directory's base says of this version of
+ *      it, then the blobs its snapshot names; the verdict goes back. mirror_make.c carries it out.
  * Thread: core.
  * Owns: the want's result; the blob cache.
  * Holds: 1. rights are restored exactly or the name is not shown (damaged metadata, missing blob);
@@ -16,6 +16,8 @@
 #endif
 #include "foreign.h"
 #include "mirror_private.h"
+#include "base.h"
+#include "bases.h"
 
 #include <errno.h>
 #include <openssl/evp.h>
@@ -290,6 +292,7 @@ static bool want_is_deleted(struct want *w)
 
 static void want_decide(struct want *w)
 {
+	struct volume *v = w->m->v;
 	struct row *row = want_row(w);
 
 	if (mirror_row_print(row) != w->print || mirror_place_busy(w->m, &w->dir, w->name, row)) {
@@ -305,13 +308,17 @@ static void want_decide(struct want *w)
 		return;
 	}
 	want_identity(w, row, &w->stub->oid); /* another want may have taken it since */
+	bases_mute(v->bases, w->known);
 	mirror_stub_row(w->m, &w->dir, w->stub);
+	bases_mute(v->bases, false);
+	stats_add(base_names, w->known ? 1 : 0);
 	want_answer(w, WANT_MAKE, 0, NULL);
 }
 
 /* ---- blobs ---- */
 
 static void want_blobs(struct want *w);
+static void want_head(struct want *w);
 
 static bool blob_matches(const uint8_t *data, size_t len, const struct snapshot_xattr *x)
 {
@@ -347,6 +354,11 @@ static void want_blob_done(struct obj_req *req)
 			return;
 		}
 		r->status = OBJ_LOCAL;
+	}
+	if (w->known && r->status != OBJ_LOCAL) {
+		objstore_req_free(&req);
+		want_head(w); /* what a base says may be out of date; what the object says is not */
+		return;
 	}
 	if (r->status == OBJ_OK || r->status == OBJ_NOT_FOUND || r->status == OBJ_INVALID) {
 		snprintf(text, sizeof(text), "the blob %s that holds its %s is %s", req->key, x->name,
@@ -483,7 +495,7 @@ static struct stub *want_stub(struct want *w, const struct obj_result *r, const 
 	}
 	s->apart = w->apart ? strdup(w->apart) : NULL;
 	s->has_object = true;
-	s->plain = foreign_none(r);
+	s->plain = w->known ? w->plain : foreign_none(r);
 	s->size = w->is_dir ? 0 : r->size;
 	s->s3_mtime_ns = r->mtime_ns;
 	s->mtime_ns = w->meta.has_mtime ? w->meta.mtime_ns : r->mtime_ns;
@@ -518,6 +530,22 @@ static bool want_is_known(struct want *w, const struct row *row, const struct ob
 	return row->etag != NULL && r->etag != NULL && strcmp(row->etag, r->etag) == 0 &&
 	       (!w->meta.ours || ofs_oid_is_none(&row->wid) ||
 			       ofs_oid_equal(&row->wid, &w->meta.wid));
+}
+
+/* r: HEAD's answer, or what stands for it; NULL: only children imply it. */
+static void want_found(struct want *w, const struct obj_result *r, struct row *row)
+{
+	w->stub = want_stub(w, r, row);
+	if (w->stub == NULL) {
+		want_answer(w, WANT_UNKNOWN, -ENOMEM, "out of memory");
+		return;
+	}
+	if (want_overlay(w, w->stub) != 0) {
+		want_answer(w, WANT_OMIT, -EACCES, "its entry in the metadata log is damaged");
+		return;
+	}
+	want_times(w, w->stub, row);
+	want_blobs(w);
 }
 
 static void want_head_done(struct obj_req *req)
@@ -566,21 +594,37 @@ static void want_head_done(struct obj_req *req)
 		want_answer(w, WANT_LEAVE, 0, NULL);
 		return;
 	}
-	w->stub = want_stub(w, implied || w->meta.tombstone ? NULL : r, row);
+	want_found(w, implied || w->meta.tombstone ? NULL : r, row);
 	objstore_req_free(&req);
-	if (w->stub == NULL) {
-		want_answer(w, WANT_UNKNOWN, -ENOMEM, "out of memory");
-		return;
-	}
-	if (want_overlay(w, w->stub) != 0) {
-		want_answer(w, WANT_OMIT, -EACCES, "its entry in the metadata log is damaged");
-		return;
-	}
-	want_times(w, w->stub, row);
-	want_blobs(w);
+}
+
+void want_start_known(struct want *w, struct base_row *base)
+{
+	struct row *row = index_at_s3(w->m->v->index, &w->dir, w->raw, w->is_dir);
+	const struct obj_result r = {.etag = base->etag, .version_id = base->version_id,
+		.size = base->size, .mtime_ns = base->s3_mtime_ns};
+
+	w->known = true;
+	w->print = mirror_row_print(row);
+	w->meta.ours = base->snapshot != NULL;
+	w->plain = base->plain;
+	w->meta.oid = base->oid;
+	w->meta.wid = base->wid;
+	w->meta.data_gen = base->data_gen;
+	w->meta.meta_gen = base->meta_gen;
+	w->meta.snapshot = base->snapshot;
+	w->meta.has_mtime = base->snapshot == NULL;
+	w->meta.mtime_ns = base->mtime_ns;
+	base->snapshot = NULL;
+	want_found(w, &r, row);
 }
 
 void want_start(struct want *w)
+{
+	want_head(w);
+}
+
+static void want_head(struct want *w)
 {
 	struct obj_req *req = objstore_req_new(OBJ_HEAD, w->key);
 
@@ -588,6 +632,10 @@ void want_start(struct want *w)
 		want_answer(w, WANT_UNKNOWN, -ENOMEM, "out of memory");
 		return;
 	}
+	w->known = false;
+	w->blob_next = 0;
+	stub_free(&w->stub);
+	objmeta_clear(&w->meta);
 	w->print = mirror_row_print(want_row(w));
 	req->prio = OBJ_PRIO_READER;
 	req->request_id = w->request_id;

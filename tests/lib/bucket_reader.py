@@ -14,6 +14,7 @@ import json
 import os
 import re
 
+from bucket_base import check_bases
 from bucket_values import (NO_OID, Snapshot, Value, Wrong, crc32c, foreign_mtime_ns, from_base64,
                            meta_of, name_of)
 
@@ -33,11 +34,12 @@ ATTR_DIRECTORY, ATTR_NORMAL = 0x10, 0x80
 class Stored:
     """One object: head, and a way to its bytes."""
 
-    def __init__(self, body, meta=None, etag=None, mtime_ns=0, size=None):
+    def __init__(self, body, meta=None, etag=None, mtime_ns=0, size=None, listed_ns=None):
         self._body = body
         self.meta = meta or {}
         self.etag = etag
         self.mtime_ns = mtime_ns
+        self.listed_ns = mtime_ns if listed_ns is None else listed_ns  # Last-Modified as LIST says
         self.size = len(body) if size is None else size
 
     def body(self):
@@ -48,10 +50,14 @@ class Stored:
     def but(self, body=None, **meta):
         """The same with other bytes, or with metadata added."""
         return Stored(self._body if body is None else body, dict(self.meta, **meta), self.etag,
-                      self.mtime_ns, None if body is not None else self.size)
+                      self.mtime_ns, None if body is not None else self.size, self.listed_ns)
 
 
 # --- stores -----------------------------------------------------------------------------------
+
+def _ns_of(when):
+    return int(when.replace(microsecond=0).timestamp()) * 10**9 + when.microsecond * 1000
+
 
 def load_s3(client, bucket, prefix):
     """All objects below a prefix; bytes are fetched when they are asked for."""
@@ -64,7 +70,7 @@ def load_s3(client, bucket, prefix):
                 lambda key=key: client.get_object(Bucket=bucket, Key=key)["Body"].read(),
                 {name.lower(): value for name, value in head["Metadata"].items()},
                 head["ETag"].strip('"'), int(head["LastModified"].timestamp()) * 10**9,
-                head["ContentLength"])
+                head["ContentLength"], _ns_of(item["LastModified"]))
     return found
 
 
@@ -161,6 +167,9 @@ class Share:
         self.blobs = set()   # that something refers to
         self.owners = {}     # oid: key
         self.stays = {}      # key: what it is called
+        self.values = {}     # key: packed value
+        self.directories = {}  # oid: prefix of its files
+        self.bases = {}      # oid of a directory: rows by name
         self.own = prefix + ".objectfs/"
         self._volume()
         self.said = {}       # node: the last segment it says its log has
@@ -168,6 +177,7 @@ class Share:
         self._log()
         self._internal()
         self._tree()
+        check_bases(self)
         self._unused()
 
     def wrong(self, key, text):
@@ -344,6 +354,8 @@ class Share:
                 self.notes.append(f"{key}: left by a daemon that died as it started")
             elif name == "sweep":
                 self._sweep(key, stored)
+            elif re.fullmatch("dir/[0-9a-f]{32}/(head|[0-9a-f]{32})", name):
+                pass  # check_bases
             elif name not in ("volume", "root") and not name.startswith(("log/", "nodes/")):
                 self.wrong(key, "no key of this format")
 
@@ -448,7 +460,10 @@ class Share:
         if (oid == ROOT_OID) != (is_root and value is not None) or oid == STAGE_OID:
             self.wrong(key, f"an object id of ours, {oid.hex()}")
         if value is not None:
+            self.values[key] = value
             self._check_value(key, stored, value, is_dir)
+        if is_dir:
+            self.directories[ROOT_OID if is_root else oid] = self.prefix if is_root else key
         self._describe(path, key, is_dir, oid, value, stored)
 
     def _foreign_oid(self, key):

@@ -279,13 +279,18 @@ static void object_put(struct sim *s, const char *key, uint8_t *data, size_t len
 	}
 }
 
+int64_t sim_listed_ns(const struct sim_object *o)
+{
+	return o->mtime_ns - o->mtime_ns % NS_PER_MS;
+}
+
 static void result_object(struct obj_result *r, const struct sim_object *o, bool meta)
 {
 	unsigned i;
 
 	r->etag = strdup(o->etag);
 	r->size = (int64_t)o->len;
-	r->mtime_ns = o->mtime_ns;
+	r->mtime_ns = o->mtime_ns - o->mtime_ns % NS_PER_S;
 	if (!meta) {
 		return;
 	}
@@ -404,8 +409,8 @@ static void do_list(struct sim *s, struct obj_req *q)
 		e->key = name;
 		e->is_prefix = cut != NULL;
 		e->size = cut != NULL ? 0 : (int64_t)o->len;
+		e->mtime_ns = cut != NULL ? 0 : sim_listed_ns(o);
 		e->etag = cut != NULL ? NULL : strdup(o->etag);
-		e->mtime_ns = cut != NULL ? 0 : o->mtime_ns;
 		r->entry_count++;
 	}
 }

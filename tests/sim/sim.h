@@ -28,7 +28,7 @@ struct sim_object {
 	size_t len;
 	struct obj_meta *meta;
 	unsigned meta_count;
-	int64_t mtime_ns;
+	int64_t mtime_ns; /* by the wall clock */
 	bool archived; /* its bytes cannot be read or copied */
 };
 
@@ -62,6 +62,8 @@ struct sim_object *sim_object(struct sim *s, const char *key);
 void sim_put(struct sim *s, const char *key, const char *text);
 /* The same, with the metadata that is there if it `keeps` that. */
 void sim_edit(struct sim *s, const char *key, const char *text, bool keeps);
+/* Last-Modified as LIST says it: milliseconds; HEAD and GET have seconds, PUT has its answer's Date. */
+int64_t sim_listed_ns(const struct sim_object *o);
 uint64_t sim_events(struct sim *s);
 /* To the store, ever. */
 uint64_t sim_requests(const struct sim *s);

@@ -392,9 +392,12 @@ static uint64_t run_seed(uint64_t seed)
 		die(&w, "a conflict", "nobody else writes");
 	}
 	trace = sim_trace(w.sim);
-	printf("seed %llu: F%d, %u files, %u crashes, %lld evictions, %lld dropped, %lld folded, %llu events, trace %016llx\n",
-			(unsigned long long)seed, fence_class_of(seed), w.file_count, crashes, (long long)stats_get(evictions),
-			(long long)stats_get(stubs_dropped), (long long)stats_get(log_segments_folded), (unsigned long long)sim_events(w.sim), (unsigned long long)trace);
+	printf("seed %llu: F%d, %u files, %u crashes, %lld evictions, %lld dropped, %lld folded, %u base rows "
+			"(%u valid), %llu events, trace %016llx\n",
+			(unsigned long long)seed, fence_class_of(seed), w.file_count, crashes,
+			(long long)stats_get(evictions), (long long)stats_get(stubs_dropped),
+			(long long)stats_get(log_segments_folded), w.bases.rows, w.bases.valid,
+			(unsigned long long)sim_events(w.sim), (unsigned long long)trace);
 	world_close(&w);
 	return trace;
 }

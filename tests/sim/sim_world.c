@@ -21,6 +21,7 @@
 #include "cached/core/nodes.h"
 #include "cached/core/rings.h"
 #include "cached/core/volrec.h"
+#include "cached/mirror/bases.h"
 #include "cached/mirror/mirror.h"
 #include "cached/mirror/objmeta.h"
 #include "cached/reconcile/metalog.h"
@@ -57,8 +58,10 @@ static void on_adopted(int status, const char *message, void *arg)
 	}
 	(void)message;
 	w->v->state = VOLUME_READY;
+	world_verify_bases(w, w->v->metalog); /* which is as it was read now */
 	reconcile_start(w->v->reconcile);
 	evictor_start(w->v->evictor);
+	bases_start(w->v->bases);
 }
 
 static void on_log(int status, const char *message, void *arg)
@@ -138,6 +141,7 @@ void daemon_start(struct world *w)
 	v->rings = rings_new(v, v, w->root);
 	v->metalog = metalog_new(v, v);
 	v->mirror = mirror_new(v, v);
+	v->bases = bases_new(v, v);
 	v->recalls = recalls_new(v, v);
 	v->reconcile = reconcile_new(v, v, fresh);
 	v->evictor = evictor_new(v, v);
@@ -185,6 +189,7 @@ void daemon_kill(struct world *w)
 	sim_crash(w->sim);
 	TALLOC_FREE(v->reconcile);
 	TALLOC_FREE(v->recalls);
+	TALLOC_FREE(v->bases);
 	TALLOC_FREE(v->mirror);
 	TALLOC_FREE(v->metalog);
 	TALLOC_FREE(v->rings);
@@ -369,6 +374,7 @@ static void world_verify_times(struct world *w)
 		}
 		close(fd);
 	}
+	world_verify_bases(w, ml);
 	talloc_free(ml);
 }
 
@@ -581,6 +587,8 @@ void world_open(struct world *w, uint64_t seed, int fence_class)
 	/* A flush does not wait for it. In two worlds of three segments are many, and folded. */
 	w->conf.log_flush_ns = seed % 3 == 0 ? 3600 * NS_PER_S : 3 * NS_PER_S;
 	w->conf.log_fold = 2;
+	w->conf.base_names = 3;
+	w->conf.base_quiet_ns = getenv("NOBASE") ? 0 : 8 * NS_PER_S;
 	w->conf.capacity_bytes = 1LL << 40;
 	/* A block is 4 KiB: some ten files stay, less in every third world. */
 	w->conf.cache_size_bytes = seed % 3 == 0 ? 16 << 10 : 48 << 10;

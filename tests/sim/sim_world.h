@@ -39,6 +39,9 @@ struct world {
 	unsigned file_count;
 	char dirs[DIRS_MOST][256];
 	unsigned dir_count, serial;
+	struct bases_seen {
+		unsigned heads, rows, valid; /* valid: of versions that are there */
+	} bases;
 };
 
 /* The test has failed: say so and exit. */
@@ -55,6 +58,9 @@ void world_drain(struct world *w);
 /* The same, and what the store holds is not looked at. */
 void world_settle(struct world *w);
 void world_verify(struct world *w);
+/* Every base in the store agrees with objects and log. */
+struct metalog;
+void world_verify_bases(struct world *w, struct metalog *ml);
 /* The key of a file: one that is called like a directory has an escape in the tree, "%~NAME%file". */
 void world_key(const char *path, char key[300]);
 /* A file of the model; NULL: there is none of this path. */

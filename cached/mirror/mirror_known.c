@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: what a listing need not ask S3 for, because the directory's base says it.
+ * Way: mirror_agree.c, before its first entry and for each; base_read.c reads.
+ * Thread: core.
+ * Owns: nothing; the listing does.
+ * Holds: 1. a row counts for the version that LIST has shown, by ETag, size and Last-Modified, and for no
+ *           other: what changes an object's metadata makes a version of another Last-Modified, whatever
+ *           its bytes are;
+ *        2. a name that has left S3 since the first page is asked for: the base may still know it.
+ */
+#include "mirror_listing.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void known_ready(void *arg)
+{
+	struct listing *l = arg;
+	struct row *dir = index_get(l->m->v->index, &l->dir->oid);
+
+	if (dir != NULL && base_read_status(l->base) == OBJ_OK) {
+		index_set_base(l->m->v->index, dir, dir->base_due, true);
+	}
+	l->base_waits = false;
+	l->running--;
+	l->base_more(l);
+}
+
+static void known_wait(struct listing *l)
+{
+	l->base_waits = true;
+	l->running++;
+}
+
+/* Names that would each cost a HEAD: are they as many as make a base? */
+static bool known_is_worth(struct listing *l)
+{
+	unsigned least = l->m->v->conf->base_names, count = 0;
+
+	for (size_t i = 0; i < l->count && count < least; i++) {
+		const struct list_entry *e = &l->entries[i];
+		const struct row *row = e->is_dir ? NULL
+				: index_at_s3(l->m->v->index, &l->dir->oid, e->raw, false);
+
+		count += !e->is_dir && (row == NULL || row->live == ROW_NOT_HERE);
+	}
+	return count >= least;
+}
+
+bool listing_base_begin(struct listing *l, void (*more)(struct listing *l))
+{
+	if (l->base_asked) {
+		return false;
+	}
+	l->base_asked = true;
+	l->base_more = more;
+	if (!known_is_worth(l)) {
+		return false;
+	}
+	l->base = base_read_open(l, l->m->v, &l->dir->oid, OBJ_PRIO_READER, l->request_id, known_ready, l);
+	if (l->base == NULL) {
+		return false;
+	}
+	known_wait(l);
+	return true;
+}
+
+int listing_base_row(struct listing *l, const struct list_entry *e, struct base_row *row)
+{
+	int ret;
+
+	if (e->is_dir || e->gone || l->base == NULL || e->etag == NULL || e->mtime_ns <= 0) {
+		return -ENOENT;
+	}
+	ret = base_read_row(l->base, e->raw, row);
+	if (ret == -EAGAIN) {
+		known_wait(l);
+	} else if (ret == 0 && (strcmp(row->etag, e->etag) != 0 || row->size != e->size ||
+				row->s3_mtime_ns != e->mtime_ns)) {
+		base_row_clear(row);
+		ret = -ENOENT;
+	}
+	return ret;
+}
+
+/* ---- names that leave S3 meanwhile ---- */
+
+static void known_mark(struct listing *l, const char *raw)
+{
+	struct list_entry *e = listing_find(l, raw, false);
+
+	if (e != NULL) {
+		e->gone = true;
+	}
+}
+
+void listing_marks_gone(struct listing *l)
+{
+	for (size_t i = 0; i < l->gone_count; i++) {
+		known_mark(l, l->gone[i]);
+	}
+	TALLOC_FREE(l->gone);
+	l->gone_count = 0;
+}
+
+void mirror_row_leaves(struct mirror *m, const struct row *row)
+{
+	for (struct listing *l = m->listings; l != NULL; l = l->next) {
+		char **gone;
+
+		if (l->asked == 0 || !ofs_oid_equal(&l->dir->oid, &row->s3_parent)) {
+			continue;
+		}
+		if (l->slots != NULL) {
+			known_mark(l, row->s3_name);
+			continue;
+		}
+		gone = talloc_realloc(l, l->gone, char *, l->gone_count + 1);
+		if (gone != NULL) {
+			l->gone = gone;
+			gone[l->gone_count] = talloc_strdup(gone, row->s3_name);
+		}
+		if (gone == NULL || gone[l->gone_count] == NULL) {
+			l->base_asked = true; /* without a base, then */
+			continue;
+		}
+		l->gone_count++;
+	}
+}
