@@ -320,8 +320,11 @@ static void copy_dest_seen(struct obj_req *req)
 
 		objmeta_read(r, &m, &damaged);
 		c->dest_wid = m.wid;
+		/* What is expected is an earlier copy, unless it has the very bytes of the source: then it may be
+		 * anybody's, and copy_is_done looks at it. */
 		allowed = marker || (m.ours && m.tombstone) ||
-				(c->meta != NULL && c->expect != NULL && strcmp(r->etag, c->expect) == 0);
+				(c->expect != NULL && strcmp(r->etag, c->expect) == 0 &&
+						(c->meta != NULL || strcmp(c->expect, c->etag) != 0));
 		objmeta_clear(&m);
 		if (!allowed && c->meta != NULL) {
 			copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", NULL);
