@@ -159,7 +159,8 @@ def own(bed, bucket, client):
     client.rename("tmp", "own 0", replace=True)
     bed.flush()
     extra = grown(bed, before, "s3_head", "s3_other")
-    check(extra == (0, 0), f"requests for objects of our own: {extra}")
+    # the marker of the directory, twice, is looked at before it is overwritten
+    check(extra[0] <= 2 and extra[1] == 0, f"requests for objects of our own: {extra}")
     step("what another tool sets on them later")
     bucket.s3.put_object_tagging(**bucket.at("own 1"), Tagging={"TagSet": [
         {"Key": "k", "Value": "v"}]})
