@@ -78,8 +78,8 @@ void metalog_merge(struct metalog *ml, struct metalog_entry *in, bool own)
 		free(e->pub.packed);
 		e->pub = *in;
 		e->left_out = false; /* its segment comes after the fold's first */
-		if (e->object_gen == METALOG_GONE) {
-			e->object_gen = 0;
+		if (e->object_gen >= e->pub.meta_gen) {
+			e->object_gen = 0; /* it was; who writes this knows better */
 		}
 		return;
 	}
@@ -131,7 +131,10 @@ int metalog_append_above(struct metalog *ml, const struct ofs_oid *oid, uint64_t
 			memcmp(e->packed, packed, packed_len) == 0;
 	uint8_t *copy;
 
-	if (has && !is_on_its_way(ml, oid)) {
+	if (has) {
+		metalog_map_find(ml, oid)->object_gen = 0; /* a fold must not leave it out */
+	}
+	if (has && !metalog_map_find(ml, oid)->left_out && !is_on_its_way(ml, oid)) {
 		committed(0, arg);
 		return 0;
 	}

@@ -437,6 +437,14 @@ static void settled(struct fixture *f, unsigned n, uint64_t gen)
 	metalog_settled(f->v->metalog, &oid, gen);
 }
 
+static int append_above(struct fixture *f, unsigned n, uint64_t gen, const char *packed)
+{
+	struct ofs_oid oid = oid_of(n);
+
+	return metalog_append_above(f->v->metalog, &oid, gen, gen + 1, (const uint8_t *)packed,
+			strlen(packed), fixture_committed, f);
+}
+
 static void expect_none(struct fixture *f, unsigned n)
 {
 	struct ofs_oid oid = oid_of(n);
@@ -456,7 +464,8 @@ static void test_fold(void **state)
 	write_segment(f, 2, 2, "new");
 	settled(f, 3, 1);            /* its object has it */
 	settled(f, 4, METALOG_GONE); /* has no object any more */
-	settled(f, 1, 0);
+	settled(f, 1, 1); /* had it, until another tool's PUT: only the log has it now */
+	assert_int_equal(append_above(f, 1, 1, "old"), 0);
 	quiet(f);
 	assert_int_equal(segments(f), 5);
 	f->conf.log_fold = 6;
