@@ -600,7 +600,7 @@ static void want_head_done(struct obj_req *req)
 
 void want_start_known(struct want *w, struct base_row *base)
 {
-	struct row *row = index_at_s3(w->m->v->index, &w->dir, w->raw, w->is_dir);
+	struct row *row = want_row(w);
 	const struct obj_result r = {.etag = base->etag, .version_id = base->version_id,
 		.size = base->size, .mtime_ns = base->s3_mtime_ns};
 
