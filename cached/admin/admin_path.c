@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: commands about a path: `stat`, `refresh`, `accept-removals`, `flush`.
+ * Duty: commands about a path: `stat`, `refresh`, `accept-removals`, `flush`; and `accept-conflicts`.
  * Way: admin.c -> here -> disk job, mirror, reconcile -> the answer.
  * Thread: core; the tree is read by a disk job. Owns: the jobs and the flushes under way.
  * Holds: a flush of several volumes is answered when the last of them is.
@@ -363,6 +363,22 @@ void admin_accept(struct admin_cmd *c)
 		}
 	}
 	accept_end(a);
+}
+
+/* ---- accept-conflicts ---- */
+
+void admin_accept_conflicts(struct admin_cmd *c)
+{
+	json_int_t volumes = 0;
+
+	for (unsigned i = 0; i < c->core->volume_count; i++) {
+		struct volume *v = c->core->volumes[i];
+
+		if ((c->v == NULL || c->v == v) && v->reconcile != NULL) {
+			volumes += reconcile_accept_conflicts(v->reconcile);
+		}
+	}
+	admin_answer(c, 0, json_pack("{s:I}", "volumes", volumes), NULL);
 }
 
 /* ---- flush ---- */

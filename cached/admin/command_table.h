@@ -41,6 +41,8 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 	C("accept-removals", admin_accept, MAY, LONG, print_object, "[PATH]",                      \
 		"names that are gone from the bucket, and kept here because they are many, may go, " \
 		"and what else goes below PATH within an hour")                                    \
+	C("accept-conflicts", admin_accept_conflicts, NO, SHORT, print_object, "",                 \
+		"more than 100 conflicts within an hour have stopped the sending of files: it goes on") \
 	C("evict", admin_evict, MUST, LONG, print_object, "PATH",                                  \
 		"take a file, or all below a directory, from the local disk; S3 keeps it")         \
 	C("drop", admin_drop, MUST, LONG, print_object, "PATH",                                    \

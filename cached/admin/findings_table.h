@@ -78,6 +78,10 @@
 		"much is missing in the bucket; it has not been removed here",                     \
 		"restore the bucket, then objectfsctl refresh the directories; if the removal was " \
 		"meant: objectfsctl accept-removals")                                               \
+	D(CONFLICTS_MANY, "conflicts-many", DEGRADED, "store",                                     \
+		"more than 100 conflicts within an hour: files are not sent to S3",                \
+		"find out who else writes to the bucket, or has restored it: the log names the "   \
+		"files, theirs are under the old names; then objectfsctl accept-conflicts")        \
 	D(MIRROR_BAD, "mirror-bad", FAILED, "mirror", "the mirror cannot be written",              \
 		"check the file system below the cache directory: dmesg, mount options, fsck")     \
 	D(MIRROR_FULL, "mirror-full", FAILED, "mirror", "the mirror's file system is full",        \

@@ -48,6 +48,7 @@ void admin_pending(struct admin_cmd *c);
 void admin_flush(struct admin_cmd *c);
 void admin_refresh(struct admin_cmd *c);
 void admin_accept(struct admin_cmd *c);
+void admin_accept_conflicts(struct admin_cmd *c);
 void admin_evict(struct admin_cmd *c);
 void admin_drop(struct admin_cmd *c);
 void admin_warm(struct admin_cmd *c);

@@ -17,6 +17,59 @@
 #include <time.h>
 #include <unistd.h>
 
+#define CONFLICT_HOUR_NS (3600 * NS_PER_S)
+#define CONFLICT_HOLD_NS (5 * NS_PER_S)
+#define CONFLICT_KV "conflicts_held"
+
+/* ---- so many in an hour that something else is wrong ---- */
+
+static bool conflict_is_one_too_many(const struct reconcile *rc)
+{
+	int64_t oldest = rc->conflicts_ns[rc->conflicts_made % CONFLICTS_AN_HOUR];
+
+	return rc->conflicts_made >= CONFLICTS_AN_HOUR &&
+	       clock_now_ns(rc->v->clock) - oldest < CONFLICT_HOUR_NS;
+}
+
+bool step_conflicts_hold(struct attempt *a)
+{
+	if (!reconcile_conflicts_held(a->item->rc)) {
+		return false;
+	}
+	attempt_end_postponed(a, CONFLICT_HOLD_NS, "too many conflicts within an hour: objectfsctl "
+			"accept-conflicts if they are meant");
+	return true;
+}
+
+static bool conflict_stops(struct attempt *a)
+{
+	struct reconcile *rc = a->item->rc;
+
+	if (!reconcile_conflicts_held(rc) && conflict_is_one_too_many(rc)) {
+		index_kv_set(rc->v->index, CONFLICT_KV, "yes"); /* a restart does not let go */
+		log_error("reconcile", "more than %u conflicts within an hour: no file is sent any more. Does "
+				"another program write to this bucket, or was it restored from a backup? If "
+				"it is meant: objectfsctl -v %s accept-conflicts", CONFLICTS_AN_HOUR, rc->v->name);
+	}
+	return step_conflicts_hold(a);
+}
+
+bool reconcile_conflicts_held(const struct reconcile *rc)
+{
+	return index_kv_get(rc->v->index, CONFLICT_KV) != NULL;
+}
+
+bool reconcile_accept_conflicts(struct reconcile *rc)
+{
+	bool held = reconcile_conflicts_held(rc);
+
+	index_kv_set(rc->v->index, CONFLICT_KV, NULL);
+	rc->conflicts_made = 0;
+	return held;
+}
+
+/* ---- one ---- */
+
 struct conflict_job {
 	struct disk_job job;
 	struct attempt *a; /* core only */
@@ -67,6 +120,8 @@ static void conflict_done(struct disk_job *job)
 
 	if (c->status == 0) {
 		stats_add(conflicts, 1);
+		a->item->rc->conflicts_ns[a->item->rc->conflicts_made++ % CONFLICTS_AN_HOUR] =
+				clock_now_ns(v->clock);
 		log_warning("reconcile", "conflict: %s/%s: %s; this node's version is now %s", c->dir,
 				c->name, c->why, c->to);
 		if (a->old_key == NULL) {
@@ -147,6 +202,9 @@ void step_conflict(struct attempt *a, const char *why)
 	char *path = dir != NULL ? index_path(ix, a, dir) : NULL;
 	struct conflict_job *c;
 
+	if (conflict_stops(a)) {
+		return;
+	}
 	if (a->row->live != ROW_HERE || path == NULL) {
 		attempt_end_postponed(a, 200 * NS_PER_MS, "it has moved");
 		return;

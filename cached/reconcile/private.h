@@ -81,6 +81,7 @@ struct work { /* core only; talloc child of rc */
 };
 
 #define RECONCILE_PLACE_BUCKETS 16384u
+#define CONFLICTS_AN_HOUR 100u
 
 struct reconcile { /* core only */
 	struct volume *v;
@@ -104,6 +105,9 @@ struct reconcile { /* core only */
 	struct attempt *attempts; /* items in flight, for lease breaks */
 	struct pmove *moves; /* under way */
 	struct redirects *redirects; /* redirect.c; NULL: none */
+	/* conflict.c: when the last ones were */
+	int64_t conflicts_ns[CONFLICTS_AN_HOUR];
+	unsigned conflicts_made;
 	/* marks.c */
 	struct clock_timer *sweep_timer;
 	bool sweeping;
@@ -283,6 +287,8 @@ void step_log(struct attempt *a);
 struct snapshot *step_snapshot_copy(const struct snapshot *s);
 
 /* --- conflict.c --- */
+/* Too many of them, lately: nothing is sent; the attempt has ended. */
+bool step_conflicts_hold(struct attempt *a);
 /* Foreign and ours both stay: this one goes on under a conflict name. Ends the attempt. */
 void step_conflict(struct attempt *a, const char *why);
 

@@ -103,6 +103,10 @@ void reconcile_resend(struct reconcile *rc, const struct row *row);
 void reconcile_found(struct reconcile *rc, const struct ofs_oid *parent, const char *name);
 /* Something happened to the row that no hint tells. */
 void reconcile_touch(struct reconcile *rc, struct row *row);
+/* More than 100 conflicts within an hour have stopped the sending of files, until it is accepted. */
+bool reconcile_conflicts_held(const struct reconcile *rc);
+/* It goes on; false: it was not held. */
+bool reconcile_accept_conflicts(struct reconcile *rc);
 /* A lease of ours on this descriptor is being broken (signalfd, from core). */
 void reconcile_lease_broken(struct reconcile *rc, int fd);
 

@@ -283,6 +283,9 @@ static void step_upload_over(struct attempt *a, const char *if_match, const stru
 	struct upload *u;
 	const char *asks;
 
+	if (!a->row->is_dir && step_conflicts_hold(a)) {
+		return;
+	}
 	a->upload_expect = *wid;
 	talloc_free(a->upload_if_match);
 	a->upload_if_match = if_match ? talloc_strdup(a, if_match) : NULL;

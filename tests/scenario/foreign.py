@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-# timeout: 180
+# timeout: 240
 """The bucket has other users. "Objects put by boto3 appear with right size and times; objects we wrote
 read back byte-identical with it. A change in the bucket shows when the listing's age ends, or at once
 after `objectfsctl refresh PATH`." "Object replaced between listing and reading, object deleted under a
@@ -268,6 +268,34 @@ def empty(bed, bucket, client):
     check("objectfs" in bucket.head("empty/later/")["Metadata"], "its marker does not follow")
 
 
+def many_conflicts(bed, bucket, client):
+    """The 101st conflict within an hour stops the sending of files."""
+    client.mkdir("many-conflicts")
+    bed.flush()
+    before = counter(bed, "conflicts")
+    files = [f"many-conflicts/{number}" for number in range(101)]
+    for path in files:
+        bucket.put(path, b"theirs")
+    for path in files:
+        client.put(path, b"ours")
+    wait_until(lambda: any(entry.get("id") == "conflicts-many" for entry in
+                           bed.ctl_json("health")["components"]), 60, "a finding")
+    check(counter(bed, "conflicts") <= before + 100, f"{counter(bed, 'conflicts') - before} conflict copies were made")
+    client.put("many-conflicts/later", b"waits")
+    wait_until(lambda: any("accept-conflicts" in (entry.get("reason") or "") and entry["path"].endswith("later")
+                           for entry in bed.ctl_json("pending")["pending"]), 20, "it is said why a file waits")
+    bed.restart("cached")
+    wait_until(lambda: any("accept-conflicts" in (entry.get("reason") or "")
+                           for entry in bed.ctl_json("pending")["pending"]), 20, "and after a restart")
+    check(not bucket.has("many-conflicts/later"), "it was sent")
+    check(bed.ctl_json("accept-conflicts")["volumes"] == 1, "nothing was held")
+    bed.flush()
+    check(all(bucket.get(path) == b"theirs" for path in files), "somebody's version is lost")
+    found = names(client, "many-conflicts")
+    check(sum("(conflict " in name for name in found) == len(files), f"{len(found)} names: some of ours are lost")
+    check(bucket.get("many-conflicts/later") == b"waits", "what had waited is not sent")
+
+
 def index_lost(bed, bucket, client):
     """What the index knew is lost; the inodes know which objects they were made of."""
     client.mkdir("lost")
@@ -497,6 +525,8 @@ def main():
         empty(bed, bucket, client)
         step("the index is lost")
         index_lost(bed, bucket, client)
+        step("many conflicts")
+        many_conflicts(bed, bucket, client)
         step("hostile keys")
         hostile(bed, bucket, client)
         bed.wipe()
