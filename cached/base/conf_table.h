@@ -147,6 +147,9 @@
 		"a request that moves no byte for so long has failed")                             \
 	O(DURATION, backlog_age_ns, "backlog age", "1h", CONF_S, 365 * CONF_DAY, 0,                \
 		"a change that is not in S3 after so long is a problem in health and doctor")      \
+	O(BOOL, doubt_listings, "doubt listings", "no", 0, 0, 0,                                   \
+		"ask for each name that a listing lacks by itself before it is removed here: for stores " \
+		"whose listings may be behind their objects")                                      \
 	O(BOOL, accept_removals, "accept removals", "no", 0, 0, 0,                                 \
 		"remove locally what is gone from the bucket, however much it is")                 \
 	O(DURATION, log_flush_ns, "log flush", "60s", 0, CONF_DAY, 0,                              \

@@ -12,7 +12,7 @@
  *           whichever came first: so files move aside before directories are made, and back after
  *           directories have gone.
  *
- *   listing_check_record -> listing_remove -> listing_names -> listing_more* -> listing_mark
+ *   listing_check_record -> listing_sure -> listing_remove -> listing_names -> listing_more* -> listing_mark
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -349,7 +349,7 @@ static struct removal *listing_missing(struct listing *l, uint64_t *rows)
 		struct row *row = index_get(m->v->index, &l->children[i].oid);
 
 		if (row == NULL || !row->in_s3 || !ofs_oid_equal(&row->s3_parent, &l->dir->oid) ||
-				mirror_row_print(row) != l->children[i].print ||
+				mirror_row_print(row) != l->children[i].print || l->children[i].there ||
 				listing_find(l, row->s3_name, row->is_dir) != NULL || row->work != NULL) {
 			continue;
 		}
@@ -414,6 +414,84 @@ static void listing_remove(struct listing *l)
 	listing_removed(0, l);
 }
 
+/* ---- where listings may be behind ---- */
+
+struct sure { /* malloc'ed; one question */
+	struct listing *l;
+	size_t child;
+};
+
+static void listing_sure(struct listing *l);
+
+static void sure_done(struct obj_req *req)
+{
+	struct sure *s = req->arg;
+	struct listing *l = s->l;
+	struct obj_result *r = &req->result;
+
+	if (r->status == OBJ_OK) {
+		l->children[s->child].there = req->op == OBJ_HEAD || r->entry_count > 0;
+		l->soon = l->soon || l->children[s->child].there;
+	} else if (r->status != OBJ_NOT_FOUND || req->op != OBJ_HEAD) {
+		listing_fail(l, r->status == OBJ_NOT_FOUND ? -EIO : mirror_store_error(r->status), r->message);
+	}
+	free(s);
+	objstore_req_free(&req);
+	l->running--;
+	listing_sure(l);
+}
+
+/* Ask for a name that the pages lack: the object, or one key below the directory. */
+static void sure_ask(struct listing *l, size_t child)
+{
+	const struct row *row = index_get(l->m->v->index, &l->children[child].oid);
+	struct obj_req *req = NULL;
+	struct sure *s;
+	char *key;
+
+	if (row == NULL || !row->in_s3 || !ofs_oid_equal(&row->s3_parent, &l->dir->oid) ||
+			listing_find(l, row->s3_name, row->is_dir) != NULL) {
+		return;
+	}
+	key = talloc_asprintf(l, "%s%s%s", l->prefix, row->s3_name, row->is_dir ? "/" : "");
+	s = calloc(1, sizeof(*s));
+	if (key != NULL && s != NULL) {
+		req = objstore_req_new(row->is_dir ? OBJ_LIST : OBJ_HEAD, key);
+	}
+	talloc_free(key);
+	if (req == NULL) {
+		free(s);
+		listing_fail(l, -ENOMEM, "out of memory");
+		return;
+	}
+	s->l = l;
+	s->child = child;
+	req->max_keys = row->is_dir ? 1 : 0;
+	req->prio = OBJ_PRIO_READER;
+	req->request_id = l->request_id;
+	req->done = sure_done;
+	req->arg = s;
+	l->running++;
+	objstore_submit(l->m->v->store, req);
+}
+
+static void listing_sure(struct listing *l)
+{
+	if (l->m->v->conf->doubt_listings) {
+		while (l->status == 0 && l->child_at < l->child_count && l->running < MIRROR_HEADS_AT_ONCE) {
+			sure_ask(l, l->child_at++);
+		}
+		if (l->running > 0) {
+			return;
+		}
+	}
+	if (l->status != 0) {
+		listing_end(l);
+	} else {
+		listing_remove(l);
+	}
+}
+
 /* "The right volume record": without it the listing is of another bucket, or of an emptied one. */
 static void listing_record_done(struct obj_req *req)
 {
@@ -432,7 +510,7 @@ static void listing_record_done(struct obj_req *req)
 			volume_read_only(l->m->v, why);
 		}
 		objstore_req_free(&req);
-		listing_remove(l);
+		listing_sure(l);
 		return;
 	}
 	if (r->status == OBJ_OK || r->status == OBJ_NOT_FOUND) {

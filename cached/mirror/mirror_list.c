@@ -574,7 +574,7 @@ static bool listing_note_children(struct listing *l, const struct row *row)
 			c = index_s3_next(l->m->v->index, c)) {
 		n++;
 	}
-	l->children = talloc_array(l, struct list_child, n + 1);
+	l->children = talloc_zero_array(l, struct list_child, n + 1);
 	if (l->children == NULL) {
 		return false;
 	}

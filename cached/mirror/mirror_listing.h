@@ -24,6 +24,7 @@ struct list_entry {
 struct list_child { /* a row that was in S3 here when the first page was asked for */
 	struct ofs_oid oid;
 	uint64_t print;
+	bool there; /* the pages lack it, and it is there all the same */
 };
 
 struct listing { /* talloc child of the mirror */
@@ -41,7 +42,7 @@ struct listing { /* talloc child of the mirror */
 	uint32_t *slots; /* open addressing: entry number + 1 */
 	size_t slot_mask;
 	struct list_child *children;
-	size_t child_count;
+	size_t child_count, child_at; /* at: the next that is asked for by itself */
 	char **local; /* sorted names in the tree */
 	size_t local_count;
 	bool unsure; /* a name missing in the tree may have been deleted just now */

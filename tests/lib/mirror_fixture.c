@@ -33,6 +33,35 @@ struct door {
 	struct fixture *fx;
 };
 
+struct stale { /* a LIST that lacks what contains fault_key */
+	struct fixture *fx;
+	void (*done)(struct obj_req *req);
+	void *arg;
+};
+
+static void stale_done(struct obj_req *req)
+{
+	struct stale *s = req->arg;
+	struct obj_entry *e = req->result.entries;
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < req->result.entry_count; i++) {
+		if (strstr(e[i].key, s->fx->fault_key) == NULL) {
+			struct obj_entry moved = e[i];
+
+			e[i] = e[kept];
+			e[kept++] = moved;
+		} else {
+			free(e[i].key);
+			e[i].key = NULL;
+		}
+	}
+	req->done = s->done;
+	req->arg = s->arg;
+	free(s);
+	req->done(req);
+}
+
 static void door_submit(struct objstore *s, struct obj_req *req)
 {
 	struct fixture *fx = ((struct door *)s)->fx;
@@ -42,10 +71,20 @@ static void door_submit(struct objstore *s, struct obj_req *req)
 		fx->asked_bytes += req->length;
 	}
 	if (fx->fault != FAULT_NONE && fx->fault_op == req->op &&
-			strstr(req->key, fx->fault_key) != NULL) {
+			(strstr(req->key, fx->fault_key) != NULL) != (fx->fault == FAULT_STALE)) {
 		if (fx->fault == FAULT_HANG) {
 			req->next = fx->hanging;
 			fx->hanging = req;
+			return;
+		}
+		if (fx->fault == FAULT_STALE) {
+			struct stale *s = calloc(1, sizeof(*s));
+
+			assert_non_null(s);
+			*s = (struct stale){fx, req->done, req->arg};
+			req->done = stale_done;
+			req->arg = s;
+			fx->inner->ops->submit(fx->inner, req);
 			return;
 		}
 		obj_fail(req, fx->fault_status, "made to fail");

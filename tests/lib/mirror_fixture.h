@@ -17,7 +17,8 @@
 #include "cached/recall/recall.h"
 #include "cached/reconcile/index.h"
 
-enum fixture_fault { FAULT_NONE, FAULT_FAIL, FAULT_HANG };
+/* STALE: a LIST of something else lacks what contains the key. */
+enum fixture_fault { FAULT_NONE, FAULT_FAIL, FAULT_HANG, FAULT_STALE };
 
 struct fixture {
 	TALLOC_CTX *ctx;

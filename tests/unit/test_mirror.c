@@ -216,6 +216,37 @@ static void test_emptied_bucket(void **state)
 	assert_true(fixture_exists(fx, "d"));
 }
 
+/* A listing that is behind the objects. */
+static void test_doubted_listing(void **state)
+{
+	struct fixture *fx = *state;
+
+	fixture_put_text(fx, "late/f", "1");
+	fixture_put_text(fx, "late.txt", "1");
+	fixture_put_text(fx, "gone", "1");
+	fixture_put_text(fx, "other", "1");
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	fixture_delete(fx, "gone");
+	fx->conf.doubt_listings = true;
+	fixture_fault(fx, OBJ_LIST, "late", FAULT_STALE, OBJ_OK);
+	memset(fx->sent, 0, sizeof(fx->sent));
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_int_equal(fx->sent[OBJ_HEAD], 2); /* late.txt, gone */
+	assert_int_equal(fx->sent[OBJ_LIST], 2);
+	assert_true(fixture_exists(fx, "late") && fixture_exists(fx, "late.txt") && fixture_exists(fx, "other"));
+	assert_false(fixture_exists(fx, "gone"));
+	/* an answer that is none is no absence */
+	fixture_delete(fx, "other");
+	fixture_fault(fx, OBJ_HEAD, "share/other", FAULT_FAIL, OBJ_AWAY);
+	assert_int_equal(fixture_list(fx, "", true), -EIO);
+	assert_true(fixture_exists(fx, "other"));
+	/* as every other store is believed */
+	fx->conf.doubt_listings = false;
+	fixture_fault(fx, OBJ_LIST, "late", FAULT_STALE, OBJ_OK);
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_false(fixture_exists(fx, "late") || fixture_exists(fx, "late.txt") || fixture_exists(fx, "other"));
+}
+
 static void test_brake(void **state)
 {
 	struct fixture *fx = *state;
@@ -641,6 +672,7 @@ int main(void)
 		T(remote_change),
 		T(remote_delete),
 		T(emptied_bucket),
+		T(doubted_listing),
 		T(brake),
 		T(brake_over_directories),
 		T(limbo_keeps_what_was_written),
