@@ -26,6 +26,13 @@ enum conf_encryption { /* as OBJ_SSE_* */
 	CONF_SSE_KMS,
 	CONF_SSE_CUSTOMER
 };
+enum conf_checksum { /* as OBJ_SUM_* */
+	CONF_SUM_NONE,
+	CONF_SUM_AUTO,
+	CONF_SUM_CRC64NVME,
+	CONF_SUM_CRC32C,
+	CONF_SUM_SHA256
+};
 enum conf_foreign { CONF_FOREIGN_KEEP, CONF_FOREIGN_LOG, CONF_FOREIGN_REFUSE };
 enum conf_guard { CONF_GUARD_AUTO, CONF_GUARD_YES, CONF_GUARD_NO };
 
@@ -42,6 +49,7 @@ enum conf_guard { CONF_GUARD_AUTO, CONF_GUARD_YES, CONF_GUARD_NO };
 #define CONF_CTYPE_XATTR enum conf_xattr
 #define CONF_CTYPE_GUARD enum conf_guard
 #define CONF_CTYPE_ENCRYPTION enum conf_encryption
+#define CONF_CTYPE_CHECKSUM enum conf_checksum
 #define CONF_CTYPE_FOREIGN enum conf_foreign
 #define CONF_FIELD(type, field, key, def, min, max, flags, help) CONF_CTYPE_##type field;
 
@@ -101,7 +109,8 @@ enum conf_type {
 	CONF_XATTR,
 	CONF_GUARD,
 	CONF_FOREIGN,
-	CONF_ENCRYPTION
+	CONF_ENCRYPTION,
+	CONF_CHECKSUM
 };
 #define CONF_REQUIRED 1u
 #define CONF_SECRET 2u

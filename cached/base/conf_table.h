@@ -6,7 +6,7 @@
  * Types: STR text, PATH absolute path (min and max: of the length in bytes), BOOL, COUNT, SIZE
  * (K M G T), DURATION (ms s m h d, plain: seconds; min and max in ns), and the enumerations LEVEL,
  * FORMAT, STORE, ADDRESSING, XATTR, GUARD, FOREIGN,
- * ENCRYPTION of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
+ * ENCRYPTION, CHECKSUM of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
  */
 #ifndef OFS_BASE_CONF_TABLE_H
 #define OFS_BASE_CONF_TABLE_H
@@ -78,6 +78,9 @@
 	O(PATH, customer_key_file, "customer key file", NULL, 2, 1024, CONF_S3_ONLY,               \
 		"encryption = customer: 32 random bytes, or their base64; without it nobody reads the " \
 		"objects again")                                                                   \
+	O(CHECKSUM, checksum, "checksum", "auto", 0, 0, CONF_S3_ONLY,                              \
+		"checksum sent with what is written, and compared with what is read whole: CRC64NVME where " \
+		"the store checks it (auto), this one or the volume does not start, or none")      \
 	O(XATTR, record_xattr, "record xattr", "auto", 0, 0, 0,                                    \
 		"namespace of the inode records; user where security is not allowed")              \
 	O(GUARD, guard, "guard", "auto", 0, 0, 0,                                                  \

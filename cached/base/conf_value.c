@@ -51,6 +51,12 @@ static const char *const conf_words_encryption[] = {[CONF_SSE_NONE] = "none",
 	[CONF_SSE_KMS] = "kms",
 	[CONF_SSE_CUSTOMER] = "customer",
 	NULL};
+static const char *const conf_words_checksum[] = {[CONF_SUM_NONE] = "none",
+	[CONF_SUM_AUTO] = "auto",
+	[CONF_SUM_CRC64NVME] = "crc64nvme",
+	[CONF_SUM_CRC32C] = "crc32c",
+	[CONF_SUM_SHA256] = "sha256",
+	NULL};
 static const char *const conf_words_foreign[] = {[CONF_FOREIGN_KEEP] = "keep",
 	[CONF_FOREIGN_LOG] = "log",
 	[CONF_FOREIGN_REFUSE] = "refuse",
@@ -75,6 +81,8 @@ const char *const *conf_type_words(enum conf_type type)
 		return conf_words_foreign;
 	case CONF_ENCRYPTION:
 		return conf_words_encryption;
+	case CONF_CHECKSUM:
+		return conf_words_checksum;
 	case CONF_STR:
 	case CONF_PATH:
 	case CONF_BOOL:
@@ -298,6 +306,7 @@ bool conf_value_parse(TALLOC_CTX *ctx, const struct conf_option *opt, const char
 	case CONF_GUARD:
 	case CONF_FOREIGN:
 	case CONF_ENCRYPTION:
+	case CONF_CHECKSUM:
 		word = conf_word_value(ctx, opt, text, reason);
 		if (word < 0) {
 			return false;

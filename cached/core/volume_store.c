@@ -23,6 +23,7 @@ struct objstore *volume_store_new(TALLOC_CTX *ctx, struct mailbox *mb, const str
 			.request_payer = cv->request_payer,
 			.ca_file = cv->ca_file,
 			.encryption = (int)cv->encryption,
+			.checksum = (enum obj_sum)cv->checksum,
 			.kms_key = cv->kms_key,
 			.bucket_key = cv->bucket_key,
 			.customer_key_file = cv->customer_key_file,

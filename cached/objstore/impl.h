@@ -7,6 +7,9 @@
 #include "objstore.h"
 
 extern const struct obj_prop_names { const char *header, *word; } obj_prop_names[OBJ_PROP_MAX];
+/* probe_sum.c: what the store makes of checksums, with a scratch object below base. done as objstore_probe's. */
+void obj_probe_sums(struct objstore *s, const char *base,
+		void (*done)(enum obj_status, const char *message, void *arg), void *arg);
 /* Copy what is set; 0 or -ENOMEM. Free all. */
 int obj_props_copy(char *to[OBJ_PROP_MAX], char *const from[OBJ_PROP_MAX]);
 void obj_props_free(char *props[OBJ_PROP_MAX]);

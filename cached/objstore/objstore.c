@@ -224,6 +224,7 @@ void obj_result_clear(struct obj_result *r)
 	free(r->entries);
 	free(r->next_token);
 	free(r->upload_id);
+	free(r->sum);
 	memset(r, 0, sizeof(*r));
 }
 

@@ -17,6 +17,7 @@
 #include <sys/types.h>
 #include <talloc.h>
 #include "../base/mailbox.h"
+#include "sum.h"
 
 #define OBJ_KEY_MAX_BYTES 1024u
 #define OBJ_META_MAX_BYTES 2048u /* user metadata, names and values */
@@ -174,12 +175,14 @@ struct obj_result {
 	unsigned entry_count;
 	char *next_token;  /* NULL: the listing is complete */
 	char *upload_id;   /* MPU_CREATE */
+	char *sum;         /* PART: the checksum that was sent, for Complete; NULL: none */
 	bool versioned;    /* VERSIONING: what is replaced or deleted stays as a version */
 };
 
 struct obj_part { /* MPU_COMPLETE */
 	int number; /* from 1, ascending */
 	const char *etag;
+	const char *sum; /* its answer's; NULL: none */
 };
 
 struct obj_req {
@@ -222,6 +225,8 @@ struct obj_req {
 	bool opaque_etag; /* PART: of an object that will be encrypted, its ETag says nothing of the bytes */
 	struct obj_part *parts; /* owned array, etags borrowed */
 	unsigned part_count;
+	/* PUT: the probe's; a checksum that is wrong, or one behind the bytes although nobody knows yet */
+	enum { OBJ_SUM_PROBE_NONE, OBJ_SUM_PROBE_WRONG, OBJ_SUM_PROBE_TRAILER } sum_probe;
 	/* Polled by the store's thread before sending the last bytes of a body; false: cancel. */
 	bool (*still_valid)(void *arg);
 	void *still_valid_arg;
@@ -272,6 +277,9 @@ struct objstore {
 	bool live;
 	const struct log_volume *log; /* whose store it is; set before the first request */
 	bool read_only;       /* core only: what would change the bucket is refused (INVALID) */
+	enum obj_sum sum_wanted; /* constant */
+	_Atomic int sum;           /* enum obj_sum that it checks; set by the probe; any thread */
+	_Atomic bool sum_trailer;  /* it takes one behind the bytes */
 	_Atomic int trouble;    /* enum obj_status of the last answer that says the store cannot be used as
 				 * it is: AWAY, DENIED, NO_BUCKET; OBJ_OK since another one; any thread */
 	_Atomic int64_t clock_offset_s; /* the store's clock minus ours, by its last answer; any thread */
@@ -324,6 +332,7 @@ struct objstore_s3_conf { /* strings borrowed during new */
 	bool request_payer; /* we pay for requests to somebody else's bucket */
 	const char *ca_file; /* NULL: system's */
 	enum { OBJ_SSE_NONE, OBJ_SSE_S3, OBJ_SSE_KMS, OBJ_SSE_CUSTOMER } encryption; /* of all that is written */
+	enum obj_sum checksum;
 	const char *kms_key; /* NULL: the account's own */
 	bool bucket_key;
 	const char *customer_key_file;

@@ -247,6 +247,17 @@ static void transcript(const struct probe *p)
 	atomic_store(&s->put_versioned, 0);
 }
 
+static void sums_known(enum obj_status status, const char *message, void *arg)
+{
+	struct probe *p = arg;
+
+	if (status != OBJ_OK) {
+		give_up(p, status, "", message);
+	} else {
+		clean(p);
+	}
+}
+
 static void judge(struct probe *p)
 {
 	struct obj_caps *c = &p->store->caps;
@@ -287,7 +298,11 @@ static void judge(struct probe *p)
 	}
 	free(p->message);
 	p->message = text;
-	clean(p);
+	if (p->store->sum_wanted != OBJ_SUM_NONE) {
+		obj_probe_sums(p->store, p->base, sums_known, p);
+	} else {
+		clean(p);
+	}
 }
 
 /* --- one step --- */

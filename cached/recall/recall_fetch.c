@@ -130,7 +130,7 @@ static void fetch_get_done(struct obj_req *req)
 	g->client->running--;
 	recall_client_put(g->client);
 	fetch_busy_set(r, g->extent, false);
-	if (req->result.status == OBJ_OK && req->result.size != req->length) {
+	if (req->result.status == OBJ_OK && req->result.size != g->bytes) {
 		req->result.status = OBJ_AWAY;
 	}
 	if (req->result.status == OBJ_OK) {
@@ -173,7 +173,8 @@ static bool fetch_start(const struct fetch_choice *c)
 	req->prio = c->ahead ? OBJ_PRIO_AHEAD : OBJ_PRIO_READER;
 	req->request_id = c->request_id;
 	req->offset = offset;
-	req->length = left < RECALL_EXTENT_BYTES ? left : RECALL_EXTENT_BYTES;
+	g->bytes = left < RECALL_EXTENT_BYTES ? left : RECALL_EXTENT_BYTES;
+	req->length = offset == 0 && g->bytes == left ? -1 : g->bytes; /* whole: held against its checksum */
 	req->sink_fd = r->fd;
 	req->sink_offset = offset;
 	req->done = fetch_get_done;
@@ -192,7 +193,7 @@ static bool fetch_start(const struct fetch_choice *c)
 	fetch_busy_set(r, c->extent, true);
 	r->running++;
 	rs->running++;
-	recall_client_pay(c->client, req->length);
+	recall_client_pay(c->client, g->bytes);
 	objstore_submit(rs->v->store, req);
 	return true;
 }

@@ -72,6 +72,7 @@ struct recall_get { /* talloc child of the recall */
 	struct recall_client *client;
 	struct obj_req *req;
 	uint64_t extent;
+	int64_t bytes; /* that are asked for */
 	bool ahead;
 };
 

@@ -45,7 +45,7 @@ struct pass { /* talloc child of the volume */
 	int64_t part_bytes;
 	int count, next;
 	unsigned running;
-	char **etags;
+	char **etags, **sums; /* checksums may be missing */
 	struct pass_slot slots[PASS_AT_ONCE];
 	enum obj_status failed;
 	char *message;
@@ -189,6 +189,7 @@ static void pass_complete(struct pass *p)
 	for (i = 0; i < p->count; i++) {
 		req->parts[i].number = i + 1;
 		req->parts[i].etag = p->etags[i];
+		req->parts[i].sum = p->sums[i];
 	}
 	req->part_count = p->count;
 	objstore_submit(p->v->store, req);
@@ -253,6 +254,7 @@ static void pass_part_done(struct obj_req *req)
 	enum obj_status st = r->status;
 
 	if (st == OBJ_OK) {
+		p->sums[s->number - 1] = r->sum ? talloc_strdup(p, r->sum) : NULL;
 		p->etags[s->number - 1] = r->etag ? talloc_strdup(p, r->etag) : NULL;
 		st = p->etags[s->number - 1] != NULL ? OBJ_OK : OBJ_AWAY;
 	} else if (st == OBJ_UNKNOWN) {
@@ -359,7 +361,8 @@ static void pass_created(struct obj_req *req)
 	p->count = (int)((p->head->result.size + p->part_bytes - 1) / p->part_bytes);
 	p->next = 1;
 	p->etags = talloc_zero_array(p, char *, p->count);
-	if (p->etags == NULL) {
+	p->sums = talloc_zero_array(p, char *, p->count);
+	if (p->etags == NULL || p->sums == NULL) {
 		pass_fail(p, OBJ_LOCAL, "out of memory");
 		return;
 	}

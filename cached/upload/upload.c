@@ -34,7 +34,7 @@ struct upload_state {
 	char *upload_id;
 	int64_t part_bytes;
 	int part_count, next_part, parts_running;
-	char **etags;          /* by part number - 1 */
+	char **etags, **sums;  /* by part number - 1; checksums may be missing */
 	struct obj_req **running; /* by part number - 1, NULL when not in flight */
 	enum obj_status failed;
 	char *failed_message;
@@ -328,6 +328,7 @@ static void upload_complete(struct upload *u)
 	for (i = 0; i < s->part_count; i++) {
 		req->parts[i].number = i + 1;
 		req->parts[i].etag = s->etags[i];
+		req->parts[i].sum = s->sums[i];
 	}
 	req->part_count = s->part_count;
 	if (objstore_complete_fenced(u->v->store, u->if_match) && upload_condition(u, req) != 0) {
@@ -400,6 +401,7 @@ static void upload_part_done(struct obj_req *req)
 		return;
 	}
 	s->etags[i] = talloc_strdup(u, req->result.etag);
+	s->sums[i] = req->result.sum ? talloc_strdup(u, req->result.sum) : NULL;
 	objstore_req_free(&req);
 	if (s->failed != OBJ_OK || s->etags[i] == NULL) {
 		upload_fail(u, OBJ_LOCAL, "out of memory");
@@ -468,8 +470,9 @@ static void upload_create_done(struct obj_req *req)
 	s->part_bytes = upload_part_bytes(u->v->conf, u->size);
 	s->part_count = (int)((u->size + s->part_bytes - 1) / s->part_bytes);
 	s->etags = talloc_zero_array(u, char *, s->part_count);
+	s->sums = talloc_zero_array(u, char *, s->part_count);
 	s->running = talloc_zero_array(u, struct obj_req *, s->part_count);
-	if (s->upload_id == NULL || s->etags == NULL || s->running == NULL) {
+	if (s->upload_id == NULL || s->etags == NULL || s->sums == NULL || s->running == NULL) {
 		upload_finish(u, OBJ_LOCAL, "out of memory");
 		return;
 	}

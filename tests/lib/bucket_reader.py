@@ -24,7 +24,7 @@ STAGE_OID = b"objectfs-stage\0\1"
 KEY_MAX_BYTES = 1024
 META_MAX_BYTES = 2048
 # of the head of a `dir` store's objects
-PROPERTIES = ("type", "cache-control", "disposition", "encoding", "language", "expires", "redirect",
+PROPERTIES = ("sum", "type", "cache-control", "disposition", "encoding", "language", "expires", "redirect",
               "class", "sse", "sse-key", "bucket-key", "tags")
 HEX32 = re.compile("[0-9a-f]{32}")
 SID = re.compile(r"S-1(-[0-9]+)+")

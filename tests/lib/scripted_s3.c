@@ -33,9 +33,9 @@ struct scripted scripted = { .lock = PTHREAD_MUTEX_INITIALIZER };
 /* --- the server --- */
 
 /* A request's head into buf, its body away. false: the client went. */
-static bool read_request(int sock, char *buf)
+static bool read_request(int sock, char *buf, char first[SCRIPTED_BODY_BYTES])
 {
-	size_t n = 0;
+	size_t n = 0, kept;
 	char *body = NULL;
 	const char *length;
 	long left;
@@ -52,7 +52,10 @@ static bool read_request(int sock, char *buf)
 	}
 	length = strcasestr(buf, "\r\ncontent-length:");
 	left = length == NULL ? 0 : atol(length + 17);
-	left -= (long)(n - (size_t)(body + 4 - buf));
+	kept = n - (size_t)(body + 4 - buf);
+	left -= (long)kept;
+	kept = kept < SCRIPTED_BODY_BYTES - 1 ? kept : SCRIPTED_BODY_BYTES - 1;
+	memcpy(first, body + 4, kept);
 	body[2] = '\0';
 	while (left > 0) {
 		char sink[65536];
@@ -62,22 +65,27 @@ static bool read_request(int sock, char *buf)
 			return false;
 		}
 		left -= got;
+		for (ssize_t i = 0; i < got && kept < SCRIPTED_BODY_BYTES - 1; i++) {
+			first[kept++] = sink[i];
+		}
 	}
+	first[kept] = '\0';
 	return true;
 }
 
 static void *serve(void *arg)
 {
 	int sock = (int)(intptr_t)arg;
-	char head[SCRIPTED_HEAD_BYTES];
+	char head[SCRIPTED_HEAD_BYTES], body[SCRIPTED_BODY_BYTES];
 	bool more = true;
 
-	while (more && read_request(sock, head)) {
+	while (more && read_request(sock, head, body)) {
 		const char *answer = HANG_UP;
 
 		pthread_mutex_lock(&scripted.lock);
 		if (scripted.asked < SCRIPTED_STEPS_MAX) {
 			memcpy(scripted.heads[scripted.asked], head, sizeof(head));
+			memcpy(scripted.bodies[scripted.asked], body, sizeof(body));
 			if (scripted.asked < scripted.steps) {
 				answer = scripted.script[scripted.asked];
 			}

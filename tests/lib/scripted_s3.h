@@ -9,6 +9,7 @@
 
 #define SCRIPTED_STEPS_MAX 16
 #define SCRIPTED_HEAD_BYTES 8192
+#define SCRIPTED_BODY_BYTES 256
 
 struct tevent_context;
 
@@ -23,6 +24,7 @@ extern struct scripted {
 	const char *script[SCRIPTED_STEPS_MAX];
 	unsigned steps, asked;
 	char heads[SCRIPTED_STEPS_MAX][SCRIPTED_HEAD_BYTES]; /* of the requests that came */
+	char bodies[SCRIPTED_STEPS_MAX][SCRIPTED_BODY_BYTES]; /* their first bytes */
 	bool keep_alive; /* else one request for each connection */
 	struct tevent_context *ev;
 	struct mailbox *mb;

@@ -159,7 +159,7 @@ def own(bed, bucket, client):
     client.rename("tmp", "own 0", replace=True)
     bed.flush()
     extra = grown(bed, before, "s3_head", "s3_other")
-    # the marker of the directory, twice, is looked at before it is overwritten
+    # The directory's marker is looked at before it is written: once for each flush.
     check(extra[0] <= 2 and extra[1] == 0, f"requests for objects of our own: {extra}")
     step("what another tool sets on them later")
     bucket.s3.put_object_tagging(**bucket.at("own 1"), Tagging={"TagSet": [

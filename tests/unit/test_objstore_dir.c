@@ -270,6 +270,15 @@ static void test_damage_is_found(void **state)
 	contract_run(contract.store, req);
 	assert_int_equal(req->result.status, OBJ_DAMAGED);
 	objstore_req_free(&req);
+	assert_int_equal(contract_put("damaged", "content", 7, NULL, false, NULL), OBJ_OK);
+	close(fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, "K", 1, 4096), 1); /* one byte of the content */
+	req = contract_req(OBJ_GET, "damaged");
+	req->length = -1;
+	contract_run(contract.store, req);
+	assert_int_equal(req->result.status, OBJ_DAMAGED);
+	objstore_req_free(&req);
 	assert_int_equal(contract_put("damaged", "again", 5, NULL, false, NULL), OBJ_OK);
 	assert_int_equal(ftruncate(fd, 10), 0); /* the old file, no more the object */
 	close(fd);

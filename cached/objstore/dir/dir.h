@@ -38,6 +38,7 @@ struct dir_head {
 	int64_t size;
 	int64_t mtime_ns;
 	char version[DIR_VERSION_BYTES]; /* "": from a time without versions */
+	char sum[16];      /* CRC64NVME of the content; "": not known */
 	char key_hash[65]; /* multipart uploads: SHA-256 of the key; else "" */
 	char *props[OBJ_PROP_MAX];
 	struct obj_meta *meta;

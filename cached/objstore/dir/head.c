@@ -6,6 +6,7 @@
  *   etag 9e107d9d372bb6826bd81d3542a419d6
  *   size 43
  *   mtime 1767225600123456789
+ *   sum rosUhgp5mIg=                      CRC64NVME of the content, if it came in one piece
  *   version 0000000000000003              only where versions are kept
  *   type text/plain                       and other properties, by the words of OBJ_PROPS
  *   meta mtime 1767225600
@@ -104,6 +105,9 @@ int dir_head_write(int fd, const struct dir_head *h)
 	fprintf(f, "etag %s\nsize %" PRId64 "\nmtime %" PRId64 "\n", h->etag, h->size, h->mtime_ns);
 	if (h->version[0] != '\0') {
 		fprintf(f, "version %s\n", h->version);
+	}
+	if (h->sum[0] != '\0') {
+		fprintf(f, "sum %s\n", h->sum);
 	}
 	if (h->key_hash[0] != '\0') {
 		fprintf(f, "key %s\n", h->key_hash);
@@ -248,6 +252,10 @@ static int parse_line(struct dir_head *h, char *line, unsigned *capacity)
 	}
 	if (strncmp(line, "version ", 8) == 0 && strlen(line + 8) < sizeof(h->version)) {
 		strcpy(h->version, line + 8);
+		return 0;
+	}
+	if (strncmp(line, "sum ", 4) == 0 && strlen(line + 4) < sizeof(h->sum)) {
+		strcpy(h->sum, line + 4);
 		return 0;
 	}
 	if (strncmp(line, "key ", 4) == 0 && strlen(line + 4) < sizeof(h->key_hash)) {

@@ -169,14 +169,17 @@ static void run_head(struct dir_job *job)
 	close(fd);
 }
 
-/* Deliver `length` bytes of fd from `from`; 0, -errno of the store, or local_errno set and -1. */
-static int deliver_bytes(struct obj_req *req, int fd, int64_t from, int64_t length)
+/* Deliver `length` bytes of fd from `from`, whose checksum is `said` unless that is ""; 0, -errno of the store, or local_errno set and -1. */
+static int deliver_bytes(struct obj_req *req, int fd, int64_t from, int64_t length, const char *said)
 {
 	struct obj_result *r = &req->result;
 	uint8_t *buf = NULL;
+	char text[OBJ_SUM_TEXT_BYTES];
+	struct sum sum = {0};
 	int64_t done = 0;
 	int ret = 0;
 
+	sum_begin(&sum, said[0] != '\0' ? OBJ_SUM_CRC64NVME : OBJ_SUM_NONE);
 	if (req->sink_fd < 0) {
 		r->body = malloc((size_t)length + 1);
 		buf = r->body;
@@ -198,6 +201,7 @@ static int deliver_bytes(struct obj_req *req, int fd, int64_t from, int64_t leng
 			ret = n < 0 ? -errno : -EBADMSG;
 			break;
 		}
+		sum_add(&sum, to, (size_t)n);
 		for (ssize_t put = 0; req->sink_fd >= 0 && put < n;) {
 			ssize_t w = pwrite(req->sink_fd, buf + put, (size_t)(n - put),
 					req->sink_offset + done + put);
@@ -214,6 +218,10 @@ static int deliver_bytes(struct obj_req *req, int fd, int64_t from, int64_t leng
 			put += w;
 		}
 		done += n;
+	}
+	if (ret == 0 && done == length && said[0] != '\0') {
+		sum_text(&sum, text);
+		ret = strcmp(text, said) != 0 ? -EBADMSG : 0;
 	}
 	r->size = done;
 	if (req->sink_fd < 0) {
@@ -267,7 +275,7 @@ static void run_get(struct dir_job *job)
 	if (length < 0 || length > size - req->offset) {
 		length = size - req->offset;
 	}
-	ret = deliver_bytes(req, fd, head.bytes + req->offset, length);
+	ret = deliver_bytes(req, fd, head.bytes + req->offset, length, length == size ? head.sum : "");
 	if (ret < 0) {
 		dir_fail(job, -ret, "read");
 	}
@@ -363,6 +371,7 @@ static void run_copy(struct dir_job *job)
 			    req->replace_meta ? req->meta : head.meta,
 			    req->replace_meta ? req->meta_count : head.meta_count)) {
 		ret = dir_stage_append(&s, fd, head.bytes, head.size);
+		memcpy(s.head.sum, head.sum, sizeof(s.head.sum));
 		memcpy(s.head.etag, head.etag, sizeof(s.head.etag));
 		if (ret == 0 && strchr(head.etag, '-') != NULL) {
 			/* As on AWS: the copy has no parts, and another ETag than its source. */

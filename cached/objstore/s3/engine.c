@@ -70,6 +70,7 @@ static void deliver(struct s3_store *s, struct s3_xfer *x)
 	}
 	EVP_MD_CTX_free(x->md5);
 	EVP_MD_CTX_free(x->sha256);
+	sum_fini(&x->sum);
 	free(x->in);
 	free(x->document);
 	free(x->pinned);

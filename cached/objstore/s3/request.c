@@ -144,7 +144,7 @@ static void encryption(struct wire *w, const struct s3_sse *sse)
 	}
 }
 
-static void describe_object(struct wire *w, const struct s3_store *s, const struct obj_req *req)
+static void describe_object(struct wire *w, const struct s3_store *s, const struct obj_req *req, bool chunked)
 {
 	char name[OBJ_META_MAX_BYTES + 16];
 
@@ -153,6 +153,11 @@ static void describe_object(struct wire *w, const struct s3_store *s, const stru
 	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
 		bool sealed = i == OBJ_PROP_sse || i == OBJ_PROP_sse_key || i == OBJ_PROP_bucket_key;
 
+		if (i == OBJ_PROP_content_encoding && chunked) {
+			header(w, "content-encoding", true, "aws-chunked%s%s", req->props[i] ? "," : "",
+					req->props[i] ? req->props[i] : "");
+			continue;
+		}
 		if (req->props[i] != NULL && !(sealed && s->sse.kind != OBJ_SSE_NONE)) {
 			header(w, obj_prop_names[i].header, true, "%s", req->props[i]);
 		}
@@ -234,6 +239,9 @@ static void build_get(struct s3_xfer *x, struct wire *w)
 	}
 	conditions(x, w);
 	if (!s3_range_asked(x)) {
+		if (atomic_load(&x->s->store.sum) != OBJ_SUM_NONE) {
+			header(w, "x-amz-checksum-mode", true, "ENABLED");
+		}
 		return;
 	}
 	if (req->length >= 0) {
@@ -267,7 +275,7 @@ static void build_copy(struct s3_xfer *x, struct wire *w)
 	if (req->tags != NULL) {
 		header(w, "x-amz-tagging-directive", true, "REPLACE");
 	}
-	describe_object(w, x->s, req);
+	describe_object(w, x->s, req, false);
 	if (req->source_customer) {
 		customer_key(w, &x->s->sse, "copy-source-");
 	}
@@ -301,7 +309,11 @@ static void build_complete(struct s3_xfer *x, struct wire *w)
 					fputc(*p, f);
 				}
 			}
-			fputs("&quot;</ETag></Part>", f);
+			fputs("&quot;</ETag>", f);
+			if (req->parts[i].sum != NULL && atomic_load(&x->s->store.sum) == OBJ_SUM_SHA256) {
+				fprintf(f, "<ChecksumSHA256>%s</ChecksumSHA256>", req->parts[i].sum);
+			}
+			fputs("</Part>", f);
 		}
 		fputs("</CompleteMultipartUpload>", f);
 		if (fclose(f) != 0) {
@@ -341,10 +353,68 @@ static void build_tags(struct s3_xfer *x, struct wire *w)
 	header(w, "content-type", true, "application/xml");
 }
 
+/* Which checksum goes with what is written now. */
+static enum obj_sum checksum_kind(const struct s3_store *s, const struct obj_req *req)
+{
+	return req->sum_probe != OBJ_SUM_PROBE_NONE ? s->store.sum_wanted
+						    : (enum obj_sum)atomic_load(&s->store.sum);
+}
+
+/* Known before the bytes are sent, in a header; else behind them, where the store takes it there (Amazon S3 user
+ * guide: "Checking object integrity", "Signature calculations: trailing headers", unsigned payload). */
+static void checksum(struct s3_xfer *x, struct wire *w)
+{
+	struct obj_req *req = x->req;
+	enum obj_sum kind = checksum_kind(x->s, req);
+	char name[64], text[OBJ_SUM_TEXT_BYTES];
+
+	x->chunked = kind != OBJ_SUM_NONE && x->mem == NULL && x->body_len > 0 &&
+		     (req->sum_probe == OBJ_SUM_PROBE_TRAILER || atomic_load(&x->s->store.sum_trailer));
+	if (kind == OBJ_SUM_NONE || (x->mem == NULL && !x->chunked)) {
+		sum_begin(&x->sum, OBJ_SUM_NONE);
+		return;
+	}
+	if (!sum_begin(&x->sum, kind)) {
+		w->oom = true;
+		return;
+	}
+	snprintf(name, sizeof(name), "x-amz-checksum-%s", sum_name(kind));
+	if (x->chunked) {
+		header(w, "x-amz-trailer", true, "%s", name);
+		header(w, "x-amz-decoded-content-length", true, "%" PRId64, x->body_len);
+		return;
+	}
+	sum_add(&x->sum, req->sum_probe == OBJ_SUM_PROBE_WRONG ? (const uint8_t *)"" : x->mem,
+			req->sum_probe == OBJ_SUM_PROBE_WRONG ? 0 : (size_t)x->body_len);
+	sum_text(&x->sum, text);
+	header(w, name, true, "%s", text);
+	snprintf(x->sum_said, sizeof(x->sum_said), "%s", text);
+	sum_begin(&x->sum, OBJ_SUM_NONE);
+}
+
+/* Parts come from files: each with its own, or none. Of CRCs the store makes one of the whole object. */
+static void announce_checksum(const struct s3_store *s, struct wire *w)
+{
+	enum obj_sum kind = (enum obj_sum)atomic_load(&s->store.sum);
+	const char *name = kind == OBJ_SUM_CRC32C ? "CRC32C" : kind == OBJ_SUM_SHA256 ? "SHA256" : "CRC64NVME";
+
+	if (kind == OBJ_SUM_NONE || !atomic_load(&s->store.sum_trailer)) {
+		return;
+	}
+	header(w, "x-amz-checksum-algorithm", true, "%s", name);
+	header(w, "x-amz-checksum-type", true, kind == OBJ_SUM_SHA256 ? "COMPOSITE" : "FULL_OBJECT");
+}
+
 static void build_op(struct s3_xfer *x, struct wire *w)
 {
 	struct obj_req *req = x->req;
 	char text[16];
+
+	x->chunked = false;
+	if (req->op == OBJ_PUT || req->op == OBJ_MPU_PART) {
+		x->mem = req->fd < 0 ? (req->body == NULL ? (const uint8_t *)"" : req->body) : NULL;
+		x->body_len = req->length;
+	}
 
 	switch (req->op) {
 	case OBJ_HEAD:
@@ -366,7 +436,8 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		break;
 	case OBJ_PUT:
 		w->method = "PUT";
-		describe_object(w, x->s, req);
+		checksum(x, w);
+		describe_object(w, x->s, req, x->chunked);
 		conditions(x, w);
 		break;
 	case OBJ_MPU_PART:
@@ -374,6 +445,10 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		snprintf(text, sizeof(text), "%d", req->part_number);
 		query(w, "partNumber", text);
 		query(w, "uploadId", req->upload_id);
+		checksum(x, w);
+		if (x->chunked) {
+			header(w, "content-encoding", true, "aws-chunked");
+		}
 		if (x->s->sse.kind == OBJ_SSE_CUSTOMER) {
 			customer_key(w, &x->s->sse, "");
 		}
@@ -405,7 +480,8 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 	case OBJ_MPU_CREATE:
 		w->method = "POST";
 		query(w, "uploads", "");
-		describe_object(w, x->s, req);
+		announce_checksum(x->s, w);
+		describe_object(w, x->s, req, false);
 		break;
 	case OBJ_MPU_COMPLETE:
 		build_complete(x, w);
@@ -421,10 +497,6 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		w->method = "DELETE";
 		query(w, "uploadId", req->upload_id);
 		break;
-	}
-	if (req->op == OBJ_PUT || req->op == OBJ_MPU_PART) {
-		x->mem = req->fd < 0 ? (req->body == NULL ? (const uint8_t *)"" : req->body) : NULL;
-		x->body_len = req->length;
 	}
 }
 
@@ -452,7 +524,7 @@ static int sign(struct s3_xfer *x, struct wire *w)
 		sigv4_sha256_hex(x->mem == NULL ? (const uint8_t *)"" : x->mem, (size_t)x->body_len,
 				payload);
 	} else {
-		strcpy(payload, SIGV4_UNSIGNED);
+		strcpy(payload, x->chunked ? "STREAMING-UNSIGNED-PAYLOAD-TRAILER" : SIGV4_UNSIGNED);
 	}
 	sigv4_date(time(NULL) + s->clock_offset_s, date);
 	if (s->request_payer) {
@@ -511,6 +583,14 @@ static int sign(struct s3_xfer *x, struct wire *w)
 static int digests_begin(struct s3_xfer *x)
 {
 	x->sent = 0;
+	if (x->chunked) {
+		x->frame_len = (size_t)snprintf(x->frame, sizeof(x->frame), "%" PRIx64 "\r\n",
+				(uint64_t)x->body_len);
+		x->frame_sent = 0;
+		if (!sum_begin(&x->sum, x->sum.kind)) {
+			return -ENOMEM;
+		}
+	}
 	if (x->req->op != OBJ_PUT && x->req->op != OBJ_MPU_PART) {
 		return 0;
 	}
@@ -528,6 +608,40 @@ static int digests_begin(struct s3_xfer *x)
 	return 0;
 }
 
+static size_t read_frame(struct s3_xfer *x, char *buf, size_t room)
+{
+	size_t n = x->frame_len - x->frame_sent < room ? x->frame_len - x->frame_sent : room;
+
+	memcpy(buf, x->frame + x->frame_sent, n);
+	x->frame_sent += n;
+	return n;
+}
+
+/* All of the body has been read: what stands behind it. */
+static void close_frame(struct s3_xfer *x)
+{
+	char text[OBJ_SUM_TEXT_BYTES];
+
+	sum_text(&x->sum, text);
+	snprintf(x->sum_said, sizeof(x->sum_said), "%s", text);
+	x->frame_len = (size_t)snprintf(x->frame, sizeof(x->frame), "\r\n0\r\nx-amz-checksum-%s:%s\r\n\r\n",
+			sum_name(x->sum.kind), text);
+	x->frame_sent = 0;
+}
+
+/* Bytes on the wire. */
+static int64_t wire_length(const struct s3_xfer *x)
+{
+	char text[192];
+
+	if (!x->chunked) {
+		return x->body_len;
+	}
+	return x->body_len + snprintf(text, sizeof(text), "%" PRIx64 "\r\n\r\n0\r\nx-amz-checksum-%s:\r\n\r\n",
+			(uint64_t)x->body_len, sum_name(x->sum.kind)) +
+	       (x->sum.kind == OBJ_SUM_CRC32C ? 8 : x->sum.kind == OBJ_SUM_SHA256 ? 44 : 12);
+}
+
 static size_t on_read(char *buf, size_t size, size_t count, void *arg)
 {
 	struct s3_xfer *x = arg;
@@ -535,6 +649,9 @@ static size_t on_read(char *buf, size_t size, size_t count, void *arg)
 	int64_t left = x->body_len - x->sent;
 	ssize_t n = left < (int64_t)(size * count) ? (ssize_t)left : (ssize_t)(size * count);
 
+	if (x->chunked && (x->frame_sent < x->frame_len || n == 0)) {
+		return read_frame(x, buf, size * count);
+	}
 	if (n == 0) {
 		return 0;
 	}
@@ -566,6 +683,12 @@ static size_t on_read(char *buf, size_t size, size_t count, void *arg)
 		EVP_DigestUpdate(x->sha256, buf, (size_t)n);
 	}
 	x->sent += n;
+	if (x->chunked) {
+		sum_add(&x->sum, buf, (size_t)n);
+		if (x->sent == x->body_len) {
+			close_frame(x);
+		}
+	}
 	return (size_t)n;
 }
 
@@ -630,7 +753,7 @@ static int set_up_curl(struct s3_xfer *x, const struct wire *w)
 	if (upload) {
 		curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
 		curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
-		curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)x->body_len);
+		curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)wire_length(x));
 		curl_easy_setopt(c, CURLOPT_READFUNCTION, on_read);
 		curl_easy_setopt(c, CURLOPT_READDATA, x);
 		curl_easy_setopt(c, CURLOPT_SEEKFUNCTION, on_seek);

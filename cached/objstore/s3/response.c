@@ -47,6 +47,9 @@ void s3_response_reset(struct s3_xfer *x)
 	x->region[0] = '\0';
 	x->delete_marker = false;
 	x->foreign_etag = false;
+	if (x->req->op == OBJ_GET && x->got == 0) {
+		sum_begin(&x->sum, OBJ_SUM_NONE);
+	}
 	if (x->req->op != OBJ_GET || x->confirm || x->got == 0) {
 		x->in_len = 0;
 	}
@@ -60,6 +63,20 @@ static void keep(char **to, const char *value)
 	*to = strdup(value);
 }
 
+/* Of a whole object, in one of the kinds we know; not that of parts' checksums ("...-3"). */
+static void take_checksum(struct s3_xfer *x, const char *name, const char *value)
+{
+	enum obj_sum kind = sum_of_name(name);
+
+	if (strcasecmp(name, "type") == 0 && strcasecmp(value, "COMPOSITE") == 0) {
+		sum_begin(&x->sum, OBJ_SUM_NONE);
+	}
+	if (kind != OBJ_SUM_NONE && x->req->op == OBJ_GET && !x->confirm && x->got == 0 && !s3_range_asked(x) &&
+			x->http == 200 && strchr(value, '-') == NULL && sum_begin(&x->sum, kind)) {
+		snprintf(x->sum_said, sizeof(x->sum_said), "%s", value);
+	}
+}
+
 static void take_header(struct s3_xfer *x, const char *name, char *value)
 {
 	struct obj_result *r = &x->req->result;
@@ -68,6 +85,9 @@ static void take_header(struct s3_xfer *x, const char *name, char *value)
 		if (strcasecmp(name, obj_prop_names[i].header) == 0) {
 			keep(&r->props[i], value);
 		}
+	}
+	if (strncasecmp(name, "x-amz-checksum-", 15) == 0) {
+		take_checksum(x, name + 15, value);
 	}
 	if (strncasecmp(name, META_PREFIX, strlen(META_PREFIX)) == 0) {
 		char lower[256];
@@ -247,6 +267,7 @@ size_t s3_on_data(char *data, size_t size, size_t count, void *arg)
 						  : append(x, data, len, MEMORY_SINK_MAX_BYTES))) {
 		return 0;
 	}
+	sum_add(&x->sum, data, len);
 	x->got += (int64_t)len;
 	x->sent += (int64_t)len; /* of this attempt */
 	stats_add(s3_bytes_in, (int64_t)len);
@@ -308,9 +329,12 @@ static struct known classify(const struct s3_xfer *x, const char *code)
 	struct known k = { code, K_STATUS, OBJ_INVALID };
 
 	for (size_t i = 0; code != NULL && i < sizeof(known) / sizeof(known[0]); i++) {
-		if (strcmp(known[i].code, code) == 0) {
+		if (strcmp(known[i].code, code) == 0 && x->req->sum_probe != OBJ_SUM_PROBE_WRONG) {
 			return known[i];
 		}
+	}
+	if (x->req->sum_probe == OBJ_SUM_PROBE_WRONG && x->http == 400) {
+		return k; /* what it was sent for */
 	}
 	switch (x->http) {
 	case 301:
@@ -577,6 +601,27 @@ static enum s3_verdict broke_off(struct s3_xfer *x)
 	return S3_RETRY;
 }
 
+/* What has come against what the store keeps the checksum of. Once, it is the way; each time, the object. */
+static bool same_sum(struct s3_xfer *x)
+{
+	char text[OBJ_SUM_TEXT_BYTES];
+
+	if (x->sum.kind == OBJ_SUM_NONE) {
+		return true;
+	}
+	sum_text(&x->sum, text);
+	if (strcmp(text, x->sum_said) == 0) {
+		return true;
+	}
+	obj_fail(x->req, OBJ_DAMAGED, "the bytes that came are not those that the store has the checksum of (%s, "
+			"%s)", sum_name(x->sum.kind), x->s->store.where);
+	x->got = 0;
+	x->in_len = 0;
+	free(x->pinned);
+	x->pinned = NULL;
+	return false;
+}
+
 static enum s3_verdict judge_get(struct s3_xfer *x)
 {
 	struct obj_req *req = x->req;
@@ -589,6 +634,9 @@ static enum s3_verdict judge_get(struct s3_xfer *x)
 	}
 	if (x->http == 200 && x->content_length < 0 && x->sent == 0 && x->got == 0) {
 		return not_understood(x);
+	}
+	if (!same_sum(x)) {
+		return S3_RETRY;
 	}
 	req->result.size = x->got;
 	if (req->sink_fd < 0) {
@@ -624,6 +672,9 @@ static enum s3_verdict judge_put(struct s3_xfer *x)
 	EVP_DigestFinal_ex(x->sha256, r->sha256, NULL);
 	r->size = x->body_len;
 	date_stands_for_mtime(x);
+	if (x->req->op == OBJ_MPU_PART && x->sum_said[0] != '\0') {
+		r->sum = strdup(x->sum_said);
+	}
 	plain = r->etag != NULL && strlen(r->etag) == 32 && !x->foreign_etag && !s3_sse_hides_sums(x) &&
 		strspn(r->etag, "0123456789abcdef") == 32;
 	if (plain && x->signed_body && x->s->etag_is_md5 == S3_MD5_UNSURE) {

@@ -183,6 +183,7 @@ static bool take_conf(struct s3_store *s, const struct objstore_s3_conf *conf, c
 	strcpy(s->region, region);
 	s->endpoint = (conf->dual_stack ? S3_ENDPOINT_DUAL : 0) | (conf->acceleration ? S3_ENDPOINT_FAST : 0);
 	s->request_payer = conf->request_payer;
+	s->store.sum_wanted = conf->checksum;
 	s->bucket = talloc_strdup(s, conf->bucket);
 	s->scheme = talloc_strdup(s, "https");
 	if (conf->endpoint != NULL && conf->endpoint[0] != '\0' &&
