@@ -19,23 +19,16 @@ struct fence {
 	bool changed;
 };
 
-const char *fence_refusal(TALLOC_CTX *ctx, const struct objstore *s)
+const char *fence_refusal(const struct objstore *s)
 {
 	const struct obj_caps *c = &s->caps;
-	const char *why;
 
-	if (c->fence_class != 1) { /* F0: for one node, core/nodes.c */
+	if (c->fence_class != 1 || c->lists_versions) { /* F0: for one node, core/nodes.c */
 		return NULL;
 	}
-	why = talloc_asprintf(ctx,
-			"the store does not keep concurrent writers apart (fence class F%d%s):%s%s%s; "
-			"use a store that honours If-Match and If-None-Match on PUT%s",
-			c->fence_class, c->versioned ? ", versioned bucket" : "",
-			c->put_if_match ? "" : " If-Match on PUT is ignored or refused",
-			!c->put_if_match && !c->put_if_none_match ? "," : "",
-			c->put_if_none_match ? "" : " If-None-Match on PUT is ignored or refused",
-			c->versioned ? ", or a bucket without versioning" : "");
-	return why != NULL ? why : "the store lacks conditional writes";
+	return "the store honours no condition on PUT (fence class F1), and the bucket's versions cannot be listed: "
+	       "s3:ListBucketVersions is missing; grant it (IAM.md), so that what others write at the same time is "
+	       "seen, or use a store that honours If-Match and If-None-Match";
 }
 
 struct fence *fence_new(TALLOC_CTX *ctx, struct volume *v)
@@ -81,6 +74,9 @@ bool fence_changed(struct fence *f)
 	int put = atomic_load(&s->put_versioned);
 	bool changed = f->changed || (put != 0 && (put == 1) != s->caps.versioned);
 
+	if (s->read_only) { /* nothing is written, a probe neither */
+		return false;
+	}
 	if (changed || now - f->asked_ns >= ASK_EVERY_NS) {
 		f->asked_ns = now;
 		f->changed = false;

@@ -10,8 +10,8 @@ struct objstore;
 struct volume;
 struct fence;
 
-/* Why a store of which the probe found this cannot be used, as a sentence (child of ctx); NULL: it can. */
-const char *fence_refusal(TALLOC_CTX *ctx, const struct objstore *s);
+/* Why a store of which the probe found this cannot be used, as a sentence; NULL: it can. */
+const char *fence_refusal(const struct objstore *s);
 /* talloc child of ctx, which goes with the volume; NULL: no memory. */
 struct fence *fence_new(TALLOC_CTX *ctx, struct volume *v);
 /* Of a volume that is READY, each second: has the bucket's versioning been switched since the probe? Asks

@@ -359,7 +359,6 @@ static void on_probe(enum obj_status status, const char *message, void *arg)
 {
 	struct volume_own *o = arg;
 	struct volume *v = &o->v;
-	TALLOC_CTX *tmp;
 	const char *why;
 
 	if (status != OBJ_OK) {
@@ -368,13 +367,9 @@ static void on_probe(enum obj_status status, const char *message, void *arg)
 				message != NULL ? message : objstore_status_name(status));
 		return;
 	}
-	tmp = talloc_new(v);
-	why = fence_refusal(tmp, v->store);
+	why = fence_refusal(v->store);
 	if (why != NULL) {
 		volume_hold(o, why);
-	}
-	talloc_free(tmp);
-	if (why != NULL) {
 		return;
 	}
 	o->probed = true;

@@ -20,7 +20,6 @@
 
 #include "base64.h"
 
-#define META_NAME "objectfs"
 #define META_VERSION 2
 #define META_VERSION_OLD 1
 #define META_TOMBSTONE 1u
@@ -110,7 +109,7 @@ static void format_seconds(int64_t ns, char *buf, size_t size)
 
 int objmeta_put(struct obj_req *req, const struct objmeta *m)
 {
-	static const char *const names[] = { META_NAME, "mtime", "mode", "uid", "gid" };
+	static const char *const names[] = { OBJMETA_NAME, "mtime", "mode", "uid", "gid" };
 	char number[4][32];
 	char *value = meta_value(m);
 	const char *values[] = { value, number[0], number[1], number[2], number[3] };
@@ -363,7 +362,7 @@ bool objmeta_rfc3339(const char *s, int64_t *ns)
 
 void objmeta_read(const struct obj_result *r, struct objmeta *m, bool *damaged)
 {
-	const char *value = objstore_meta_get(r, META_NAME);
+	const char *value = objstore_meta_get(r, OBJMETA_NAME);
 	const char *mtime = objstore_meta_get(r, "mtime"), *file_mtime = objstore_meta_get(r, "file-mtime");
 	int64_t mtime_ns = 0;
 	bool has_mtime = mtime != NULL &&

@@ -33,6 +33,8 @@ struct objmeta {
 /* Add the headers to a PUT, MPU_CREATE or COPY request; snapshot_split first with
  * OBJMETA_SNAPSHOT_BUDGET. 0; -E2BIG: does not fit (split again); -ENOMEM. */
 #define OBJMETA_SNAPSHOT_BUDGET 1200u
+/* Of our value in user metadata. */
+#define OBJMETA_NAME "objectfs"
 int objmeta_put(struct obj_req *req, const struct objmeta *m);
 /* From a HEAD or GET result. Never fails: what is damaged is foreign (counted by the caller through
  * `ours` = false and *damaged = true). */

@@ -515,6 +515,12 @@ void objstore_submit(struct objstore *s, struct obj_req *req)
 	req->store = s;
 	req->log = s->log;
 	obj_rights_begin(s);
+	if (s->caps.fence_class == 1 && req->op == OBJ_PUT && !req->as_it_is) {
+		/* It takes no notice of a condition, or refuses each: who relies on it looks himself. */
+		free(req->if_match);
+		req->if_match = NULL;
+		req->if_none_match = false;
+	}
 	why = s->read_only && req_changes(req->op) ? "the volume is read-only here" : req_refusal(req);
 	if (why != NULL) {
 		obj_fail(req, OBJ_INVALID, "%s", why);

@@ -93,7 +93,7 @@ struct obj_caps {
 	bool complete_if_match, complete_if_none_match;
 	bool copy_if_match_source, copy_if_none_match_dest;
 	bool delete_if_match;
-	bool versioned;
+	bool versioned, lists_versions; /* lists_versions: asked where nothing else tells writers apart */
 	int fence_class; /* 3, 2, 1, 0 as in the design */
 	bool no_copy;    /* it does not copy the volume's objects by itself (encrypted ones: RGW 16) */
 };
@@ -189,6 +189,7 @@ struct obj_req {
 	/* constant after submit */
 	enum obj_op op;
 	enum obj_prio prio;
+	bool as_it_is;    /* conditions are sent though the store does not honour them */
 	bool rights_told; /* the caller says what a refusal means: rights.c does not */
 	uint64_t request_id; /* of the client's request that caused it, 0: none; for the log */
 	char *key;           /* owned; LIST: the prefix ("" allowed) */

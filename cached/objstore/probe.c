@@ -78,7 +78,7 @@ struct probe {
 	unsigned step;
 	unsigned cleaned;
 	bool refused[CAPS]; /* a case came out wrong */
-	bool versioned;
+	bool versioned, lists_versions;
 	bool no_copy;
 	bool right_not_said; /* of the last answer */
 	enum obj_status got[STEPS];
@@ -177,6 +177,7 @@ static struct obj_req *make(struct probe *p, enum obj_op op, char key,
 	}
 	req->prio = OBJ_PRIO_HOUSE;
 	req->rights_told = op != OBJ_MPU_ABORT;
+	req->as_it_is = true;
 	req->done = done;
 	req->arg = p;
 	return req;
@@ -273,6 +274,7 @@ static void judge(struct probe *p)
 	c->delete_if_match = !p->refused[DELETE_MATCH];
 	c->versioned = p->versioned;
 	c->no_copy = p->no_copy;
+	c->lists_versions = p->lists_versions;
 	transcript(p);
 	if (c->put_if_match && c->put_if_none_match && c->complete_if_match &&
 			c->complete_if_none_match && c->copy_if_match_source &&
@@ -303,6 +305,32 @@ static void judge(struct probe *p)
 	} else {
 		clean(p);
 	}
+}
+
+static void versions_listed(struct obj_req *req)
+{
+	struct probe *p = req->arg;
+
+	p->lists_versions = req->result.status == OBJ_OK && req->result.entry_count > 1;
+	objstore_req_free(&req);
+	if (p->store == NULL) {
+		give_up(p, OBJ_CANCELLED, "", NULL);
+		return;
+	}
+	judge(p);
+}
+
+/* Where PUT is not fenced, versions are what is left: may they be listed? */
+static void last_step(struct probe *p)
+{
+	bool fenced = !p->refused[PUT_MATCH] && !p->refused[PUT_ABSENT];
+	struct obj_req *req = p->versioned && !fenced ? make(p, OBJ_VERSIONS, 'a', versions_listed) : NULL;
+
+	if (req == NULL) {
+		judge(p);
+		return;
+	}
+	objstore_submit(p->store, req);
 }
 
 /* --- one step --- */
@@ -551,7 +579,7 @@ static void next_step(struct probe *p)
 		return;
 	}
 	if (p->step == STEPS) {
-		judge(p);
+		last_step(p);
 		return;
 	}
 	if (s->cond == GOOD && p->etag[s->key - 'a'] == NULL) {

@@ -150,8 +150,7 @@ static void conflict_done(struct disk_job *job)
 	free(c);
 }
 
-/* "name (conflict NODE DATE).ext", cut to 255 bytes. malloc. */
-static char *conflict_name_of(const char *name, const char *node, int64_t wall_ns)
+char *conflict_name_of(const char *name, const char *node, int64_t wall_ns)
 {
 	const char *dot = strrchr(name, '.');
 	size_t stem = dot != NULL && dot != name ? (size_t)(dot - name) : strlen(name);

@@ -8,7 +8,8 @@
  *  1. a copy is of one state: pinned by a condition where the store honours it, else compared with the
  *     source, and a wrong copy is removed again; equal bytes with other metadata are no copy;
  *  2. a delete removes only the version that the mirror knew, or a later one of its own: by condition
- *     (F3), or (F2) by a conditional tombstone PUT first; what others made of it stays.
+ *     (F3), by a conditional tombstone PUT first (F2), or, where versions are all there is (F1), by a look
+ *     before, and one at what lies under the marker after; what others made of it stays.
  */
 #include "private.h"
 #include "../mirror/foreign.h"
@@ -32,6 +33,7 @@ struct copy {
 	struct ofs_oid dest_wid;
 	int64_t dest_size;
 	bool dest_is_copy;       /* what is there says that it is a copy of the source */
+	int64_t since_ns;        /* wall clock: its begin */
 	copy_done_fn done;
 	void *arg;
 };
@@ -81,6 +83,32 @@ static void copy_end(struct copy *c, enum obj_status st, const char *message, co
 	metalog_flush(ml);
 }
 
+/* Class F1: what has the copy covered? */
+static void copy_covered(enum obj_status st, const char *message, void *arg)
+{
+	struct copy *c = arg;
+
+	copy_end(c, st, message, c->etag_done);
+}
+
+static void copy_made(struct copy *c, const char *etag, const char *version_id)
+{
+	struct under_write w = {
+		.key = c->to,
+		.version = version_id,
+		.etag = etag,
+		.expect = c->dest_exists ? c->dest_etag : NULL,
+		.since_ns = c->since_ns,
+	};
+
+	if (!under_applies(c->v)) {
+		copy_end(c, OBJ_OK, NULL, etag);
+		return;
+	}
+	c->etag_done = talloc_strdup(c, etag);
+	under_check(c->v, &w, copy_covered, c);
+}
+
 static void copy_undone(enum obj_status st, const char *message, void *arg)
 {
 	(void)st;
@@ -90,6 +118,10 @@ static void copy_undone(enum obj_status st, const char *message, void *arg)
 
 static void copy_passed(enum obj_status st, const char *message, const char *etag, void *arg)
 {
+	if (st == OBJ_OK) {
+		copy_made(arg, etag, NULL);
+		return;
+	}
 	copy_end(arg, st, message, etag);
 }
 
@@ -160,7 +192,7 @@ static void copy_checked(struct obj_req *req)
 	if (r->status != OBJ_OK || r->etag == NULL) {
 		copy_end(c, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message, NULL);
 	} else if (copy_same_meta(&c->head->result, r)) {
-		copy_end(c, OBJ_OK, NULL, r->etag);
+		copy_made(c, r->etag, r->version_id);
 	} else {
 		copy_undo(c, r->etag, copy_undone);
 	}
@@ -205,7 +237,7 @@ static void copy_done(struct obj_req *req)
 	} else if (r->etag == NULL || strcmp(r->etag, c->etag) != 0) {
 		copy_undo(c, r->etag, copy_undone);
 	} else {
-		copy_end(c, OBJ_OK, NULL, r->etag);
+		copy_made(c, r->etag, r->version_id);
 	}
 	objstore_req_free(&req);
 }
@@ -287,7 +319,8 @@ static void copy_source_seen(struct obj_req *head)
 	}
 	req = objstore_req_new(OBJ_COPY, c->to);
 	if (req == NULL || kept_copy(req, r, c->meta) != 0 || (req->source_key = strdup(c->from)) == NULL ||
-			(req->source_if_match = strdup(c->etag)) == NULL) {
+			(req->source_if_match = strdup(c->etag)) == NULL ||
+			(r->version_id != NULL && (req->source_version_id = strdup(r->version_id)) == NULL)) {
 		objstore_req_free(&req);
 		copy_end(c, OBJ_LOCAL, "out of memory", NULL);
 		return;
@@ -364,6 +397,7 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 		return;
 	}
 	c->v = v;
+	c->since_ns = clock_wall_ns(v->clock);
 	c->meta = meta;
 	c->kept = kept;
 	c->done = done;
@@ -378,6 +412,8 @@ struct del {
 	char *key, *etag;
 	const struct row *row; /* the caller's; NULL: nothing else is known of the object */
 	struct ofs_oid oid;
+	int64_t since_ns; /* wall clock: its begin */
+	enum obj_status outcome; /* of the request, while what it has covered is looked at */
 	bool adopted; /* the fence was replaced by that of a later version of our own */
 	void (*done)(enum obj_status st, const char *message, void *arg);
 	void *arg;
@@ -403,12 +439,39 @@ static void del_end(struct del *d, enum obj_status st, const char *message)
 
 static void del_ask(struct del *d);
 
+static void del_uncovered(enum obj_status st, const char *message, void *arg)
+{
+	struct del *d = arg;
+
+	del_end(d, st == OBJ_OK ? d->outcome : st, message);
+}
+
+/* Class F1: has the marker (NULL: not told which) covered what nobody here had seen? */
+static void del_check(struct del *d, const char *marker)
+{
+	struct under_write w = {
+		.key = d->key,
+		.version = marker,
+		.expect = d->etag,
+		.deleted = true,
+		.oid = d->oid,
+		.row = d->row,
+		.dir = d->row != NULL ? &d->row->parent : NULL,
+		.since_ns = d->since_ns,
+	};
+
+	under_check(d->v, &w, del_uncovered, d);
+}
+
 static void del_deleted(struct obj_req *req)
 {
 	struct del *d = req->arg;
 	enum obj_status st = req->result.status;
 
-	if (st == OBJ_PRECONDITION && !d->adopted) {
+	if ((st == OBJ_OK || st == OBJ_UNKNOWN) && under_applies(d->v)) {
+		d->outcome = st;
+		del_check(d, req->result.version_id);
+	} else if (st == OBJ_PRECONDITION && !d->adopted) {
 		del_ask(d);
 	} else {
 		del_end(d, st, req->result.message);
@@ -503,10 +566,13 @@ static void del_seen(struct obj_req *req)
 		objstore_req_free(&req);
 		return;
 	}
-	if (del_may(d, r, &m)) {
+	if (under_applies(d->v) && d->row == NULL && d->etag != NULL && strcmp(d->etag, r->etag) == 0) {
+		d->adopted = true;
+		del_now(d, false);
+	} else if (del_may(d, r, &m)) {
 		d->etag = talloc_strdup(d, r->etag);
 		d->adopted = true;
-		if (m.tombstone) {
+		if (m.tombstone || under_applies(d->v)) {
 			del_now(d, false);
 		} else if (d->v->store->caps.delete_if_match) {
 			del_now(d, true);
@@ -553,7 +619,8 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 	d->oid = *oid;
 	d->done = done;
 	d->arg = arg;
-	if (etag == NULL || (row != NULL && !objmeta_fences(etag))) {
+	d->since_ns = clock_wall_ns(v->clock);
+	if (etag == NULL || under_applies(v) || (row != NULL && !objmeta_fences(etag))) {
 		del_ask(d);
 	} else if (v->store->caps.delete_if_match) {
 		del_now(d, true);

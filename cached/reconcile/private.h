@@ -227,6 +227,9 @@ struct attempt {
 	char *kept_of;          /* NULL: not asked yet */
 	unsigned logging;       /* entries for the log that are not committed yet */
 	int log_status;         /* of the first that failed */
+	bool unsure;            /* an upload of it was answered to nobody */
+	bool covered;           /* class F1: what lay under its write has been looked at */
+	int64_t since_ns;       /* wall clock: its begin */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
 	int64_t sent_mtime_ns;  /* moved by an upload: Last-Modified of that; else 0 */
 	unsigned tries;         /* of the conditional write, within this attempt */
@@ -291,6 +294,27 @@ struct snapshot *step_snapshot_copy(const struct snapshot *s);
 bool step_conflicts_hold(struct attempt *a);
 /* Foreign and ours both stay: this one goes on under a conflict name. Ends the attempt. */
 void step_conflict(struct attempt *a, const char *why);
+
+/* "name (conflict TAG DATE).ext", cut to 255 bytes. malloc. */
+char *conflict_name_of(const char *name, const char *tag, int64_t wall_ns);
+
+/* --- under.c: stores that fence nothing and keep versions (class F1) --- */
+struct under_write { /* what was done to a key; borrowed during the call */
+	const char *key;
+	const char *version; /* as the store told, of the write or the delete's marker; NULL: it did not */
+	const char *etag;    /* of the write; NULL: a delete, or no answer came */
+	const char *expect;  /* ETag of what was to be covered; NULL: nothing */
+	bool deleted;
+	struct ofs_oid oid, wid;   /* of the file, of the write */
+	const struct row *row;     /* of the file, as before the write, until done; NULL: none */
+	const struct ofs_oid *dir; /* whose listing shows what is made of others' versions; NULL: not known */
+	int64_t since_ns;          /* wall clock: before the key was looked at */
+};
+typedef void (*under_done_fn)(enum obj_status st, const char *message, void *arg);
+bool under_applies(const struct volume *v);
+/* Before the row is committed: what others wrote that it has covered becomes objects beside, or, under a
+ * delete, comes back. */
+void under_check(struct volume *v, const struct under_write *w, under_done_fn done, void *arg);
 
 /* --- copy.c: a client's copy of a whole stub --- */
 /* In the place of step_prepared's decision. */

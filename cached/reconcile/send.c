@@ -28,12 +28,69 @@ uint64_t step_meta_gen(const struct attempt *a)
 	return e != NULL ? e->meta_gen : a->rec.meta_gen;
 }
 
+struct covered { /* what step_uploaded_ok goes on with; talloc child of the attempt */
+	struct attempt *a;
+	char *etag, *version_id;
+	int64_t mtime_ns;
+	uint64_t data_gen, meta_gen;
+};
+
+static void step_covered(enum obj_status st, const char *message, void *arg)
+{
+	struct covered *c = arg;
+
+	if (st != OBJ_OK) {
+		attempt_end_store(c->a, "looking what an upload has covered", st, message);
+		return;
+	}
+	step_uploaded_ok(c->a, c->etag, c->version_id, c->mtime_ns, c->data_gen, c->meta_gen);
+}
+
+static struct under_write step_write(struct attempt *a, const char *etag, const char *version_id)
+{
+	return (struct under_write){
+		.key = a->key,
+		.version = version_id,
+		.etag = etag,
+		.expect = a->upload_if_match,
+		.oid = a->oid,
+		.wid = a->wid,
+		.row = a->row,
+		.dir = &a->row->parent,
+		.since_ns = a->since_ns,
+	};
+}
+
+/* Class F1: has the write covered what nobody here had seen? */
+static void step_cover(struct attempt *a, const char *etag, const char *version_id, int64_t mtime_ns,
+		uint64_t data_gen, uint64_t meta_gen)
+{
+	struct covered *c = talloc_zero(a, struct covered);
+	struct under_write w = step_write(a, etag, version_id);
+
+	if (c == NULL || (c->etag = talloc_strdup(c, etag)) == NULL ||
+			(version_id != NULL && (c->version_id = talloc_strdup(c, version_id)) == NULL)) {
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	c->a = a;
+	c->mtime_ns = mtime_ns;
+	c->data_gen = data_gen;
+	c->meta_gen = meta_gen;
+	a->covered = true;
+	under_check(a->v, &w, step_covered, c);
+}
+
 void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id,
 		int64_t mtime_ns, uint64_t data_gen, uint64_t meta_gen)
 {
 	struct index *ix = a->v->index;
 	struct row *row = a->row;
 
+	if (under_applies(a->v) && !a->covered && !row->is_dir) {
+		step_cover(a, etag, version_id, mtime_ns, data_gen, meta_gen);
+		return;
+	}
 	if (a->old_key != NULL) {
 		move_sent(a, etag, mtime_ns);
 		return;
@@ -97,9 +154,31 @@ void step_first_upload(struct attempt *a)
 	index_commit(ix, step_place_committed, a);
 }
 
+static void step_lost_covered(enum obj_status st, const char *message, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (st != OBJ_OK) {
+		attempt_end_store(a, "looking what an upload has covered", st, message);
+		return;
+	}
+	if (a->old_key != NULL) {
+		claim_drop(a);
+	}
+	step_conflict(a, "somebody else has written it");
+}
+
 /* Its key holds something foreign. */
 static void step_taken(struct attempt *a, const char *why)
 {
+	struct under_write w;
+
+	if (under_applies(a->v) && !a->row->is_dir && a->unsure) {
+		/* Ours may lie under it, and have covered another. */
+		w = step_write(a, NULL, NULL);
+		under_check(a->v, &w, step_lost_covered, a);
+		return;
+	}
 	if (a->old_key != NULL) {
 		claim_drop(a); /* nothing of ours was copied there */
 	}
@@ -201,6 +280,7 @@ static void step_uploaded(struct upload *u)
 	case OBJ_UNKNOWN:
 	case OBJ_CONFLICT:
 	case OBJ_NOT_FOUND:
+		a->unsure = a->unsure || u->status == OBJ_UNKNOWN;
 		step_ask_outcome(a);
 		break;
 	default:

@@ -48,6 +48,20 @@ static void step_leave(struct attempt *a, const struct obj_result *r, const stru
 	}
 }
 
+/* Only then the next write may name it as its parent: killed in between, the daemon would not know its own. */
+static void step_fence_committed(int status, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (status != 0) {
+		attempt_end_failed(a, "the index cannot be written: %s", strerror(-status));
+	} else if (a->item->stage) {
+		attempt_end_again(a, 0);
+	} else {
+		step_prepared(a);
+	}
+}
+
 /* The object is the row's, or what the row's file was to replace (`note`: and still is). */
 static void step_fence_take(struct attempt *a, const struct obj_result *r, const struct objmeta *m,
 		const char *note)
@@ -58,11 +72,7 @@ static void step_fence_take(struct attempt *a, const struct obj_result *r, const
 			r->mtime_ns);
 	index_set_plain(a->v->index, a->row, foreign_none(r));
 	index_set_object(a->v->index, a->row, true);
-	if (a->item->stage) {
-		attempt_end_again(a, 0);
-	} else {
-		step_prepared(a);
-	}
+	index_commit(a->v->index, step_fence_committed, a);
 }
 
 /* Somebody's. What was changed here becomes a conflict copy; what was not follows the next listing. */

@@ -197,26 +197,30 @@ static bool upload_same(const struct upload *u, const struct obj_result *r)
 	return same;
 }
 
-/* Its condition would hold for any empty object: who has put this one? */
+/* Its condition would hold for any empty object: who has put this one? Or the store has none. */
 static bool upload_must_look(const struct upload *u)
 {
-	return u->if_match != NULL && !objmeta_fences(u->if_match);
+	const struct objstore *s = u->v->store;
+	bool unfenced = s->caps.fence_class == 1 || (s->probe_count > 0 && s->caps.fence_class == 0);
+
+	return (u->if_match != NULL && !objmeta_fences(u->if_match)) || (unfenced && u->fd >= 0);
 }
 
 static void upload_looked(struct obj_req *req)
 {
 	struct upload *u = req->arg;
 	enum obj_status st = req->result.status;
-	bool same = st == OBJ_OK && upload_same(u, &req->result);
+	bool answer = st == OBJ_OK || st == OBJ_NOT_FOUND;
+	bool same = answer && upload_same(u, &req->result);
 
-	if (st != OBJ_OK && req->result.message != NULL) {
+	if (!answer && req->result.message != NULL) {
 		u->message = talloc_strdup(u, req->result.message);
 	}
 	objstore_req_free(&req);
 	if (u->state->cancelled) {
 		upload_finish(u, OBJ_CANCELLED, "opened for writing");
 	} else if (!same) {
-		upload_finish(u, st == OBJ_OK ? OBJ_PRECONDITION : st, "another empty object is there");
+		upload_finish(u, answer ? OBJ_PRECONDITION : st, "another object is there");
 	} else {
 		stats_add(fence_windows, 1);
 		upload_put(u);

@@ -39,9 +39,9 @@ class Bucket:
         bed.env.update(owner)
         self.statements = documented(bed)
 
-    def grant(self, *denied, listing="ListCeph"):
+    def grant(self, *denied, listing="ListCeph", more=()):
         """What the page says, without these rights."""
-        statements = [dict(self.statements[name]) for name in ("Objects", listing, "Never")]
+        statements = [dict(self.statements[name]) for name in ("Objects", listing, "Never", *more)]
         if denied:  # an object's writer could read it all the same
             statements.append({"Effect": "Deny", "Action": list(denied), "Resource": [
                 f"arn:aws:s3:::{self.bed.s3_bucket}", f"arn:aws:s3:::{self.bed.s3_bucket}/*"]})
@@ -202,6 +202,31 @@ def abort(bed, bucket):
     restart(bed)
 
 
+def versions(bed, bucket):
+    """A versioned bucket, whose PUTs have no conditions here: nothing but its versions tells writers apart."""
+    bucket.s3.put_bucket_versioning(Bucket=bed.s3_bucket, VersioningConfiguration={"Status": "Enabled"})
+    bed.restart("cached")
+    wait_until(lambda: volume(bed)["state"] == "held", 20, "the volume is held")
+    why = volume(bed)["why"]
+    check("s3:ListBucketVersions is missing" in why and "F1" in why, f"why: {why}")
+    check(findings(bed) == [("store-held", why)], f"doctor: {findings(bed)}")
+    bucket.grant(more=("Versions",))
+    restart(bed)
+    check(volume(bed)["fence"]["class"] == 1, f"{volume(bed)['fence']}")
+    with bed.client() as client:
+        client.put("folder/versioned", b"one")
+        bed.flush()
+        client.put("folder/versioned", b"other")
+        bed.flush()
+        check(bucket.get("folder/versioned") == b"other", "overwritten: other bytes")
+        client.rename("folder/versioned", "folder/renamed")
+        bed.flush()
+        client.unlink("folder/renamed")
+        bed.flush()
+    check(not [key for key in bed.keys() if "versioned" in key or "renamed" in key], f"left: {bed.keys()}")
+    nothing_denied(bed)
+
+
 def main():
     with Testbed(store="rgw", set=["settle time=200ms", "retries=1"]) as bed:
         step("with what the page says")
@@ -228,6 +253,8 @@ def main():
                         if re.search("(small|large)$", path)} for names in (kept, after))
         check(len(kept) == 2, f"{sorted(kept)}")
         check_same(kept, after, "after all of it")
+        step("with versions")
+        versions(bed, bucket)
 
 
 main()

@@ -59,6 +59,7 @@ struct sim {
 	struct sim_object *objects; /* by key */
 	struct sim_faults faults;
 	int fence_class;
+	struct sim_version *versions; /* newest first; class F1 */
 	const char *slow_key; /* the caller's */
 	unsigned etag_count;
 };
@@ -197,6 +198,13 @@ static const struct disk_ops disk_ops = {.submit = sim_disk_submit};
 
 /* ---- objects ---- */
 
+struct sim_version {
+	struct sim_version *next;
+	struct sim_object o; /* no content: a delete's marker */
+	char id[17];
+	int64_t mtime_ns;
+};
+
 static struct sim_object **object_find(struct sim *s, const char *key)
 {
 	struct sim_object **pp = &s->objects;
@@ -252,11 +260,96 @@ static char *object_etag(const uint8_t *data, size_t len)
 	return hex;
 }
 
+static void content_set(struct sim_object *o, uint8_t *data, size_t len, const struct obj_meta *meta,
+		unsigned meta_count)
+{
+	o->data = data;
+	o->len = len;
+	o->etag = object_etag(data, len);
+	o->meta = calloc(meta_count + 1, sizeof(*o->meta));
+	o->meta_count = meta_count;
+	for (unsigned i = 0; i < meta_count; i++) {
+		o->meta[i].name = strdup(meta[i].name);
+		o->meta[i].value = strdup(meta[i].value);
+	}
+}
+
+/* What is at the key now becomes its newest version; nothing is: a marker. */
+static void version_add(struct sim *s, const char *key)
+{
+	struct sim_object *o = object_get(s, key);
+	struct sim_version *v;
+	uint8_t *data;
+
+	if (s->fence_class != 1) {
+		return;
+	}
+	v = calloc(1, sizeof(*v));
+	v->o.key = strdup(key);
+	v->mtime_ns = sim_wall(&s->clock.clock);
+	snprintf(v->id, sizeof(v->id), "v%u", ++s->etag_count);
+	if (o != NULL) {
+		data = calloc(1, o->len + 1);
+		memcpy(data, o->data, o->len);
+		content_set(&v->o, data, o->len, o->meta, o->meta_count);
+	}
+	v->next = s->versions;
+	s->versions = v;
+}
+
+static struct sim_version *version_get(struct sim *s, const char *key, const char *id)
+{
+	struct sim_version *v = s->versions;
+
+	while (v != NULL && (strcmp(v->o.key, key) != 0 || (id != NULL && strcmp(v->id, id) != 0))) {
+		v = v->next;
+	}
+	return v;
+}
+
+/* The object, or this version of it; NULL: there is none. */
+static struct sim_object *object_at(struct sim *s, const char *key, const char *id)
+{
+	struct sim_version *v = id != NULL ? version_get(s, key, id) : NULL;
+
+	if (id == NULL) {
+		return object_get(s, key);
+	}
+	return v != NULL && v->o.etag != NULL ? &v->o : NULL;
+}
+
+static void result_version(struct sim *s, struct obj_req *q, const char *id)
+{
+	struct sim_version *v = s->fence_class == 1 ? version_get(s, q->key, id) : NULL;
+
+	q->result.version_id = v != NULL ? strdup(v->id) : NULL;
+}
+
+static void do_versions(struct sim *s, struct obj_req *q)
+{
+	struct sim_version *v;
+	unsigned capacity = 0;
+
+	for (v = s->versions; v != NULL; v = v->next) {
+		struct obj_entry *e;
+
+		if (strcmp(v->o.key, q->key) != 0) {
+			continue;
+		}
+		e = obj_result_entry_add(&q->result, &capacity);
+		e->key = strdup(v->o.key);
+		e->version_id = strdup(v->id);
+		e->is_marker = v->o.etag == NULL;
+		e->etag = e->is_marker ? NULL : strdup(v->o.etag);
+		e->size = (int64_t)v->o.len;
+		e->mtime_ns = v->mtime_ns;
+	}
+}
+
 static void object_put(struct sim *s, const char *key, uint8_t *data, size_t len,
 		const struct obj_meta *meta, unsigned meta_count)
 {
 	struct sim_object **pp = object_find(s, key), *o = *pp;
-	unsigned i;
 
 	if (o == NULL || strcmp(o->key, key) != 0) {
 		o = calloc(1, sizeof(*o));
@@ -266,17 +359,10 @@ static void object_put(struct sim *s, const char *key, uint8_t *data, size_t len
 	} else {
 		object_free_content(o);
 	}
-	o->data = data;
-	o->len = len;
 	o->mtime_ns = sim_wall(&s->clock.clock);
 	o->archived = false;
-	o->etag = object_etag(data, len);
-	o->meta = calloc(meta_count + 1, sizeof(*o->meta));
-	o->meta_count = meta_count;
-	for (i = 0; i < meta_count; i++) {
-		o->meta[i].name = strdup(meta[i].name);
-		o->meta[i].value = strdup(meta[i].value);
-	}
+	content_set(o, data, len, meta, meta_count);
+	version_add(s, key);
 }
 
 int64_t sim_listed_ns(const struct sim_object *o)
@@ -347,11 +433,12 @@ static void do_put(struct sim *s, struct obj_req *q)
 	object_put(s, q->key, data, q->length, q->meta, q->meta_count);
 	EVP_Digest(data, q->length, q->result.sha256, NULL, EVP_sha256(), NULL);
 	result_object(&q->result, object_get(s, q->key), false);
+	result_version(s, q, NULL);
 }
 
 static void do_copy(struct sim *s, struct obj_req *q)
 {
-	struct sim_object *o = object_get(s, q->source_key);
+	struct sim_object *o = object_at(s, q->source_key, q->source_version_id);
 	uint8_t *data;
 
 	if (o == NULL) {
@@ -417,7 +504,7 @@ static void do_list(struct sim *s, struct obj_req *q)
 
 static void do_get(struct sim *s, struct obj_req *q)
 {
-	struct sim_object *o = object_get(s, q->key);
+	struct sim_object *o = object_at(s, q->key, q->version_id);
 	size_t off = q->op == OBJ_GET ? (size_t)q->offset : 0, len;
 
 	if (o == NULL) {
@@ -433,6 +520,7 @@ static void do_get(struct sim *s, struct obj_req *q)
 		return;
 	}
 	result_object(&q->result, o, true);
+	result_version(s, q, q->version_id);
 	if (q->op == OBJ_HEAD) {
 		return;
 	}
@@ -476,7 +564,12 @@ static void request_serve(struct sim *s, struct obj_req *q)
 	case OBJ_DELETE:
 		if (!condition_fails(s, q, object_get(s, q->key))) {
 			object_delete(s, q->key);
+			version_add(s, q->key);
+			result_version(s, q, NULL);
 		}
+		break;
+	case OBJ_VERSIONS:
+		do_versions(s, q);
 		break;
 	case OBJ_LIST:
 		do_list(s, q);
@@ -492,7 +585,8 @@ static void request_serve(struct sim *s, struct obj_req *q)
 	if (mutation && q->result.status == OBJ_OK && sim_random(s, 1000) < s->faults.lost_answer) {
 		q->result.status = OBJ_UNKNOWN;
 		free(q->result.etag);
-		q->result.etag = NULL;
+		free(q->result.version_id);
+		q->result.etag = q->result.version_id = NULL;
 	}
 }
 
@@ -563,6 +657,7 @@ struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx)
 	st->store.ops = &store_ops;
 	st->store.where = talloc_strdup(st, "simulated");
 	st->store.caps = (struct obj_caps){.fence_class = s->fence_class};
+	st->store.caps.versioned = st->store.caps.lists_versions = s->fence_class == 1;
 	if (s->fence_class >= 2) {
 		st->store.caps.put_if_match = st->store.caps.put_if_none_match = true;
 	}
@@ -710,6 +805,14 @@ void sim_free(struct sim **sp)
 	sim_crash(s);
 	while (s->objects != NULL) {
 		object_delete(s, s->objects->key);
+	}
+	while (s->versions != NULL) {
+		struct sim_version *v = s->versions;
+
+		s->versions = v->next;
+		object_free_content(&v->o);
+		free(v->o.key);
+		free(v);
 	}
 	talloc_free(s->coord);
 	free(s);

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: on a store that fences nothing but keeps versions (class F1): what a write or a delete of ours has
+ * covered unseen is made visible again.
+ * Way: send.c and move.c, once the store has answered -> LIST of the key's versions -> HEAD and COPY of each
+ *      that is not ours -> back, before the row is committed.
+ * Thread: core.
+ * Owns: struct under while its requests are in flight.
+ * Holds:
+ *  1. from the version written down to the one that was to be replaced (or a delete) none is left out; if
+ *     that one is not there, the next below, and those that came while we wrote;
+ *  2. a version becomes an object beside, whose name says which version it is: made again after a kill, it is
+ *     the same one. Under a delete of ours the newest goes back to its name;
+ *  3. nothing is committed before it is done: else it begins anew.
+ *
+ *   [under_list] -> [under_plan] -> each: [under_seen] -> [under_place] -> [under_kept] -> done
+ */
+#include "private.h"
+#include "../mirror/foreign.h"
+#include <openssl/evp.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define UNDER_MARGIN_NS (60 * NS_PER_S) /* clocks, and the length of a write */
+
+struct under {
+	struct volume *v;
+	struct under_write w; /* its strings are ours */
+	struct obj_req *list; /* whose result holds the versions, newest first */
+	struct obj_req *head; /* of the version at `at` */
+	unsigned at, end;
+	bool finding; /* which version is ours: asked one by one */
+	bool restored;
+	unsigned made;
+	char *target;
+	int64_t since_ns; /* by the store's clock */
+	under_done_fn done;
+	void *arg;
+};
+
+static void under_next(struct under *u);
+static void under_found(struct under *u, unsigned ours);
+
+bool under_applies(const struct volume *v)
+{
+	return v->store->caps.fence_class == 1;
+}
+
+static void under_refreshed(int status, const char *message, void *arg)
+{
+	(void)arg;
+	if (status != 0) {
+		log_notice("reconcile", "listing after a conflict: %s", message ? message : "failed");
+	}
+}
+
+static void under_end(struct under *u, enum obj_status st, const char *message)
+{
+	struct row *dir = u->made > 0 && u->w.dir != NULL ? index_get(u->v->index, u->w.dir) : NULL;
+	char *path = dir != NULL ? index_path(u->v->index, u, dir) : NULL;
+
+	if (path != NULL) {
+		mirror_refresh(u->v->mirror, 0, path, under_refreshed, NULL);
+	}
+	u->done(st, message, u->arg);
+	objstore_req_free(&u->head); /* the message may be of one of them */
+	objstore_req_free(&u->list);
+	talloc_free(u);
+}
+
+static const struct obj_entry *under_at(const struct under *u)
+{
+	return &u->list->result.entries[u->at];
+}
+
+/* A request about the key, or another; NULL: the end has been told. */
+static struct obj_req *under_req(struct under *u, enum obj_op op, const char *key,
+		void (*done)(struct obj_req *))
+{
+	struct obj_req *req = objstore_req_new(op, key);
+
+	if (req == NULL) {
+		under_end(u, OBJ_LOCAL, "out of memory");
+		return NULL;
+	}
+	req->prio = OBJ_PRIO_UPLOAD;
+	req->done = done;
+	req->arg = u;
+	return req;
+}
+
+/* ---- one version that is not ours ---- */
+
+static void under_kept(struct obj_req *req)
+{
+	struct under *u = req->arg;
+	const struct obj_result *r = &req->result;
+
+	if (r->status != OBJ_OK) {
+		under_end(u, r->status, r->message);
+		objstore_req_free(&req);
+		return;
+	}
+	stats_add(conflicts, 1);
+	log_warning("reconcile", "conflict: somebody else wrote %s while this node did: that version is %s%s",
+			u->w.key, strcmp(u->target, u->w.key) == 0 ? "back at its name" : "now ", u->target);
+	u->made++;
+	u->restored = u->restored || strcmp(u->target, u->w.key) == 0;
+	objstore_req_free(&req);
+	u->at++;
+	under_next(u);
+}
+
+/* It may bear another file's id, ours even: beside that one it is nobody's but the store's. */
+static int under_describe(const struct under *u, struct obj_req *req)
+{
+	const struct obj_result *r = &u->head->result;
+	int ret = 0;
+
+	if (strcmp(u->target, u->w.key) == 0 || objstore_meta_get(r, OBJMETA_NAME) == NULL) {
+		return 0;
+	}
+	req->replace_meta = true;
+	for (unsigned i = 0; i < OBJ_PROP_storage_class; i++) {
+		const char *value = foreign_prop(r, i);
+
+		if (value != NULL && (req->props[i] = strdup(value)) == NULL) {
+			return -ENOMEM;
+		}
+	}
+	for (unsigned i = 0; ret == 0 && i < r->meta_count; i++) {
+		if (foreign_meta(r->meta[i].name)) {
+			ret = objstore_req_meta(req, r->meta[i].name, r->meta[i].value);
+		}
+	}
+	return ret;
+}
+
+static void under_copy(struct under *u)
+{
+	struct obj_req *req = under_req(u, OBJ_COPY, u->target, under_kept);
+
+	if (req == NULL) {
+		return;
+	}
+	if (under_describe(u, req) != 0 || (req->source_key = strdup(u->w.key)) == NULL ||
+			(req->source_version_id = strdup(under_at(u)->version_id)) == NULL) {
+		objstore_req_free(&req);
+		under_end(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	objstore_submit(u->v->store, req);
+}
+
+static void under_target_seen(struct obj_req *req)
+{
+	struct under *u = req->arg;
+	const struct obj_result *r = &req->result;
+	enum obj_status st = r->status;
+
+	if (st == OBJ_NOT_FOUND) {
+		under_copy(u);
+	} else if (st == OBJ_OK) { /* made before a kill */
+		u->made++;
+		u->at++;
+		under_next(u);
+	} else {
+		under_end(u, st, r->message);
+	}
+	objstore_req_free(&req);
+}
+
+/* The name beside: of the version, so that it is the same each time. */
+static char *under_name(struct under *u)
+{
+	const char *slash = strrchr(u->w.key, '/'), *base = slash != NULL ? slash + 1 : u->w.key;
+	const struct obj_entry *e = under_at(u);
+	unsigned char md[EVP_MAX_MD_SIZE];
+	char tag[9], *name, *key;
+
+	if (EVP_Digest(e->version_id, strlen(e->version_id), md, NULL, EVP_sha256(), NULL) != 1) {
+		return NULL;
+	}
+	snprintf(tag, sizeof(tag), "%02x%02x%02x%02x", md[0], md[1], md[2], md[3]);
+	name = conflict_name_of(base, tag, e->mtime_ns);
+	key = name != NULL ? talloc_asprintf(u, "%.*s%s", (int)(base - u->w.key), u->w.key, name) : NULL;
+	free(name);
+	return key;
+}
+
+static void under_place(struct under *u)
+{
+	struct obj_req *req;
+
+	talloc_free(u->target);
+	if (u->w.deleted && !u->restored) {
+		u->target = talloc_strdup(u, u->w.key);
+	} else {
+		u->target = under_name(u);
+	}
+	if (u->target == NULL) {
+		under_end(u, OBJ_LOCAL, "out of memory");
+	} else if (u->head->result.size > u->v->conf->copy_limit_bytes) {
+		log_warning("reconcile", "conflict: version %s of %s, by somebody else, is too large to be copied: "
+				"it stays in the bucket as a version", under_at(u)->version_id, u->w.key);
+		u->at++;
+		under_next(u);
+	} else if (strcmp(u->target, u->w.key) == 0) {
+		under_copy(u);
+	} else if ((req = under_req(u, OBJ_HEAD, u->target, under_target_seen)) != NULL) {
+		objstore_submit(u->v->store, req);
+	}
+}
+
+static void under_seen(struct obj_req *req)
+{
+	struct under *u = req->arg;
+	struct obj_result *r = &req->result;
+	const struct whose_known known = {.v = u->v, .oid = &u->w.oid, .row = u->w.row, .wid = &u->w.wid};
+	struct objmeta m = {0};
+	enum whose who = WHOSE_FOREIGN;
+
+	objstore_req_free(&u->head);
+	u->head = req;
+	if (r->status != OBJ_OK && r->status != OBJ_NOT_FOUND) {
+		under_end(u, r->status, r->message);
+		return;
+	}
+	if (r->status == OBJ_OK) {
+		who = whose_is(&known, u->w.key, r, &m);
+		objmeta_clear(&m);
+	}
+	if (u->finding && who == WHOSE_NOW) {
+		under_found(u, u->at);
+		return;
+	}
+	if (u->finding || r->status == OBJ_NOT_FOUND || who == WHOSE_NOW || who == WHOSE_ROWS ||
+			who == WHOSE_EARLIER || who == WHOSE_TOMBSTONE) {
+		u->at++;
+		under_next(u);
+		return;
+	}
+	under_place(u);
+}
+
+static void under_next(struct under *u)
+{
+	const struct obj_entry *e;
+	struct obj_req *req;
+
+	for (; u->at < u->end; u->at++) {
+		e = under_at(u);
+		if (!e->is_marker && (u->finding || u->w.etag == NULL || strcmp(u->w.etag, e->etag) != 0)) {
+			break; /* the bytes that were written are no loss */
+		}
+	}
+	if (u->at == u->end) {
+		under_end(u, OBJ_OK, NULL);
+		return;
+	}
+	req = under_req(u, OBJ_HEAD, u->w.key, under_seen);
+	if (req != NULL && (req->version_id = strdup(under_at(u)->version_id)) == NULL) {
+		objstore_req_free(&req);
+		under_end(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	if (req != NULL) {
+		objstore_submit(u->v->store, req);
+	}
+}
+
+/* ---- which ---- */
+
+/* Ours is at `ours`: how far below it has it covered what it did not know? */
+static unsigned under_last(const struct under *u, unsigned ours)
+{
+	const struct obj_result *r = &u->list->result;
+	unsigned end = ours + 1;
+
+	for (unsigned i = end; i < r->entry_count && !r->entries[i].is_marker; i++) {
+		const char *etag = r->entries[i].etag;
+
+		if (u->w.expect != NULL && etag != NULL && strcmp(etag, u->w.expect) == 0) {
+			return i;
+		}
+		if (i == ours + 1 || r->entries[i].mtime_ns >= u->since_ns) {
+			end = i + 1;
+		}
+	}
+	return end;
+}
+
+static void under_found(struct under *u, unsigned ours)
+{
+	u->finding = false;
+	u->end = under_last(u, ours);
+	u->at = ours + 1;
+	under_next(u);
+}
+
+static void under_listed(struct obj_req *req)
+{
+	struct under *u = req->arg;
+	const struct obj_result *r = &req->result;
+
+	u->list = req;
+	if (r->status != OBJ_OK) {
+		under_end(u, r->status, r->message);
+		return;
+	}
+	for (unsigned i = 0; i < r->entry_count; i++) {
+		const struct obj_entry *e = &r->entries[i];
+		bool ours = u->w.version != NULL ? strcmp(e->version_id, u->w.version) == 0
+			    : u->w.deleted       ? e->is_marker && e->mtime_ns >= u->since_ns
+						 : u->w.etag != NULL && !e->is_marker && e->etag != NULL &&
+							   strcmp(e->etag, u->w.etag) == 0;
+
+		if (ours) {
+			under_found(u, i);
+			return;
+		}
+	}
+	/* The answer was lost: it is known by what it says of itself, or it was not carried out. */
+	u->finding = !u->w.deleted && u->w.etag == NULL;
+	u->end = u->finding ? r->entry_count : 0;
+	under_next(u);
+}
+
+void under_check(struct volume *v, const struct under_write *w, under_done_fn done, void *arg)
+{
+	struct under *u = talloc_zero(v, struct under);
+	struct obj_req *req;
+
+	if (u == NULL) {
+		done(OBJ_LOCAL, "out of memory", arg);
+		return;
+	}
+	u->v = v;
+	u->w = *w;
+	u->w.key = talloc_strdup(u, w->key);
+	u->w.version = w->version != NULL ? talloc_strdup(u, w->version) : NULL;
+	u->w.etag = w->etag != NULL ? talloc_strdup(u, w->etag) : NULL;
+	u->w.expect = w->expect != NULL ? talloc_strdup(u, w->expect) : NULL;
+	u->w.dir = w->dir != NULL ? talloc_memdup(u, w->dir, sizeof(*w->dir)) : NULL;
+	u->since_ns = w->since_ns - UNDER_MARGIN_NS + atomic_load(&v->store->clock_offset_s) * NS_PER_S;
+	u->done = done;
+	u->arg = arg;
+	req = u->w.key != NULL ? under_req(u, OBJ_VERSIONS, u->w.key, under_listed) : NULL;
+	if (req != NULL) {
+		objstore_submit(v->store, req);
+	} else if (u->w.key == NULL) {
+		under_end(u, OBJ_LOCAL, "out of memory");
+	}
+}
