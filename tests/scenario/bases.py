@@ -101,7 +101,8 @@ def main():
         spent = since(bed, before)
         print(f"   {FILES} files in S3, then {spent}", flush=True)
         pages, times = -(-FILES // 1000), spent["bases_written"]
-        check(times <= 2 and spent["s3_head"] == 0 and spent["s3_list"] <= pages * times and
+        # a file whose time is not certain is asked for: one here and there
+        check(times <= 2 and spent["s3_head"] <= FILES // 50 and spent["s3_list"] <= pages * times and
               spent["s3_put"] <= 2 * times and spent["s3_get"] <= 2 * times, f"the base cost {spent}")
         check(len(base_keys(bed)) == 2, f"{base_keys(bed)}")
         whole = bed.manifest("many", content=False)
