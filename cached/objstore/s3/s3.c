@@ -4,6 +4,7 @@
  *
  *   core: s3_submit -> inbox -> engine.c: queue, attempts  -> mailbox -> core
  *                               request.c: sign and send  (sigv4.c)
+ *                               receive.c: headers, bytes
  *                               response.c: understand    (xml.c, explain.c)
  *
  * Way:    objstore_submit (core) -> s3_submit; see the picture.

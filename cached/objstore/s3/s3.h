@@ -119,7 +119,7 @@ bool s3_endpoint_refused(struct s3_xfer *x, const char *said);
 bool s3_endpoint_away(struct s3_xfer *x);
 /* request.c: set up x->easy for the next attempt. 0 or -ENOMEM, -EINVAL. */
 int s3_request_build(struct s3_xfer *x);
-/* response.c: curl's callbacks, and what an ended attempt means (req->result filled). */
+/* receive.c: curl's callbacks; response.c: what an ended attempt means (req->result filled). */
 size_t s3_on_header(char *data, size_t size, size_t count, void *arg);
 size_t s3_on_data(char *data, size_t size, size_t count, void *arg);
 enum s3_verdict s3_judge(struct s3_xfer *x, CURLcode code);
