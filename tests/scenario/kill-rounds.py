@@ -263,6 +263,18 @@ class Worker:
         self.count[operation.__name__] += 1
 
     # --- judging ----------------------------------------------------------------------------------
+    def patiently(self, path):
+        """What a killed smbd had open may be in use for a moment yet: Samba says so, and a client asks again."""
+        end = time.monotonic() + 10
+        while True:
+            try:
+                return self.client.get(path)
+            except SmbError as error:
+                if error.name != "NT_STATUS_SHARING_VIOLATION" or time.monotonic() > end:
+                    raise
+                self.count["sharing violation"] += 1
+                time.sleep(0.05)
+
     def judge(self, when, everything):
         """Compare the share with the log; settles what was in flight."""
         model = self.model
@@ -287,7 +299,7 @@ class Worker:
             files &= model.touched | set(self.rng.sample(sorted(files), min(6, len(files))))
         for path in sorted(files):
             try:
-                data = self.client.get(path)
+                data = self.patiently(path)
             except SmbError as error:
                 fail(f"{when}: read of {path}: {error}\nlast operations:\n  "
                      + "\n  ".join(self.trail))
