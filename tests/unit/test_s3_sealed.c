@@ -7,10 +7,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "tests/lib/scratch.h"
 #include "tests/lib/scripted_s3.h"
 
 #define SSE "x-amz-server-side-encryption"
@@ -19,14 +22,15 @@
 #define BAD_REQUEST ANSWER("400 Bad Request", NO_BODY, "")
 #define KEY_BASE64 "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=" /* of 0123456789abcdef, twice */
 
-static char key_path[] = "/tmp/sealed.XXXXXX";
+static char key_path[4200], scratch[4096];
 
 static void write_key(const char *text, mode_t mode)
 {
 	int fd;
 
-	strcpy(key_path + strlen(key_path) - 6, "XXXXXX");
-	fd = mkstemp(key_path);
+	scratch_make(scratch, sizeof(scratch), "sealed");
+	snprintf(key_path, sizeof(key_path), "%s/key", scratch);
+	fd = open(key_path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
 	assert_int_equal(fchmod(fd, mode), 0);
 	close(fd);
@@ -56,7 +60,7 @@ static int setup_customer(void **state)
 
 static int teardown_customer(void **state)
 {
-	unlink(key_path);
+	scratch_remove(scratch);
 	return scripted_teardown(state);
 }
 
@@ -168,7 +172,7 @@ static void test_key_file(void **state)
 		write_key(cases[last ? 0 : i].text, cases[last ? 0 : i].mode);
 		conf.endpoint = last ? "http://s3.example" : conf.endpoint;
 		store = objstore_s3_new(NULL, scripted.mb, &conf, &error);
-		unlink(key_path);
+		scratch_remove(scratch);
 		assert_int_equal(store != NULL, !last && cases[i].good);
 		assert_int_equal(error == NULL, !last && cases[i].good);
 		talloc_free(store);

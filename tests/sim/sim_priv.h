@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The simulator's inside: sim.c and sim_store.c only. */
+#ifndef OFS_TESTS_SIM_PRIV_H
+#define OFS_TESTS_SIM_PRIV_H
+
+#include "sim.h"
+
+enum event_kind { EVENT_TIMER, EVENT_JOB, EVENT_REQUEST };
+
+struct event {
+	struct event *next;
+	int64_t at_ns;
+	uint64_t order;
+	enum event_kind kind;
+	struct clock_timer *timer;
+	struct disk_job *job;
+	struct obj_req *req;
+	bool dead;
+};
+
+struct clock_timer {
+	struct event *event;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+struct sim_clock {
+	struct clock clock;
+	struct sim *sim;
+};
+struct sim_disk {
+	struct disk disk;
+	struct sim *sim;
+};
+struct sim_store {
+	struct objstore store;
+	struct sim *sim;
+};
+
+struct sim {
+	uint64_t state, order, events, trace;
+	uint64_t requests;
+	int64_t now_ns, lane_free_ns[DISK_LANES];
+	struct event *queue; /* by at_ns, then order */
+	struct sim_clock clock;
+	struct sim_disk disk;
+	struct coord *coord;
+	struct sim_object *objects; /* by key */
+	struct sim_faults faults;
+	int fence_class;
+	struct sim_version *versions; /* newest first; class F1 */
+	const char *slow_key; /* the caller's */
+	unsigned etag_count;
+};
+
+/* --- sim.c --- */
+struct event *sim_event_add(struct sim *s, int64_t at_ns, enum event_kind kind);
+void sim_trace_bytes(struct sim *s, const void *data, size_t len);
+
+/* --- sim_store.c --- */
+/* Serve it: the result is in the request; its `done` is the caller's. */
+void sim_request_run(struct sim *s, struct obj_req *q);
+void sim_objects_free(struct sim *s);
+
+#endif
