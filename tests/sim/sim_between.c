@@ -9,17 +9,6 @@
 #include "cached/base/log.h"
 #include "sim_world.h"
 
-/* Run so many events; false: everything was done before. */
-static bool run_events(struct world *w, unsigned count)
-{
-	while (count-- > 0) {
-		if (world_is_drained(w) || !sim_step(w->sim)) {
-			return false;
-		}
-	}
-	return true;
-}
-
 static void tree_open(struct world *w, unsigned seed)
 {
 	world_open(w, seed, 3);
@@ -79,7 +68,7 @@ static bool tell(const struct story *s, unsigned moment)
 		while (w.v->state != VOLUME_READY && sim_step(w.sim)) {
 		}
 	}
-	more = run_events(&w, moment);
+	more = world_run(&w, moment);
 	w.dying = s->dying;
 	if (s->killed) {
 		daemon_kill(&w);
@@ -106,7 +95,7 @@ static bool read_below_both(const char *slow_key, unsigned moment)
 	sim_run_until(w.sim, NULL, NULL, 20 * NS_PER_S);
 	client_rename(&w, "a/b", "c/b");
 	sim_slow_delete(w.sim, slow_key);
-	more = run_events(&w, moment);
+	more = world_run(&w, moment);
 	daemon_kill(&w);
 	client_rename(&w, "a", "d");
 	daemon_start(&w);

@@ -71,17 +71,6 @@ static void archive(struct world *w, const char *key, bool archived)
 	o->archived = archived;
 }
 
-/* Run so many events; false: everything was done before. */
-static bool run_events(struct world *w, unsigned count)
-{
-	while (count-- > 0) {
-		if (world_is_drained(w) || !sim_step(w->sim)) {
-			return false;
-		}
-	}
-	return true;
-}
-
 static void tree_open(struct world *w, unsigned seed)
 {
 	world_open(w, seed, seed % 2 == 0 ? 3 : 2);
@@ -108,7 +97,7 @@ static bool taken(unsigned moment)
 	tree_open(&w, moment + 1);
 	sim_put(w.sim, "p/m/b/two", "another tool's");
 	client_rename(&w, "a", "m");
-	more = run_events(&w, moment);
+	more = world_run(&w, moment);
 	kill_and_start(&w);
 	world_settle(&w);
 	want_object(&w, "p/m/one", "1");
@@ -131,7 +120,7 @@ static bool edited(bool keeps, unsigned moment)
 
 	tree_open(&w, moment + 1);
 	client_rename(&w, "a", "m");
-	more = run_events(&w, moment);
+	more = world_run(&w, moment);
 	moved = sim_object(w.sim, "p/a/b/two") == NULL;
 	sim_edit(w.sim, "p/a/b/two", "edited", keeps);
 	kill_and_start(&w);
@@ -158,7 +147,7 @@ static bool appeared(unsigned moment)
 
 	tree_open(&w, moment + 1);
 	client_rename(&w, "a", "m");
-	more = run_events(&w, moment);
+	more = world_run(&w, moment);
 	daemon_kill(&w);
 	begun = is_renaming(&w);
 	sim_run_until(w.sim, NULL, NULL, MINUTE_NS);
@@ -197,7 +186,7 @@ static bool archived(unsigned moment)
 	sim_run_until(w.sim, NULL, NULL, 20 * NS_PER_S);
 	archive(&w, "p/a/b/two", true);
 	client_rename(&w, "a", "m");
-	more = run_events(&w, moment);
+	more = world_run(&w, moment);
 	kill_and_start(&w);
 	world_settle(&w);
 	want_object(&w, "p/m/one", "1");
@@ -226,7 +215,7 @@ static bool archived_lost(unsigned moment)
 	tree_open(&w, moment + 1);
 	archive(&w, "p/a/b/two", true);
 	client_rename(&w, "a", "m");
-	more = run_events(&w, moment);
+	more = world_run(&w, moment);
 	daemon_kill(&w);
 	renamed = is_renaming(&w) || sim_object(w.sim, "p/m/b/three") != NULL;
 	world_lose_disk(&w);

@@ -240,6 +240,16 @@ bool world_is_drained(struct world *w)
 	return none;
 }
 
+bool world_run(struct world *w, unsigned count)
+{
+	while (count-- > 0) {
+		if (world_is_drained(w) || !sim_step(w->sim)) {
+			return false;
+		}
+	}
+	return true;
+}
+
 void world_verify(struct world *w)
 {
 	struct sim_object *o;

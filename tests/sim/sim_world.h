@@ -77,6 +77,8 @@ void world_names(struct world *w);
 
 /* Has the store all that changed? */
 bool world_is_drained(struct world *w);
+/* Run so many events; false: everything was done before. */
+bool world_run(struct world *w, unsigned count);
 
 /* The client's process: a ring, and the lock on it. */
 void client_start(struct world *w);
