@@ -213,8 +213,7 @@ class Share:
             try:
                 getattr(self, what)(self.rng.choice(NAMES))
                 self.done[what] += 1
-            except SmbError as error:
-                if os.environ.get('DBG'): print(what, error)
+            except SmbError:
                 pass  # there is none, there is one, it is being replaced
             if number % 8 == 0:
                 self.client.list("d")
