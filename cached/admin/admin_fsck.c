@@ -11,6 +11,8 @@
 
 #include "../fsck/fsck.h"
 
+#define OLDER_MOST_S (3650LL * 86400)
+
 struct admin_fsck { /* talloc child of the command */
 	struct admin_task task; /* first */
 	struct admin_cmd *cmd;
@@ -56,7 +58,9 @@ static void fsck_done(int status, json_t *answer, void *arg)
 void admin_fsck(struct admin_cmd *c)
 {
 	const char *older = words_option(&c->words, "--older");
+	long long older_s = FSCK_OLDER_S;
 	struct admin_fsck *a;
+	char *end;
 
 	if (c->argc == 1 && c->v == NULL) {
 		c->v = volumes_find(c->core, c->argv[0]);
@@ -70,6 +74,13 @@ void admin_fsck(struct admin_cmd *c)
 				names != NULL ? names : "?");
 		return;
 	}
+	if (older != NULL) {
+		older_s = strtoll(older, &end, 10);
+		if (end == older || *end != '\0' || older_s < 0 || older_s > OLDER_MOST_S) {
+			admin_answer(c, -EINVAL, NULL, "--older: seconds are wanted");
+			return;
+		}
+	}
 	a = talloc_zero(c, struct admin_fsck);
 	if (a == NULL) {
 		admin_answer(c, -ENOMEM, NULL, "out of memory");
@@ -78,6 +89,5 @@ void admin_fsck(struct admin_cmd *c)
 	a->cmd = c;
 	a->v = c->v;
 	admin_task_add(&a->task, c, fsck_json);
-	fsck_start(c->v, words_option(&c->words, "--repair") != NULL,
-			older != NULL ? strtoll(older, NULL, 10) : FSCK_OLDER_S, fsck_done, a);
+	fsck_start(c->v, words_option(&c->words, "--repair") != NULL, older_s, fsck_done, a);
 }

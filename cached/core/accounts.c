@@ -294,19 +294,19 @@ static bool take_pair(struct accounts *a, const char *sid, const char *name, TAL
 	if (!accounts_sid_sound(sid)) {
 		return false;
 	}
+	if (was != NULL && strcmp(was, name) != 0 && *other == NULL) {
+		*other = say_other(ctx, sid, was, name);
+	}
 	text = name[0] != '\0' && strlen(name) <= NAME_MAX_BYTES ? json_string(name) : NULL;
 	if (text == NULL || json_object_size(a->told) >= NAMES_MAX) {
 		json_decref(text);
-		return true; /* nothing that could be compared */
+		return true; /* not remembered */
 	}
 	stale = sid_before(a->told, sid, name); /* its number was mended since */
 	if (stale != NULL) {
 		json_object_del(a->told, stale);
 	}
 	json_object_set_new(a->told, sid, text);
-	if (was != NULL && strcmp(was, name) != 0 && *other == NULL) {
-		*other = say_other(ctx, sid, was, name);
-	}
 	return true;
 }
 

@@ -45,9 +45,10 @@ void fsck_found(struct fsck *f, const char *kind, const char *key, const char *m
 	stats_add(fsck_found, 1);
 	log_notice("fsck", "volume %s: %s: %s: %s", f->v->name, kind, key, detail);
 	if (json_array_size(f->findings) < FSCK_FINDINGS_MOST) {
+		json_t *k = json_string(key), *d = json_string(detail); /* not every key is text */
+
 		json_array_append_new(f->findings, json_pack("{s:s, s:o, s:o, s:s?}", "kind", kind, "key",
-				json_string(key) != NULL ? json_string(key) : json_string("?"), "detail",
-				json_string(detail) != NULL ? json_string(detail) : json_string("?"),
+				k != NULL ? k : json_string("?"), "detail", d != NULL ? d : json_string("?"),
 				"mend", mend));
 	}
 }
@@ -503,7 +504,7 @@ static void list_page(struct fsck *f, const char *token)
 	if (req == NULL || (token != NULL && (req->token = strdup(token)) == NULL)) {
 		objstore_req_free(&req);
 		f->complete = f->readable = false;
-		fsck_end(f);
+		fsck_blobs_check(f);
 		return;
 	}
 	objstore_submit(f->v->store, req);

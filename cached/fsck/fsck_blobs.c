@@ -7,7 +7,7 @@
  * Holds: 1. swept is what nobody named in two whole looks (fsck.h says how far apart), is as old as that
  *           says by the store's clock, and no writer of this process relies on.
  *        2. nothing is swept where a reference may be unknown: another node serves, an object could not be
- *           read, directories have bases.
+ *           read. (A directory's base names no blob but those.)
  *        3. a writer that comes while a blob goes writes it again (upload/blobs.c).
  */
 #include "private.h"
@@ -82,7 +82,6 @@ void fsck_blobs_named(struct fsck *f, const struct ofs_oid *of, const struct sna
 		}
 		if (!b->named || (row != NULL && row->live == ROW_HERE)) {
 			b->of = *of;
-			b->len = x->len;
 		}
 		b->named = true;
 	}
@@ -112,7 +111,6 @@ bool fsck_blobs_there(struct fsck *f, const struct obj_entry *e, const char *nam
 	b = blob_get(f, sha256);
 	if (b != NULL) {
 		b->there = true;
-		b->size = e->size;
 		b->mtime_ns = e->mtime_ns;
 		b->etag = e->etag != NULL ? talloc_strdup(b, e->etag) : NULL;
 	}
@@ -371,7 +369,9 @@ static void notes_clean(struct fsck *f)
 		while (b != NULL && memcmp(b->sha256, sha256, 32) != 0) {
 			b = b->next;
 		}
-		if (b == NULL || b->named || !b->there || !json_is_integer(since)) {
+		if (b == NULL || b->named || !b->there || !json_is_integer(since) ||
+				json_integer_value(since) <= 0 ||
+				json_integer_value(since) > fsck_store_now_ns(f) / NS_PER_S) {
 			json_object_del(f->notes, hex);
 		}
 	}

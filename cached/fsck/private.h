@@ -20,8 +20,7 @@ struct fsck_blob {
 	uint8_t sha256[32];
 	bool named, there;
 	struct ofs_oid of; /* one of those that name it */
-	uint32_t len;      /* as that says */
-	int64_t size, mtime_ns;
+	int64_t mtime_ns;
 	char *etag;
 };
 

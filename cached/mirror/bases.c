@@ -107,7 +107,7 @@ static void look_later(struct bases *b)
 	int64_t wait = quiet_ns(b) / 8;
 
 	wait = wait < LOOK_LEAST_NS ? LOOK_LEAST_NS : wait > LOOK_MOST_NS ? LOOK_MOST_NS : wait;
-	if (b->timer == NULL && b->started && b->count > 0 && b->writing == NULL) {
+	if (b->timer == NULL && b->started && b->count > 0 && b->writing == NULL && b->v->read_only == NULL) {
 		b->timer = clock_timer_add(b->v->clock, b, clock_now_ns(b->v->clock) + wait, look, b);
 	}
 }
@@ -175,7 +175,8 @@ static void watched(void *arg, const struct row *row, enum index_change change)
 		dir_changed(b, dir);
 	} else if (row->is_dir && on && change == INDEX_MOVES) {
 		tree_moves(b, dir);
-	} else if (row->is_dir && change == INDEX_LEAVES && row->has_base && b->started) {
+	} else if (row->is_dir && change == INDEX_LEAVES && row->has_base && b->started &&
+			b->v->read_only == NULL) {
 		base_remove(b, b->v, &row->oid);
 	}
 }
@@ -249,7 +250,8 @@ static void look(void *arg)
 	struct due *d, *next;
 
 	b->timer = NULL;
-	for (unsigned i = 0; i < TABLE_SLOTS && b->v->state == VOLUME_READY && b->writing == NULL; i++) {
+	for (unsigned i = 0; i < TABLE_SLOTS && b->v->state == VOLUME_READY &&
+			b->v->read_only == NULL && b->writing == NULL; i++) {
 		for (d = b->table[i]; d != NULL && b->writing == NULL; d = next) {
 			enum due_verdict verdict = due_look(b, d);
 			struct row *dir = index_get(b->v->index, &d->dir);

@@ -478,7 +478,7 @@ static void accept_next(struct accepting *a)
 
 	while (a->at < a->count && path == NULL) {
 		row = index_get(m->v->index, &a->dirs[a->at++]);
-		path = row != NULL ? index_path(m->v->index, a, row) : NULL;
+		path = row != NULL ? index_path(m->v->index, NULL, row) : NULL;
 	}
 	if (path != NULL) {
 		mirror_refresh(m, a->request_id, path, accept_listed, a);

@@ -38,7 +38,6 @@ struct lookup { /* talloc child of the mirror */
 	/* the two questions */
 	unsigned waiting;
 	char *key;         /* of the file */
-	const char *from;  /* where a redirect says its object is; NULL: there */
 	struct want *file; /* NULL: its place is busy, so the answer is not its object */
 	bool is_dir;
 	int status;
@@ -190,6 +189,7 @@ static void lookup_ask(struct lookup *k, bool file_busy)
 	struct volume *v = k->m->v;
 	bool too_long = false;
 	char *key = index_key(v->index, k, v->prefix, &k->dir->oid, k->raw, true, &too_long);
+	const char *from;
 	char *prefix;
 
 	if (key == NULL) {
@@ -201,12 +201,12 @@ static void lookup_ask(struct lookup *k, bool file_busy)
 	prefix = talloc_strdup(k, key);
 	key[strlen(key) - 1] = '\0';
 	k->key = key;
-	k->from = redirect_of(v->reconcile, key);
-	file_busy = file_busy || (k->from == NULL && mirror_is_apart(k->m, key));
+	from = redirect_of(v->reconcile, key); /* where its object is; NULL: there */
+	file_busy = file_busy || (from == NULL && mirror_is_apart(k->m, key));
 	k->file = file_busy ? NULL
 			    : want_new(k, k->m, &k->dir->oid, k->raw, k->name, key, false);
 	if (prefix == NULL || (k->file == NULL && !file_busy) ||
-			(k->file != NULL && k->from != NULL && want_set_apart(k->file, k->from) != 0)) {
+			(k->file != NULL && from != NULL && want_set_apart(k->file, from) != 0)) {
 		lookup_answer(k, -ENOMEM, "out of memory");
 		return;
 	}

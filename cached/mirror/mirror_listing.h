@@ -39,6 +39,7 @@ struct listing { /* talloc child of the mirror */
 	int64_t started_wall_ns; /* the same as a time */
 	struct list_entry *entries;
 	size_t count, cap;
+	size_t paged; /* of them from pages; the others are redirects */
 	uint32_t *slots; /* open addressing: entry number + 1 */
 	size_t slot_mask;
 	struct list_child *children;

@@ -44,7 +44,10 @@ static void below_page(struct obj_req *req)
 	for (i = 0; r->status == OBJ_OK && i < r->entry_count && !any; i++) {
 		any = r->entries[i].key != NULL && !mirror_is_apart(b->m, r->entries[i].key);
 	}
-	if (r->status == OBJ_OK && !any && token != NULL) {
+	if (r->status == OBJ_OK && !any && r->next_token != NULL && token == NULL) {
+		b->done(-ENOMEM, "out of memory", false, b->arg);
+		talloc_free(b);
+	} else if (r->status == OBJ_OK && !any && token != NULL) {
 		below_ask(b, token);
 	} else {
 		b->done(r->status == OBJ_NOT_FOUND ? -EIO : mirror_store_error(r->status), r->message, any,
@@ -99,7 +102,8 @@ struct row *mirror_file_row(struct mirror *m, const struct ofs_oid *dir, const c
 {
 	struct volume *v = m->v;
 	struct row *row = index_at_s3(v->index, dir, raw, false);
-	char *key = row == NULL ? index_key(v->index, m, v->prefix, dir, raw, false, NULL) : NULL;
+	char *key = row == NULL && redirects_any(v->reconcile)
+			? index_key(v->index, m, v->prefix, dir, raw, false, NULL) : NULL;
 	const char *from = key != NULL ? redirect_of(v->reconcile, key) : NULL;
 
 	if (from != NULL) {
@@ -111,9 +115,10 @@ struct row *mirror_file_row(struct mirror *m, const struct ofs_oid *dir, const c
 
 /* ---- a listing ---- */
 
+/* Is it among what the pages had? */
 static bool listing_has(const struct listing *l, const char *raw, size_t len, bool is_dir)
 {
-	for (size_t i = 0; i < l->count; i++) {
+	for (size_t i = 0; i < l->paged; i++) {
 		const struct list_entry *e = &l->entries[i];
 
 		if (e->is_dir == is_dir && strlen(e->raw) == len && strncmp(e->raw, raw, len) == 0) {
@@ -132,7 +137,7 @@ static void listing_redirect(void *arg, const char *from, const char *rest)
 	const struct list_entry *last = l->count > 0 ? &l->entries[l->count - 1] : NULL;
 	char *raw;
 
-	if ((last != NULL && last->is_dir && slash != NULL && strlen(last->raw) == len &&
+	if ((last != NULL && last->is_dir == (slash != NULL) && strlen(last->raw) == len &&
 			    strncmp(last->raw, rest, len) == 0) ||
 			listing_has(l, rest, len, slash != NULL)) {
 		return; /* of a file: somebody has put an object at its key meanwhile */
@@ -178,7 +183,7 @@ static void listing_doubts(struct listing *l)
 		if (!e->is_dir) {
 			continue;
 		}
-		prefix = talloc_asprintf(l, "%s/", e->key);
+		prefix = talloc_asprintf(NULL, "%s/", e->key); /* the listing may end with the answer */
 		if (prefix == NULL) {
 			listing_fail(l, -ENOMEM, "out of memory");
 			listing_end(l);
@@ -198,6 +203,7 @@ static void listing_doubts(struct listing *l)
 
 void listing_redirects(struct listing *l)
 {
+	l->paged = l->count;
 	redirects_below(l->m->v->reconcile, l->prefix, listing_redirect, l);
 	if (l->status != 0) {
 		listing_end(l);

@@ -494,6 +494,10 @@ static struct stub *want_stub(struct want *w, const struct obj_result *r, const 
 		return s;
 	}
 	s->apart = w->apart ? strdup(w->apart) : NULL;
+	if (w->apart != NULL && s->apart == NULL) {
+		stub_free(&s);
+		return NULL;
+	}
 	s->has_object = true;
 	s->plain = w->known ? w->plain : foreign_none(r);
 	s->size = w->is_dir ? 0 : r->size;

@@ -501,7 +501,7 @@ static const char *req_refusal(const struct obj_req *req)
 static bool req_changes(enum obj_op op)
 {
 	return op != OBJ_HEAD && op != OBJ_GET && op != OBJ_LIST && op != OBJ_VERSIONS && op != OBJ_VERSIONING &&
-			op != OBJ_TAGS;
+			op != OBJ_TAGS && op != OBJ_UPLOADS;
 }
 
 void objstore_submit(struct objstore *s, struct obj_req *req)
@@ -576,7 +576,7 @@ static void judge_store(const struct obj_req *req)
 
 		atomic_store(&req->store->put_versioned, versioned ? 1 : -1);
 	}
-	if (req->op == OBJ_VERSIONING && req->result.status == OBJ_DENIED) {
+	if ((req->op == OBJ_VERSIONING || req->op == OBJ_UPLOADS) && req->result.status == OBJ_DENIED) {
 		return; /* it may be asked, and is not needed */
 	}
 	switch (req->result.status) {

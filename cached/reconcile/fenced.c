@@ -328,6 +328,11 @@ static void copy_source_seen(struct obj_req *head)
 	if (c->v->store->caps.copy_if_none_match_dest) {
 		req->if_none_match = !c->dest_exists;
 		req->if_match = c->dest_exists ? strdup(c->dest_etag) : NULL;
+		if (c->dest_exists && req->if_match == NULL) {
+			objstore_req_free(&req);
+			copy_end(c, OBJ_LOCAL, "out of memory", NULL);
+			return;
+		}
 	}
 	if (c->dest_exists || !c->v->store->caps.copy_if_none_match_dest) {
 		stats_add(fence_windows, 1);

@@ -545,7 +545,7 @@ void index_clear_s3(struct index *ix, struct row *r)
 	s3_changes(ix, r, INDEX_LEAVES);
 	place_s3_out(ix, r);
 	r->in_s3 = false;
-	r->has_object = false;
+	r->has_object = r->base_due = r->has_base = false;
 	r->s3_parent = index_oid_none;
 	index_row_set_text(r, &(struct row_text){ .name = r->name });
 	r->wid = index_oid_none;

@@ -372,7 +372,8 @@ void delete_item(struct attempt *a)
 		return;
 	}
 	a->key = index_key(ix, a, a->v->prefix, parent, raw, row->is_dir, NULL);
-	apart = row->is_dir ? NULL : step_apart_at(ix, parent, raw);
+	apart = a->key == NULL || row->is_dir ? NULL
+			: index_at_s3(ix, &OFS_OID_APART, a->key + strlen(a->v->prefix), false);
 	if (a->key == NULL || (apart != NULL && apart != row)) {
 		delete_finished(a); /* nothing is there, or what stands apart there */
 		return;

@@ -494,7 +494,6 @@ bool rename_note_is_parked(const struct volume *v, const char *key);
 #define REDIRECT_SUFFIX ".stays" /* of their notes' names */
 /* Read the notes (names, the caller's until done); what was known before is forgotten. */
 void redirects_load(struct reconcile *rc, char **ids, unsigned count, redirect_done done, void *arg);
-void redirects_clear(struct reconcile *rc);
 /* Moving them is tried from time to time. */
 void redirects_start(struct reconcile *rc);
 /* The object at `from` is called `to` from now on, or instead of what it was called; in the bucket when done.

@@ -71,6 +71,8 @@ void reconcile_when_still(struct reconcile *rc, TALLOC_CTX *ctx, const struct of
 /* Objects that could not be moved to the keys (whole) of their names here: where the file with this key is
  * (NULL: there; good until the table changes); is this key one that such an object has stayed at? */
 const char *redirect_of(struct reconcile *rc, const char *key);
+/* Is there any? Else nobody need make a key to ask. */
+bool redirects_any(const struct reconcile *rc);
 bool redirect_is_from(struct reconcile *rc, const char *key);
 /* How many are called so below this prefix; each is told: where it is, and the rest of its name. */
 unsigned redirects_below(struct reconcile *rc, const char *prefix,

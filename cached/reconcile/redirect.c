@@ -2,8 +2,8 @@
 /*
  * Duty: objects that cannot follow their new names (archived, or refused by the store): where each of them
  *       is, and what it is called.
- * Way: move.c, pmove.c -> redirect_put; adopt.c loads what is in the bucket; mirror/ asks; move.c, target.c and
- *      step.c end what is over.
+ * Way: pmove.c, adopt.c -> redirect_put; move.c and target.c -> redirect_item, redirect_beside; adopt.c loads
+ *      what is in the bucket; mirror/ asks; whoever moves or deletes what is there ends it.
  * Thread: core.
  * Owns: the table, which is what .objectfs/rename/<hash of the old key>.stays say, and its timers.
  * Holds:
@@ -35,17 +35,12 @@ struct redirects {
 	struct reconcile *rc;
 	struct redirect **by_from, **by_to;
 	unsigned count, cap;
-	bool sorted;
+	bool to_sorted; /* by_from always is */
 	unsigned next; /* of those that no row stands for, when they are tried */
 	struct clock_timer *timer, *end_timer;
 };
 
 /* ---- the table ---- */
-
-static int from_compare(const void *a, const void *b)
-{
-	return strcmp((*(struct redirect *const *)a)->from, (*(struct redirect *const *)b)->from);
-}
 
 static int to_compare(const void *a, const void *b)
 {
@@ -63,21 +58,15 @@ static struct redirects *redirects_of(struct reconcile *rc)
 	return rc->redirects;
 }
 
-static void redirects_sort(struct redirects *t)
-{
-	if (!t->sorted && t->count > 0) {
-		qsort(t->by_from, t->count, sizeof(*t->by_from), from_compare);
-		qsort(t->by_to, t->count, sizeof(*t->by_to), to_compare);
-	}
-	t->sorted = true;
-}
-
 /* The first whose key is not below `key` in order. */
 static unsigned redirect_at(struct redirects *t, const char *key, bool by_to)
 {
 	unsigned low = 0, high = t->count;
 
-	redirects_sort(t);
+	if (by_to && !t->to_sorted && t->count > 0) {
+		qsort(t->by_to, t->count, sizeof(*t->by_to), to_compare);
+	}
+	t->to_sorted = t->to_sorted || by_to;
 	while (low < high) {
 		unsigned middle = (low + high) / 2;
 		const struct redirect *r = by_to ? t->by_to[middle] : t->by_from[middle];
@@ -103,6 +92,7 @@ static struct redirect *redirect_add(struct reconcile *rc, const char *from)
 {
 	struct redirects *t = redirects_of(rc);
 	struct redirect *r = redirect_find(rc, from);
+	unsigned at;
 
 	if (r != NULL || t == NULL) {
 		return r;
@@ -125,9 +115,12 @@ static struct redirect *redirect_add(struct reconcile *rc, const char *from)
 		talloc_free(r);
 		return NULL;
 	}
-	t->by_from[t->count] = t->by_to[t->count] = r;
+	at = redirect_at(t, from, false);
+	memmove(&t->by_from[at + 1], &t->by_from[at], (t->count - at) * sizeof(*t->by_from));
+	t->by_from[at] = t->by_to[t->count] = r;
 	t->count++;
-	t->sorted = false;
+	t->next += at < t->next ? 1 : 0;
+	t->to_sorted = false;
 	stats_add(redirects, 1);
 	return r;
 }
@@ -167,7 +160,7 @@ static void redirect_forget(struct redirects *t, struct redirect *r)
 	stats_add(redirects, -1);
 }
 
-void redirects_clear(struct reconcile *rc)
+static void redirects_clear(struct reconcile *rc)
 {
 	stats_add(redirects, rc->redirects != NULL ? -(int64_t)rc->redirects->count : 0);
 	TALLOC_FREE(rc->redirects);
@@ -206,7 +199,7 @@ static void redirect_put_done(enum obj_status st, const char *message, void *arg
 	}
 	if (st == OBJ_OK) {
 		r->ending = r->retry = false;
-		p->rc->redirects->sorted = false;
+		p->rc->redirects->to_sorted = false;
 		log_notice("reconcile", "%s is called %s here and stays where it is: %s", p->from, p->to,
 				p->why);
 	} else if (r != NULL && *r->to == '\0') {
@@ -221,12 +214,15 @@ void redirect_put(struct volume *v, const char *from, const char *to, const char
 {
 	struct redirect *r = redirect_add(v->reconcile, from);
 	struct putting *p = talloc_zero(v->reconcile, struct putting);
-	char *id = redirect_id(v, p, from);
+	char *id = p != NULL ? redirect_id(v, p, from) : NULL;
 
-	if (r == NULL || p == NULL || id == NULL || (p->from = talloc_strdup(p, from)) == NULL ||
+	if (r == NULL || id == NULL || (p->from = talloc_strdup(p, from)) == NULL ||
 			(p->to = talloc_strdup(p, to)) == NULL ||
 			(p->why = talloc_strdup(p, why != NULL ? why : r->why)) == NULL) {
 		talloc_free(p);
+		if (r != NULL && !r->busy && *r->to == '\0') {
+			redirect_forget(v->reconcile->redirects, r);
+		}
 		done(OBJ_LOCAL, "out of memory", arg);
 		return;
 	}
@@ -290,7 +286,7 @@ static void redirect_ended(enum obj_status st, const char *message, void *arg)
 
 static void redirect_remove(struct redirects *t, struct redirect *r)
 {
-	struct putting *p = talloc_zero(t, struct putting);
+	struct putting *p = talloc_zero(t->rc, struct putting); /* the table may be loaded anew meanwhile */
 	char *id = p != NULL ? redirect_id(t->rc->v, p, r->from) : NULL;
 
 	if (id == NULL || (p->from = talloc_strdup(p, r->from)) == NULL) {
@@ -310,7 +306,9 @@ static void redirects_end(void *arg)
 
 	t->end_timer = NULL;
 	for (i = 0; i < t->count; i++) {
-		if (t->by_from[i]->ending && !t->by_from[i]->busy) {
+		if (t->by_from[i]->ending && t->by_from[i]->busy) {
+			redirect_end_later(t);
+		} else if (t->by_from[i]->ending) {
 			redirect_remove(t, t->by_from[i]);
 		}
 	}
@@ -358,11 +356,17 @@ bool redirect_holds(struct reconcile *rc, const char *key, bool *ending)
 	return r != NULL;
 }
 
+bool redirects_any(const struct reconcile *rc)
+{
+	return rc != NULL && rc->redirects != NULL && rc->redirects->count > 0;
+}
+
 void reconcile_assume_place(struct reconcile *rc, struct row *row, const struct ofs_oid *parent,
 		const char *raw)
 {
 	struct volume *v = rc->v;
-	char *key = row->is_dir ? NULL : index_key(v->index, rc, v->prefix, parent, raw, false, NULL);
+	char *key = row->is_dir || !redirects_any(rc)
+			? NULL : index_key(v->index, rc, v->prefix, parent, raw, false, NULL);
 	const char *from = key != NULL ? redirect_of(rc, key) : NULL;
 
 	if (from != NULL) {
@@ -598,7 +602,6 @@ static void redirects_sweep(void *arg)
 	struct clock *clock = t->rc->v->clock;
 
 	t->timer = clock_timer_add(clock, t, clock_now_ns(clock) + REDIRECT_AGAIN_NS, redirects_sweep, t);
-	redirects_sort(t);
 	t->next = 0;
 	redirects_go_on(t);
 }
@@ -640,7 +643,7 @@ static void redirect_take(struct reconcile *rc, const struct obj_req *req)
 	r = redirect_add(rc, n.from);
 	if (r != NULL && redirect_name(r, n.to, n.stays)) {
 		r->retry = true;
-		rc->redirects->sorted = false;
+		rc->redirects->to_sorted = false;
 	}
 out:
 	json_decref(n.doc);

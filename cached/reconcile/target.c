@@ -131,7 +131,7 @@ static bool step_comes_back(struct attempt *a, struct row *claim)
 static enum redirect_home step_gives_way(struct attempt *a)
 {
 	static const char why[] = "its key in S3 is that of an object that cannot be moved";
-	struct row *apart = step_apart_at(a->v->index, &a->parent, a->raw);
+	struct row *apart = index_at_s3(a->v->index, &OFS_OID_APART, a->key + strlen(a->v->prefix), false);
 	bool ending, held = redirect_holds(a->item->rc, a->key, &ending);
 
 	if (apart == a->row || (apart == NULL && !held)) {

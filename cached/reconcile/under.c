@@ -2,7 +2,7 @@
 /*
  * Duty: on a store that fences nothing but keeps versions (class F1): what a write or a delete of ours has
  * covered unseen is made visible again.
- * Way: send.c and move.c, once the store has answered -> LIST of the key's versions -> HEAD and COPY of each
+ * Way: send.c and fenced.c, once the store has answered -> LIST of the key's versions -> HEAD and COPY of each
  *      that is not ours -> back, before the row is committed.
  * Thread: core.
  * Owns: struct under while its requests are in flight.
@@ -217,7 +217,8 @@ static void under_seen(struct obj_req *req)
 {
 	struct under *u = req->arg;
 	struct obj_result *r = &req->result;
-	const struct whose_known known = {.v = u->v, .oid = &u->w.oid, .row = u->w.row, .wid = &u->w.wid};
+	const struct whose_known known = {.v = u->v, .oid = &u->w.oid, .row = u->w.row,
+			.wid = ofs_oid_is_none(&u->w.wid) ? NULL : &u->w.wid};
 	struct objmeta m = {0};
 	enum whose who = WHOSE_FOREIGN;
 
@@ -251,7 +252,8 @@ static void under_next(struct under *u)
 
 	for (; u->at < u->end; u->at++) {
 		e = under_at(u);
-		if (!e->is_marker && (u->finding || u->w.etag == NULL || strcmp(u->w.etag, e->etag) != 0)) {
+		if (!e->is_marker && (u->finding || u->w.etag == NULL || e->etag == NULL ||
+						strcmp(u->w.etag, e->etag) != 0)) {
 			break; /* the bytes that were written are no loss */
 		}
 	}
@@ -346,10 +348,12 @@ void under_check(struct volume *v, const struct under_write *w, under_done_fn do
 	u->since_ns = w->since_ns - UNDER_MARGIN_NS + atomic_load(&v->store->clock_offset_s) * NS_PER_S;
 	u->done = done;
 	u->arg = arg;
-	req = u->w.key != NULL ? under_req(u, OBJ_VERSIONS, u->w.key, under_listed) : NULL;
+	if (u->w.key == NULL) {
+		under_end(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req = under_req(u, OBJ_VERSIONS, u->w.key, under_listed);
 	if (req != NULL) {
 		objstore_submit(v->store, req);
-	} else if (u->w.key == NULL) {
-		under_end(u, OBJ_LOCAL, "out of memory");
 	}
 }

@@ -15,7 +15,7 @@ struct kept;
 struct volume;
 
 /* kept: talloc child of the asker's ctx, NULL: there is nothing to keep. Not OBJ_OK: not known, or not to be
- * had; message for people. Never from inside the call. */
+ * had; message for people. From inside the call only where said, or when memory is out. */
 typedef void (*kept_fn)(enum obj_status st, const char *message, struct kept *kept, void *arg);
 /* Of the object that has this ETag; nothing is kept of another. ctx lives until `done`. */
 void kept_ask(TALLOC_CTX *ctx, struct volume *v, const char *key, const char *etag, kept_fn done,

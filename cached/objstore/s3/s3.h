@@ -101,7 +101,7 @@ struct s3_xfer {
 	uint8_t *in; /* XML, or the bytes of a GET into memory */
 	size_t in_len, in_cap;
 	/* over all attempts */
-	uint8_t *document; /* body of Complete */
+	uint8_t *document; /* body of Complete, of tags */
 	int64_t got;       /* GET: bytes delivered */
 	char *pinned;      /* GET: ETag of what `got` came from */
 	unsigned attempt;

@@ -13,10 +13,12 @@
 #define _GNU_SOURCE
 #endif
 #include "s3.h"
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,14 +42,16 @@ static bool key_decode(const uint8_t *text, ssize_t len, uint8_t key[KEY_BYTES +
 static const char *key_load(struct s3_sse *sse, const char *path)
 {
 	uint8_t text[KEY_TEXT_BYTES + 4], key[KEY_BYTES + 3], md5[EVP_MAX_MD_SIZE];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	const char *why = NULL;
 	struct stat st;
 	ssize_t n;
 
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		why = strerror(errno);
-	} else if (!S_ISREG(st.st_mode) || (st.st_mode & 077) != 0) {
+	} else if (!S_ISREG(st.st_mode)) {
+		why = "it is no regular file";
+	} else if ((st.st_mode & 077) != 0) {
 		why = "others may read it: chmod 600";
 	} else if ((n = read(fd, text, sizeof(text))) < 0 || !key_decode(text, n, key)) {
 		why = "it holds neither 32 bytes nor their base64; openssl rand -out FILE 32 makes one";
@@ -65,10 +69,26 @@ static const char *key_load(struct s3_sse *sse, const char *path)
 	return why;
 }
 
+/* By its address, or the one name that is always this machine's; host may have a port. */
 static bool host_is_local(const char *host)
 {
-	return host != NULL && (strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0 ||
-				       strncmp(host, "localhost", 9) == 0);
+	char name[INET_ADDRSTRLEN];
+	struct in_addr address;
+	size_t n;
+
+	if (host == NULL || strncmp(host, "[::1]", 5) == 0) {
+		return host != NULL && (host[5] == '\0' || host[5] == ':');
+	}
+	n = strcspn(host, ":");
+	if (n == strlen("localhost") && strncasecmp(host, "localhost", n) == 0) {
+		return true;
+	}
+	if (n >= sizeof(name)) {
+		return false;
+	}
+	memcpy(name, host, n);
+	name[n] = '\0';
+	return inet_pton(AF_INET, name, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
 }
 
 bool s3_sse_init(struct s3_store *s, const struct objstore_s3_conf *conf, char **error)
