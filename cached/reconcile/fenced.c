@@ -13,8 +13,6 @@
  */
 #include "private.h"
 #include "../mirror/foreign.h"
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- copy ---- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: remember whose object may still be at a key that another file has taken over.
- * Way: send.c notes it in the row that takes over, before its first PUT; send.c and move.c ask when they
- *      meet an object that is not the row's own.
+ * Way: send.c notes it in the row that takes over, before its first PUT; whose.c and move.c ask when they
+ *      meet an object that is not the row's own; claim.c and step.c leave a row behind.
  * Thread: core.
  * Owns: nothing: the note stands in place of the row's version, and goes with the first fence of its own.
  * Holds:

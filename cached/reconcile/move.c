@@ -7,8 +7,6 @@
  * Holds: the source is deleted only after the copy is known to be there, and the row that says so committed.
  */
 #include "private.h"
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- a file's object moves ---- */

@@ -7,7 +7,6 @@
  * Holds: a note is believed only if no key of it is the volume's own, but what was parked.
  */
 #include "private.h"
-#include <stdlib.h>
 #include <string.h>
 
 #define FORMAT_BEFORE "objectfs rename 1" /* without cut-off, and nothing that stays */

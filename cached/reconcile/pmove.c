@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: move every key below a prefix to another.
- * Way: renames.c, move.c, adopt.c -> here -> fenced.c's copies and deletes.
+ * Way: renames.c, adopt.c, redirect.c -> here -> fenced.c's copies and deletes.
  * Thread: core.
  * Owns: struct pmove until its done.
  * Holds:
@@ -10,7 +10,7 @@
  *  2. every step can be repeated: copies that are there are skipped, absent sources too;
  *  3. what cannot be moved stays where it is and stops nothing else; its key says why (enum pmove_stay).
  *
- *   list -> copy (16 at once) -> list the copies -> delete (16 at once)
+ *   list -> copy (16 at once) -> note what stays -> list the copies -> delete (16 at once)
  */
 #include "private.h"
 #include <stdlib.h>

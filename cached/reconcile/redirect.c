@@ -14,7 +14,6 @@
  *     waits for it, and it is not pending.
  */
 #include "private.h"
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 

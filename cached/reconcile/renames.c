@@ -13,8 +13,6 @@
  *   claim -> intent -> (pmove.c) -> what could not move stands apart -> intent removed -> row
  */
 #include "private.h"
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define CUTOFF_SLACK_NS (5 * NS_PER_S) /* between the clocks */

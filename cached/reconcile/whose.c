@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: judge whose an object is that stands where one of ours is expected.
- * Way: send.c, step.c and move.c ask, after the HEAD that answers a refused or unknown write.
+ * Way: send.c, step.c, fenced.c, copy.c, look.c and under.c ask, after the HEAD that answers a refused or
+ *      unknown write.
  * Thread: core; pure. Owns: nothing.
  * Holds:
  *  1. a row is committed before the next write of its file begins; so whatever of this node's writes the row

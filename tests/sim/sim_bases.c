@@ -16,16 +16,6 @@
 #include "cached/reconcile/index.h"
 #include "cached/reconcile/metalog.h"
 
-static const struct sim_object *stored(struct world *w, const char *key)
-{
-	const struct sim_object *o = sim_objects(w->sim);
-
-	while (o != NULL && strcmp(o->key, key) != 0) {
-		o = o->next;
-	}
-	return o;
-}
-
 static void read_meta(struct world *w, const struct sim_object *o, struct objmeta *m)
 {
 	struct obj_result r = {.meta = o->meta, .meta_count = o->meta_count};
@@ -65,7 +55,7 @@ static bool verify_row(struct world *w, struct metalog *ml, const char *prefix, 
 	int64_t mtime_ns;
 
 	snprintf(key, sizeof(key), "%s%s", prefix, row->name);
-	o = stored(w, key);
+	o = sim_object(w->sim, key);
 	if (o == NULL || strcmp(o->etag, row->etag) != 0 || (int64_t)o->len != row->size ||
 			sim_listed_ns(o) != row->s3_mtime_ns) {
 		return false;
@@ -123,7 +113,7 @@ static void verify_base(struct world *w, struct metalog *ml, const struct sim_ob
 	seen->heads++;
 	for (unsigned i = 0; i < h->chunk_count; i++) {
 		char *key = base_key(h, "p/", &dir, h->chunks[i].id);
-		const struct sim_object *o = stored(w, key);
+		const struct sim_object *o = sim_object(w->sim, key);
 		struct base_chunk *c = NULL;
 
 		if (o == NULL || !base_chunk_is(&h->chunks[i], o->data, o->len) ||

@@ -18,7 +18,6 @@
 #endif
 #include "s3.h"
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
