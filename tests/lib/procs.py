@@ -24,8 +24,12 @@ class Missing(Failure):
     """This machine cannot do it (no privilege, no tool): a test may skip."""
 
 
-def wait_until(condition, deadline_s=10.0, what="condition", interval_s=0.05):
+PATIENCE_S = 60  # the least that is waited for anything: machines are busy, and what comes is not waited for
+
+
+def wait_until(condition, deadline_s=PATIENCE_S, what="condition", interval_s=0.05):
     """Poll until condition() is true; returns its value, raises Failure at the deadline."""
+    deadline_s = max(deadline_s, PATIENCE_S)
     end = time.monotonic() + deadline_s
     while True:
         value = condition()

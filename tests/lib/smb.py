@@ -162,7 +162,7 @@ class Testbed:
         """(exit code, output) of smbclient; commands may be many lines, one command each."""
         name, password = self.user(user)
         done = subprocess.run(
-            ["smbclient", "-s", "/dev/null", "-p", self.env["SMB_PORT"], *options,
+            ["smbclient", "-s", "/dev/null", "-t", "120", "-p", self.env["SMB_PORT"], *options,
              f"//{self.env['SMB_HOST']}/{share or self.share(plain)}",
              *(["-c", commands] if "\n" not in commands else [])],
             input=commands if "\n" in commands else "",

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 
+from procs import PATIENCE_S, Failure
 from smb import fail, skip, wait_until
 
 # numbers of x86-64 and of the generic table, as /proc/PID/syscall shows them
@@ -68,9 +69,12 @@ class Tracer:
 
     def _attached(self):
         for task in self._tasks():
-            with open(task + "/status", encoding="ascii", errors="replace") as file:
-                if f"TracerPid:\t{self.strace.pid}\n" not in file.read():
-                    return False
+            try:
+                with open(task + "/status", encoding="ascii", errors="replace") as file:
+                    if f"TracerPid:\t{self.strace.pid}\n" not in file.read():
+                        return False
+            except OSError:  # a thread that has just ended
+                continue
         return True
 
     def stands(self):
@@ -85,7 +89,7 @@ class Tracer:
                 continue
         return False
 
-    def wait(self, deadline_s=20):
+    def wait(self, deadline_s=PATIENCE_S):
         end = time.monotonic() + deadline_s
         while not self.stands():
             if time.monotonic() > end:
@@ -112,7 +116,21 @@ class Tracer:
 
 
 def client_pid(bed):
-    """The smbd of the only client: it has a ring of the daemon's mapped."""
+    """The smbd of the only client: it has a ring of the daemon's mapped. One that was there before may be
+    about to end."""
+    found = []
+
+    def only():
+        found[:] = _client_pids(bed)
+        return len(found) == 1
+    try:
+        wait_until(only, what="one client's process")
+    except Failure:
+        fail(f"there are {len(found)} clients' processes, not one")
+    return found[0]
+
+
+def _client_pids(bed):
     found = []
     denied = False
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -126,6 +144,4 @@ def client_pid(bed):
             continue
     if denied and not found:
         skip("the smbd of a client cannot be traced here (CAP_SYS_PTRACE)")
-    if len(found) != 1:
-        fail(f"there are {len(found)} clients' processes, not one")
-    return found[0]
+    return found

@@ -65,7 +65,7 @@ def rewrite(path, *replacements):
 def daemon(bed, *argv):
     """(exit code, output) of another daemon that must not come to serve."""
     try:
-        done = subprocess.run([f"{bed.testbed_build}/objectfs-cached", *argv], timeout=20,
+        done = subprocess.run([f"{bed.testbed_build}/objectfs-cached", *argv], timeout=60,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, check=False)
     except subprocess.TimeoutExpired:
@@ -121,7 +121,7 @@ def frame(length=24, major=1, op=1, magic=MAGIC, flags=0, body=b""):
 def talk(bed, data, hang_up=False):
     """What a daemon answers to raw bytes until it closes."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(bed.socket)
         answer = b""
         try:

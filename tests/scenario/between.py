@@ -43,7 +43,7 @@ def killed_after(bed, call, function, *arguments, **keywords):
             thread = aside(function, client, *arguments, **keywords)
             tracer.wait()
             os.kill(pid, signal.SIGKILL)
-        thread.join(20)
+        thread.join(60)
     wait_until(lambda: (proc_stat(pid) or "X")[0] in "ZX", 20, "the process is gone", 0.01)
 
 
@@ -89,7 +89,7 @@ def unlink_begun_before_upload(bed):
             bed.flush()
             check("first" in files(bed), "it was not sent")
             check(tracer.stands(), "the unlink did not wait")
-        thread.join(20)
+        thread.join(60)
         check(not thread.is_alive(), "the unlink does not end")
         wait_until(lambda: bed.flush() or "first" not in files(bed), 20,
                    "the object of the unlinked file goes")
@@ -105,7 +105,7 @@ def upload_begun_before_unlink(bed):
             tracer.wait()
             client.unlink("second")
             check(tracer.stands(), "the upload did not wait")
-        thread.join(20)
+        thread.join(60)
         bed.flush()
         check("second" not in files(bed), "a file that was unlinked has been sent")
 

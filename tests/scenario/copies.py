@@ -317,7 +317,7 @@ def raced():
         output = []
         client = threading.Thread(target=lambda: output.append(bed.smbclient("scopy race raced")))
         client.start()
-        check(proxy.stalled.wait(20), "the store was not asked for a copy")
+        check(proxy.stalled.wait(60), "the store was not asked for a copy")
         bed.s3().put_object(Bucket=bed.s3_bucket, Key=bed.s3_prefix + "race", Body=data_of("other"))
         proxy.release()
         client.join(100)
@@ -344,7 +344,7 @@ def abandoned():
             with bed.client(timeout_s=30) as client:
                 copy = Copy(client, name, "target " + method)
                 message = copy.send([chunk])
-                check(proxy.stalled.wait(20), "the store was not asked")
+                check(proxy.stalled.wait(60), "the store was not asked")
                 client.close(copy.source)
                 if method == "PUT":
                     proxy.release()
@@ -375,7 +375,7 @@ def stopped(bed):
         if who in ("smbd", "both"):
             bed.stop("smbd", kill=True)
         if who in ("cached", "both"):
-            bed.start("cached")
+            bed.restart("cached", kill=True)
         if who in ("smbd", "both"):
             bed.start("smbd")
         wait_until(lambda: bed.ctl_json("status")["volumes"][0]["state"] == "ready", 60,

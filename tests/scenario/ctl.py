@@ -85,7 +85,7 @@ class Terminal:
         """(exit status, standard output)"""
         self.read(None)
         out = self.process.stdout.read().decode() if self.process.stdout else ""
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         os.close(self.master)
         return code, out
 
@@ -150,7 +150,7 @@ def listed(bed, proxy):
         client.read(file, 0, 10)
         proxy.hold("PUT", "/ls/new")
         client.put("ls/new", b"new")
-        check(proxy.stalled.wait(20), "nothing is sent")
+        check(proxy.stalled.wait(60), "nothing is sent")
         found = entries(bed, "ls")
         check({name: (e["state"], e["in_s3"], e["pinned"]) for name, e in found.items()} == {
             "resident": ("resident", "same", False), "pinned": ("resident", "same", True),
@@ -211,7 +211,7 @@ def renamed(bed, proxy):
         check("nothing is being renamed" in good(bed, "renames"), "renames of nothing")
         proxy.hold("PUT", "/young/", 2)
         client.rename("old", "young")
-        check(proxy.stalled.wait(20), "nothing is copied")
+        check(proxy.stalled.wait(60), "nothing is copied")
         wait_until(lambda: bed.ctl_json("renames")["renames"][0].get("copied", 0) >= 2, 20, "two copies")
         found = bed.ctl_json("renames")["renames"]
         check(len(found) == 1 and found[0]["type"] == "directory" and found[0]["phase"] == "copying" and
@@ -343,7 +343,7 @@ def bars(bed, proxy):
             code, out = terminal.end()
             check(code == 0 and out.strip() and "[" not in out, f"{argv}: {code} {out}")
             check(terminal.text.endswith("\r\x1b[K"), f"the bar stays: {terminal.text!r}")
-            out, err = piped.communicate(timeout=30)
+            out, err = piped.communicate(timeout=60)
             check(piped.returncode == 0 and "\x1b" not in out + err and "%" not in err, f"{out}{err}")
         check("nothing is under way" in good(bed, "tasks"), "tasks of nothing")
 

@@ -90,7 +90,7 @@ def asked_for_nothing(bed):
             check(flags(os.path.dirname(path)) & MARKED, "its directory is not marked")
             check(record(path)[1] in intents(bed), "there is no intent of it")
             os.kill(pid, signal.SIGKILL)
-            thread.join(20)
+            thread.join(60)
     bed.flush()
     check(get_object(bed, "d/one") == OLD, "the object has changed")
     with bed.client() as client:
@@ -107,8 +107,8 @@ def emptied_and_both_dead(bed):
             tracer.wait()
             check(flags(path) & DATA_DIRTY, "its record is not dirty")
             kill(bed, pid)
-            thread.join(20)
-    bed.start("cached")
+            thread.join(60)
+    bed.restart("cached", kill=True)
     bed.start("smbd")
     bed.flush()
     check(get_object(bed, "d/two") == b"", "S3 was not told that it is empty")
@@ -124,7 +124,7 @@ def client_dead_while_emptied(bed):
             thread = aside(empty, client, "d/three")
             tracer.wait()
             os.kill(pid, signal.SIGKILL)
-            thread.join(20)
+            thread.join(60)
             scanned = bed.ctl_json("status")["counters"]["dirs_scanned"]
             wait_until(lambda: bed.ctl_json("status")["counters"]["dirs_scanned"] > scanned, 20,
                        "the daemon misses the client")

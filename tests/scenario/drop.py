@@ -140,7 +140,7 @@ def waits(bed, before):
         looking.start()
         looking.join(1)
         check(not seen, "a listing was answered in the middle")
-    looking.join(30)
+    looking.join(60)
     dropping.join(60)
     check(len(seen) == 61, f"{len(seen)} names were seen")
     check_same(before, bed.manifest("cold"), "after a drop that was met")
@@ -161,7 +161,7 @@ def killed(bed, before):
             thread.start()
             tracer.wait(40)
             os.kill(int(bed.cached_pid), signal.SIGKILL)
-        bed.start("cached")
+        bed.restart("cached", kill=True)
         thread.join(60)
         after = bed.manifest("cold")
         after["below"]["write"] = before["below"]["write"]  # the daemon was to put it back

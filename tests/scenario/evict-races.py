@@ -97,7 +97,7 @@ def killed(bed):
         with Held(bed, name, call):
             os.kill(int(bed.cached_pid), signal.SIGKILL)
         check(call == "fallocate" or has_data(bed, name), "bytes went before they were told to")
-        bed.start("cached")
+        bed.restart("cached", kill=True)
         with bed.client() as client:
             check(client.get(name) == data, "other bytes")
         bed.flush()
@@ -207,7 +207,7 @@ def asked():
                 done = []
                 thread = threading.Thread(target=lambda key=name, result=done: result.append(evict(bed, key)))
                 thread.start()
-                check(proxy.stalled.wait(20), f"{name}: S3 was not asked")
+                check(proxy.stalled.wait(60), f"{name}: S3 was not asked")
                 wanted[name] = client.get(name)
                 file = None
                 if name == "written":

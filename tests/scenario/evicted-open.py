@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 240
+# alone: how long the kernel waits for a lease is set for the whole machine
 """Files that leave the disk, or come back, while a client looks at them or is about to: times do not move,
 an open waits and does not sleep, a durable handle comes back."""
 
@@ -84,7 +85,7 @@ def times_stay(bed):
                 bed.ctl("warm", "stays")
                 wait_until(lambda: not is_stub(bed, "stays"), 30, "the file comes back")
                 check(tracer.stands(), "the client's process did not wait")
-            thread.join(20)
+            thread.join(60)
             check(seen == [WRITTEN], f"written {WRITTEN}, shown {seen}")
 
 
@@ -174,8 +175,8 @@ def reopened_within(bed):
             asleep = numbers("openat,openat2")
             check(not all(call in asleep for call in calls[len(calls) // 2:]),
                   "smbd sleeps in the kernel, with the file's share modes locked")
-        reopen.join(20)
-        thread.join(20)
+        reopen.join(60)
+        thread.join(60)
         check(file and isinstance(file[0], bytes), f"the handle is lost: {file}")
         flags = flags_of(pid, local(bed, "within"))
         check(flags and not any(each & os.O_NONBLOCK for each in flags),
@@ -317,7 +318,7 @@ def forced(bed):
             check(not record_flags(bed, "forced") & STUB, "it was a stub when it was opened")
             wait_until(lambda: record_flags(bed, "forced") & STUB, 20, "the daemon stores STUB")
             os.kill(int(bed.cached_pid), signal.SIGKILL)
-        bed.start("cached")
+        bed.restart("cached", kill=True)
         client.write(file, 5, b"again")
         client.close(file)
     bed.flush()

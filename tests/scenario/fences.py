@@ -292,7 +292,7 @@ class Held:
         before = self.bed.ctl_json("status")["counters"]["conflicts"]
         self.proxy.hold(method, "/" + key)
         do()
-        check(self.proxy.stalled.wait(20), "no such request")
+        check(self.proxy.stalled.wait(60), "no such request")
         check(self.store.put("d/" + key, body_of(token), None), "the other writer was refused")
         self.proxy.release()
         wait_until(lambda: settled(self.bed), 60, "all is in the bucket")

@@ -179,10 +179,10 @@ def leaving(bed):
         tracer.wait()
         reader = aside(["sha256sum", path])
         wait_until(lambda: in_kernel(reader.pid), 20, "the program opens it")
-    out, err = reader.communicate(timeout=30)
+    out, err = reader.communicate(timeout=60)
     check(out.split()[:1] == [hashlib.sha256(data_of("leaving")).hexdigest().encode()],
           f"sha256sum: {out!r} {err!r}")
-    thread.join(30)
+    thread.join(60)
 
 
 def in_kernel(pid):
@@ -246,7 +246,7 @@ class Manager:
         self.path = tempfile.mktemp(dir=os.environ["TMPDIR"])
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.bind(self.path)
-        self.sock.settimeout(20)
+        self.sock.settimeout(60)
         self.kept = {}
         self.child = None
 
@@ -281,11 +281,11 @@ class Manager:
 
     def kill(self):
         self.child.send_signal(signal.SIGKILL)
-        self.child.wait(20)
+        self.child.wait(60)
 
     def end(self):
         self.child.send_signal(signal.SIGTERM)
-        check(self.child.wait(20) == 0, "the daemon did not end well")
+        check(self.child.wait(60) == 0, "the daemon did not end well")
         while self.kept:
             os.close(self.kept.popitem()[1])
 
@@ -317,7 +317,7 @@ def restarts(bed, proxy):
         proxy.release()
         manager.start()
         for name, process in (("waiting", reader), ("coming", comer)):
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
             check(out == data_of(name), f"{name}: {len(out)} bytes {out[:8]!r}..., {err!r}")
         check(guard(bed)["state"] == "on", f"{guard(bed)}")
         right(local_path(bed, "other"), "other", "a stub of before")
@@ -342,7 +342,7 @@ def unkept(bed, proxy):
     reader = aside(["cat", local_path(bed, "refused")])
     waits(bed)
     bed.stop("cached")
-    out, err = reader.communicate(timeout=30)
+    out, err = reader.communicate(timeout=60)
     proxy.release()
     check(reader.returncode == 1 and not out and b"Input/output error" in err, f"{out[:8]!r} {err!r}")
     bed.start("cached")

@@ -66,7 +66,7 @@ def main():
         check(power_cut(bed) > 0, "there was no ring to lose")
 
         step("start, and what is scanned")
-        bed.start("cached")
+        bed.restart("cached", kill=True)
         bed.flush()
         counters = bed.ctl_json("status")["counters"]
         check(counters["hints"] == 0, "hints were there after all")

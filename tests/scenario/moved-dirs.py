@@ -35,7 +35,7 @@ def main():
             os.kill(int(bed.cached_pid), signal.SIGKILL)
 
             step("started again; the rings are still there")
-            bed.start("cached")
+            bed.restart("cached", kill=True)
             names = [f"e{number}" for number in range(DEPTH)]
             check(client.get(path(names) + "/file") == b"at the bottom", "the file is not there")
             bed.flush()

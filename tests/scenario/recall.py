@@ -172,7 +172,7 @@ def interrupted(bed):
         reader.start()
         check(killed.wait(60), "the reader does not come so far")
         check(is_stub(bed, "r/interrupted"), "nothing was missing when the daemon was killed")
-        bed.start("cached")
+        bed.restart("cached", kill=True)
         reader.join(60)
         check(not reader.is_alive(), "the reader waits for ever")
         bad = [item for item in result if item is not True]
@@ -194,7 +194,7 @@ def greeting(bed):
             os.unlink(bed.socket)
         listener.bind(bed.socket)
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(60)
         at = PATTERN_BYTES - MIB
         result = []
 
@@ -237,7 +237,7 @@ def hanging():
             proxy.hold("GET", "/slow")
             file = client.create("slow", smb2.READ_DATA)
             waiting = client.send_read(file, 0, 65536)
-            check(proxy.stalled.wait(20), "the read of the stub asked the store for nothing")
+            check(proxy.stalled.wait(60), "the read of the stub asked the store for nothing")
             try:
                 check(client.get("fast") == fast, "fast: other bytes")
                 client.put("made meanwhile", b"made")

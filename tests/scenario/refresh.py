@@ -30,7 +30,7 @@ def main():
         put(bed, "first")
         proxy.hold("HEAD", "room/first")
         older = refresh(bed)
-        check(proxy.stalled.wait(20), "no listing began")
+        check(proxy.stalled.wait(60), "no listing began")
         step("what comes into the bucket now is there after the next refresh")
         put(bed, "second")
         younger = [refresh(bed), refresh(bed)]

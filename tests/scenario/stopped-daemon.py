@@ -122,7 +122,7 @@ def stubs(bed):
         reader.join(1)
         check(reader.is_alive(), f"the read of a stub without a daemon gave {result}")
         bed.start("cached")
-        reader.join(30)
+        reader.join(60)
         check(not reader.is_alive(), "the read did not end although the daemon is back")
         check(result[0] == content(EXPECTED[path]), f"the stub's reader got {result[0]!r:.80}")
 

@@ -34,7 +34,7 @@ class Race:
         self.client.put(name, data)
         flush = subprocess.Popen([*self.bed.OBJECTFSCTL.split(), "flush", "--wait"],
                                  stdout=subprocess.DEVNULL) if flushing else None
-        check(self.proxy.stalled.wait(20), f"{name}: no upload began")
+        check(self.proxy.stalled.wait(60), f"{name}: no upload began")
         return flush
 
     def end(self, flush=None):
