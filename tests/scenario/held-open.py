@@ -93,17 +93,17 @@ def once_for_each_change(bed, client):
 
 def written_on_the_way(bed, client, proxy):
     step("written while the copy is on its way")
-    held = Held(bed, client, "late", os.urandom(2 * MIB))
     proxy.hold("PUT", "/late")
-    check(proxy.stalled.wait(20), "no upload began")
+    held = Held(bed, client, "late", os.urandom(2 * MIB))
+    check(proxy.stalled.wait(60), "no upload began")
     held.write(17, b"on the way")
     proxy.release()
     held.sent_to(2, "after the write")
 
     step("written on the way, and closed")
-    held.write(MIB, b"first")
     proxy.hold("PUT", "/late")
-    check(proxy.stalled.wait(20), "no upload began")
+    held.write(MIB, b"first")
+    check(proxy.stalled.wait(60), "no upload began")
     held.write(99, b"and last")
     client.close(held.file)
     proxy.release()
