@@ -87,7 +87,11 @@ bool sum_begin(struct sum *s, enum obj_sum kind)
 	if (s->sha256 == NULL) {
 		s->sha256 = EVP_MD_CTX_new();
 	}
-	return s->sha256 != NULL && EVP_DigestInit_ex(s->sha256, EVP_sha256(), NULL) == 1;
+	if (s->sha256 == NULL || EVP_DigestInit_ex(s->sha256, EVP_sha256(), NULL) != 1) {
+		s->kind = OBJ_SUM_NONE;
+		return false;
+	}
+	return true;
 }
 
 void sum_add(struct sum *s, const void *data, size_t len)

@@ -16,10 +16,10 @@ struct sum {
 	uint64_t crc;
 	EVP_MD_CTX *sha256;
 };
-/* Begin, also again. false: out of memory. */
+/* Begin, also again. false: out of memory, and it is a sum of kind NONE. */
 bool sum_begin(struct sum *s, enum obj_sum kind);
 void sum_add(struct sum *s, const void *data, size_t len);
-/* At the end, once. */
+/* At the end, once; of kind NONE nothing is to be told. */
 void sum_text(struct sum *s, char out[OBJ_SUM_TEXT_BYTES]);
 void sum_fini(struct sum *s);
 /* "crc64nvme", as in x-amz-checksum-...; "" */

@@ -142,6 +142,17 @@ static void test_customer(void **state)
 	scripted_run(req, OBJ_OK);
 	assert_true(scripted_sent(5, "x-amz-copy-source-server-side-encryption-customer-key: " KEY_BASE64));
 	objstore_req_free(&req);
+	req = objstore_req_new(OBJ_MPU_COMPLETE, "k");
+	req->upload_id = strdup("u");
+	req->parts = malloc(sizeof(*req->parts));
+	req->parts[0] = (struct obj_part){.number = 1, .etag = "e"};
+	req->part_count = 1;
+	scripted_answer(ANSWER("200 OK", "", "<CompleteMultipartUploadResult><ETag>\"e-1\"</ETag>"
+			"</CompleteMultipartUploadResult>"));
+	scripted_run(req, OBJ_OK);
+	assert_true(scripted_sent(6, SSE "-customer-algorithm: AES256\r\n"));
+	assert_true(scripted_sent(6, SSE "-customer-key: " KEY_BASE64 "\r\n"));
+	objstore_req_free(&req);
 }
 
 /* What a key file must be. */

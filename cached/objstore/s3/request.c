@@ -292,6 +292,11 @@ static void build_complete(struct s3_xfer *x, struct wire *w)
 	w->method = "POST";
 	query(w, "uploadId", req->upload_id);
 	header(w, "content-type", true, "application/xml");
+	if (x->s->sse.kind == OBJ_SSE_CUSTOMER) {
+		/* Amazon S3 API reference, CompleteMultipartUpload: needed for what has checksums; by some stores
+		 * (Ceph's of some years) always. */
+		customer_key(w, &x->s->sse, "");
+	}
 	conditions(x, w);
 	if (x->document == NULL) {
 		f = open_memstream(&text, &len);
