@@ -26,6 +26,11 @@ const char *fence_refusal(const struct objstore *s)
 	if (c->fence_class != 1 || c->lists_versions) { /* F0: for one node, core/nodes.c */
 		return NULL;
 	}
+	if (!c->versions_denied) {
+		return "the store honours no condition on PUT (fence class F1), and does not list the versions of an "
+		       "object: what others write at the same time cannot be seen; use a store that honours If-Match "
+		       "and If-None-Match, or lists versions";
+	}
 	return "the store honours no condition on PUT (fence class F1), and the bucket's versions cannot be listed: "
 	       "s3:ListBucketVersions is missing; grant it (IAM.md), so that what others write at the same time is "
 	       "seen, or use a store that honours If-Match and If-None-Match";

@@ -7,9 +7,13 @@
 #include "objstore.h"
 
 extern const struct obj_prop_names { const char *header, *word; } obj_prop_names[OBJ_PROP_MAX];
-/* probe_sum.c: what the store makes of checksums, with a scratch object below base. done as objstore_probe's. */
-void obj_probe_sums(struct objstore *s, const char *base,
+/* probe_sum.c: what the store makes of checksums, with the scratch object OBJ_PROBE_SUMS_KEY behind base, which the
+ * caller removes; *store NULL: it is gone. done as objstore_probe's. */
+#define OBJ_PROBE_SUMS_KEY 's'
+void obj_probe_sums(struct objstore **store, const char *base,
 		void (*done)(enum obj_status, const char *message, void *arg), void *arg);
+/* probe.c: is this the store's answer to a step of the probe? false: nothing is known, the probe ends. */
+bool obj_probe_answered(struct objstore *s, unsigned step, const struct obj_result *r, enum obj_status expect);
 /* Copy what is set; 0 or -ENOMEM. Free all. */
 int obj_props_copy(char *to[OBJ_PROP_MAX], char *const from[OBJ_PROP_MAX]);
 void obj_props_free(char *props[OBJ_PROP_MAX]);

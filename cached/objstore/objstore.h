@@ -94,12 +94,20 @@ struct obj_caps {
 	bool copy_if_match_source, copy_if_none_match_dest;
 	bool delete_if_match;
 	bool versioned, lists_versions; /* lists_versions: asked where nothing else tells writers apart */
+	bool versions_denied;           /* not lists_versions, because a right is missing */
 	int fence_class; /* 3, 2, 1, 0 as in the design */
 	bool no_copy;    /* it does not copy the volume's objects by itself (encrypted ones: RGW 16) */
 };
 
 /* One question of a probe, for people. */
 #define OBJ_PROBE_STEPS_MAX 24u
+enum obj_probe_sum_step { /* after them */
+	OBJ_PROBE_SUM_WRONG = OBJ_PROBE_STEPS_MAX,
+	OBJ_PROBE_SUM_RIGHT,
+	OBJ_PROBE_SUM_TRAILER,
+	OBJ_PROBE_SUM_READ,
+	OBJ_PROBE_ALL_STEPS
+};
 struct obj_probe_step {
 	const char *op, *condition; /* constant */
 	enum obj_status expected, got;
@@ -226,8 +234,8 @@ struct obj_req {
 	bool opaque_etag; /* PART: of an object that will be encrypted, its ETag says nothing of the bytes */
 	struct obj_part *parts; /* owned array, etags borrowed */
 	unsigned part_count;
-	/* PUT: the probe's; a checksum that is wrong, or one behind the bytes although nobody knows yet */
-	enum { OBJ_SUM_PROBE_NONE, OBJ_SUM_PROBE_WRONG, OBJ_SUM_PROBE_TRAILER } sum_probe;
+	/* PUT: the probe's; a checksum that is wrong, a right one, or one behind the bytes, although nobody knows yet */
+	enum { OBJ_SUM_PROBE_NONE, OBJ_SUM_PROBE_WRONG, OBJ_SUM_PROBE_RIGHT, OBJ_SUM_PROBE_TRAILER } sum_probe;
 	/* Polled by the store's thread before sending the last bytes of a body; false: cancel. */
 	bool (*still_valid)(void *arg);
 	void *still_valid_arg;
@@ -270,6 +278,7 @@ struct objstore {
 	struct obj_caps caps; /* core only; all false until objstore_probe is done */
 	struct obj_probe_step probe_steps[OBJ_PROBE_STEPS_MAX]; /* core only: what it concluded from */
 	unsigned probe_count;
+	unsigned char probe_unsure[OBJ_PROBE_ALL_STEPS]; /* core only: probes in a row in which a step failed */
 	/* Versions came with the last PUT: 1; none came: -1; 0: none since the last probe. Any thread. */
 	_Atomic int put_versioned;
 	struct obj_denial denied[OBJ_WANTS]; /* core only, as what follows: rights.c */

@@ -12,7 +12,9 @@
  * Thread: core only.
  * Owns:   struct probe (malloc, so that it outlives the store), freed before `done` is called.
  * Holds:  1. A capability is believed only if all its cases came out as they must.
- *         2. An error that is no answer to the question (away, denied) ends the probe with it.
+ *         2. An error that is no answer to the question (away, denied, who knows) ends the probe with it, and
+ *            changes nothing of what is known: the question is asked again. Only what a store answers with HTTP
+ *            500 in UNSURE_PROBES probes one after the other, while it answered all before it, it cannot do.
  *         3. `done` comes later than the call, unless memory is out.
  */
 #ifndef _GNU_SOURCE
@@ -61,6 +63,7 @@ static const struct step steps[] = {
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
 #define KEYS 5u /* 'a' to 'e' */
+#define UNSURE_PROBES 5u
 
 struct probe;
 
@@ -77,17 +80,19 @@ struct probe {
 	char *base; /* of the scratch keys */
 	unsigned step;
 	unsigned cleaned;
+	bool sums; /* the scratch object of checksums may be there too */
 	bool refused[CAPS]; /* a case came out wrong */
-	bool versioned, lists_versions;
+	bool versioned, lists_versions, versions_denied;
 	bool no_copy;
-	bool right_not_said; /* of the last answer */
+	enum obj_op last_op; /* of the last answer */
+	bool right_not_said;
 	enum obj_status got[STEPS];
 	char *etag[KEYS]; /* last known */
 	char *upload_id, *part_etag;
 	struct obj_part part;
 	enum obj_status status; /* of the probe */
 	char *message;
-	enum obj_status step_status; /* kept over the abort of a refused upload */
+	struct obj_result refusal; /* status and message, kept over the abort of a refused upload */
 };
 
 static void next_step(struct probe *p);
@@ -118,6 +123,7 @@ static void finish(struct probe *p)
 	}
 	free(p->upload_id);
 	free(p->part_etag);
+	free(p->refusal.message);
 	free(p->base);
 	free(p);
 	done(status, message == NULL ? "out of memory" : message, arg);
@@ -135,7 +141,7 @@ static void give_up(struct probe *p, enum obj_status status, const char *needs, 
 	}
 	if (p->status == OBJ_OK) {
 		p->status = status;
-		if (status == OBJ_DENIED && p->step < STEPS && steps[p->step].key == 'z') {
+		if (status == OBJ_DENIED && p->right_not_said && p->step < STEPS && steps[p->step].key == 'z') {
 			if (asprintf(&text, "s3:ListBucket is missing, or tied to a prefix that requests "
 					"without one do not have: an object that does not exist is "
 					"answered with 403, so that nothing can be known to be absent; "
@@ -144,7 +150,7 @@ static void give_up(struct probe *p, enum obj_status status, const char *needs, 
 			}
 		} else if (status == OBJ_DENIED && p->right_not_said) {
 			if (asprintf(&text, "%s is missing: %s was denied (%s); grant it (IAM.md)",
-					    needs, objstore_op_name(steps[p->step].op),
+					    needs, objstore_op_name(p->last_op),
 					    p->store->where) < 0) {
 				text = NULL;
 			}
@@ -214,11 +220,11 @@ static void clean(struct probe *p)
 	struct obj_req *req;
 	bool nothing_written = p->step == 0 && p->status != OBJ_OK && p->status != OBJ_UNKNOWN;
 
-	if (p->cleaned == KEYS || nothing_written) {
+	if (p->cleaned == KEYS + (p->sums ? 1 : 0) || nothing_written) {
 		finish(p);
 		return;
 	}
-	req = make(p, OBJ_DELETE, (char)('a' + p->cleaned), clean_done);
+	req = make(p, OBJ_DELETE, p->cleaned < KEYS ? (char)('a' + p->cleaned) : OBJ_PROBE_SUMS_KEY, clean_done);
 	if (req == NULL) {
 		p->status = p->store == NULL ? OBJ_CANCELLED : OBJ_AWAY;
 		finish(p);
@@ -275,6 +281,7 @@ static void judge(struct probe *p)
 	c->versioned = p->versioned;
 	c->no_copy = p->no_copy;
 	c->lists_versions = p->lists_versions;
+	c->versions_denied = p->versions_denied;
 	transcript(p);
 	if (c->put_if_match && c->put_if_none_match && c->complete_if_match &&
 			c->complete_if_none_match && c->copy_if_match_source &&
@@ -301,17 +308,62 @@ static void judge(struct probe *p)
 	free(p->message);
 	p->message = text;
 	if (p->store->sum_wanted != OBJ_SUM_NONE) {
-		obj_probe_sums(p->store, p->base, sums_known, p);
+		p->sums = true;
+		obj_probe_sums(&p->store, p->base, sums_known, p);
 	} else {
 		clean(p);
 	}
 }
 
+static void remember_right(struct probe *p, const struct obj_req *req)
+{
+	p->last_op = req->op;
+	p->right_not_said = strcmp(req->result.right, OBJ_RIGHT_NOT_SAID) == 0;
+}
+
+bool obj_probe_answered(struct objstore *s, unsigned step, const struct obj_result *r, enum obj_status expect)
+{
+	bool clear = r->status == OBJ_OK || r->status == OBJ_PRECONDITION || r->status == OBJ_INVALID ||
+		     r->status == OBJ_NOT_FOUND || (r->status == OBJ_CONFLICT && expect == OBJ_PRECONDITION);
+	/* bytes that come otherwise each time; a signature over the form of a body that the store does not know */
+	bool odd = (step == OBJ_PROBE_SUM_READ && r->status == OBJ_DAMAGED) ||
+		   (step == OBJ_PROBE_SUM_TRAILER && r->status == OBJ_DENIED && r->right[0] == '\0');
+	bool failed = odd || r->status == OBJ_CONFLICT || (r->status == OBJ_UNKNOWN && r->http_status == 500);
+	unsigned char *unsure = &s->probe_unsure[step];
+
+	if (clear) {
+		*unsure = 0;
+	} else if (failed && *unsure < UNSURE_PROBES) {
+		++*unsure;
+	}
+	return clear || (failed && *unsure == UNSURE_PROBES);
+}
+
+/* It ends with what is no answer. */
+static void give_up_at(struct probe *p, struct obj_req *req, const char *needs)
+{
+	enum obj_status status = req->result.status;
+	char *message = req->result.message;
+
+	req->result.message = NULL;
+	remember_right(p, req);
+	objstore_req_free(&req);
+	give_up(p, status, needs, message);
+	free(message);
+}
+
 static void versions_listed(struct obj_req *req)
 {
 	struct probe *p = req->arg;
+	enum obj_status status = req->result.status;
+	bool no_right = status == OBJ_DENIED && req->result.right[0] != '\0';
 
-	p->lists_versions = req->result.status == OBJ_OK && req->result.entry_count > 1;
+	if (status != OBJ_OK && status != OBJ_INVALID && !no_right) {
+		give_up_at(p, req, "s3:ListBucketVersions");
+		return;
+	}
+	p->lists_versions = status == OBJ_OK && req->result.entry_count > 1;
+	p->versions_denied = no_right;
 	objstore_req_free(&req);
 	if (p->store == NULL) {
 		give_up(p, OBJ_CANCELLED, "", NULL);
@@ -335,11 +387,6 @@ static void last_step(struct probe *p)
 
 /* --- one step --- */
 
-static void remember_right(struct probe *p, const struct obj_req *req)
-{
-	p->right_not_said = strcmp(req->result.right, OBJ_RIGHT_NOT_SAID) == 0;
-}
-
 static void remember_etag(struct probe *p, char key, const char *etag)
 {
 	if (key >= 'a' && key < (char)('a' + KEYS)) {
@@ -348,28 +395,43 @@ static void remember_etag(struct probe *p, char key, const char *etag)
 	}
 }
 
-/* The store's answer to a step's question. */
-static void step_over(struct probe *p, enum obj_status status, const char *message)
+/* The store's answer to a step's question; r: of the request that asked it, its message becomes ours. */
+static void step_over(struct probe *p, struct obj_result *r)
 {
 	const struct step *s = &steps[p->step];
-	bool answer = status == OBJ_OK || status == OBJ_PRECONDITION || status == OBJ_CONFLICT ||
-		      status == OBJ_INVALID || status == OBJ_UNKNOWN || status == OBJ_NOT_FOUND;
+	enum obj_status status = r->status;
+	char *message = r->message;
 
-	if (s->cap == CAP_NONE ? status != s->expect : !answer) {
+	r->message = NULL;
+	if (p->store == NULL) {
+		give_up(p, OBJ_CANCELLED, "", NULL);
+	} else if (s->cap == CAP_NONE ? status != s->expect : !obj_probe_answered(p->store, p->step, r, s->expect)) {
 		/* a listing or HEAD that says "not found" of what was just written is no store */
 		give_up(p, status == OBJ_OK || status == OBJ_NOT_FOUND ? OBJ_INVALID : status,
 				s->needs, message != NULL ? message
 				: status == OBJ_OK        ? "the store shows an object that was never written"
 				: status == OBJ_NOT_FOUND ? "the store does not show what was just written"
 							  : NULL);
-		return;
+	} else {
+		if (status != s->expect && !(s->expect == OBJ_PRECONDITION && status == OBJ_CONFLICT)) {
+			p->refused[s->cap] = true;
+		}
+		p->got[p->step] = status;
+		p->step++;
+		next_step(p);
 	}
-	if (status != s->expect && !(s->expect == OBJ_PRECONDITION && status == OBJ_CONFLICT)) {
-		p->refused[s->cap] = true;
-	}
-	p->got[p->step] = status;
-	p->step++;
-	next_step(p);
+	free(message);
+}
+
+/* As step_over, with the request that the answer came to. */
+static void step_answered(struct probe *p, struct obj_req *req)
+{
+	struct obj_result r = { .status = req->result.status, .http_status = req->result.http_status,
+		.message = req->result.message };
+
+	req->result.message = NULL;
+	objstore_req_free(&req);
+	step_over(p, &r);
 }
 
 static void step_done(struct obj_req *req)
@@ -377,10 +439,8 @@ static void step_done(struct obj_req *req)
 	struct probe *p = req->arg;
 	const struct step *s = &steps[p->step];
 	enum obj_status status = req->result.status;
-	char *message = req->result.message;
-	char *version = req->result.version_id;
+	const char *version = req->result.version_id;
 
-	req->result.message = NULL;
 	remember_right(p, req);
 	p->no_copy = p->no_copy || (s->op == OBJ_COPY && req->result.unsupported);
 	if (status == OBJ_OK) {
@@ -393,9 +453,7 @@ static void step_done(struct obj_req *req)
 	} else if (status == OBJ_UNKNOWN) {
 		remember_etag(p, s->key, NULL);
 	}
-	objstore_req_free(&req);
-	step_over(p, status, message);
-	free(message);
+	step_answered(p, req);
 }
 
 static void etag_found(struct obj_req *req)
@@ -405,26 +463,17 @@ static void etag_found(struct obj_req *req)
 
 	if (status == OBJ_OK && req->result.etag != NULL) {
 		remember_etag(p, steps[p->step].key, req->result.etag);
-		objstore_req_free(&req);
-		next_step(p);
-		return;
-	}
-	if (status == OBJ_OK || status == OBJ_NOT_FOUND) {
+	} else if (status == OBJ_OK || status == OBJ_NOT_FOUND) {
 		/* the object of an earlier case is not there: the capability is void already */
-		objstore_req_free(&req);
 		p->refused[steps[p->step].cap] = true;
 		p->got[p->step] = OBJ_NOT_FOUND;
 		p->step++;
-		next_step(p);
+	} else {
+		give_up_at(p, req, "s3:GetObject");
 		return;
 	}
-	char *message = req->result.message;
-
-	req->result.message = NULL;
-	remember_right(p, req);
 	objstore_req_free(&req);
-	give_up(p, status, "s3:GetObject", message);
-	free(message);
+	next_step(p);
 }
 
 static bool set_condition(struct probe *p, const struct step *s, struct obj_req *req)
@@ -459,43 +508,47 @@ static void abort_done(struct obj_req *req)
 	struct probe *p = req->arg;
 
 	objstore_req_free(&req);
-	step_over(p, p->step_status, NULL);
+	step_over(p, &p->refusal);
 }
 
-static void upload_refused(struct probe *p, enum obj_status status, struct obj_req *req)
+static void upload_refused(struct probe *p, struct obj_req *req)
 {
 	struct obj_req *abort_req = make(p, OBJ_MPU_ABORT, steps[p->step].key, abort_done);
 
 	remember_right(p, req);
-	if (abort_req == NULL || p->upload_id == NULL || status == OBJ_CANCELLED) {
-		char *message = req->result.message;
-
-		req->result.message = NULL;
+	if (abort_req == NULL || p->upload_id == NULL || req->result.status == OBJ_CANCELLED) {
 		objstore_req_free(&abort_req);
-		objstore_req_free(&req);
-		step_over(p, status, message);
-		free(message);
+		step_answered(p, req);
 		return;
 	}
+	p->refusal = (struct obj_result){ .status = req->result.status, .http_status = req->result.http_status,
+		.message = req->result.message };
+	req->result.message = NULL;
 	objstore_req_free(&req);
-	p->step_status = status;
 	abort_req->upload_id = p->upload_id;
 	p->upload_id = NULL;
 	objstore_submit(p->store, abort_req);
 }
 
+/* An answer without what it must tell, or no memory to go on with. */
+static void upload_fails(struct probe *p, struct obj_req *req, enum obj_status status, const char *why)
+{
+	if (req->result.status == OBJ_OK) {
+		obj_fail(req, status, "%s", why);
+	}
+	upload_refused(p, req);
+}
+
 static void complete_done(struct obj_req *req)
 {
 	struct probe *p = req->arg;
-	enum obj_status status = req->result.status;
 
-	if (status != OBJ_OK) {
-		upload_refused(p, status, req);
+	if (req->result.status != OBJ_OK) {
+		upload_refused(p, req);
 		return;
 	}
 	remember_etag(p, steps[p->step].key, req->result.etag);
-	objstore_req_free(&req);
-	step_over(p, status, NULL);
+	step_answered(p, req);
 }
 
 static void part_done(struct obj_req *req)
@@ -504,7 +557,7 @@ static void part_done(struct obj_req *req)
 	struct obj_req *next;
 
 	if (req->result.status != OBJ_OK || req->result.etag == NULL) {
-		upload_refused(p, req->result.status == OBJ_OK ? OBJ_INVALID : req->result.status, req);
+		upload_fails(p, req, OBJ_INVALID, "a part has no ETag");
 		return;
 	}
 	free(p->part_etag);
@@ -518,7 +571,7 @@ static void part_done(struct obj_req *req)
 	if (next == NULL || next->upload_id == NULL || next->parts == NULL ||
 			!set_condition(p, &steps[p->step], next)) {
 		objstore_req_free(&next);
-		upload_refused(p, OBJ_AWAY, req);
+		upload_fails(p, req, OBJ_AWAY, "out of memory");
 		return;
 	}
 	next->parts[0] = (struct obj_part){ .number = 1, .etag = p->part_etag };
@@ -545,13 +598,13 @@ static void create_done(struct obj_req *req)
 	free(p->upload_id);
 	p->upload_id = NULL;
 	if (req->result.status != OBJ_OK || req->result.upload_id == NULL) {
-		upload_refused(p, req->result.status == OBJ_OK ? OBJ_INVALID : req->result.status, req);
+		upload_fails(p, req, OBJ_INVALID, "a multipart upload has no id");
 		return;
 	}
 	p->upload_id = req->result.upload_id;
 	req->result.upload_id = NULL;
 	if (steps[p->step].op == OBJ_MPU_ABORT) {
-		upload_refused(p, OBJ_OK, req);
+		upload_refused(p, req);
 		return;
 	}
 	next = make(p, OBJ_MPU_PART, steps[p->step].key, part_done);
@@ -561,7 +614,7 @@ static void create_done(struct obj_req *req)
 	}
 	if (next == NULL || next->upload_id == NULL || !set_body(p, next)) {
 		objstore_req_free(&next);
-		upload_refused(p, OBJ_AWAY, req);
+		upload_fails(p, req, OBJ_AWAY, "out of memory");
 		return;
 	}
 	objstore_req_free(&req);

@@ -237,7 +237,7 @@ static struct probed probe(enum obj_sum wanted, const char *const *answers)
 	for (; *answers != NULL; answers++) {
 		scripted_answer(*answers);
 	}
-	obj_probe_sums(scripted.store, "p/", on_probed, &p);
+	obj_probe_sums(&scripted.store, "p/", on_probed, &p);
 	scripted_wait(&p.done);
 	return p;
 }
@@ -248,20 +248,29 @@ static void test_probe(void **state)
 	static const char framed[] = ANSWER("200 OK", "Content-Length: 25\r\nETag: \"e\"\r\n",
 			"15\r\na probe of checksums\n");
 	static const char bad[] = ANSWER("400 Bad Request", "", XML_ERROR("BadDigest"));
-	struct probed p = probe(OBJ_SUM_AUTO, (const char *[]){bad, PUT_OK, right, DELETED, NULL});
+	static const char bad_argument[] = ANSWER("400 Bad Request", "", XML_ERROR("InvalidArgument"));
+	static const char late[] = ANSWER("400 Bad Request", "", XML_ERROR("RequestTimeout"));
+	static const char not_implemented[] = ANSWER("501 Not Implemented", "", XML_ERROR("NotImplemented"));
+	struct probed p = probe(OBJ_SUM_AUTO, (const char *[]){bad, PUT_OK, PUT_OK, right, NULL});
 
 	(void)state;
 	assert_true(p.status == OBJ_OK && atomic_load(&scripted.store->sum) == OBJ_SUM_AUTO);
 	assert_true(atomic_load(&scripted.store->sum_trailer) && scripted_asked() == 4);
 	assert_true(scripted_sent(0, "x-amz-checksum-crc64nvme: AAAAAAAAAAA=\r\n"));
-	p = probe(OBJ_SUM_AUTO, (const char *[]){bad, PUT_OK, framed, DELETED, NULL});
+	assert_true(scripted_sent(1, "x-amz-checksum-crc64nvme: ") && !scripted_sent(1, "AAAAAAAAAAA="));
+	p = probe(OBJ_SUM_AUTO, (const char *[]){bad, PUT_OK, PUT_OK, framed, NULL});
 	assert_true(p.status == OBJ_OK && atomic_load(&scripted.store->sum) == OBJ_SUM_AUTO);
 	assert_false(atomic_load(&scripted.store->sum_trailer));
-	p = probe(OBJ_SUM_AUTO, (const char *[]){PUT_OK, DELETED, NULL}); /* as Ceph RGW 16 */
+	p = probe(OBJ_SUM_AUTO, (const char *[]){PUT_OK, NULL}); /* as Ceph RGW 16 */
 	assert_true(p.status == OBJ_OK && atomic_load(&scripted.store->sum) == OBJ_SUM_NONE);
-	assert_int_equal(scripted_asked(), 10);
-	p = probe(OBJ_SUM_SHA256, (const char *[]){PUT_OK, DELETED, NULL});
+	assert_int_equal(scripted_asked(), 9);
+	p = probe(OBJ_SUM_SHA256, (const char *[]){PUT_OK, NULL});
 	assert_true(p.status == OBJ_INVALID && strstr(p.message, "sha256") != NULL);
+	p = probe(OBJ_SUM_AUTO, (const char *[]){bad, bad_argument, NULL}); /* takes none, neither wrong nor right */
+	assert_true(p.status == OBJ_OK && atomic_load(&scripted.store->sum) == OBJ_SUM_NONE);
+	p = probe(OBJ_SUM_AUTO, (const char *[]){late, bad, PUT_OK, not_implemented, NULL}); /* `late` is not it */
+	assert_true(p.status == OBJ_OK && atomic_load(&scripted.store->sum) == OBJ_SUM_AUTO);
+	assert_false(atomic_load(&scripted.store->sum_trailer));
 }
 
 int main(void)

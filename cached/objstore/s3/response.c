@@ -78,13 +78,19 @@ static struct known classify(const struct s3_xfer *x, const char *code)
 {
 	struct known k = { code, K_STATUS, OBJ_INVALID };
 
+	bool wrong_sum = x->req->sum_probe == OBJ_SUM_PROBE_WRONG && x->http == 400;
+
+	if (wrong_sum && code != NULL &&
+			(strcmp(code, "BadDigest") == 0 || strcmp(code, "XAmzContentSHA256Mismatch") == 0)) {
+		return k; /* what it was sent for */
+	}
 	for (size_t i = 0; code != NULL && i < sizeof(known) / sizeof(known[0]); i++) {
-		if (strcmp(known[i].code, code) == 0 && x->req->sum_probe != OBJ_SUM_PROBE_WRONG) {
+		if (strcmp(known[i].code, code) == 0) {
 			return known[i];
 		}
 	}
-	if (x->req->sum_probe == OBJ_SUM_PROBE_WRONG && x->http == 400) {
-		return k; /* what it was sent for */
+	if (wrong_sum) {
+		return k;
 	}
 	switch (x->http) {
 	case 301:
