@@ -71,15 +71,16 @@ static struct obj_req *complete_req(const char *key, const char *id, char **etag
 	return req;
 }
 
-/* Among those that were begun and not ended? */
-static bool upload_listed(const char *id)
+/* Among those of keys that begin so, which were begun and not ended? */
+static bool upload_listed(const char *prefix, const char *id)
 {
-	struct obj_req *req = contract_req(OBJ_UPLOADS, "big");
+	struct obj_req *req = contract_req(OBJ_UPLOADS, prefix);
 	bool found = false;
 
 	contract_expect(req, OBJ_OK);
 	for (unsigned i = 0; i < req->result.entry_count; i++) {
 		assert_true(req->result.entries[i].mtime_ns > 0);
+		assert_memory_equal(req->result.entries[i].key, req->key, strlen(req->key));
 		found |= strcmp(req->result.entries[i].version_id, id) == 0;
 	}
 	objstore_req_free(&req);
@@ -118,14 +119,21 @@ static void test_multipart(void **state)
 	id = upload_begin("big file");
 	free(etags[0]);
 	etags[0] = upload_part("big file", id, 1, fd, 0, 100);
-	assert_true(upload_listed(id));
+	assert_true(upload_listed("big", id));
+	assert_true(upload_listed("", id));
+	assert_false(upload_listed("big file.", id));
+	req = contract_req(OBJ_MPU_ABORT, "another file"); /* it has no such upload */
+	req->upload_id = contract_dup(id);
+	contract_expect(req, OBJ_OK);
+	objstore_req_free(&req);
+	assert_true(upload_listed("big", id));
 	for (int i = 0; i < 2; i++) {
 		req = contract_req(OBJ_MPU_ABORT, "big file");
 		req->upload_id = contract_dup(id);
 		contract_expect(req, OBJ_OK);
 		objstore_req_free(&req);
 	}
-	assert_false(upload_listed(id));
+	assert_false(upload_listed("big", id));
 	req = complete_req("big file", id, etags, 1);
 	contract_run(contract.store, req);
 	/* Ceph RGW 16 says "InternalError" here, which tells nothing */

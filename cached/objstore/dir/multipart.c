@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Multipart uploads: a directory multipart/<id> with "info" (what the object will be) and an object
- * file for each part, joined by Complete.
+ * Multipart uploads: a directory multipart/<id> with "info" (what the object will be; its content is the key)
+ * and an object file for each part, joined by Complete.
  *
  * Way:    ops.c -> here -> stage.c.
  * Thread: workers; blocks on the local disk.
  * Owns:   the upload's directory, from create to complete or abort.
  * Holds:  1. Nothing shows under the key before Complete's rename, which obeys conditions as any.
  *         2. Parts are what S3 wants: 5 MiB at least but the last, named by the ETags given.
+ *         3. An upload is its key's: whoever names another key ends nothing. Of uploads that an earlier daemon
+ *            began only the key's hash is known: they are in no list.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -103,10 +105,14 @@ void dir_run_mpu_create(struct dir_job *job)
 	}
 	snprintf(path, sizeof(path), DIR_MULTIPART "/%s", hex);
 	strcpy(s.head.etag, "none");
+	s.head.size = (int64_t)strlen(req->key);
 	s.head.mtime_ns = dir_wall_ns();
 	ret = key_digest(req->key, s.head.key_hash);
 	if (ret == 0) {
 		ret = dir_head_write(s.fd, &s.head);
+	}
+	if (ret == 0 && pwrite(s.fd, req->key, (size_t)s.head.size, s.head.bytes) != s.head.size) {
+		ret = -EIO;
 	}
 	if (ret == 0 && (fsync(s.fd) != 0 || faccessat(job->root_fd, DIR_OBJECTS, F_OK, 0) != 0 ||
 					mkdirat(job->root_fd, path, 0700) != 0)) {
@@ -206,25 +212,33 @@ static bool append_part(struct dir_job *job, struct dir_stage *s, unsigned i, EV
 	return ret == 0;
 }
 
+/* What says whose it is goes last. */
 static void upload_remove(struct dir_job *job)
 {
-	char path[128], name[16];
+	char path[128];
+	struct dirent *d;
+	DIR *dir;
+	int fd;
 
-	for (int i = 1; i <= OBJ_PARTS_MAX && upload_path(job, "", path); i++) {
-		if (unlinkat(job->root_fd, path, AT_REMOVEDIR) == 0 || errno == ENOENT) {
-			return;
+	if (!upload_path(job, "", path)) {
+		return;
+	}
+	fd = openat(job->root_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (dir == NULL) {
+		if (fd >= 0) {
+			close(fd);
 		}
-		snprintf(name, sizeof(name), "%05d", i);
-		if (i == 1 && upload_path(job, "info", path)) {
-			unlinkat(job->root_fd, path, 0);
-		}
-		if (upload_path(job, name, path)) {
-			unlinkat(job->root_fd, path, 0);
+		return;
+	}
+	while ((d = readdir(dir)) != NULL) {
+		if (d->d_name[0] != '.' && strcmp(d->d_name, "info") != 0) {
+			unlinkat(fd, d->d_name, 0);
 		}
 	}
-	if (upload_path(job, "", path)) {
-		unlinkat(job->root_fd, path, AT_REMOVEDIR);
-	}
+	unlinkat(fd, "info", 0);
+	closedir(dir);
+	unlinkat(job->root_fd, path, AT_REMOVEDIR);
 }
 
 void dir_run_mpu_complete(struct dir_job *job)
@@ -264,44 +278,64 @@ void dir_run_mpu_complete(struct dir_job *job)
 
 void dir_run_mpu_abort(struct dir_job *job)
 {
-	char path[128];
+	struct dir_head info;
 
 	if (faccessat(job->root_fd, DIR_OBJECTS, F_OK, 0) != 0) {
 		dir_fail(job, ENOENT, "abort a multipart upload");
-		return;
-	}
-	if (upload_path(job, "", path)) {
+	} else if (upload_info(job, &info)) {
+		dir_head_fini(&info);
 		upload_remove(job);
-	} else {
-		obj_result_clear(&job->req->result); /* no upload of ours: nothing to end */
+	} else if (job->req->result.status == OBJ_INVALID) {
+		obj_result_clear(&job->req->result); /* no upload of this key: nothing to end */
 	}
 }
 
-/* One directory of multipart/: its row, unless it goes or is no upload. The key is not known, only its hash. */
-static bool upload_row(struct dir_job *job, const char *id, unsigned *capacity)
+/* The key of an upload, malloc; NULL: it is not known, or (*ret) an error. */
+static char *upload_key(int fd, const struct dir_head *info, int *ret)
 {
+	size_t len = info->size > 0 && info->size <= OBJ_KEY_MAX_BYTES ? (size_t)info->size : 0;
+	char *key = len > 0 ? calloc(1, len + 1) : NULL;
+	char hex[65];
+
+	*ret = len > 0 && key == NULL ? -ENOMEM : 0;
+	if (key != NULL && (pread(fd, key, len, info->bytes) != (ssize_t)len || strlen(key) != len ||
+					key_digest(key, hex) != 0 || strcmp(hex, info->key_hash) != 0)) {
+		free(key);
+		key = NULL;
+	}
+	return key;
+}
+
+/* One directory of multipart/: its row, unless it goes, or is no upload of a key that was asked for. 0 or -errno. */
+static int upload_row(struct dir_job *job, const char *id, unsigned *capacity)
+{
+	const char *prefix = job->req->key;
 	struct dir_head info = { 0 };
 	struct obj_entry *e;
-	char path[128];
-	int fd, ret;
+	char path[128], *key = NULL;
+	int fd, ret = 0;
 
 	snprintf(path, sizeof(path), DIR_MULTIPART "/%.32s/info", id);
-	fd = openat(job->root_fd, path, O_RDONLY | O_CLOEXEC);
+	fd = openat(job->root_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0) {
-		return true;
+		return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
 	}
-	ret = dir_head_read(fd, &info);
+	if (dir_head_read(fd, &info) == 0) {
+		key = upload_key(fd, &info, &ret);
+	}
 	close(fd);
-	e = ret == 0 ? obj_result_entry_add(&job->req->result, capacity) : NULL;
-	if (e != NULL && asprintf(&e->key, "%s(SHA-256 %s)", job->req->key, info.key_hash) < 0) {
-		e->key = NULL;
+	if (key != NULL && strncmp(key, prefix, strlen(prefix)) == 0) {
+		e = obj_result_entry_add(&job->req->result, capacity);
+		ret = e == NULL || (e->version_id = strdup(id)) == NULL ? -ENOMEM : 0;
+		if (e != NULL) {
+			e->key = key;
+			e->mtime_ns = info.mtime_ns;
+			key = NULL;
+		}
 	}
-	if (e != NULL) {
-		e->version_id = strdup(id);
-		e->mtime_ns = info.mtime_ns;
-	}
+	free(key);
 	dir_head_fini(&info);
-	return ret != 0 || (e != NULL && e->key != NULL && e->version_id != NULL);
+	return ret;
 }
 
 void dir_run_mpu_list(struct dir_job *job)
@@ -310,6 +344,7 @@ void dir_run_mpu_list(struct dir_job *job)
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *d;
 	unsigned capacity = 0;
+	int ret = 0;
 
 	if (dir == NULL) {
 		dir_fail(job, errno, "list multipart uploads");
@@ -318,11 +353,17 @@ void dir_run_mpu_list(struct dir_job *job)
 		}
 		return;
 	}
-	while (job->req->result.entry_count < 1000 && (d = readdir(dir)) != NULL) {
-		if (d->d_name[0] != '.' && !upload_row(job, d->d_name, &capacity)) {
-			dir_fail(job, ENOMEM, "list multipart uploads");
-			break;
+	while (ret == 0 && job->req->result.entry_count < 1000 && (errno = 0, d = readdir(dir)) != NULL) {
+		if (d->d_name[0] != '.') {
+			ret = upload_row(job, d->d_name, &capacity);
 		}
 	}
+	if (ret == 0 && job->req->result.entry_count < 1000 && errno != 0) {
+		ret = -errno;
+	}
+	if (ret != 0) {
+		dir_fail(job, -ret, "list multipart uploads");
+	}
+	obj_result_entries_sort(&job->req->result);
 	closedir(dir);
 }
