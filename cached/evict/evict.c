@@ -104,6 +104,13 @@ bool evict_has_room(const struct evictor *ev)
 	return space_has_room(ev->space);
 }
 
+void evict_coming(struct evictor *ev, int64_t bytes)
+{
+	if (ev != NULL) {
+		space_coming(ev->space, bytes);
+	}
+}
+
 bool evict_can_take(struct evictor *ev, uint64_t bytes)
 {
 	return ev == NULL || space_can_take(ev->space, bytes);

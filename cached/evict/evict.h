@@ -70,7 +70,10 @@ bool evict_is_pinned(struct evictor *ev, const struct row *row);
 
 /* Below the high mark, and the file system has what it is to keep free. */
 bool evict_has_room(const struct evictor *ev);
-/* Half of what is above the high mark is left when so much more has come; if not, files go. NULL: true. */
+/* Recalls have asked S3 for so much; less: it has been noted, or does not come. NULL: nothing. */
+void evict_coming(struct evictor *ev, int64_t bytes);
+/* Half of what is above the high mark is left when so much more, and what was asked for, has come; if not, files
+ * go. NULL: true. */
 bool evict_can_take(struct evictor *ev, uint64_t bytes);
 /* For `status`: new reference. */
 json_t *evict_json(struct evictor *ev);

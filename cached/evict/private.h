@@ -73,6 +73,8 @@ void space_start(struct space *s);
 /* Something is here that was not: look soon. */
 void space_kick(struct space *s);
 bool space_has_room(const struct space *s);
+/* So much was asked of S3; less: it has been noted, or does not come. */
+void space_coming(struct space *s, int64_t bytes);
 bool space_can_take(struct space *s, uint64_t bytes);
 json_t *space_json(const struct space *s);
 

@@ -7,8 +7,8 @@
  * Thread: core; measure_run on a worker.
  * Owns: the round: how much must go, and how often nothing would.
  * Holds: 1. clients are refused before the disk is full, never after a write was acknowledged: they take
- *           their part of what is free, and wait when there is none; refused they are when waiting has
- *           not helped;
+ *           their part of what is free and of what no recall has asked for, and wait when there is none;
+ *           refused they are when waiting has not helped;
  *        2. a round ends: when the low mark is reached, or when every file was asked in vain;
  *        3. every pending file is measured, some in each job: the sum is of the moment the first job
  *           began; what is written from then on the modules count, and what was on its way then.
@@ -51,6 +51,7 @@ struct space { /* core only */
 	uint64_t begin_written, begin_fresh;
 	bool more; /* files are left for another job */
 	uint64_t before;  /* what an earlier daemon knew to be here; 0: the census has ended */
+	uint64_t coming;  /* bytes that recalls have asked S3 for */
 	uint64_t told;    /* of the bytes here, in the counter of all volumes */
 	uint64_t misses;  /* in a row, this round */
 	int64_t rest_ns, rest_until_ns;
@@ -177,7 +178,7 @@ static uint64_t space_limit(const struct space *s)
 		room = UINT64_MAX;
 	}
 	if (cv->cache_size_bytes > 0) {
-		own = space_room((uint64_t)cv->cache_size_bytes, space_here_most(s),
+		own = space_room((uint64_t)cv->cache_size_bytes, space_here_most(s) + s->coming,
 				space_reserve(cv));
 		room = own < room ? own : room;
 	}
@@ -539,8 +540,15 @@ void space_start(struct space *s)
 	space_later(s, SPACE_SOON_NS);
 }
 
+void space_coming(struct space *s, int64_t bytes)
+{
+	s->coming += (uint64_t)bytes;
+	atomic_store(&s->ev->v->shm->write_limit, space_limit(s));
+}
+
 void space_kick(struct space *s)
 {
+	atomic_store(&s->ev->v->shm->write_limit, space_limit(s));
 	if (space_excess(s, false) > 0) {
 		space_later(s, SPACE_AT_ONCE_NS);
 	}
@@ -550,7 +558,7 @@ bool space_can_take(struct space *s, uint64_t bytes)
 {
 	const struct conf_volume *cv = space_conf(s);
 	uint64_t size = (uint64_t)cv->cache_size_bytes;
-	uint64_t used = space_used(s) - space_here(s) + space_here_most(s);
+	uint64_t used = space_used(s) - space_here(s) + space_here_most(s) + s->coming;
 
 	if ((size == 0 || used + bytes <= size - space_reserve(cv) / 2) &&
 			s->fs_free >= (uint64_t)cv->cache_free_bytes / 2) {

@@ -138,6 +138,7 @@ static void fetch_get_done(struct obj_req *req)
 	} else {
 		fetch_failed(r, g, req);
 	}
+	evict_coming(rs->v->evictor, -g->bytes);
 	talloc_free(g);
 	objstore_req_free(&req);
 	recall_go(r);
@@ -194,6 +195,7 @@ static bool fetch_start(const struct fetch_choice *c)
 	r->running++;
 	rs->running++;
 	recall_client_pay(c->client, g->bytes);
+	evict_coming(rs->v->evictor, g->bytes);
 	objstore_submit(rs->v->store, req);
 	return true;
 }
@@ -366,7 +368,7 @@ static bool fetch_is_held(struct recalls *rs)
 {
 	int64_t now = clock_now_ns(rs->v->clock);
 
-	if (evict_can_take(rs->v->evictor, ((uint64_t)rs->running + 1) << RECALL_EXTENT_SHIFT)) {
+	if (evict_can_take(rs->v->evictor, RECALL_EXTENT_BYTES)) {
 		rs->room_until_ns = 0;
 		return false;
 	}

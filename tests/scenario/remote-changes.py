@@ -198,8 +198,8 @@ def leased(watch):
         shows(bed, "d/leased", b"after that")
     watch.heard([(MODIFIED, "leased")], "it was closed")
     after = counters(bed)
-    check(after["breaks_sent"] == before["breaks_sent"] + 1,
-          f"{after['breaks_sent'] - before['breaks_sent']} breaks are counted")
+    # once, and again for as long as the client's process has not come to it
+    check(after["breaks_sent"] > before["breaks_sent"], "its break is not counted")
     check(after["remote_deferred"] == before["remote_deferred"] + 1, "not counted as waiting")
 
 
