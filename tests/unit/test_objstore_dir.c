@@ -317,6 +317,91 @@ static void test_foreign_files_are_no_objects(void **state)
 	contract_delete("foreign/x");
 }
 
+/* --- pages: what was read for one serves the next --- */
+
+#define PORTION_KEYS 300u /* by pages of two: three portions of fifty pages */
+
+static void portion_key(char key[64], unsigned i)
+{
+	snprintf(key, 64, i % 10 == 3 ? "pages/k%04u/in" : "pages/k%04u", i);
+}
+
+/* Nothing has changed in it for an hour. */
+static void portion_still(void)
+{
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = time(NULL) - 3600}};
+	char path[320];
+
+	snprintf(path, sizeof(path), "%s/objects/vol/pages", root_dir);
+	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+/* The rows of the page behind *token, which becomes the next one's: a letter for each, p of a prefix. */
+static const char *portion_page(char **token, char delimiter)
+{
+	static char rows[8];
+	struct obj_req *req = contract_req(OBJ_LIST, "pages/");
+
+	req->delimiter = delimiter;
+	req->max_keys = 2;
+	req->token = *token;
+	contract_expect(req, OBJ_OK);
+	memset(rows, 0, sizeof(rows));
+	for (unsigned i = 0; i < req->result.entry_count; i++) {
+		rows[i] = req->result.entries[i].is_prefix ? 'p' : 'o';
+	}
+	*token = req->result.next_token != NULL ? contract_dup(req->result.next_token) : NULL;
+	objstore_req_free(&req);
+	return rows;
+}
+
+static unsigned portion_rows(char delimiter)
+{
+	unsigned rows = 0;
+	char *token = NULL;
+
+	do {
+		rows += (unsigned)strlen(portion_page(&token, delimiter));
+	} while (token != NULL);
+	return rows;
+}
+
+static void test_pages(void **state)
+{
+	char key[64], path[400], aside[400], *token = NULL;
+
+	(void)state;
+	for (unsigned i = 0; i < PORTION_KEYS; i++) {
+		portion_key(key, i);
+		assert_int_equal(contract_put(key, "x", 1, NULL, false, NULL), OBJ_OK);
+	}
+	for (int still = 0; still < 2; still++) {
+		assert_int_equal(portion_rows('/'), PORTION_KEYS);
+		assert_int_equal(portion_rows(0), PORTION_KEYS);
+		portion_still();
+	}
+	assert_string_equal(portion_page(&token, '/'), "oo");
+	/* Behind its back: whoever changes the directory changes its time, and here that is put back. */
+	snprintf(path, sizeof(path), "%s/objects/vol/pages/k0002%%o", root_dir);
+	snprintf(aside, sizeof(aside), "%s/objects/vol/pages/k0001a%%o", root_dir);
+	assert_int_equal(link(path, aside), 0);
+	portion_still();
+	assert_string_equal(portion_page(&token, '/'), "op"); /* k0002, k0003/: it was not read again */
+	assert_string_equal(portion_page(&token, '/'), "oo");
+	assert_int_equal(contract_put("pages/k0005a", "x", 1, NULL, false, NULL), OBJ_OK);
+	assert_int_equal(contract_delete("pages/k0006"), OBJ_OK);
+	portion_page(&token, '/');
+	assert_string_equal(token, "vol/pages/k0007"); /* behind k0005a */
+	free(token);
+	assert_int_equal(portion_rows('/'), PORTION_KEYS + 1);
+	assert_int_equal(unlink(aside), 0);
+	assert_int_equal(contract_delete("pages/k0005a"), OBJ_OK);
+	for (unsigned i = 0; i < PORTION_KEYS; i++) {
+		portion_key(key, i);
+		contract_delete(key);
+	}
+}
+
 static void test_root_refused(void **state)
 {
 	char *error = NULL;
@@ -421,6 +506,7 @@ int main(void)
 	const struct CMUnitTest own[] = {
 		cmocka_unit_test(test_damage_is_found),
 		cmocka_unit_test(test_foreign_files_are_no_objects),
+		cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_root_refused),
 		cmocka_unit_test(test_null_version),
 		cmocka_unit_test(test_rules_refused),

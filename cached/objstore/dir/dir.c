@@ -46,6 +46,8 @@ struct dir_store {
 	pthread_cond_t wake;
 	struct obj_req *first[PRIOS], **last[PRIOS];
 	bool stop;
+	/* shared, its own lock */
+	struct dir_kept kept;
 };
 
 static struct obj_req *queue_take(struct dir_store *st)
@@ -67,7 +69,7 @@ static struct obj_req *queue_take(struct dir_store *st)
 
 static void run(struct dir_store *st, struct obj_req *req)
 {
-	struct dir_job job = { .req = req, .rules = &st->rules };
+	struct dir_job job = { .req = req, .rules = &st->rules, .kept = &st->kept };
 
 	if (req->result.status != OBJ_OK) {
 		return; /* refused before it came here */
@@ -138,6 +140,7 @@ static int store_free(struct dir_store *st)
 	}
 	pthread_cond_destroy(&st->wake);
 	pthread_mutex_destroy(&st->lock);
+	dir_kept_fini(&st->kept);
 	return 0;
 }
 
@@ -259,6 +262,7 @@ struct objstore *objstore_dir_new(TALLOC_CTX *ctx, struct mailbox *mb, const cha
 		st->last[p] = &st->first[p];
 	}
 	pthread_mutex_init(&st->lock, NULL);
+	pthread_mutex_init(&st->kept.lock, NULL);
 	pthread_cond_init(&st->wake, NULL);
 	talloc_set_destructor(st, store_free);
 	threads = threads == 0 ? THREADS_DEFAULT : threads;

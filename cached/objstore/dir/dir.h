@@ -4,6 +4,7 @@
 #define OFS_OBJSTORE_DIR_H
 
 #include <openssl/evp.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "../impl.h"
@@ -65,12 +66,51 @@ struct dir_rules {
  * says what this daemon does not understand. */
 int dir_rules_read(int root_fd, struct dir_rules *rules);
 
+/* --- children.c: the names in one directory --- */
+struct dir_child {
+	char *name; /* component, unescaped, '/' behind it if a directory */
+	char *path; /* relative to the root */
+	bool is_dir;
+};
+struct dir_children { /* malloc; a portion, in the order of keys */
+	struct dir_child *list;
+	size_t count, at; /* at: the next of the listing */
+	bool whole;       /* nothing is behind the last */
+	/* children.c */
+	char *path, *prefix, *after;
+	uint64_t ino;
+	int64_t changed_ns;
+	bool settled; /* may be kept */
+};
+struct dir_range { /* which keys a page is about; whole keys, or NULL */
+	const char *prefix;
+	size_t prefix_len;
+	const char *token; /* behind this row, in it if that is a directory */
+	const char *after; /* behind this, and all that is in it */
+	unsigned page;     /* rows */
+};
+#define DIR_KEPT 2u
+struct dir_kept { /* portions that the next pages may need */
+	pthread_mutex_t lock;
+	struct dir_children *slot[DIR_KEPT]; /* shared, `lock` */
+};
+void dir_kept_fini(struct dir_kept *kept);
+void dir_children_free(struct dir_children **pc);
+/* 'o': an object; '+': what begins names with a rest; 'd': a directory. *len: without the suffix. */
+int dir_entry_kind(const char *name, size_t *len);
+
 /* --- ops.c, list.c --- */
 struct dir_job {
 	struct obj_req *req;
 	const struct dir_rules *rules;
+	struct dir_kept *kept;
 	int root_fd;
 };
+/* The next portion of the range in the directory `path`, whose keys begin with key_base. 0 or -errno. */
+int dir_children_take(struct dir_job *job, const char *path, const char *key_base,
+		const struct dir_range *range, struct dir_children **out);
+/* No more of it is needed now. */
+void dir_children_give(struct dir_job *job, struct dir_children **pc);
 void dir_run(struct dir_job *job);
 void dir_run_list(struct dir_job *job);
 /* Fill the result from an errno of the store's own file system. */

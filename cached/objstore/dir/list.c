@@ -2,7 +2,7 @@
 /*
  * Listing the directory store in key order, with delimiter and pages.
  *
- * Way:    ops.c -> dir_run_list; rows go into the request's result.
+ * Way:    ops.c -> dir_run_list, names from children.c; rows go into the request's result.
  * Thread: workers; blocks on the local disk.
  * Holds:  1. Rows come in byte order of whole keys: within a directory, names are compared with
  *            '/' behind those of directories, which is how they stand in keys.
@@ -24,17 +24,6 @@
 
 #define PAGE_KEYS 1000u
 
-struct child {
-	char *name; /* component, unescaped, '/' behind it if a directory */
-	char *path; /* relative to the root */
-	bool is_dir;
-};
-
-struct children {
-	struct child *list;
-	size_t count, capacity;
-};
-
 struct walk {
 	struct dir_job *job;
 	const char *prefix;
@@ -47,140 +36,6 @@ struct walk {
 };
 
 static bool walk_dir(struct walk *w, const char *path, const char *key_base);
-
-static void children_fini(struct children *c)
-{
-	for (size_t i = 0; i < c->count; i++) {
-		free(c->list[i].name);
-		free(c->list[i].path);
-	}
-	free(c->list);
-}
-
-static int child_cmp(const void *a, const void *b)
-{
-	return strcmp(((const struct child *)a)->name, ((const struct child *)b)->name);
-}
-
-static int child_add(struct children *c, const char *name, const char *dir, const char *file,
-		bool is_dir)
-{
-	struct child *child;
-
-	if (c->count == c->capacity) {
-		size_t cap = c->capacity == 0 ? 64 : c->capacity * 2;
-		struct child *grown = realloc(c->list, cap * sizeof(*grown));
-
-		if (grown == NULL) {
-			return -ENOMEM;
-		}
-		c->list = grown;
-		c->capacity = cap;
-	}
-	child = &c->list[c->count++];
-	child->is_dir = is_dir;
-	child->name = strdup(name);
-	if (asprintf(&child->path, "%s/%s", dir, file) < 0) {
-		child->path = NULL;
-	}
-	return child->name == NULL || child->path == NULL ? -ENOMEM : 0;
-}
-
-/* Can keys that are (or begin with) `full` belong on this page? */
-static bool wanted(const struct walk *w, const char *full, bool is_dir)
-{
-	size_t len = strlen(full);
-	size_t common = len < w->prefix_len ? len : w->prefix_len;
-
-	if (memcmp(full, w->prefix, common) != 0 || (len < w->prefix_len && !is_dir)) {
-		return false;
-	}
-	if (w->token == NULL || strcmp(full, w->token) > 0) {
-		return true;
-	}
-	return is_dir && strncmp(full, w->token, len) == 0;
-}
-
-static int entry_kind(const char *name, size_t *len)
-{
-	*len = strlen(name);
-	if (*len > 2 && strcmp(name + *len - 2, DIR_SUFFIX_OBJECT) == 0) {
-		*len -= 2;
-		return 'o';
-	}
-	if (*len > 2 && strcmp(name + *len - 2, DIR_SUFFIX_CHUNK) == 0) {
-		*len -= 2;
-		return '+';
-	}
-	return 'd';
-}
-
-static int children_read(struct walk *w, const char *path, const char *key_base,
-		const char *name_base, struct children *out);
-
-/* The rest of components whose names begin with `name`. */
-static int chunk_read(struct walk *w, const char *dir, const char *file, const char *key_base,
-		const char *name, struct children *out)
-{
-	char *path;
-	int ret;
-
-	if (asprintf(&path, "%s/%s", dir, file) < 0) {
-		return -ENOMEM;
-	}
-	ret = children_read(w, path, key_base, name, out);
-	free(path);
-	return ret == -ENOENT ? 0 : ret;
-}
-
-/* Names in one directory, those of long components put together. 0 or -errno. */
-static int children_read(struct walk *w, const char *path, const char *key_base,
-		const char *name_base, struct children *out)
-{
-	int fd = openat(w->job->root_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *d;
-	int ret = 0;
-
-	if (dir == NULL) {
-		ret = -errno;
-		if (fd >= 0) {
-			close(fd);
-		}
-		return ret;
-	}
-	while (ret == 0 && (errno = 0, d = readdir(dir)) != NULL) {
-		size_t len;
-		int kind = entry_kind(d->d_name, &len);
-		char part[256], full[2 * OBJ_KEY_MAX_BYTES];
-		const char *name = full + strlen(key_base);
-		int n;
-
-		if (d->d_name[0] == '.' && (d->d_name[1] == '\0' ||
-						 strcmp(d->d_name, "..") == 0)) {
-			continue;
-		}
-		if (dir_name_decode(d->d_name, len, part) != 0 ||
-				(kind == 'd' && d->d_type != DT_DIR && d->d_type != DT_UNKNOWN)) {
-			continue; /* somebody else's file */
-		}
-		n = snprintf(full, sizeof(full), "%s%s%s%s", key_base, name_base, part,
-				kind == 'd' ? "/" : "");
-		if (n < 0 || (size_t)n >= sizeof(full)) {
-			continue; /* longer than any key of ours */
-		}
-		if (kind == '+') {
-			ret = chunk_read(w, path, d->d_name, key_base, name, out);
-		} else if (wanted(w, full, kind == 'd')) {
-			ret = child_add(out, name, path, d->d_name, kind == 'd');
-		}
-	}
-	if (ret == 0 && errno != 0) {
-		ret = -errno;
-	}
-	closedir(dir);
-	return ret;
-}
 
 /* 1: somewhere below is an object; 0: none; -errno. */
 static int has_object(int root_fd, const char *path)
@@ -201,7 +56,7 @@ static int has_object(int root_fd, const char *path)
 		size_t len;
 		char *sub;
 
-		if (entry_kind(d->d_name, &len) == 'o') {
+		if (dir_entry_kind(d->d_name, &len) == 'o') {
 			ret = 1;
 		} else if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 &&
 				d->d_type != DT_REG) {
@@ -311,7 +166,7 @@ static void emit_object(struct walk *w, const char *key, const char *path)
 	dir_head_fini(&head);
 }
 
-static void walk_child(struct walk *w, const struct child *c, const char *key)
+static void walk_child(struct walk *w, const struct dir_child *c, const char *key)
 {
 	int ret;
 
@@ -331,32 +186,55 @@ static void walk_child(struct walk *w, const struct child *c, const char *key)
 	}
 }
 
-/* false: stop. */
-static bool walk_dir(struct walk *w, const char *path, const char *key_base)
+/* Those of one portion, from c->at on. */
+static void walk_children(struct walk *w, struct dir_children *c, const char *key_base)
 {
-	struct children c = { 0 };
-	int ret = children_read(w, path, key_base, "", &c);
-
-	if (ret != 0 && ret != -ENOENT && ret != -ENOTDIR) {
-		walk_fail(w, ret, path);
-	}
-	if (c.count > 1) {
-		qsort(c.list, c.count, sizeof(c.list[0]), child_cmp);
-	}
-	for (size_t i = 0; i < c.count && !w->stop; i++) {
+	for (; c->at < c->count && !w->stop; c->at++) {
 		char *key;
 
 		if (atomic_load(&w->job->req->cancelled)) {
 			obj_fail(w->job->req, OBJ_CANCELLED, "cancelled");
 			w->stop = true;
-		} else if (asprintf(&key, "%s%s", key_base, c.list[i].name) < 0) {
+		} else if (asprintf(&key, "%s%s", key_base, c->list[c->at].name) < 0) {
 			walk_fail(w, -ENOMEM, "list");
 		} else {
-			walk_child(w, &c.list[i], key);
+			walk_child(w, &c->list[c->at], key);
 			free(key);
 		}
 	}
-	children_fini(&c);
+}
+
+/* false: stop. */
+static bool walk_dir(struct walk *w, const char *path, const char *key_base)
+{
+	struct dir_range range = {.prefix = w->prefix, .prefix_len = w->prefix_len, .token = w->token,
+		.page = w->max};
+	char *after = NULL;
+	bool whole = false;
+
+	while (!whole && !w->stop) {
+		struct dir_children *c = NULL;
+		int ret = dir_children_take(w->job, path, key_base, &range, &c);
+
+		if (ret != 0) {
+			if (ret != -ENOENT && ret != -ENOTDIR) {
+				walk_fail(w, ret, path);
+			}
+			break;
+		}
+		walk_children(w, c, key_base);
+		whole = c->whole;
+		free(after);
+		after = NULL;
+		if (!whole && !w->stop &&
+				asprintf(&after, "%s%s", key_base, c->list[c->count - 1].name) < 0) {
+			after = NULL;
+			walk_fail(w, -ENOMEM, "list");
+		}
+		range.after = after;
+		dir_children_give(w->job, &c);
+	}
+	free(after);
 	return !w->stop;
 }
 
