@@ -273,6 +273,30 @@ static void on_signal(struct tevent_context *ev, struct tevent_fd *fde, uint16_t
 
 /* ---- up and down ---- */
 
+static int64_t core_busy_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+static int core_loop(struct daemon *d)
+{
+	int64_t before = core_busy_ns(), now;
+
+	while (!d->stop) {
+		if (tevent_loop_once(d->core->ev) != 0) {
+			log_error("core", "the event loop failed: %s", strerror(errno));
+			return -EIO;
+		}
+		now = core_busy_ns();
+		times_add(core, turn, now - before);
+		before = now;
+	}
+	return 0;
+}
+
 static int run(struct core *core, int *ready_fd)
 {
 	struct daemon d = {.core = core, .signal_fd = -1};
@@ -309,13 +333,7 @@ static int run(struct core *core, int *ready_fd)
 	daemon_serves(ready_fd, core->conf->global.log_file == NULL);
 	notify_send("READY=1");
 	watchdog_feed(core);
-	while (!d.stop) {
-		if (tevent_loop_once(core->ev) != 0) {
-			log_error("core", "the event loop failed: %s", strerror(errno));
-			ret = -EIO;
-			break;
-		}
-	}
+	ret = core_loop(&d);
 out:
 	notify_send("STOPPING=1");
 	http_close(core);

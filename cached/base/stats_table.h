@@ -101,6 +101,7 @@
 #define OFS_TIMES_FAMILIES(F)                                                                      \
 	F(step, "step", "time of a step on the ways of a read and a write")                        \
 	F(s3_request, "type", "time of a request to the store, waiting and retries included")      \
+	F(core, "what", "processor time of the core thread, which does one thing after the other")         \
 	F(disk_wait, "lane", "time a disk job waited for its worker")                              \
 	F(disk_run, "lane", "time a disk job ran")
 
@@ -123,6 +124,7 @@
 	H(s3_request, copy, "COPY")                                                                \
 	H(s3_request, delete, "DELETE")                                                            \
 	H(s3_request, other, "begin, end and abort of multipart uploads, settings of the bucket")  \
+	H(core, turn, "one thing done: so long everybody else waited")                             \
 	H(disk_wait, any, "any order")                                                             \
 	H(disk_wait, order, "looking at the tree, in order")                                       \
 	H(disk_wait, index, "the index's file, in order")                                          \
