@@ -63,14 +63,14 @@ class Table:
 
 
 def many(bed, path, count):
-    with bed.client() as client:
+    with bed.client() as client, bed.unheard():
         for number in range(count):
             client.put(f"{path}/{number:05}", b"%d" % number)
 
 
 def save_dance(bed):
     """As office programs save: a new file beside it, two renames, a removal."""
-    with bed.client() as client:
+    with bed.client() as client, bed.unheard():
         client.put("dance.tmp", b"new" * 100)
         client.rename("dance", "dance.bak")
         client.rename("dance.tmp", "dance")

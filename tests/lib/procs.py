@@ -265,6 +265,16 @@ def answers(host, port):
         return False
 
 
+def listens(path):
+    """Does someone accept connections at this Unix socket?"""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(path)
+        except OSError:
+            return False
+    return True
+
+
 def run(argv, what=None, **options):
     """Run a command to its end; Failure with its output if it fails. Returns its stdout."""
     options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)

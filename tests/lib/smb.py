@@ -14,14 +14,16 @@
             differences = compare(before, client.manifest())
 """
 
+import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 
-from procs import Failure, wait_until  # noqa: F401  (wait_until is for the tests)
+from procs import Failure, listens, wait_until  # noqa: F401  (for the tests)
 from smb2 import Client, SmbError, nt_time, unix_time  # noqa: F401  (for the tests)
 
 LIB = os.path.dirname(os.path.realpath(__file__))
@@ -143,6 +145,16 @@ class Testbed:
 
     def start(self, part):
         self._testbed("start", self.dir, part)
+
+    @contextlib.contextmanager
+    def unheard(self):
+        """What is done within `with` the daemon hears of all at once, however long it took."""
+        pid = int(self.env["CACHED_PID"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def wipe(self, new_host=False):
         self._testbed("wipe", self.dir, *["--new-host"] * new_host)

@@ -52,12 +52,12 @@ def main():
                      f"{'renamed and ' if renamed else ''}deleted unseen")
                 fill(one)
                 if known:
-                    bed.flush(timeout_s=30)
+                    bed.flush(timeout_s=60)
                     check(set(FILES) <= set(bed.keys()), f"in the bucket: {bed.keys()}")
                 else:
                     wait_until(lambda: seen(bed), 20, "the daemon has seen the files")
                 deltree_unseen(bed, one, two, renamed)
-                bed.flush(timeout_s=30)
+                bed.flush(timeout_s=60)
                 check(list(bed.keys()) == ["top"], f"left in the bucket: {bed.keys()}")
                 check("top" not in bed.ctl("pending") and "d" not in one.manifest(),
                       "something is left")

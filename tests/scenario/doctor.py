@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 
 from proxy import Proxy
-from smb import ROOT, Testbed, check, fail, other_daemon, step, wait_until
+from smb import ROOT, Testbed, check, fail, listens, other_daemon, step, wait_until
 
 
 class Doctor:
@@ -209,16 +209,26 @@ def daemon(bed, doctor, proxy):
     bed.start("cached")
 
 
-def connecting(bed, doctor, proxy):
-    """Just after a start the store has not answered yet: doctor waits, monitoring does not."""
+def waited_for(bed, doctor, proxy):
+    """False where a busy machine has not connected in time, which doctor then says."""
     proxy.hold("PUT", "")
     bed.restart("cached")
     check(bed.ctl_json("health")["state"] == "failed", "a volume without its store is said to be well")
     with subprocess.Popen(doctor.words(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waits:
         check("waiting, 5 s at most" in waits.stderr.readline(), "it does not say that it waits")
         proxy.release()
-        out = waits.communicate(timeout=60)[0]
-    check(waits.returncode == 0 and json.loads(out)["state"] == "ok", out)
+        answer = json.loads(waits.communicate(timeout=60)[0])
+    if answer["state"] != "ok":
+        reasons = [item["reason"] for item in answer["findings"] if item["id"] == "store-away"]
+        check(waits.returncode == 1 and reasons == ["not yet connected"], f"{answer}")
+        return False
+    check(waits.returncode == 0, f"exit status {waits.returncode}: {answer}")
+    return True
+
+
+def connecting(bed, doctor, proxy):
+    """Just after a start the store has not answered yet: doctor waits, monitoring does not."""
+    wait_until(lambda: waited_for(bed, doctor, proxy), what="a store that answers within the 5 s that doctor waits")
     proxy.hold("PUT", "")
     bed.restart("cached")
     reasons = doctor.reasons("store-away")
@@ -256,7 +266,7 @@ def few_rights(bed, doctor):
              f"exec {bed.testbed_build}/objectfs-cached -c {conf} --foreground"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            wait_until(lambda: os.path.exists(f"{where}/s") or process.poll() is not None, 20,
+            wait_until(lambda: listens(f"{where}/s") or process.poll() is not None, 20,
                        "the daemon serves")
             check(process.poll() is None, "the daemon has ended")
             reasons = doctor.reasons(wanted, conf=conf)

@@ -55,13 +55,13 @@ def fill(bed):
         for name, data in (("d/small", b"small"), ("d/large", LARGE), ("d/moved", b"moved"),
                            ("d/empty", b"")):
             client.put(name, data, eas={"k": b"v" * 3000})  # a blob, too
-        bed.flush(40)
+        bed.flush()
         client.put("d/small", b"changed")
         client.rename("d/moved", "d/again")
         client.rename("d/large", "d/big")
-        bed.flush(40)
+        bed.flush()
         client.rename("d", "e")
-        bed.flush(40)
+        bed.flush()
         bed.ctl("evict", "e")
         check(client.get("e/big") == LARGE and client.get("e/again") == b"moved", "other bytes")
         return client.manifest()
@@ -119,7 +119,7 @@ def customer(bed):
         names = [entry[0] for entry in client.list("e")]
         check("hidden" not in names and "plain" in names, f"{names}")
         client.put("e/plain", b"mine now")
-        bed.flush(40)
+        bed.flush()
     answer = s3.head_object(Bucket=bed.s3_bucket, Key="own/e/plain", **with_key)
     check(answer[ALGORITHM] == "AES256" and answer["ContentType"] == "text/plain", f"{answer}")
     step("another key")

@@ -13,7 +13,8 @@ import tempfile
 import time
 
 from dirstore import object_keys
-from smb import SmbError, Testbed, check, fail, step
+from local import is_resident
+from smb import SmbError, Testbed, check, fail, step, wait_until
 
 ROOT = os.environ["ROOT"]
 EXAMPLES = ("standalone", "macos", "large-directory", "read-mostly", "archive", "snapshots")
@@ -143,6 +144,7 @@ def snapshots(bed):
     version = f"@GMT-{time.strftime('%Y.%m.%d-%H.%M.%S', time.gmtime())}"
     work = tempfile.mkdtemp()
     smbclient(bed, "ls deep/*; get deep/other back", cwd=work)
+    wait_until(lambda: is_resident(bed, "deep/other"), what="all of it is here")
     os.makedirs(f"{SNAPSHOTS}/{version}/versions")
     subprocess.run(["cp", "-a", "--reflink=auto", bed.mirror,
                     f"{SNAPSHOTS}/{version}/versions/tree"], check=True)

@@ -12,15 +12,15 @@ import signal
 import subprocess
 
 from proxy import Proxy
-from smb import Testbed, check, fail, other_daemon, step, wait_until
+from smb import Testbed, check, fail, listens, other_daemon, step, wait_until
 
 LEVELS = ("error", "warning", "notice", "info", "debug")
 
 
 def lines(bed):
-    """Every line of the daemon's log, parsed."""
+    """Every line of the daemon's log, parsed; but for one that is just being written."""
     found = []
-    for line in bed.log().splitlines():
+    for line in bed.log().split("\n")[:-1]:
         try:
             entry = json.loads(line)
         except ValueError:
@@ -125,7 +125,7 @@ def option(bed):
         with open(where + "/log", "wb") as log:
             process = subprocess.Popen([program, "-c", conf, "-F", *argv], stderr=log)
         try:
-            wait_until(lambda: os.path.exists(where + "/s"), 20, "the daemon serves")
+            wait_until(lambda: listens(where + "/s"), 20, "the daemon serves")
         finally:
             process.terminate()
             process.wait()

@@ -13,7 +13,7 @@ import sys
 
 import dirstore
 from bucket_reader import load_dir
-from smb import Testbed, check, other_daemon, step, wait_until
+from smb import Testbed, check, listens, other_daemon, step, wait_until
 
 FAR = "ffeeddccbbaa99887766554433221100"
 
@@ -33,7 +33,7 @@ class Second:
         with open(self.where + "/log", "ab") as log:
             self.process = subprocess.Popen(
                 [f"{self.bed.testbed_build}/objectfs-cached", "-c", self.conf, "-F"], stderr=log)
-        wait_until(lambda: os.path.exists(self.where + "/s"), 20, "the second daemon serves")
+        wait_until(lambda: listens(self.where + "/s"), 20, "the second daemon serves")
         return self
 
     def __exit__(self, *_):

@@ -35,7 +35,7 @@ def main():
         put(bed, "second")
         younger = [refresh(bed), refresh(bed)]
         proxy.release()
-        check([one.wait(30) for one in (older, *younger)] == [0, 0, 0], "a refresh failed")
+        check([one.wait(60) for one in (older, *younger)] == [0, 0, 0], "a refresh failed")
         shown = sorted(entry[0] for entry in client.list("room"))
         check(shown == ["first", "second"], f"shown: {shown}")
 

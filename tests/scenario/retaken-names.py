@@ -25,8 +25,9 @@ def main():
                 os.unlink(os.path.join(bed.mirror, f"d{number}/file"))
 
             step("others have their names")
-            for number in range(DIRS):
-                client.put(f"d{number}/file", b"after")
+            with bed.unheard():  # or each is scanned for as it comes
+                for number in range(DIRS):
+                    client.put(f"d{number}/file", b"after")
             bed.flush()
             counters = bed.ctl_json("status")["counters"]
             scans = counters["dirs_scanned"] - before

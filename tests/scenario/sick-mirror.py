@@ -19,7 +19,7 @@ EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32); 2: at once, without a l
 
 def get(bed, path):
     try:
-        with urllib.request.urlopen(f"http://{bed.http}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{bed.http}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -49,7 +49,7 @@ class Race:
         old, new = os.urandom(3 * MIB), os.urandom(2 * MIB)
         self.begin("written", old, False)
         self.client.put("written", new)
-        check(counter(self.bed, "upload_broken") > broken, "the lease was not broken")
+        wait_until(lambda: counter(self.bed, "upload_broken") > broken, what="the lease is broken")
         self.end()
         check(body(self.bed, "written") == new, "the object has other bytes")
 
