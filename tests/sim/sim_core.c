@@ -301,6 +301,7 @@ static void archive_some(struct world *w)
 		world_trace(w, "archive", key, "");
 		o->archived = true;
 	}
+	client_find(w); /* a drop that was begun has gone on meanwhile */
 }
 
 /* The disk is lost, what is archived is restored, a day passes. */
