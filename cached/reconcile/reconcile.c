@@ -246,6 +246,9 @@ static void work_schedule(struct work *w, int64_t delay_ns)
 	struct volume *v = w->rc->v;
 	int64_t now = clock_now_ns(v->clock), due;
 
+	if (w->rc->since_ns != 0 && w->first_ns > w->rc->since_ns) {
+		w->first_ns = w->rc->since_ns; /* it was there before; a flush is to wait for what follows from it, too */
+	}
 	if (w->running) {
 		w->again = true;
 		return;
