@@ -64,16 +64,40 @@ static struct work *attempt_close(struct attempt *a)
 	return w;
 }
 
+static void attempt_relisted(int status, const char *message, void *arg)
+{
+	(void)arg;
+	if (status != 0) {
+		log_notice("reconcile", "listing what has changed in S3: %s", message ? message : "failed");
+	}
+}
+
+/* The directory that is to be listed now; NULL: none. */
+static char *attempt_relist(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	struct row *dir = a->item->relist && !a->item->again && a->row->live == ROW_HERE
+					  ? index_get(ix, &a->row->parent)
+					  : NULL;
+
+	return dir != NULL ? index_path(ix, a->v, dir) : NULL;
+}
+
 void attempt_end_done(struct attempt *a)
 {
 	struct volume *v = a->v;
 	struct ofs_oid oid = a->oid;
+	char *relist = attempt_relist(a);
 
 	log_debug("reconcile", "%s: done%s", a->row->name ? a->row->name : "?",
 			a->item->again ? ", again" : "");
 	copy_answer(a, a->upload_done);
 	work_done(attempt_close(a));
 	evict_closed(v->evictor, &oid);
+	if (relist != NULL) {
+		mirror_refresh(v->mirror, 0, relist, attempt_relisted, NULL);
+		talloc_free(relist);
+	}
 }
 
 void attempt_end_again(struct attempt *a, int64_t delay_ns)

@@ -91,8 +91,8 @@ void claim_make(struct attempt *a, void (*go_on)(struct attempt *a))
 	index_set_live(ix, c, ROW_TRASHED);
 	index_set_s3(ix, c, &a->parent, a->raw);
 	/* A directory's has the cut-off in place of a size, and an object once all is copied: renames.c. */
-	index_set_fence(ix, c, a->row->etag, CLAIM_TAG, &a->row->wid, a->row->is_dir ? 0 : a->row->s3_size,
-			a->row->s3_mtime_ns);
+	index_set_fence(ix, c, move_etag(a), CLAIM_TAG, a->found != NULL ? &a->found->wid : &a->row->wid,
+			a->row->is_dir ? 0 : a->row->s3_size, a->row->s3_mtime_ns);
 	index_set_object(ix, c, !a->row->is_dir);
 	a->replaced = c;
 	cc->a = a;
@@ -126,16 +126,21 @@ void claim_redeem(struct attempt *a, const char *etag, bool leave_old)
 	char *raw = talloc_strdup(a, row->s3_name);
 	char *fence = row->etag ? talloc_strdup(a, row->etag) : NULL;
 	const struct ofs_oid wid = row->wid;
+	const struct found *f = a->found;
+	char *version = f != NULL && row->version_id ? talloc_strdup(a, row->version_id) : NULL;
 	int64_t size = row->s3_size, mtime_ns = row->s3_mtime_ns;
 	bool plain = row->plain && a->item->inherited == NULL;
 	uint64_t data_gen = row->s3_data_gen, meta_gen = row->s3_meta_gen;
 
 	if (leave_old && raw != NULL) {
-		old = heir_leave(a->item, &parent, raw, fence, &wid, size, mtime_ns); /* takes the place */
+		old = f != NULL ? heir_leave(a->item, &parent, raw, f->etag, &f->wid, f->size, f->mtime_ns)
+				: heir_leave(a->item, &parent, raw, fence, &wid, size, mtime_ns);
 	}
 	claim_drop(a);
 	index_set_s3(ix, row, &a->parent, a->raw);
-	if (etag != NULL) {
+	if (f != NULL) {
+		index_set_fence(ix, row, fence, version, &wid, size, mtime_ns);
+	} else if (etag != NULL) {
 		index_set_fence(ix, row, etag, NULL, &wid, size, mtime_ns);
 	}
 	index_set_plain(ix, row, plain);

@@ -11,6 +11,11 @@
 
 /* ---- a file's object moves ---- */
 
+const char *move_etag(const struct attempt *a)
+{
+	return a->found != NULL ? a->found->etag : a->row->etag;
+}
+
 static void move_redeemed(int status, void *arg)
 {
 	struct attempt *a = arg;
@@ -88,6 +93,12 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 		attempt_end_again(a, 0);
 		break;
 	case OBJ_PRECONDITION:
+		if ((a->rec.flags & OFS_REC_STUB) && !a->asked) {
+			/* Taken by what the old key has by now, perhaps: a copy that nobody heard of. */
+			a->item->ask = true;
+			attempt_end_again(a, 0);
+			break;
+		}
 		claim_drop(a);
 		step_conflict(a, "the new name is taken in S3");
 		break;
@@ -107,8 +118,8 @@ static void move_claimed(struct attempt *a)
 		step_upload(a, NULL);
 		return;
 	}
-	copy_fenced(a->v, a->old_key, a->row->etag, a->key, a->replaced->etag, NULL,
-			a->item->inherited, move_copied, a);
+	copy_fenced(a->v, a->old_key, move_etag(a), a->key, a->replaced->etag, NULL, a->item->inherited,
+			move_copied, a);
 }
 
 void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns)
@@ -175,7 +186,7 @@ void stage_file(struct attempt *a)
 		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
 		return;
 	}
-	if (row->etag == NULL || a->item->ask || heir_is(row)) {
+	if (a->found == NULL && (row->etag == NULL || a->item->ask || heir_is(row))) {
 		step_ask_fence(a);
 		return;
 	}

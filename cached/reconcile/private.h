@@ -71,6 +71,7 @@ struct work { /* core only; talloc child of rc */
 	bool resend;               /* its data are wanted although they are clean: move.c */
 	struct kept *inherited;    /* what others set on the object it replaced, which has gone first */
 	bool ask;                  /* its fence does not hold: whose is the object by now? */
+	bool relist;               /* what its name has in S3 is not what the row says: the directory is listed then */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
 	struct work *blocks;       /* items that wait for this one */
 	struct copying *copy;      /* a client wants another's object copied to its key: copy.c */
@@ -198,6 +199,11 @@ void step_ask_fence(struct attempt *a);
 void cycle_break(struct row *start);
 
 /* --- attempt.c: one try of one item --- */
+struct found { /* talloc child of the attempt */
+	char *etag;
+	struct ofs_oid wid;
+	int64_t size, mtime_ns;
+};
 /* In rc->attempts while a lease is held. */
 struct attempt {
 	struct attempt *next, **prev;
@@ -218,6 +224,8 @@ struct attempt {
 	char *key;              /* target key */
 	char *old_key;          /* of the row's S3 side, when it moves */
 	struct row *replaced;   /* row that gives up the target key: trashed, or the claim; or NULL */
+	struct found *found;    /* a stub that moves: what is at its old key, if not what the row says; or NULL */
+	bool asked;             /* whose the object is has been asked */
 	struct ofs_oid wid;
 	struct upload *upload;
 	struct ofs_oid upload_expect; /* wid of the object that the condition names; none: it has none, or not known */
@@ -341,7 +349,7 @@ int inode_locate(const struct ofs_record_io *rio, int tree_fd, int fd, struct of
 struct row *claim_get(struct index *ix, const struct row *row);
 /* Whose claim it is; NULL: nobody's, or no claim. */
 struct row *claim_owner(struct index *ix, const struct row *claim);
-/* Claim a->parent/a->raw (a->replaced becomes the claim), commit, then go on. */
+/* Claim a->parent/a->raw (a->replaced becomes the claim) for what moves (move_etag), commit, then go on. */
 void claim_make(struct attempt *a, void (*go_on)(struct attempt *a));
 void claim_drop(struct attempt *a);
 /* The row has its object at a->parent/a->raw now; the old key is left to a new trashed row, whose
@@ -354,6 +362,8 @@ bool claim_is_busy_below(struct reconcile *rc, const struct row *dir);
 
 /* --- move.c: a file's object moves, a deleted one goes --- */
 void move_file(struct attempt *a);   /* S3 side -> a->key */
+/* The ETag of what moves. */
+const char *move_etag(const struct attempt *a);
 /* What the store cannot copy by itself and is here was uploaded to a->key instead. */
 void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns);
 void stage_file(struct attempt *a);  /* S3 side -> .objectfs/stage/ */

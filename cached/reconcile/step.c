@@ -17,17 +17,38 @@
 #define STEP_OPEN_NS (2 * NS_PER_S)
 #define STEP_READ_ONLY_NS (60 * NS_PER_S)
 
+/* No object, and no data here: nothing can be sent. What its name has in S3, if anything, is what the file is;
+ * the listing says so, and takes it away, or brings what it is by now. */
+static void step_stub_gone(struct attempt *a)
+{
+	struct index *ix = a->v->index;
+	struct row *row = a->row;
+
+	a->item->relist = true;
+	if (a->old_key != NULL || !row->in_s3) {
+		claim_drop(a);
+		index_set_s3(ix, row, &a->parent, a->raw);
+		index_set_object(ix, row, !row->is_dir);
+		attempt_end_again(a, 0);
+	} else if (a->rec.flags & OFS_REC_META_DIRTY) {
+		step_log(a);
+	} else {
+		attempt_end_done(a);
+	}
+}
+
 /* What the row calls its object is not there, or not ours any more. */
 static void step_object_gone(struct attempt *a)
 {
 	struct row *row = a->row;
 
 	redirect_end_row(a->item->rc, row);
-	index_clear_s3(a->v->index, row);
+	a->item->stage = false;
 	if (a->rec.flags & OFS_REC_STUB) {
-		attempt_end_failed(a, "its object was deleted or replaced in S3, and its data is not here");
+		step_stub_gone(a);
 		return;
 	}
+	index_clear_s3(a->v->index, row);
 	if (!row->is_dir) {
 		look_redirty(a->item->rc, row); /* the data is here: sent as a new object */
 	}
@@ -75,6 +96,27 @@ static void step_fence_take(struct attempt *a, const struct obj_result *r, const
 	index_commit(a->v->index, step_fence_committed, a);
 }
 
+/* A stub's, by now: it moves as it is, and the row keeps what it knew, so that the next listing sees the change. */
+static void step_found(struct attempt *a, const struct obj_result *r, const struct ofs_oid *wid)
+{
+	struct found *f = talloc_zero(a, struct found);
+
+	if (f == NULL || (f->etag = talloc_strdup(f, r->etag)) == NULL) {
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	f->wid = *wid;
+	f->size = r->size;
+	f->mtime_ns = r->mtime_ns;
+	a->found = f;
+	a->item->relist = true;
+	if (a->item->stage) {
+		stage_file(a);
+	} else {
+		move_file(a);
+	}
+}
+
 /* Somebody's. What was changed here becomes a conflict copy; what was not follows the next listing. */
 static void step_fence_taken(struct attempt *a, enum whose who)
 {
@@ -96,8 +138,9 @@ static void step_fence_known(struct obj_req *req)
 	const struct whose_known known = {.v = a->v, .oid = &a->oid, .row = a->row};
 	struct objmeta m = {0};
 	enum whose who;
-	bool own, still, stub = (a->rec.flags & OFS_REC_STUB) || a->item->stage;
+	bool own, still, stub = (a->rec.flags & OFS_REC_STUB) != 0;
 
+	a->asked = true;
 	if (r->status == OBJ_NOT_FOUND) {
 		objstore_req_free(&req);
 		a->item->ask = false;
@@ -120,8 +163,8 @@ static void step_fence_known(struct obj_req *req)
 		} else {
 			step_fence_take(a, r, &m, still ? a->row->version_id : NULL);
 		}
-	} else if (a->old_key != NULL && own && stub && who != WHOSE_TOMBSTONE) {
-		step_fence_take(a, r, &m, NULL); /* whatever it is by now has another name now */
+	} else if (a->old_key != NULL && (stub || (own && a->item->stage)) && who != WHOSE_TOMBSTONE) {
+		step_found(a, r, &m.wid); /* whatever it is by now has another name now */
 	} else if (a->old_key != NULL) {
 		step_object_gone(a); /* somebody else's, or not there yet; we leave that name anyway */
 	} else {
@@ -202,7 +245,7 @@ void step_prepared(struct attempt *a)
 	}
 	if (dirty_data || !row->in_s3) {
 		if (a->rec.flags & OFS_REC_STUB) {
-			attempt_end_failed(a, "its object is not in the bucket, and its data not here");
+			step_stub_gone(a);
 			return;
 		}
 		if (!dirty_data && !a->leased) {

@@ -149,6 +149,13 @@ def object_keys(bed):
     return {key for key in found if not key.startswith(".objectfs")}
 
 
+def object_meta(bed, key):
+    """User metadata of an object."""
+    with open(object_path(bed, key), "rb") as file:
+        lines = file.read(int(file.read(64).split()[2]) - 64).rstrip(b"\0").decode().split("\n")
+    return dict(line[5:].split(" ", 1) for line in lines if line.startswith("meta "))
+
+
 def object_etag(bed, key):
     """ETag of an object, or None."""
     try:

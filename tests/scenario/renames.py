@@ -15,7 +15,7 @@ import bucket_reader
 import dirstore
 from proxy import Proxy
 from smb import Testbed, bed_path, check, fail, step, wait_until
-from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, SmbError
+from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, MAXIMUM_ALLOWED, SmbError, nt_time
 
 MANY = 300
 CRASHED = 500
@@ -317,9 +317,87 @@ def crash(share, target, method, lose_disk):
     share.verify_share(what)
 
 
+def size_of(client, path):
+    """In its directory's listing; None: it is not there."""
+    directory, name = path.rsplit("/", 1)
+    return {row[0]: row[2] for row in client.list(directory)}.get(name)
+
+
+def changed(share):
+    """Another tool has replaced or deleted a stub's object before the rename comes to it."""
+    step("the object of a renamed stub is replaced, or deleted")
+    share.mkdir("stubs")
+    for name in ("replaced", "deleted", "kept"):
+        share.put(f"stubs/{name}", b"the first " + name.encode())
+    share.verify("to be stubs")
+    share.bed.wipe()
+    share.reconnect()
+    check(len(share.client.list("stubs")) == 3, "the stubs")  # else a rename asks for its new name
+    newer = b"another tool's, and longer than it was"
+    for name, change in (("replaced", lambda key: share.s3.put_object(
+            Bucket=share.bed.s3_bucket, Key=key, Body=newer)), ("deleted", lambda key: share.s3.delete_object(
+            Bucket=share.bed.s3_bucket, Key=key))):
+        share.proxy.hold("HEAD", f"/stubs/{name}%20newly")
+        share.rename(f"stubs/{name}", f"stubs/{name} newly")
+        share.bed.ctl("flush")
+        check(share.proxy.stalled.wait(60), "the rename does not begin")
+        change(f"{share.bed.s3_prefix}stubs/{name}")
+        share.proxy.release()
+        if name == "replaced":
+            share.files["stubs/replaced newly"] = newer
+        else:
+            del share.files["stubs/deleted newly"]
+        share.verify(f"a stub's object was {name}")
+        wanted = len(newer) if name == "replaced" else None
+        wait_until(lambda n=name, want=wanted: size_of(share.client, f"stubs/{n} newly") == want, 30,
+                   f"the share shows that it was {name}")
+    share.verify_share("stubs whose objects were changed")
+
+
+def changed_before(bed):
+    """The same where nothing waits in between: the mirror knows nothing of it yet."""
+    prefix = bed.s3_prefix
+    names = ("replaced", "edited", "deleted", "dated")
+    with bed.client() as client:
+        client.mkdir("stubs")
+        for name in names:
+            client.put(f"stubs/{name}", b"the first " + name.encode())
+        bed.flush()
+    bed.wipe()
+    with bed.client() as client:
+        check(len(client.list("stubs")) == len(names), "the stubs")
+        conflicts = bed.ctl_json("status")["counters"]["conflicts"]
+        for name, data, meta in (("replaced", b"another tool's", None),
+                                 ("edited", b"edited, and its metadata kept",
+                                  dirstore.object_meta(bed, prefix + "stubs/edited"))):
+            dirstore.put_object(bed, f"{prefix}stubs/{name}", data, meta=meta,
+                                etag=hashlib.md5(data).hexdigest())
+        for name in ("deleted", "dated"):
+            dirstore.delete_object(bed, prefix + "stubs/" + name)
+        for name in names:
+            client.rename(f"stubs/{name}", f"stubs/{name} 2")
+        file = client.create("stubs/dated 2", MAXIMUM_ALLOWED)
+        client.set_basic(file, times={"write": nt_time(1600000000)})
+        client.close(file)
+        bed.flush()
+        wait_until(lambda: not bed.ctl_json("pending")["pending"], 20, "nothing waits for ever")
+        wait_until(lambda: {row[0] for row in client.list("stubs")} == {"replaced 2", "edited 2"}, 30,
+                   "what was deleted is gone")
+        wait_until(lambda: size_of(client, "stubs/edited 2") == 29 and
+                   size_of(client, "stubs/replaced 2") == 14, 30, "what was changed shows")
+        check(client.get("stubs/replaced 2") == b"another tool's" and
+              client.get("stubs/edited 2") == b"edited, and its metadata kept", "other bytes")
+        found = {key[len(prefix):] for key in dirstore.object_keys(bed) if "stubs/" in key}
+        check(found == {"stubs/", "stubs/replaced 2", "stubs/edited 2"}, f"keys: {found}")
+        check(bed.ctl_json("status")["counters"]["conflicts"] == conflicts, "conflict copies were made")
+
+
 def archived():
     """One of a directory's objects cannot be copied; disk and daemon are lost meanwhile."""
     with Testbed(store="dir", set=["settle time=200ms"]) as bed:
+        step("a stub's object is another, or gone, and it is renamed")
+        changed_before(bed)
+        step("a child is archived")
         prefix = bed.s3_prefix
 
         def keys():
@@ -352,7 +430,7 @@ def archived():
         step("the disk is lost: the names are the same, the old ones are not there")
         bed.wipe()
         with bed.client() as client:
-            check([row[0] for row in client.list("")] == ["archive"], f"{client.list('')}")
+            check({row[0] for row in client.list("")} == {"archive", "stubs"}, f"{client.list('')}")
             check([row[0] for row in client.list("archive/older")] == ["report 2"], "the archived file")
             try:
                 client.get("archive/older/report 2")
@@ -377,7 +455,6 @@ def archived():
 
 
 def main():
-    step("a child is archived")
     archived()
     path = bed_path()
     proxy = Proxy(path)
@@ -390,6 +467,7 @@ def main():
         taken(share)
         step("after the loss of the disk")
         unlisted(share)
+        changed(share)
         step("daemon killed in the middle of a directory rename")
         share.tree("big", CRASHED)
         share.verify("a big tree")

@@ -62,6 +62,8 @@ struct sim_object *sim_object(struct sim *s, const char *key);
 void sim_put(struct sim *s, const char *key, const char *text);
 /* The same, with the metadata that is there if it `keeps` that. */
 void sim_edit(struct sim *s, const char *key, const char *text, bool keeps);
+/* Another tool deletes what is there, if anything is. */
+void sim_remove(struct sim *s, const char *key);
 /* Last-Modified as LIST says it: milliseconds; HEAD and GET have seconds, PUT has its answer's Date. */
 int64_t sim_listed_ns(const struct sim_object *o);
 uint64_t sim_events(struct sim *s);

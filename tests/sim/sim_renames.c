@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "cached/base/log.h"
 #include "sim_world.h"
 
@@ -135,6 +136,120 @@ static bool edited(bool keeps, unsigned moment)
 		want_none_below(&w, "p/a/");
 	}
 	want_none_below(&w, "p/.objectfs/rename/");
+	world_close(&w);
+	return more;
+}
+
+/* The model's file has other bytes: NULL: there is none. */
+static void model_is(struct world *w, const char *path, const char *text)
+{
+	struct model_file *f = world_file(w, path);
+
+	if (text == NULL) {
+		*f = w->files[--w->file_count];
+		return;
+	}
+	if (f == NULL) {
+		f = &w->files[w->file_count++];
+		snprintf(f->path, sizeof(f->path), "%s", path);
+	}
+	snprintf(f->text, sizeof(f->text), "%s", text);
+}
+
+static void evict(struct world *w, const char *path)
+{
+	struct stat st;
+
+	client_evict(w, path);
+	sim_run_until(w->sim, NULL, NULL, 20 * NS_PER_S);
+	if (fstatat(w->tree_fd, path, &st, 0) != 0 || (st.st_mode & OFS_MARKER_MODE) == 0) {
+		die(w, path, "is no stub");
+	}
+}
+
+enum what_else { REPLACED = 1, KEEPS = 2, DELETED = 4, KILLED = 8 };
+
+/* A stub is renamed, and another tool replaces or deletes its object: what is at the old key goes along, as it is
+ * then; what comes later is a file of the old name; what is gone is gone. */
+static bool stub_changed(unsigned what, unsigned moment)
+{
+	struct world w;
+	bool more, old, new;
+
+	tree_open(&w, moment + 1);
+	evict(&w, "a/one");
+	client_rename(&w, "a/one", "a/uno");
+	more = world_run(&w, moment);
+	if ((what & DELETED) != 0) {
+		sim_remove(w.sim, "p/a/one");
+	} else {
+		sim_edit(w.sim, "p/a/one", "edited", (what & KEEPS) != 0);
+	}
+	if ((what & KILLED) != 0) {
+		kill_and_start(&w);
+	}
+	world_settle(&w);
+	old = sim_object(w.sim, "p/a/one") != NULL;
+	new = sim_object(w.sim, "p/a/uno") != NULL;
+	if ((what & DELETED) != 0) {
+		model_is(&w, "a/uno", new ? "1" : NULL);
+	} else {
+		model_is(&w, "a/uno", old ? "1" : "edited");
+	}
+	if (old) {
+		model_is(&w, "a/one", "edited");
+	}
+	world_names(&w);
+	world_verify(&w);
+	for (unsigned i = 0; i < w.file_count; i++) {
+		client_read(&w, w.files[i].path, true);
+	}
+	world_close(&w);
+	return more;
+}
+
+static bool stub_replaced(unsigned moment)
+{
+	return stub_changed(REPLACED, moment) | stub_changed(REPLACED | KILLED, moment);
+}
+
+static bool stub_edited(unsigned moment)
+{
+	return stub_changed(moment % 2 != 0 ? KEEPS : KEEPS | KILLED, moment);
+}
+
+static bool stub_deleted(unsigned moment)
+{
+	return stub_changed(moment % 2 == 0 ? DELETED : DELETED | KILLED, moment);
+}
+
+/* Two stubs change names, and another tool writes to one of the keys. */
+static bool stubs_swapped(unsigned moment)
+{
+	struct world w;
+	bool more, keeps = moment % 2 != 0;
+
+	tree_open(&w, moment + 1);
+	evict(&w, "a/one");
+	evict(&w, "a/b/two");
+	client_rename(&w, "a/one", "a/t");
+	client_rename(&w, "a/b/two", "a/one");
+	client_rename(&w, "a/t", "a/b/two");
+	more = world_run(&w, moment);
+	sim_edit(w.sim, "p/a/one", "edited", keeps);
+	if (moment % 3 == 0) {
+		kill_and_start(&w);
+	}
+	world_settle(&w);
+	if (count_text(&w, "p/a/", "edited") != 1) {
+		die(&w, "once and only once", "edited");
+	}
+	if (count_text(&w, "p/a/", "1") + count_text(&w, "p/a/", "2") == 0) {
+		die(&w, "both are gone", "1, 2");
+	}
+	want_object(&w, "p/a/b/three", "3");
+	want_none_below(&w, "p/.objectfs/rename/");
+	want_none_below(&w, "p/.objectfs/stage/");
 	world_close(&w);
 	return more;
 }
@@ -333,6 +448,10 @@ int main(void)
 		{"a new name is taken", taken},
 		{"a source is overwritten by another tool", edited_plain},
 		{"a source is changed and keeps its metadata", edited_kept},
+		{"a stub's object is replaced", stub_replaced},
+		{"a stub's object is changed and keeps its metadata", stub_edited},
+		{"a stub's object is deleted", stub_deleted},
+		{"two stubs change names, and one is replaced", stubs_swapped},
 		{"a key appears under the old name", appeared},
 		{"a child is archived", archived},
 		{"a child is archived, and the disk is lost", archived_lost},

@@ -492,6 +492,11 @@ void sim_edit(struct sim *s, const char *key, const char *text, bool keeps)
 	o->mtime_ns = clock_wall_ns(sim_clock(s));
 }
 
+void sim_remove(struct sim *s, const char *key)
+{
+	object_delete(s, key);
+}
+
 struct sim_object *sim_objects(struct sim *s)
 {
 	return s->objects;
