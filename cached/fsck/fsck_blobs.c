@@ -8,7 +8,7 @@
  *           says by the store's clock, and no writer of this process relies on.
  *        2. nothing is swept where a reference may be unknown: another node serves, an object could not be
  *           read. (A directory's base names no blob but those.)
- *        3. a writer that comes while a blob goes writes it again (upload/blobs.c).
+ *        3. a writer that comes while a blob goes waits, and writes it then (upload/blobs.c).
  */
 #include "private.h"
 

@@ -515,11 +515,13 @@ void objstore_submit(struct objstore *s, struct obj_req *req)
 	req->store = s;
 	req->log = s->log;
 	obj_rights_begin(s);
-	if (s->caps.fence_class == 1 && req->op == OBJ_PUT && !req->as_it_is) {
-		/* It takes no notice of a condition, or refuses each: who relies on it looks himself. */
-		free(req->if_match);
-		req->if_match = NULL;
-		req->if_none_match = false;
+	if (objstore_unfenced(s) && req->op == OBJ_PUT && !req->as_it_is) {
+		/* It takes no notice of such a condition, or refuses each. */
+		if (!s->caps.put_if_match) {
+			free(req->if_match);
+			req->if_match = NULL;
+		}
+		req->if_none_match = req->if_none_match && s->caps.put_if_none_match;
 	}
 	why = s->read_only && req_changes(req->op) ? "the volume is read-only here" : req_refusal(req);
 	if (why != NULL) {

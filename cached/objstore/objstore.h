@@ -197,7 +197,7 @@ struct obj_req {
 	/* constant after submit */
 	enum obj_op op;
 	enum obj_prio prio;
-	bool as_it_is;    /* conditions are sent though the store does not honour them */
+	bool as_it_is;    /* conditions of a PUT are sent though the store does not honour them */
 	bool rights_told; /* the caller says what a refusal means: rights.c does not */
 	uint64_t request_id; /* of the client's request that caused it, 0: none; for the log */
 	char *key;           /* owned; LIST: the prefix ("" allowed) */
@@ -329,6 +329,12 @@ bool objstore_status_transient(enum obj_status s);
  */
 void objstore_probe(struct objstore *s, const char *prefix,
 		void (*done)(enum obj_status, const char *message, void *arg), void *arg);
+
+/* It honours no conditions on PUT, or not all: whoever relies on one looks himself. Not known before the probe. */
+static inline bool objstore_unfenced(const struct objstore *s)
+{
+	return s->caps.fence_class == 1 || (s->caps.fence_class == 0 && s->probe_count > 0);
+}
 
 static inline bool objstore_complete_fenced(const struct objstore *s, const char *if_match)
 {

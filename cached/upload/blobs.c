@@ -3,10 +3,12 @@
  * Duty: large values of metadata to S3, before what names them; and not under the feet of the sweep.
  * Way: upload.c, send.c -> here -> PUTs. fsck asks and dooms.
  * Thread: core.
- * Owns: the table of blobs that a writer found to be there (talloc child of the volume).
+ * Owns: the table of blobs that a writer found to be there, the list of those that are on their way (talloc
+ *       children of the volume).
  * Holds: 1. a blob's name is the hash of its content: what is there is the same.
- *        2. from the moment a writer relies on a blob that was there, this process does not sweep it.
- *        3. a writer that finds a blob which is just being deleted writes it again afterwards.
+ *        2. what a writer sends is not swept by this process while it is on its way; what was there, or may have
+ *           been (a store without conditions says of no PUT that something was), never.
+ *        3. a writer that comes while a blob is being deleted waits until it is.
  */
 #include "upload.h"
 
@@ -18,11 +20,14 @@
 
 #define AGAIN_NS (200 * NS_PER_MS)
 
+struct blob;
+
 struct blobs_known {
 	uint8_t (*slots)[32]; /* open addressing; all zero: free */
 	size_t count, mask;
 	uint8_t doomed[32];
 	bool dooms;
+	struct blob *sent;
 };
 
 static uint8_t *known_slot(const struct blobs_known *k, const uint8_t sha256[32])
@@ -37,6 +42,8 @@ static uint8_t *known_slot(const struct blobs_known *k, const uint8_t sha256[32]
 	return k->slots[i];
 }
 
+static int known_gone(struct blobs_known *k);
+
 static struct blobs_known *known_get(struct volume *v)
 {
 	if (v->blobs == NULL) {
@@ -47,6 +54,7 @@ static struct blobs_known *known_get(struct volume *v)
 			return NULL;
 		}
 		k->mask = 63;
+		talloc_set_destructor(k, known_gone);
 		v->blobs = k;
 	}
 	return v->blobs;
@@ -79,29 +87,6 @@ static bool known_add(struct blobs_known *k, const uint8_t sha256[32])
 	return true;
 }
 
-bool blobs_reused(const struct volume *v, const uint8_t sha256[32])
-{
-	return v->blobs != NULL && memcmp(known_slot(v->blobs, sha256), sha256, 32) == 0;
-}
-
-bool blobs_doom(struct volume *v, const uint8_t *sha256)
-{
-	struct blobs_known *k = known_get(v);
-
-	if (k == NULL) {
-		return false;
-	}
-	k->dooms = sha256 != NULL;
-	if (sha256 == NULL) {
-		return true;
-	}
-	memcpy(k->doomed, sha256, sizeof(k->doomed));
-	k->dooms = !blobs_reused(v, sha256);
-	return k->dooms;
-}
-
-/* --- writing --- */
-
 struct blobs {
 	struct volume *v;
 	unsigned left;
@@ -112,50 +97,75 @@ struct blobs {
 };
 
 struct blob { /* one of them; talloc child of blobs */
+	struct blob *next, **prev; /* of those on their way */
 	struct blobs *all;
 	struct obj_req *req; /* it waits for a deletion */
 	uint8_t sha256[32];
 };
 
+/* --- asked by the sweep --- */
+
+bool blobs_doom(struct volume *v, const uint8_t *sha256)
+{
+	struct blobs_known *k = known_get(v);
+
+	if (k == NULL) {
+		return false;
+	}
+	k->dooms = false;
+	if (sha256 == NULL) {
+		return true;
+	}
+	for (const struct blob *b = k->sent; b != NULL; b = b->next) {
+		if (memcmp(b->sha256, sha256, 32) == 0) {
+			return false;
+		}
+	}
+	memcpy(k->doomed, sha256, sizeof(k->doomed));
+	k->dooms = memcmp(known_slot(k, sha256), sha256, 32) != 0;
+	return k->dooms;
+}
+
+/* --- writing --- */
+
+static void blob_unlink(struct blob *b)
+{
+	if (b->prev != NULL) {
+		*b->prev = b->next;
+	}
+	if (b->next != NULL) {
+		b->next->prev = b->prev;
+	}
+	b->next = NULL;
+	b->prev = NULL;
+}
+
+static int known_gone(struct blobs_known *k)
+{
+	while (k->sent != NULL) {
+		blob_unlink(k->sent);
+	}
+	return 0;
+}
+
 static int blob_destroy(struct blob *b)
 {
+	blob_unlink(b);
 	objstore_req_free(&b->req);
 	return 0;
 }
 
-static void blob_again(void *arg)
-{
-	struct blob *b = arg;
-	struct obj_req *req = b->req;
-
-	b->req = NULL;
-	objstore_submit(b->all->v->store, req);
-}
-
-/* It was there. true: it is just being deleted, and is put again afterwards. */
-static bool blob_found(struct blob *b, struct obj_req *req)
-{
-	struct volume *v = b->all->v;
-	struct blobs_known *k = known_get(v);
-	bool doomed = k != NULL && k->dooms && memcmp(k->doomed, b->sha256, 32) == 0;
-
-	if (k == NULL || doomed || !known_add(k, b->sha256)) {
-		b->req = req;
-		if (clock_timer_add(v->clock, b, clock_now_ns(v->clock) + AGAIN_NS, blob_again, b) != NULL) {
-			return true;
-		}
-		b->req = NULL;
-		req->result.status = OBJ_LOCAL;
-	}
-	return false;
-}
+static void blob_wait(struct blob *b, struct obj_req *req);
 
 static void blob_put_done(struct obj_req *req)
 {
 	struct blob *one = req->arg;
 	struct blobs *b = one->all;
+	bool there = req->result.status == OBJ_PRECONDITION ||
+		     (req->result.status == OBJ_OK && objstore_unfenced(b->v->store));
 
-	if (req->result.status == OBJ_PRECONDITION && blob_found(one, req)) {
+	if (there && !known_add(b->v->blobs, one->sha256)) {
+		blob_wait(one, req);
 		return;
 	}
 	if (req->result.status != OBJ_OK && req->result.status != OBJ_PRECONDITION && b->status == OBJ_OK) {
@@ -169,9 +179,37 @@ static void blob_put_done(struct obj_req *req)
 	}
 }
 
+static void blob_send(void *arg)
+{
+	struct blob *b = arg;
+	struct blobs_known *k = b->all->v->blobs;
+	struct obj_req *req = b->req;
+
+	b->req = NULL;
+	if (k->dooms && memcmp(k->doomed, b->sha256, sizeof(k->doomed)) == 0) {
+		blob_wait(b, req);
+	} else {
+		objstore_submit(b->all->v->store, req);
+	}
+}
+
+/* It is just being deleted, or memory is out. */
+static void blob_wait(struct blob *b, struct obj_req *req)
+{
+	struct clock *clock = b->all->v->clock;
+
+	b->req = req;
+	if (clock_timer_add(clock, b, clock_now_ns(clock) + AGAIN_NS, blob_send, b) == NULL) {
+		b->req = NULL;
+		req->result.status = OBJ_LOCAL;
+		blob_put_done(req);
+	}
+}
+
 static struct obj_req *blob_request(struct blobs *b, const struct snapshot_xattr *x)
 {
-	struct blob *one = talloc_zero(b, struct blob);
+	struct blobs_known *k = known_get(b->v);
+	struct blob *one = k != NULL ? talloc_zero(b, struct blob) : NULL;
 	char *key = objmeta_blob_key(b->v->prefix, x->sha256);
 	struct obj_req *req = one != NULL && key != NULL ? objstore_req_new(OBJ_PUT, key) : NULL;
 
@@ -180,6 +218,12 @@ static struct obj_req *blob_request(struct blobs *b, const struct snapshot_xattr
 		objstore_req_free(&req);
 		return NULL;
 	}
+	one->next = k->sent;
+	one->prev = &k->sent;
+	if (one->next != NULL) {
+		one->next->prev = &one->next;
+	}
+	k->sent = one;
 	talloc_set_destructor(one, blob_destroy);
 	one->all = b;
 	memcpy(one->sha256, x->sha256, sizeof(one->sha256));
@@ -221,6 +265,7 @@ void upload_blobs(struct volume *v, const struct snapshot *s,
 	b->arg = arg;
 	b->left = n;
 	for (unsigned i = 0; i < n; i++) {
-		objstore_submit(v->store, reqs[i]);
+		((struct blob *)reqs[i]->arg)->req = reqs[i];
+		blob_send(reqs[i]->arg);
 	}
 }

@@ -200,10 +200,8 @@ static bool upload_same(const struct upload *u, const struct obj_result *r)
 /* Its condition would hold for any empty object: who has put this one? Or the store has none. */
 static bool upload_must_look(const struct upload *u)
 {
-	const struct objstore *s = u->v->store;
-	bool unfenced = s->caps.fence_class == 1 || (s->probe_count > 0 && s->caps.fence_class == 0);
-
-	return (u->if_match != NULL && !objmeta_fences(u->if_match)) || (unfenced && u->fd >= 0);
+	return (u->if_match != NULL && !objmeta_fences(u->if_match)) ||
+	       (objstore_unfenced(u->v->store) && u->fd >= 0);
 }
 
 static void upload_looked(struct obj_req *req)

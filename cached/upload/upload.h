@@ -55,10 +55,8 @@ int64_t upload_part_bytes(const struct conf_volume *conf, int64_t size);
 /* Put the blobs a snapshot names (those with a value); done(status, message, arg). Values are copied. */
 void upload_blobs(struct volume *v, const struct snapshot *s,
 		void (*done)(enum obj_status status, const char *message, void *arg), void *arg);
-/* For the sweep. Was this blob found to be there by a writer of this process? */
-bool blobs_reused(const struct volume *v, const uint8_t sha256[32]);
-/* It is being deleted: writers that find it wait, and write it anew. NULL: none is. false: a writer relies
- * on it, it must stay. */
+/* For the sweep. It is being deleted: writers of it wait until it is not. NULL: none is. false: a writer of this
+ * process relies on it, it must stay. */
 bool blobs_doom(struct volume *v, const uint8_t *sha256);
 
 #endif
