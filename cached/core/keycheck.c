@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: refuse another customer's key at the start, before anything is written with it.
- * Way: volume.c, with encryption = customer -> here -> `.objectfs/key`: made if absent, read in any case.
+ * Way: volume.c, with encryption = customer -> here -> `.objectfs/key`: read before the volume record is; if it is
+ *      absent, made and read once the record is known to be ours.
  * Thread: core.
  * Owns: its request.
  * Holds: 1. the store compares the keys: no hash of one is kept anywhere;
@@ -18,6 +19,7 @@
 struct keycheck {
 	struct volume *v;
 	char *key;
+	bool make;
 	unsigned tries;
 	void (*done)(int status, const char *message, void *arg);
 	void *arg;
@@ -80,6 +82,8 @@ static void keycheck_seen(struct obj_req *req)
 				"right one, nothing was written", k->key, r->message ? ": " : "",
 				r->message ? r->message : "");
 		keycheck_end(k, -EBADMSG, why);
+	} else if (r->status == OBJ_NOT_FOUND && !k->make) {
+		keycheck_end(k, -ENOENT, NULL);
 	} else if (r->status == OBJ_NOT_FOUND && ++k->tries <= KEYCHECK_TRIES) {
 		put = objstore_req_new(OBJ_PUT, k->key);
 		if (put != NULL) {
@@ -106,7 +110,7 @@ static void keycheck_get(struct keycheck *k)
 	keycheck_submit(k, req, keycheck_seen);
 }
 
-void keycheck_open(struct volume *v, void (*done)(int status, const char *message, void *arg), void *arg)
+void keycheck_open(struct volume *v, bool make, void (*done)(int status, const char *message, void *arg), void *arg)
 {
 	struct keycheck *k = talloc_zero(v, struct keycheck);
 
@@ -116,6 +120,7 @@ void keycheck_open(struct volume *v, void (*done)(int status, const char *messag
 		return;
 	}
 	k->v = v;
+	k->make = make;
 	k->done = done;
 	k->arg = arg;
 	keycheck_get(k);

@@ -5,7 +5,8 @@
 
 #include "volume.h"
 
-/* done(status, message, arg): 0; -EBADMSG: it is another one; -EAGAIN, -EACCES, -EIO as for the volume record. */
-void keycheck_open(struct volume *v, void (*done)(int status, const char *message, void *arg), void *arg);
+/* done(status, message, arg): 0; -ENOENT: nothing says it yet, and it was not to be made; -EBADMSG: it is another one;
+ * -EAGAIN, -EACCES, -EIO as for the volume record. */
+void keycheck_open(struct volume *v, bool make, void (*done)(int status, const char *message, void *arg), void *arg);
 
 #endif

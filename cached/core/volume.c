@@ -4,13 +4,12 @@
  * Way: volumes.c opens it; its rooms ask volume_when_ready; timers keep index and rings moving.
  * Thread: core (open and close: main, outside the loop). Owns: every room of the volume, the shared
  * memory, the doorbell, those who wait for READY.
- * Holds: (1) nothing is sent to S3 besides the probe, the volume record and, with a customer's key,
- * `.objectfs/key` before the record is known to be ours; nothing more where the record asks of writers what
- * we lack. (2) HELD and CONNECTING are tried again for ever; a why is logged once.
+ * Holds: (1) nothing is sent to S3 besides the probe and the volume record before the record is known to be
+ * ours; nothing more where the record asks of writers what we lack. (2) HELD and CONNECTING are tried again for ever; a why is logged once.
  *
  *  CONNECTING -probe-> -volume record-> -who else serves?-> -read the logs-> -finish renames-> READY [volume_ready]
  *      ^  failure: try again later [volume_retry]
- *      ^  READY, and versioning was switched [volume_probe_again]
+ *      ^  READY, and versioning was switched [volume_probe_again]: who else serves?, if nobody is kept apart
  *      +--- HELD: wrong or emptied bucket, unknown format, missing log, no conditions [volume_hold]
  */
 #include <errno.h>
@@ -69,6 +68,7 @@ struct volume_own { /* a volume and what only this file knows of it */
 	bool alone;  /* no other volume's prefix is above ours */
 	bool probed;
 	bool started; /* its rooms are: it has been READY */
+	bool key_missing; /* `.objectfs/key` is to be made */
 	struct fence *fence;
 	bool new_tree; /* made at this start */
 };
@@ -249,22 +249,25 @@ static void volume_ready(struct volume_own *o)
 	waits_wake(v, 0);
 }
 
-static const char *why_text(int status, const char *message)
+/* A step on the way to READY did not come out: later again, or held. */
+static void volume_not_yet(struct volume_own *o, bool hold, bool transient, int status, const char *message)
 {
-	return message != NULL && message[0] != '\0' ? message : strerror(-status);
+	const char *why = message != NULL && message[0] != '\0' ? message : strerror(-status);
+
+	if (hold) {
+		volume_hold(o, why);
+		return;
+	}
+	o->v.denied = status == -EACCES;
+	volume_retry(o, transient, why);
 }
 
 static void on_adopted(int status, const char *message, void *arg)
 {
-	struct volume_own *o = arg;
-
 	if (status == 0) {
-		volume_ready(o);
-	} else if (status == -EBADMSG) {
-		volume_hold(o, why_text(status, message));
+		volume_ready(arg);
 	} else {
-		o->v.denied = status == -EACCES;
-		volume_retry(o, status != -EACCES, why_text(status, message));
+		volume_not_yet(arg, status == -EBADMSG, status != -EACCES, status, message);
 	}
 }
 
@@ -274,11 +277,8 @@ static void on_metalog(int status, const char *message, void *arg)
 
 	if (status == 0) {
 		reconcile_adopt(&o->v, on_adopted, o);
-	} else if (status == -EBADMSG) {
-		volume_hold(o, why_text(status, message));
 	} else {
-		o->v.denied = status == -EACCES;
-		volume_retry(o, status != -EACCES, why_text(status, message));
+		volume_not_yet(o, status == -EBADMSG, status != -EACCES, status, message);
 	}
 }
 
@@ -286,13 +286,27 @@ static void on_nodes(int status, const char *message, void *arg)
 {
 	struct volume_own *o = arg;
 
-	if (status == 0) {
-		metalog_load(o->v.metalog, on_metalog, o);
-	} else if (status == -EBUSY) {
-		volume_hold(o, why_text(status, message));
+	if (status != 0) {
+		volume_not_yet(o, status == -EBUSY, status != -EACCES, status, message);
+	} else if (o->started) {
+		o->probed = true;
+		volume_ready(o);
 	} else {
-		o->v.denied = status == -EACCES;
-		volume_retry(o, status != -EACCES, why_text(status, message));
+		metalog_load(o->v.metalog, on_metalog, o);
+	}
+}
+
+static void volume_nodes(struct volume_own *o)
+{
+	nodes_open(o->v.nodes, o->v.store->caps.fence_class == 0, on_nodes, o);
+}
+
+static void on_key_made(int status, const char *message, void *arg)
+{
+	if (status == 0) {
+		volume_nodes(arg);
+	} else {
+		volume_not_yet(arg, status == -EBADMSG, status == -EAGAIN, status, message);
 	}
 }
 
@@ -314,21 +328,20 @@ static void on_volrec(int status, const char *message, void *arg)
 	case 0:
 		o->v.served = true;
 		volume_read_only(&o->v, NULL);
-		nodes_open(o->v.nodes, o->v.store->caps.fence_class == 0, on_nodes, o);
+		if (o->key_missing) {
+			keycheck_open(&o->v, true, on_key_made, o);
+		} else {
+			volume_nodes(o);
+		}
 		return;
 	case -EROFS: /* nor do we say that we are here */
 		o->v.served = true;
-		volume_read_only(&o->v, why_text(status, message));
+		volume_read_only(&o->v, message != NULL ? message : "");
 		metalog_load(o->v.metalog, on_metalog, o);
 		return;
-	case -ESTALE:
-	case -EPROTONOSUPPORT:
-	case -EBADMSG:
-		volume_hold(o, why_text(status, message));
-		return;
 	default:
-		o->v.denied = status == -EACCES;
-		volume_retry(o, status == -EAGAIN, why_text(status, message));
+		volume_not_yet(o, status == -ESTALE || status == -EPROTONOSUPPORT || status == -EBADMSG,
+				status == -EAGAIN, status, message);
 		return;
 	}
 }
@@ -337,20 +350,18 @@ static void on_key(int status, const char *message, void *arg)
 {
 	struct volume_own *o = arg;
 
-	if (status == 0) {
+	o->key_missing = status == -ENOENT;
+	if (status == 0 || status == -ENOENT) {
 		volrec_open(&o->v, on_volrec, o);
-	} else if (status == -EBADMSG) {
-		volume_hold(o, why_text(status, message));
 	} else {
-		o->v.denied = status == -EACCES;
-		volume_retry(o, status == -EAGAIN, why_text(status, message));
+		volume_not_yet(o, status == -EBADMSG, status == -EAGAIN, status, message);
 	}
 }
 
 static void volume_records(struct volume_own *o)
 {
 	if (o->v.conf->encryption == CONF_SSE_CUSTOMER) {
-		keycheck_open(&o->v, on_key, o);
+		keycheck_open(&o->v, false, on_key, o);
 	} else {
 		volrec_open(&o->v, on_volrec, o);
 	}
@@ -373,6 +384,10 @@ static void on_probe(enum obj_status status, const char *message, void *arg)
 		volume_hold(o, why);
 		return;
 	}
+	if (o->started && v->store->caps.fence_class == 0) {
+		volume_nodes(o); /* by now it keeps nobody apart: are we alone? */
+		return;
+	}
 	o->probed = true;
 	if (o->started) {
 		volume_ready(o);
@@ -385,14 +400,12 @@ static void on_alone(int status, const char *message, void *arg)
 {
 	struct volume_own *o = arg;
 
-	if (status == -ESTALE) {
-		volume_hold(o, message);
-	} else if (status != 0) {
-		volume_retry(o, true, why_text(status, message));
-	} else {
-		o->alone = true;
-		objstore_probe(o->v.store, o->v.prefix, on_probe, o);
+	if (status != 0) {
+		volume_not_yet(o, status == -ESTALE, true, status, message);
+		return;
 	}
+	o->alone = true;
+	objstore_probe(o->v.store, o->v.prefix, on_probe, o);
 }
 
 static void volume_connect(void *arg)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP proxy in front of a testbed's store that can hold requests back, and answer with a wrong clock.
+"""A TCP proxy in front of a testbed's store that can hold requests back, keep conditions from it, and answer with a
+wrong clock.
 
     proxy = Proxy(PATH)
     with Testbed(store="rgw", path=PATH, set=[f"endpoint={proxy.url}"]) as bed:
@@ -29,6 +30,7 @@ class Proxy:
         self.passing = 0
         self.heads = None  # a list: what comes from the daemon is noted there
         self.versioned = False  # answers name a version, as a versioned bucket's do
+        self.unconditional = False  # the store hears of no condition on a write
         self.skew_s = 0  # what is added to the store's Date
         self.open = threading.Event()
         self.open.set()
@@ -101,6 +103,9 @@ class Proxy:
                     self.open.wait()
                     if self._is_gone(source):
                         break
+                if self.unconditional and watch and data.startswith((b"PUT ", b"POST ", b"DELETE ")):
+                    head, end, body = data.partition(b"\r\n\r\n")
+                    data = re.sub(rb"(?i)\r\nif-(none-)?match:[^\r\n]*", b"", head) + end + body
                 if self.skew_s and not watch:
                     data = re.sub(rb"(?<=\r\nDate: )[^\r\n]{29}", self._late, data)
                 if self.versioned and not watch and data.startswith(b"HTTP/1.1 200 "):

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-# timeout: 120
+# timeout: 240
 """Who serves a volume: each cache directory says so in the bucket. A store that keeps nobody apart has
 one at a time; what a living node left half way is left to it; a log that ends too soon is noticed on a
 new disk too.
@@ -13,7 +13,8 @@ import sys
 
 import dirstore
 from bucket_reader import load_dir
-from smb import Testbed, check, listens, other_daemon, step, wait_until
+from proxy import Proxy
+from smb import Testbed, bed_path, check, listens, other_daemon, step, wait_until
 
 FAR = "ffeeddccbbaa99887766554433221100"
 
@@ -143,8 +144,45 @@ def nodes_object(bed, node):
         return json.loads(file.read()[4096:])
 
 
+def one_at_a_time_again():
+    step("versions are switched off while two serve: nobody is kept apart any more")
+    path = bed_path()
+    proxy = Proxy(path)
+    proxy.unconditional = True
+    with Testbed(store="rgw", path=path, set=["settle time=100ms", f"endpoint={proxy.url}"]) as bed:
+        def fence(wanted):
+            wait_until(lambda: bed.ctl_json("status")["volumes"][0]["fence"]["class"] == wanted, 60, f"F{wanted}")
+
+        def versions(status):
+            bed.s3().put_bucket_versioning(Bucket=bed.S3_BUCKET, VersioningConfiguration={"Status": status})
+
+        fence(0)
+        versions("Enabled")
+        bed.smbclient("put /etc/hosts a")
+        fence(1)
+        node = next(iter(nodes(bed)))
+        key = f"{bed.S3_PREFIX}.objectfs/nodes/"
+        record = json.loads(bed.s3().get_object(Bucket=bed.S3_BUCKET, Key=key + node)["Body"].read())
+        record.update(node=FAR, place=FAR)
+        bed.s3().put_object(Bucket=bed.S3_BUCKET, Key=key + FAR, Body=json.dumps(record))
+        versions("Suspended")
+        bed.smbclient("put /etc/hosts b")
+        wait_until(lambda: bed.ctl_json("status")["volumes"][0]["state"] == "held", 60, "held")
+        why = bed.ctl_json("status")["volumes"][0]["why"]
+        check(f"forget-node {FAR}" in why, why)
+        before = bed.s3().head_object(Bucket=bed.S3_BUCKET, Key=bed.S3_PREFIX + "b")["ETag"]
+        bed.smbclient("put /etc/passwd b")
+        bed.ctl("forget-node", FAR)
+        check(before == bed.s3().head_object(Bucket=bed.S3_BUCKET, Key=bed.S3_PREFIX + "b")["ETag"],
+              "what changed was sent, although another node serves")
+        bed.restart("cached")
+        bed.flush(60)
+        check(before != bed.s3().head_object(Bucket=bed.S3_BUCKET, Key=bed.S3_PREFIX + "b")["ETag"], "not sent")
+
+
 def main():
     one_at_a_time()
+    one_at_a_time_again()
     left_to_its_node()
 
 
