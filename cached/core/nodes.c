@@ -26,7 +26,6 @@
 #include "volume.h"
 #include "shared/version.h"
 
-#define NODES_PLACE ".objectfs/nodes/"
 #define NODES_FORMAT "objectfs node 1"
 #define NODES_RETRY_NS (60 * NS_PER_S)
 #define NODES_TEXT_MAX_BYTES 4096
@@ -44,7 +43,7 @@ struct nodes {
 	struct volume *v;
 	char *host;
 	char place[OFS_OID_HEX_BYTES];
-	struct node *list; /* in order of their ids; ours too */
+	struct node *list; /* ours too; as LIST has them, ours first where it was not there yet */
 	uint64_t log;
 	bool serving;
 	/* the way of nodes_open */

@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <talloc.h>
 
+#define NODES_PLACE ".objectfs/nodes/"
+
 struct volume;
 struct nodes;
 

@@ -82,8 +82,9 @@ void print_status(const json_t *answer);
 void print_pending(const json_t *answer);
 void print_left(const json_t *answer);
 void print_object(const json_t *answer);
-/* Text of others (names in the share) with control bytes made harmless. */
+/* Text of others (names in the share, what is in the bucket) with control bytes made harmless. */
 void print_safe(const char *text);
+void print_safe_to(FILE *file, const char *text);
 /* The same, with blanks up to a width. */
 void print_padded(const char *text, int width);
 /* "1.5 GiB" */

@@ -14,16 +14,21 @@
 
 #define LABEL_WIDTH 12
 
-void print_safe(const char *text)
+void print_safe_to(FILE *file, const char *text)
 {
 	for (const unsigned char *p = (const unsigned char *)(text != NULL ? text : ""); *p != '\0';
 			p++) {
 		if (*p < 0x20 || *p == 0x7f) {
-			printf("\\x%02x", *p);
+			fprintf(file, "\\x%02x", *p);
 		} else {
-			putchar(*p);
+			putc(*p, file);
 		}
 	}
+}
+
+void print_safe(const char *text)
+{
+	print_safe_to(stdout, text);
 }
 
 void print_padded(const char *text, int width)

@@ -6,7 +6,8 @@
  * Thread: the only one; waits for the programs it runs. Owns: the plan.
  * Holds: 1. nothing is changed before the whole plan is known, nothing is refused, and somebody said yes;
  *        2. what is there stays: sections and accounts are added, or serve as they are;
- *        3. a second run goes on where the first one ended.
+ *        3. a second run goes on where the first one ended;
+ *        4. what the bucket says reaches no terminal with control bytes in it.
  */
 #include "recover.h"
 
@@ -35,6 +36,9 @@ void recover_refuse(struct recover *r, const char *fmt, ...)
 	va_start(ap, fmt);
 	text = talloc_vasprintf(r, fmt, ap);
 	va_end(ap);
+	for (char *p = text; p != NULL && *p != '\0'; p++) {
+		*p = (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p;
+	}
 	r->refusals = talloc_asprintf_append(r->refusals, "  %s\n", text != NULL ? text : "out of memory");
 }
 
@@ -176,7 +180,8 @@ static bool step_do(struct recover *r, const struct recover_step *s)
 	if (s->unless_account != NULL && has_account(r, s->unless_account)) {
 		return true;
 	}
-	printf("%s\n", s->what);
+	print_safe(s->what);
+	printf("\n");
 	fflush(stdout);
 	if (s->retires != NULL) {
 		return recover_retired(r, s->retires);
@@ -243,8 +248,9 @@ static int wait_ready(struct recover *r)
 		}
 		(void)poll(NULL, 0, READY_LOOK_MS);
 	} while (ctl_now_ms() < until_ms);
-	fprintf(stderr, "objectfsctl: volume %s is not ready after %d s: %s; objectfsctl doctor says more\n",
-			r->name, READY_PATIENCE_S, said != NULL ? said : "");
+	fprintf(stderr, "objectfsctl: volume %s is not ready after %d s: ", r->name, READY_PATIENCE_S);
+	print_safe_to(stderr, said);
+	fprintf(stderr, "; objectfsctl doctor says more\n");
 	return CTL_EXIT_FAILED;
 }
 
@@ -305,11 +311,14 @@ static void show(const struct recover *r)
 	if (sid[0] == '\0') {
 		printf("Whose accounts its rights name is not known: no client ever came in.\n");
 	} else if (json_is_true(json_object_get(r->record, ACCOUNTS_DOMAIN))) {
-		printf("Its rights name accounts of the domain %s: this server must be a member of it.\n",
-				sid);
+		printf("Its rights name accounts of the domain ");
+		print_safe(sid);
+		printf(": this server must be a member of it.\n");
 	}
 	for (const struct recover_step *s = r->steps; s != NULL; s = s->next) {
-		printf("  %s\n", s->what);
+		printf("  ");
+		print_safe(s->what);
+		printf("\n");
 	}
 }
 

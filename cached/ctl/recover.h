@@ -33,6 +33,7 @@ struct recover { /* talloc */
 	struct conf *conf;          /* as it will be */
 	const struct conf_volume *cv;
 	json_t *record;             /* the volume record; NULL: not read yet */
+	bool put_if_match;          /* the store honours it: known after the probe */
 	char *refusals;             /* "" or lines: nothing is done */
 	struct recover_step *steps, **steps_end;
 };

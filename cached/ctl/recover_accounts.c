@@ -240,6 +240,17 @@ static void plan_machine(struct recover *r, const char *sid)
 	}
 }
 
+/* Somebody may type it as it stands here: only what a shell takes for a name is in the command. */
+static void note_group(const char *sid, uint32_t rid, const char *name)
+{
+	bool plain = name_is_plain(name);
+
+	printf("note: %s is the group ", sid);
+	print_safe(name);
+	printf(": map it again, with net groupmap add rid=%u ntgroup=%s unixgroup=...\n", rid,
+			plain ? name : "its-name");
+}
+
 void recover_accounts(struct recover *r)
 {
 	const json_t *names = json_object_get(r->record, ACCOUNTS_NAMES);
@@ -257,8 +268,11 @@ void recover_accounts(struct recover *r)
 	}
 	json_object_foreach((json_t *)names, sid, name)
 	{
+		bool shown = sid_number(sid, prefix, &number) && json_is_string(name) &&
+			     !is_user(names, json_string_value(name)); /* a group of Samba's: stands in no command of ours */
+
 		if (!json_is_string(name) || !accounts_sid_sound(sid) ||
-				!name_is_plain(json_string_value(name))) {
+				!(shown || name_is_plain(json_string_value(name)))) {
 			recover_refuse(r, "the account %s in the volume record is called as none here can be",
 					sid);
 		} else if (sid_number(sid, UNIX_GROUPS, &number)) {
@@ -284,9 +298,7 @@ void recover_accounts(struct recover *r)
 		if (sid_number(sid, prefix, &number) && is_user(names, json_string_value(name))) {
 			plan_account(r, rids, sid, number, json_string_value(name));
 		} else if (sid_number(sid, prefix, &number)) {
-			printf("note: %s is the group %s: map it again, with net groupmap add rid=%u "
-			       "ntgroup=%s unixgroup=...\n", sid, json_string_value(name), number,
-					json_string_value(name));
+			note_group(sid, number, json_string_value(name));
 		}
 	}
 	json_decref(rids);
@@ -308,8 +320,9 @@ bool recover_accounts_are(struct recover *r)
 		json_object_foreach((json_t *)names, sid, name)
 		{
 			if (strcmp(sid, at) == 0 && strcmp(json_string_value(name), key) != 0) {
-				fprintf(stderr, "objectfsctl: %s was %s and is %s by now: correct that before "
-						"smbd is started\n", sid, json_string_value(name), key);
+				fprintf(stderr, "objectfsctl: %s was ", sid);
+				print_safe_to(stderr, json_string_value(name));
+				fprintf(stderr, " and is %s by now: correct that before smbd is started\n", key);
 				good = false;
 			}
 		}

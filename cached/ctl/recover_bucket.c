@@ -6,19 +6,19 @@
  * store has its own. Owns: the store, while it is asked.
  * Holds: 1. until there was a yes nothing is written but what the probe writes and removes; a volume that is
  *           not there is not made;
- *        2. what is said of a node is written over what was read of it, and over nothing newer.
+ *        2. what is said of a node is written over what was read of it, and over nothing newer, where the store
+ *           honours that condition (some refuse each).
  */
 #include "recover.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <tevent.h>
+#include "../core/nodes.h"
 #include "../core/volrec.h"
 #include "../core/volume_store.h"
 #include "shared/record.h"
 #include "shared/version.h"
-
-#define NODES_PLACE ".objectfs/nodes/"
 
 struct bucket { /* talloc */
 	struct recover *r;
@@ -135,6 +135,7 @@ static void on_probe(enum obj_status status, const char *message, void *arg)
 	struct bucket *b = arg;
 
 	b->done = true;
+	b->r->put_if_match = b->store->caps.put_if_match;
 	if (status != OBJ_OK) {
 		recover_refuse(b->r, "the bucket cannot be used: %s",
 				message != NULL ? message : objstore_status_name(status));
@@ -158,24 +159,57 @@ static json_t *node_read(struct bucket *b, const char *key, char **etag)
 	return doc;
 }
 
+static void bucket_node(struct bucket *b, const char *key)
+{
+	const char *id = strrchr(key, '/');
+	struct ofs_oid oid;
+	char *etag;
+	json_t *doc;
+
+	if (id == NULL || strlen(id + 1) != OFS_OID_HEX_BYTES - 1 || !ofs_oid_parse(id + 1, &oid)) {
+		return; /* not a node's */
+	}
+	doc = node_read(b, key, &etag);
+	if (json_is_true(json_object_get(doc, "serving"))) {
+		recover_retire(b->r, key, text_of(doc, "host"));
+	}
+	json_decref(doc);
+}
+
 static void bucket_nodes(struct bucket *b)
 {
-	char *place = talloc_asprintf(b, "%s" NODES_PLACE, b->r->cv->prefix), *etag;
-	struct obj_req *req = bucket_ask(b, objstore_req_new(OBJ_LIST, place));
+	char *place = talloc_asprintf(b, "%s" NODES_PLACE, b->r->cv->prefix), *token = NULL;
 
-	if (!is(req, OBJ_OK)) {
-		recover_refuse(b->r, "the bucket cannot be listed: %s", said(req));
-	}
-	for (unsigned i = 0; is(req, OBJ_OK) && i < req->result.entry_count; i++) {
-		const char *key = req->result.entries[i].key;
-		json_t *doc = node_read(b, key, &etag);
+	do {
+		struct obj_req *req = objstore_req_new(OBJ_LIST, place);
 
-		if (json_is_true(json_object_get(doc, "serving"))) {
-			recover_retire(b->r, key, text_of(doc, "host"));
+		if (req != NULL) {
+			req->token = token;
 		}
-		json_decref(doc);
-	}
-	objstore_req_free(&req);
+		token = NULL;
+		req = bucket_ask(b, req);
+		if (!is(req, OBJ_OK)) {
+			recover_refuse(b->r, "the bucket cannot be listed: %s", said(req));
+		}
+		for (unsigned i = 0; is(req, OBJ_OK) && i < req->result.entry_count; i++) {
+			bucket_node(b, req->result.entries[i].key);
+		}
+		if (is(req, OBJ_OK)) {
+			token = req->result.next_token;
+			req->result.next_token = NULL;
+		}
+		objstore_req_free(&req);
+	} while (token != NULL);
+}
+
+static bool node_serves(struct bucket *b, const char *key)
+{
+	char *etag;
+	json_t *doc = node_read(b, key, &etag);
+	bool serves = !json_is_false(json_object_get(doc, "serving"));
+
+	json_decref(doc);
+	return serves;
 }
 
 bool recover_retired(struct recover *r, const char *key)
@@ -193,12 +227,14 @@ bool recover_retired(struct recover *r, const char *key)
 		req->body = (uint8_t *)json_dumps(doc, JSON_INDENT(1));
 		req->length = req->body != NULL ? (int64_t)strlen((const char *)req->body) : 0;
 		req->content_type = strdup("application/json");
-		req->if_match = strdup(etag);
+		req->if_match = r->put_if_match && etag[0] != '\0' ? strdup(etag) : NULL;
 		req = bucket_ask(b, req);
-		good = is(req, OBJ_OK) || is(req, OBJ_UNKNOWN);
+		good = is(req, OBJ_OK) || (is(req, OBJ_UNKNOWN) && !node_serves(b, key));
 	}
 	if (!good) {
-		fprintf(stderr, "objectfsctl: %s: %s\n", key, said(req));
+		fprintf(stderr, "objectfsctl: ");
+		print_safe_to(stderr, key);
+		fprintf(stderr, ": %s\n", doc != NULL ? said(req) : "it cannot be read any more");
 	}
 	objstore_req_free(&req);
 	json_decref(doc);

@@ -205,16 +205,38 @@ def remove(bed):
         bed.inside("groupdel", name, may_fail=True)
 
 
+def others_said(bed):
+    """What may stand in a bucket: a group of Samba's whose name is no user's, a host with control bytes."""
+    client, far = bed.s3(), "ffeeddccbbaa99887766554433221100"
+
+    def change(key, to, edit):
+        where = {"Bucket": bed.s3_bucket, "Key": f"{bed.s3_prefix}.objectfs/{key}"}
+        text = json.loads(client.get_object(**where)["Body"].read())
+        edit(text)
+        where["Key"] = f"{bed.s3_prefix}.objectfs/{to}"
+        client.put_object(Body=json.dumps(text), **where)
+
+    node = "nodes/" + serving(bed)[0].rsplit("/", 1)[1]
+    change(node, f"nodes/{far}", lambda text: text.update(node=far, place=far, host="red \x1b[31m"))
+    change("volume", "volume", lambda text: text["accounts"].update(
+        {f"{text['machine_sid']}-{TEAM_RID + 1}": "Team & $(id) \x1b[31m"}))
+
+
 def as_it_was(bed, sid):
     step("recover: the accounts as the bucket names them, their passwords from passdb")
     before = content(bed.smb_conf)
     bed.stop("smbd")
     bed.stop("cached")
-    check(serving(bed), "no node serves")
+    others_said(bed)
+    check(len(serving(bed)) > 1, "no two nodes serve")
+    bed.s3().put_bucket_versioning(  # Ceph RGW refuses every If-Match then
+        Bucket=bed.s3_bucket, VersioningConfiguration={"Status": "Enabled"})
     said = recover(bed, "--passdb", f"{bed.dir}/passdb.tdb")
     check(f"net -s {bed.smb_conf} setlocalsid {sid}" in said and f"map it again, with net groupmap "
           f"add rid={TEAM_RID} ntgroup=team" in said, said)
-    check("serves it no more" in said and not serving(bed), f"{serving(bed)} serve: {said}")
+    check(f"{sid}-{TEAM_RID + 1} is the group Team & $(id) \\x1b[31m: map" in said and "\x1b" not in said, said)
+    check("red \\x1b[31m serves it no more" in said and not serving(bed), f"{serving(bed)} serve: {said}")
+    bed.s3().put_bucket_versioning(Bucket=bed.s3_bucket, VersioningConfiguration={"Status": "Suspended"})
     check(machine_sid(bed) == sid, "the SID")
     check(rids(bed) == {NAMES[1]: 1000, NAMES[2]: 1001, NAMES["admin"]: 1002}, f"{rids(bed)}")
     check(content(bed.smb_conf) == before, "a share that was there was changed")
