@@ -14,6 +14,7 @@
 #include "findings.h"
 #include "private.h"
 #include "../core/accounts.h"
+#include "../core/trust.h"
 #include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
@@ -116,10 +117,10 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 	long long offset_s = atomic_load(&v->store->clock_offset_s);
 	size_t before = json_array_size(list);
 	struct obj_login login = {0};
-	const char *key = NULL;
+	const char *key = NULL, *last;
 	char *below = NULL;
 	unsigned damaged;
-	uint64_t held;
+	uint64_t held, unproven;
 
 	if (v->state == VOLUME_HELD) {
 		say_finding(list, FINDING_STORE_HELD, v, v->state_why);
@@ -158,6 +159,12 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 	}
 	if (v->read_only != NULL) {
 		say_finding(list, FINDING_READ_ONLY, v, v->read_only);
+	}
+	unproven = trust_unproven(v->store, &last);
+	if (unproven > 0) {
+		say_finding(list, FINDING_METADATA_UNPROVEN, v,
+				talloc_asprintf(ctx, "%" PRIu64 " objects since the start, the last one %s", unproven,
+						last));
 	}
 	if (v->reconcile != NULL && reconcile_conflicts_held(v->reconcile)) {
 		say_finding(list, FINDING_CONFLICTS_MANY, v, v->store->where);

@@ -11,6 +11,7 @@
 #include "../base/log.h"
 #include "../base/stats.h"
 #include "../core/accounts.h"
+#include "../core/trust.h"
 #include "../core/rings.h"
 #include "../core/session.h"
 #include "../evict/evict.h"
@@ -82,6 +83,7 @@ static json_t *volume_json(struct core *core, struct volume *v)
 {
 	char uuid[OFS_OID_HEX_BYTES];
 	json_t *o = json_object();
+	const char *last;
 	char *below = NULL;
 	int64_t oldest_ns;
 	size_t pending;
@@ -102,6 +104,8 @@ static json_t *volume_json(struct core *core, struct volume *v)
 	json_object_set_new(o, "prefix", admin_string(v->prefix));
 	json_object_set_new(o, "fence", caps_json(&v->store->caps));
 	json_object_set_new(o, "probe", probe_json(v->store));
+	json_object_set_new(o, "trust", json_string(trust_is_signed(v->store) ? "signed" : "all"));
+	json_object_set_new(o, "unproven", json_integer((json_int_t)trust_unproven(v->store, &last)));
 	json_object_set_new(o, "uuid",
 			ofs_oid_is_none(&v->uuid) ? json_null() : json_string(uuid));
 	json_object_set_new(o, "node", json_string(v->node_id));

@@ -74,6 +74,11 @@
 		"the bucket may be read by this version, and not written: clients cannot change anything", \
 		"install the version that the other hosts of the volume have, and restart the daemon; " \
 		"what waits here is sent then")                                                    \
+	D(METADATA_UNPROVEN, "metadata-unproven", DEGRADED, "store",                               \
+		"metadata in the bucket are not signed with the volume's key, and not believed",   \
+		"find out who else writes to the bucket: the log names the objects and says why; "  \
+		"they have the rights that their directories hand down until somebody sets others, " \
+		"or an older version of the object is put back")                                   \
 	D(REMOVALS_HELD, "removals-held", DEGRADED, "store",                                       \
 		"much is missing in the bucket; it has not been removed here",                     \
 		"restore the bucket, then objectfsctl refresh the directories; if the removal was " \

@@ -34,6 +34,7 @@ enum conf_checksum { /* as OBJ_SUM_* */
 	CONF_SUM_SHA256
 };
 enum conf_foreign { CONF_FOREIGN_KEEP, CONF_FOREIGN_LOG, CONF_FOREIGN_REFUSE };
+enum conf_trust { CONF_TRUST_ALL, CONF_TRUST_SIGNED };
 enum conf_guard { CONF_GUARD_AUTO, CONF_GUARD_YES, CONF_GUARD_NO };
 
 #define CONF_CTYPE_STR const char *
@@ -51,6 +52,7 @@ enum conf_guard { CONF_GUARD_AUTO, CONF_GUARD_YES, CONF_GUARD_NO };
 #define CONF_CTYPE_ENCRYPTION enum conf_encryption
 #define CONF_CTYPE_CHECKSUM enum conf_checksum
 #define CONF_CTYPE_FOREIGN enum conf_foreign
+#define CONF_CTYPE_TRUST enum conf_trust
 #define CONF_FIELD(type, field, key, def, min, max, flags, help) CONF_CTYPE_##type field;
 
 struct conf_global {
@@ -110,7 +112,8 @@ enum conf_type {
 	CONF_GUARD,
 	CONF_FOREIGN,
 	CONF_ENCRYPTION,
-	CONF_CHECKSUM
+	CONF_CHECKSUM,
+	CONF_TRUST
 };
 #define CONF_REQUIRED 1u
 #define CONF_SECRET 2u

@@ -135,6 +135,18 @@ static void check_encryption(struct conf_parse *p, unsigned n, const struct conf
 	}
 }
 
+static void check_trust(struct conf_parse *p, unsigned n, const struct conf_volume *v)
+{
+	if (v->signing_key_file != NULL && v->trust_metadata != CONF_TRUST_SIGNED) {
+		conf_fail(p, -EINVAL, CHECK_LINE(signing_key_file), "signing key file",
+				"is for trust metadata = signed");
+	}
+	if (v->signing_key_file == NULL && v->trust_metadata == CONF_TRUST_SIGNED) {
+		conf_fail(p, -EINVAL, CHECK_LINE(trust_metadata), "trust metadata",
+				"signed needs a signing key file");
+	}
+}
+
 static void check_bucket(struct conf_parse *p, unsigned n, const struct conf_volume *v)
 {
 	/* AWS's rules, and what older buckets and other servers allow beyond them */
@@ -305,6 +317,7 @@ void conf_check(struct conf_parse *p)
 		check_cache(p, n, v);
 		check_bucket(p, n, v);
 		check_encryption(p, n, v);
+		check_trust(p, n, v);
 		check_aws(p, n, v);
 		check_endpoint(p, n, v);
 		check_prefix(p, n, v);

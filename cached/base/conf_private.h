@@ -5,7 +5,7 @@
 
 #include "conf.h"
 
-#define CONF_OPTIONS_MAX 64u
+#define CONF_OPTIONS_MAX 80u
 
 struct conf_seen { /* for each row of conf_options: the line that set it, 0: none */
 	unsigned line[CONF_OPTIONS_MAX];

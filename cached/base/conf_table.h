@@ -6,7 +6,7 @@
  * Types: STR text, PATH absolute path (min and max: of the length in bytes), BOOL, COUNT, SIZE
  * (K M G T), DURATION (ms s m h d, plain: seconds; min and max in ns), and the enumerations LEVEL,
  * FORMAT, STORE, ADDRESSING, XATTR, GUARD, FOREIGN,
- * ENCRYPTION, CHECKSUM of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
+ * ENCRYPTION, CHECKSUM, TRUST of conf.c. Default NULL: unset. Defaults are parsed like a file's values.
  */
 #ifndef OFS_BASE_CONF_TABLE_H
 #define OFS_BASE_CONF_TABLE_H
@@ -81,6 +81,12 @@
 	O(CHECKSUM, checksum, "checksum", "auto", 0, 0, CONF_S3_ONLY,                              \
 		"checksum sent with what is written, and compared with what is read whole: CRC64NVME where " \
 		"the store checks it (auto), this one or the volume does not start, or none")      \
+	O(TRUST, trust_metadata, "trust metadata", "all", 0, 0, 0,                                 \
+		"whose rights and attributes in the bucket are believed: everybody's who may write there " \
+		"(all), or those alone that are signed with the volume's key (signed)")            \
+	O(PATH, signing_key_file, "signing key file", NULL, 2, 1024, 0,                            \
+		"trust metadata = signed: the base64 of 32 random bytes; a second line with the key " \
+		"before it is accepted, too; never in the bucket, and needed on the next host")    \
 	O(XATTR, record_xattr, "record xattr", "auto", 0, 0, 0,                                    \
 		"namespace of the inode records; user where security is not allowed")              \
 	O(GUARD, guard, "guard", "auto", 0, 0, 0,                                                  \

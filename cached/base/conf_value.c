@@ -61,6 +61,8 @@ static const char *const conf_words_foreign[] = {[CONF_FOREIGN_KEEP] = "keep",
 	[CONF_FOREIGN_LOG] = "log",
 	[CONF_FOREIGN_REFUSE] = "refuse",
 	NULL};
+static const char *const conf_words_trust[] = {
+	[CONF_TRUST_ALL] = "all", [CONF_TRUST_SIGNED] = "signed", NULL};
 
 const char *const *conf_type_words(enum conf_type type)
 {
@@ -83,6 +85,8 @@ const char *const *conf_type_words(enum conf_type type)
 		return conf_words_encryption;
 	case CONF_CHECKSUM:
 		return conf_words_checksum;
+	case CONF_TRUST:
+		return conf_words_trust;
 	case CONF_STR:
 	case CONF_PATH:
 	case CONF_BOOL:
@@ -307,6 +311,7 @@ bool conf_value_parse(TALLOC_CTX *ctx, const struct conf_option *opt, const char
 	case CONF_FOREIGN:
 	case CONF_ENCRYPTION:
 	case CONF_CHECKSUM:
+	case CONF_TRUST:
 		word = conf_word_value(ctx, opt, text, reason);
 		if (word < 0) {
 			return false;

@@ -56,6 +56,7 @@
 	S(uploads_open, COUNTER, count, "objects sent from a copy of a file open for writing")         \
 	S(uploads_spared, COUNTER, count, "times such a file was dirty, but as it had been sent")      \
 	S(upload_failures, COUNTER, count, "uploads that failed and will be retried")              \
+	S(metadata_unproven, COUNTER, count, "objects whose metadata were not believed: trust metadata = signed") \
 	S(properties_kept, COUNTER, count, "overwritten objects that kept what another tool had set on them") \
 	S(properties_lost, COUNTER, count, "those that could not keep all of it")                  \
 	S(copies, COUNTER, count, "server-side copies")                                            \

@@ -23,6 +23,7 @@
 #include "../reconcile/index.h"
 #include "accounts.h"
 #include "overlap.h"
+#include "trust.h"
 #include "volume.h"
 
 #define VOLREC_FORMAT "objectfs volume"
@@ -57,6 +58,9 @@ static const char *feature_unknown(const json_t *features, bool writers)
 		bool only_writers = name != NULL &&
 				strncmp(name, WRITE_FEATURE, strlen(WRITE_FEATURE)) == 0;
 
+		if (name != NULL && strcmp(name, TRUST_FEATURE) == 0) {
+			continue;
+		}
 		if (only_writers == writers) {
 			return name != NULL ? name : "(no name)";
 		}
@@ -150,6 +154,33 @@ int volrec_parse(TALLOC_CTX *ctx, const char *text, size_t len, struct ofs_oid *
 	return ret;
 }
 
+/* What is older than `since_s` and not signed is believed. */
+static bool record_sign(json_t *record, int64_t since_s)
+{
+	json_t *features = json_object_get(record, "features");
+
+	if (!json_is_array(features)) {
+		features = json_array();
+		json_object_set_new(record, "features", features);
+	}
+	return json_array_append_new(features, json_string(TRUST_FEATURE)) == 0 &&
+			json_object_set_new(record, TRUST_MEMBER,
+					json_pack("{s:I}", "since", (json_int_t)since_s)) == 0;
+}
+
+bool volrec_is_signed(const json_t *record)
+{
+	const json_t *features = json_object_get(record, "features"), *f;
+	size_t i;
+
+	json_array_foreach (features, i, f) {
+		if (json_is_string(f) && strcmp(json_string_value(f), TRUST_FEATURE) == 0) {
+			return true;
+		}
+	}
+	return json_object_get(record, TRUST_MEMBER) != NULL;
+}
+
 /* malloc */
 static char *volrec_text(struct volume *v, const struct ofs_oid *uuid)
 {
@@ -164,6 +195,9 @@ static char *volrec_text(struct volume *v, const struct ofs_oid *uuid)
 	root = json_pack("{s:s, s:s, s:i, s:i, s:[], s:s, s:s}", "format", VOLREC_FORMAT, "uuid", hex,
 			"write_version", VOLREC_VERSION, "read_version", VOLREC_VERSION, "features",
 			"created", created, "machine_sid", "");
+	if (root != NULL && trust_is_signed(v->store)) {
+		record_sign(root, 0);
+	}
 	text = root != NULL ? json_dumps(root, JSON_INDENT(1)) : NULL;
 	json_decref(root);
 	return text;
@@ -343,7 +377,11 @@ static void on_amended(struct obj_req *req)
 		objstore_req_free(&req);
 		return;
 	}
-	if (status == OBJ_OK) {
+	if (status == OBJ_OK && vr->edit == NULL) {
+		log_notice("core", "volume %s: what is in the bucket is signed from now on; what is older is believed "
+				"as it is", vr->v->name);
+		volrec_get(vr);
+	} else if (status == OBJ_OK) {
 		volrec_end(vr, 0, NULL);
 	} else if (status == OBJ_PRECONDITION || status == OBJ_CONFLICT || status == OBJ_UNKNOWN) {
 		if (++vr->tries > VOLREC_TRIES) {
@@ -357,16 +395,11 @@ static void on_amended(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
-static void volrec_change(struct volrec *vr, json_t *root, const char *etag)
+static void volrec_put(struct volrec *vr, const json_t *root, const char *etag)
 {
-	struct obj_req *req;
+	struct obj_req *req = objstore_req_new(OBJ_PUT, vr->key);
 	size_t len;
 
-	if (!vr->edit(root, vr->arg)) {
-		volrec_end(vr, 0, NULL);
-		return;
-	}
-	req = objstore_req_new(OBJ_PUT, vr->key);
 	if (req != NULL) {
 		req->body = (uint8_t *)json_dumps(root, JSON_INDENT(1));
 		req->content_type = strdup("application/json");
@@ -391,6 +424,64 @@ static void volrec_change(struct volrec *vr, json_t *root, const char *etag)
 
 /* ---- what is there ---- */
 
+static void volrec_held(struct volrec *vr, int status, const char *fmt, const char *what)
+{
+	char *message = talloc_asprintf(vr, fmt, what);
+
+	volrec_end(vr, status, message != NULL ? message : "out of memory");
+}
+
+/* An existing mirror turns its volume into a signed one: the store's time tells what was there before. */
+static void volrec_sign(struct volrec *vr, json_t *root, const char *etag)
+{
+	struct volume *v = vr->v;
+	int64_t now_ns = clock_wall_ns(v->clock) + atomic_load(&v->store->clock_offset_s) * NS_PER_S;
+
+	if (++vr->tries > VOLREC_TRIES || !record_sign(root, now_ns / NS_PER_S + 1)) {
+		volrec_end(vr, -EAGAIN, "the volume record cannot be signed");
+		return;
+	}
+	volrec_put(vr, root, etag);
+}
+
+/* Is the record to be believed? false: it has ended, or is being signed. */
+static bool volrec_trusted(struct volrec *vr, json_t *root, const struct ofs_oid *uuid,
+		const struct obj_result *r)
+{
+	struct volume *v = vr->v;
+	const char *mine = index_kv_get(v->index, VOLREC_KV_UUID);
+	bool here = mine != NULL && index_kv_get(v->index, VOLREC_KV_SIGNED) == NULL;
+	char hex[OFS_OID_HEX_BYTES];
+
+	if (!trust_is_signed(v->store)) {
+		if (!volrec_is_signed(root)) {
+			return true;
+		}
+		volrec_held(vr, -EPROTONOSUPPORT, "%s", "the volume's metadata are signed, and there is no key "
+				"here: set trust metadata = signed, and signing key file to a file with the key "
+				"of the host that served it (RECOVERY.md)");
+		return false;
+	}
+	ofs_oid_hex(uuid, hex);
+	if (r->proof == OBJ_PROOF_GOOD) {
+		trust_set(v->store, uuid, json_integer_value(json_object_get(
+				json_object_get(root, TRUST_MEMBER), "since")));
+		index_kv_set(v->index, VOLREC_KV_SIGNED, "1");
+		return true;
+	}
+	if (r->proof == OBJ_PROOF_OTHER_KEY) {
+		volrec_held(vr, -ESTALE, "the volume record is signed with another key than those in %s: put the key "
+				"of the host that served the volume there", v->conf->signing_key_file);
+	} else if (here && strcmp(mine, hex) == 0 && !volrec_is_signed(root)) {
+		volrec_sign(vr, root, r->etag);
+	} else {
+		volrec_held(vr, -ESTALE, "the volume record %s in the bucket is not signed: somebody else has written "
+				"it, or the volume never was signed; restore an older version of it, or begin to sign "
+				"where its mirror is (OPERATIONS.md)", vr->key);
+	}
+	return false;
+}
+
 static void volrec_read(struct volrec *vr, const struct obj_result *r)
 {
 	struct ofs_oid uuid;
@@ -404,6 +495,10 @@ static void volrec_read(struct volrec *vr, const struct obj_result *r)
 		volrec_end(vr, status, message);
 		return;
 	}
+	if (!volrec_trusted(vr, root, &uuid, r)) {
+		json_decref(root);
+		return;
+	}
 	if (vr->edit == NULL) {
 		vr->v->created_ns = created_ns;
 		accounts_loaded(vr->v->accounts, root);
@@ -413,7 +508,11 @@ static void volrec_read(struct volrec *vr, const struct obj_result *r)
 		volrec_end(vr, status != 0 ? status : -ESTALE,
 				status != 0 ? message : "the volume record is another volume's");
 	} else {
-		volrec_change(vr, root, r->etag);
+		if (vr->edit(root, vr->arg)) {
+			volrec_put(vr, root, r->etag);
+		} else {
+			volrec_end(vr, 0, NULL);
+		}
 	}
 	json_decref(root);
 }

@@ -18,6 +18,7 @@ struct volume;
 #define VOLREC_KEY ".objectfs/volume"
 #define VOLREC_ROOT "root" /* member: true once .objectfs/root was written */
 #define VOLREC_KV_UUID "uuid" /* index: the volume this mirror belongs to */
+#define VOLREC_KV_SIGNED "signed" /* index: its record was once, and is from then on */
 
 /*
  * Read the record, or create it for a new volume; sets v->uuid, v->created_ns and the index's "uuid".
@@ -35,6 +36,9 @@ void volrec_open(struct volume *v, void (*done)(int status, const char *message,
  */
 void volrec_amend(struct volume *v, bool (*edit)(json_t *record, void *arg),
 		void (*done)(int status, const char *message, void *arg), void *arg);
+
+/* Does the record say that what is in the bucket is signed (trust.h)? */
+bool volrec_is_signed(const json_t *record);
 
 /* --- for tests and the fuzz target --- */
 /* Check a record's text. 0, -EROFS: *uuid and *created_ns (0: not said) are set; else *message (child

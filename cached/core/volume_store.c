@@ -7,6 +7,7 @@
 #include "volume_store.h"
 
 #include "../base/clock.h"
+#include "trust.h"
 
 #define DIR_STORE_THREADS 4
 
@@ -38,8 +39,12 @@ struct objstore *volume_store_new(TALLOC_CTX *ctx, struct mailbox *mb, const str
 			.request_timeout_s = (unsigned)(cv->request_timeout_ns / NS_PER_S),
 	};
 
-	if (cv->store == CONF_STORE_DIR) {
-		return objstore_dir_new(ctx, mb, cv->directory, DIR_STORE_THREADS, error);
+	struct objstore *s = cv->store == CONF_STORE_DIR
+			? objstore_dir_new(ctx, mb, cv->directory, DIR_STORE_THREADS, error)
+			: objstore_s3_new(ctx, mb, &sc, error);
+
+	if (s != NULL && trust_attach(ctx, s, cv, error) != 0) {
+		TALLOC_FREE(s);
 	}
-	return objstore_s3_new(ctx, mb, &sc, error);
+	return s;
 }

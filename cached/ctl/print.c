@@ -194,6 +194,11 @@ static void print_volume(const json_t *v)
 				json_is_true(json_object_get(fence, "versioned")) ? ", versioned" : "",
 				number_of(fence, "class") < 3 ? " (objectfsctl doctor says what the store lacks)"
 							      : "");
+		if (strcmp(text_of(v, "trust"), "signed") == 0) {
+			label("metadata");
+			printf("signed; not believed since the start: %" PRId64 " objects\n",
+					number_of(v, "unproven"));
+		}
 		label("volume id");
 		printf("%s\n", text_of(v, "uuid"));
 		print_accounts(json_object_get(v, "accounts"));

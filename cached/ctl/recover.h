@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <talloc.h>
+#include "shared/record.h"
 #include "../base/conf.h"
 #include "ctl.h"
 
@@ -34,6 +35,7 @@ struct recover { /* talloc */
 	const struct conf_volume *cv;
 	json_t *record;             /* the volume record; NULL: not read yet */
 	bool put_if_match;          /* the store honours it: known after the probe */
+	struct ofs_oid uuid;        /* what it says */
 	char *refusals;             /* "" or lines: nothing is done */
 	struct recover_step *steps, **steps_end;
 };

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <tevent.h>
 #include "../core/nodes.h"
+#include "../core/trust.h"
 #include "../core/volrec.h"
 #include "../core/volume_store.h"
 #include "shared/record.h"
@@ -31,6 +32,14 @@ static int bucket_close(struct bucket *b)
 {
 	TALLOC_FREE(b->store); /* before the loop it speaks to */
 	return 0;
+}
+
+/* What is signed can be told from here on. */
+static void bucket_trusts(struct bucket *b)
+{
+	const json_t *said = json_object_get(b->r->record, TRUST_MEMBER);
+
+	trust_set(b->store, &b->r->uuid, json_integer_value(json_object_get(said, "since")));
 }
 
 /* NULL: refused. */
@@ -53,6 +62,9 @@ static struct bucket *bucket_open(struct recover *r)
 		recover_refuse(r, "%s", error != NULL ? error : "out of memory");
 		talloc_free(b);
 		return NULL;
+	}
+	if (r->record != NULL) {
+		bucket_trusts(b);
 	}
 	return b;
 }
@@ -112,7 +124,6 @@ static void bucket_record(struct bucket *b)
 	struct recover *r = b->r;
 	char *key = talloc_asprintf(b, "%s%s", r->cv->prefix, VOLREC_KEY), *why = NULL;
 	struct obj_req *req = bucket_get(b, key);
-	struct ofs_oid uuid;
 	int64_t created_ns;
 
 	if (is(req, OBJ_NOT_FOUND)) {
@@ -120,12 +131,21 @@ static void bucket_record(struct bucket *b)
 				"QUICKSTART.md", r->bucket, r->prefix, key);
 	} else if (!is(req, OBJ_OK)) {
 		recover_refuse(r, "the bucket cannot be read: %s", said(req));
-	} else if (volrec_parse(r, (const char *)req->result.body, req->result.body_len, &uuid,
+	} else if (volrec_parse(r, (const char *)req->result.body, req->result.body_len, &r->uuid,
 				&created_ns, &why) != 0) {
 		recover_refuse(r, "%s", why != NULL ? why : "the volume record is damaged");
+	} else if (trust_is_signed(b->store) && req->result.proof != OBJ_PROOF_GOOD) {
+		recover_refuse(r, "the volume record %s is not signed with a key of %s: put the key of the lost host "
+				"there (RECOVERY.md)", key, r->cv->signing_key_file);
 	} else {
 		r->record = json_loadb(
 				(const char *)req->result.body, req->result.body_len, 0, NULL);
+		bucket_trusts(b);
+	}
+	if (r->record != NULL && !trust_is_signed(b->store) && volrec_is_signed(r->record)) {
+		recover_refuse(r, "the volume's metadata are signed, and there is no key here: put a section [volume "
+				"%s] with trust metadata = signed and signing key file into %s first "
+				"(RECOVERY.md)", r->name, r->o->conf);
 	}
 	objstore_req_free(&req);
 }

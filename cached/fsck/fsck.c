@@ -385,6 +385,11 @@ static void on_object(struct obj_req *req)
 	} else if (r->status != OBJ_NOT_FOUND) {
 		fsck_failed(f, "asking for", req);
 	}
+	if (r->proof > OBJ_PROOF_GOOD) {
+		f->complete = false; /* it may name blobs: with its key put back it would be believed */
+		fsck_found(f, "unproven", req->key, NULL, "its metadata are not signed with the volume's key, and "
+				"not believed: set its rights anew on the share, or restore an older version");
+	}
 	if (damaged) {
 		f->complete = false; /* what it names is not known */
 		fsck_found(f, "metadata", req->key, NULL, "its metadata is damaged or of a later version; it is "

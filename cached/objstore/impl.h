@@ -37,6 +37,8 @@ const char *obj_right_needed(enum obj_op op);
 /* rights.c, core: with each request; before each answer's `done`: what it says of the rights we have. */
 void obj_rights_begin(struct objstore *s);
 void obj_rights_judge(const struct obj_req *req);
+/* Answers may come after the end of their store. */
+bool obj_store_is_live(const struct objstore *s);
 /* Send the finished request home; the store must not touch it afterwards. */
 void obj_deliver(struct mailbox *mb, struct obj_req *req);
 bool obj_op_mutates(enum obj_op op);

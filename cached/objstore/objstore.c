@@ -523,6 +523,10 @@ void objstore_submit(struct objstore *s, struct obj_req *req)
 		}
 		req->if_none_match = req->if_none_match && s->caps.put_if_none_match;
 	}
+	req->has_door = s->door != NULL;
+	if (req->has_door && s->door->out(s->door, req) != 0) {
+		obj_fail(req, OBJ_LOCAL, "out of memory");
+	}
 	why = s->read_only && req_changes(req->op) ? "the volume is read-only here" : req_refusal(req);
 	if (why != NULL) {
 		obj_fail(req, OBJ_INVALID, "%s", why);
@@ -564,6 +568,11 @@ static void letter_open(struct letter *letter)
 
 	before = log_enter(req->log);
 	obj_rights_judge(req);
+	if (req->has_door && obj_store_is_live(req->store)) {
+		req->store->door->in(req->store->door, req);
+	} else if (req->has_door && !obj_op_mutates(req->op)) {
+		req->result.status = OBJ_CANCELLED; /* nobody is left who could say whether it may be believed */
+	}
 	req->done(req);
 	(void)log_enter(before);
 }

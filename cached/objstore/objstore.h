@@ -153,6 +153,15 @@ struct obj_entry { /* a LIST or VERSIONS row */
 	bool is_marker;   /* VERSIONS: of a delete; no size, no ETag */
 };
 
+/* May what an answer says be believed? Only where there is a door. */
+enum obj_proof {
+	OBJ_PROOF_NOT_ASKED,
+	OBJ_PROOF_GOOD,
+	OBJ_PROOF_MISSING,
+	OBJ_PROOF_OTHER_KEY,
+	OBJ_PROOF_WRONG,
+};
+
 struct obj_result {
 	enum obj_status status;
 	int http_status;   /* 0: none */
@@ -175,6 +184,7 @@ struct obj_result {
 	unsigned tag_count; /* HEAD, GET: as far as we may know */
 	struct obj_meta *meta; /* HEAD, GET */
 	unsigned meta_count;
+	enum obj_proof proof;  /* HEAD, GET */
 	uint8_t *body;     /* GET with sink OBJ_SINK_MEMORY; malloc, NUL added behind */
 	size_t body_len;
 	uint8_t sha256[32]; /* PUT, PART from a descriptor: of the bytes that were sent */
@@ -250,6 +260,7 @@ struct obj_req {
 	struct obj_req *next;
 	int64_t submitted_ns;
 	const struct log_volume *log; /* the store's */
+	bool has_door;
 	struct objstore *store;
 	void *impl;
 };
@@ -259,6 +270,12 @@ struct obj_login {
 	char source[256];  /* "": there are none yet */
 	int64_t expires_s; /* since the epoch; 0: not said */
 	char error[1536];  /* why the last search for new ones failed; "": it did not */
+};
+
+/* Who sees each request before the store does, and each answer before its `done`. Core thread. */
+struct obj_door {
+	int (*out)(struct obj_door *, struct obj_req *); /* 0, or -ENOMEM: it is not sent */
+	void (*in)(struct obj_door *, struct obj_req *);
 };
 
 struct log_volume;
@@ -286,6 +303,7 @@ struct objstore {
 	unsigned asking; /* bits of enum obj_op */
 	bool live;
 	const struct log_volume *log; /* whose store it is; set before the first request */
+	struct obj_door *door; /* NULL: none; set before the first request */
 	bool read_only;       /* core only: what would change the bucket is refused (INVALID) */
 	enum obj_sum sum_wanted; /* constant */
 	_Atomic int sum;           /* enum obj_sum that it checks; set by the probe; any thread */

@@ -64,7 +64,7 @@ static int store_gone(struct tie *t)
 	return 0;
 }
 
-static bool is_live(const struct objstore *s)
+bool obj_store_is_live(const struct objstore *s)
 {
 	const struct objstore *o = live;
 
@@ -155,7 +155,7 @@ static void asked(struct obj_req *req)
 {
 	struct objstore *s = req->store;
 
-	if (is_live(s)) {
+	if (obj_store_is_live(s)) {
 		s->asking &= ~(1u << req->op);
 		if (req->result.status == OBJ_OK && req->op == OBJ_LIST) {
 			refuse_read(s, req);
@@ -219,7 +219,7 @@ void obj_rights_judge(const struct obj_req *req)
 	struct objstore *s = req->store;
 	enum obj_want want = want_of(req->op);
 
-	if (!is_live(s)) {
+	if (!obj_store_is_live(s)) {
 		return;
 	}
 	switch (req->result.status) {

@@ -209,6 +209,9 @@ static void adopt_root_seen(struct obj_req *req)
 	m.snapshot = NULL;
 	if (ad->root != NULL) {
 		adopt_root_blobs(ad);
+	} else if (r->proof > OBJ_PROOF_GOOD) {
+		adopt_end(ad, -EIO, "the root's metadata (.objectfs/root) are not signed with the volume's key: restore "
+				"an older version of that object");
 	} else if (damaged) {
 		adopt_end(ad, -EIO, "the root's metadata (.objectfs/root) is damaged");
 	} else {

@@ -12,6 +12,7 @@
  *     before, and one at what lies under the marker after; what others made of it stays.
  */
 #include "private.h"
+#include "../core/trust.h"
 #include "../mirror/foreign.h"
 #include <string.h>
 
@@ -157,19 +158,23 @@ static void copy_head(struct copy *c, const char *key, void (*done)(struct obj_r
 	objstore_submit(c->v->store, req);
 }
 
-/* All user metadata are the same; ours have a wid among them. */
+/* All user metadata are the same; ours have a wid among them. A proof is of one key: a copy has another one, and
+ * perhaps the first. */
 static bool copy_same_meta(const struct obj_result *from, const struct obj_result *to)
 {
+	bool proven[2] = {objstore_meta_get(from, TRUST_PROOF_NAME) != NULL,
+		objstore_meta_get(to, TRUST_PROOF_NAME) != NULL};
 	unsigned i;
 
 	for (i = 0; i < from->meta_count; i++) {
 		const char *value = objstore_meta_get(to, from->meta[i].name);
 
-		if (value == NULL || strcmp(value, from->meta[i].value) != 0) {
+		if (strcmp(from->meta[i].name, TRUST_PROOF_NAME) != 0 &&
+				(value == NULL || strcmp(value, from->meta[i].value) != 0)) {
 			return false;
 		}
 	}
-	return from->size == to->size && from->meta_count == to->meta_count;
+	return from->size == to->size && from->meta_count - proven[0] == to->meta_count - proven[1];
 }
 
 /* Not what was asked for. What somebody has put there since stays. */

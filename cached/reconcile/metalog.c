@@ -9,7 +9,7 @@
  *           a node's segments have no gap.
  *        2. A PUT is If-None-Match; refused, the object is read: equal, an earlier attempt of ours
  *           made it; different, its entries are taken in (a fold must not lose them) and the same
- *           go out under the next number.
+ *           go out under the next number. What is not signed, where it should be, is replaced.
  *        3. Nothing is written before all segments were read (the next number is unknown) or while
  *           the volume is not READY.
  */
@@ -48,6 +48,7 @@ void metalog_segment_free(struct segment **ps)
 
 	*ps = NULL;
 	queued_list_free(s->entries);
+	free(s->forged);
 	free(s->text);
 	free(s);
 }
@@ -205,6 +206,10 @@ static void on_compare(struct obj_req *req)
 	}
 	if (r->status == OBJ_OK && r->body_len == s->len && memcmp(r->body, s->text, s->len) == 0) {
 		segment_committed(s);
+	} else if (r->status == OBJ_OK && r->proof > OBJ_PROOF_GOOD && r->etag != NULL) {
+		free(s->forged);
+		s->forged = strdup(r->etag);
+		segment_put(s);
 	} else if (r->status == OBJ_OK) {
 		segment_taken(s, r);
 	} else if (r->status == OBJ_NOT_FOUND) {
@@ -280,7 +285,9 @@ static void segment_put(struct segment *s)
 	}
 	memcpy(req->body, s->text, s->len);
 	req->length = (int64_t)s->len;
-	req->if_none_match = true;
+	req->if_match = s->forged;
+	req->if_none_match = s->forged == NULL;
+	s->forged = NULL;
 	req->done = on_put;
 	s->in_flight = true;
 	objstore_submit(ml->v->store, req);

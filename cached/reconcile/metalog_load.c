@@ -31,6 +31,7 @@ struct load_key {
 	char node[METALOG_NODE_MAX_BYTES + 1];
 	uint64_t seq;
 	uint64_t base; /* as the segment says */
+	bool unproven; /* not signed: it is not there */
 };
 
 struct metalog_load {
@@ -43,6 +44,7 @@ struct metalog_load {
 	unsigned in_flight; /* requests */
 	unsigned rounds;    /* listings so far */
 	bool doubt;         /* something seems to be missing: `message` */
+	bool unproven;      /* some segment is */
 	struct metalog_own own;
 	int status; /* first failure */
 	char message[512];
@@ -69,8 +71,9 @@ static void load_doubt(struct metalog_load *load, const char *key, const char *w
 		load->doubt = true;
 		snprintf(load->message, sizeof(load->message),
 				"log segment %s %s; rights may be in it, so nothing is served from S3: "
-				"restore it (an older version or a backup)",
-				key, what);
+				"restore it (an older version or a backup)%s",
+				key, what, load->unproven ? "; the log names segments that are not signed with "
+				"the volume's key" : "");
 	}
 }
 
@@ -164,7 +167,11 @@ static void on_segment(struct obj_req *req)
 						strlen(METALOG_PLACE),
 				wanted.node, &wanted.seq);
 		k = bsearch(&wanted, load->keys, load->key_count, sizeof(*k), key_order);
-		load_segment(load, k, req);
+		k->unproven = r->proof > OBJ_PROOF_GOOD;
+		load->unproven |= k->unproven;
+		if (!k->unproven) {
+			load_segment(load, k, req);
+		}
 	}
 	objstore_req_free(&req);
 	load_more(load);
@@ -193,9 +200,23 @@ static bool load_get(struct metalog_load *load, const struct load_key *k)
 static bool load_list(struct metalog_load *load, const char *token);
 static void check_sequences(struct metalog_load *load);
 
+/* What nobody has signed is no part of the log: where one of ours should be there is a gap now. */
+static void drop_unproven(struct metalog_load *load)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < load->key_count; i++) {
+		if (!load->keys[i].unproven) {
+			load->keys[kept++] = load->keys[i];
+		}
+	}
+	load->key_count = kept;
+}
+
 /* All answers are in. */
 static void load_read(struct metalog_load *load)
 {
+	drop_unproven(load);
 	if (load->status == 0 && !load->doubt) {
 		check_sequences(load);
 	}
@@ -248,6 +269,7 @@ static bool load_key_add(struct metalog_load *load, const char *key)
 	}
 	k = &load->keys[load->key_count];
 	k->base = 0;
+	k->unproven = false;
 	if (metalog_key_parse(key, k->node, &k->seq)) {
 		load->key_count++;
 	} else {

@@ -71,6 +71,7 @@ struct segment { /* malloc: its request may outlive the log */
 	char *text;
 	size_t len;
 	unsigned tries;
+	char *forged; /* ETag of what somebody else has put at its number, unsigned; it goes */
 	bool in_flight;
 	bool folds; /* a part of the fold under way */
 };

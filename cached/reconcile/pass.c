@@ -16,6 +16,7 @@
  *   [tags] -> get -> put -> done: a small one
  */
 #include "private.h"
+#include "../core/trust.h"
 #include "../mirror/foreign.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -374,9 +375,9 @@ static void pass_created(struct obj_req *req)
 }
 
 /* false: it does not fit, or cannot be sent. */
-static bool pass_fits(const struct obj_req *req, const char *name, const char *value)
+static bool pass_fits(const struct pass *p, const struct obj_req *req, const char *name, const char *value)
 {
-	size_t bytes = strlen(name) + strlen(value);
+	size_t bytes = strlen(name) + strlen(value) + (trust_is_signed(p->v->store) ? TRUST_META_BYTES : 0);
 
 	for (unsigned i = 0; i < req->meta_count; i++) {
 		bytes += strlen(req->meta[i].name) + strlen(req->meta[i].value);
@@ -397,7 +398,7 @@ static int pass_describe(struct pass *p, struct obj_req *req, const struct kept 
 		const struct obj_meta *m = &r->meta[i];
 
 		if (!foreign_meta(m->name) && strcmp(m->name, COPY_OF_META) != 0 &&
-				pass_fits(req, m->name, m->value)) {
+				strcmp(m->name, TRUST_PROOF_NAME) != 0 && pass_fits(p, req, m->name, m->value)) {
 			rc = objstore_req_meta(req, m->name, m->value);
 		}
 	}
@@ -407,7 +408,7 @@ static int pass_describe(struct pass *p, struct obj_req *req, const struct kept 
 	if (rc == 0) {
 		rc = kept_put(p->put, req, why);
 	}
-	if (rc == 0 && ours && pass_fits(req, COPY_OF_META, r->etag)) {
+	if (rc == 0 && ours && pass_fits(p, req, COPY_OF_META, r->etag)) {
 		rc = objstore_req_meta(req, COPY_OF_META, r->etag);
 	}
 	return rc;

@@ -15,6 +15,7 @@
 #include <string.h>
 #include "../base/log.h"
 #include "../base/stats.h"
+#include "../core/trust.h"
 #include "../core/volume.h"
 #include "../mirror/foreign.h"
 
@@ -183,7 +184,7 @@ static void lose(char **lost, const char *what, const char *why)
 
 static int put_meta(const struct kept *k, struct obj_req *req, char **lost)
 {
-	size_t bytes = 0;
+	size_t bytes = trust_is_signed(k->v->store) ? TRUST_META_BYTES : 0;
 
 	for (unsigned i = 0; i < req->meta_count; i++) {
 		bytes += strlen(req->meta[i].name) + strlen(req->meta[i].value);
@@ -242,11 +243,16 @@ int kept_put(const struct kept *k, struct obj_req *req, const char **why)
 
 int kept_copy(struct obj_req *req, const struct obj_result *source, const struct objmeta *meta)
 {
-	unsigned from = meta != NULL ? 0 : OBJ_PROP_storage_class; /* those before it a copy has by itself */
+	/* Its proof is of the old key: the same metadata are put on once more. */
+	bool proven = meta == NULL && source->proof == OBJ_PROOF_GOOD;
+	unsigned from = meta != NULL || proven ? 0 : OBJ_PROP_storage_class; /* a copy has those before it by itself */
 	unsigned end = meta != NULL ? OBJ_PROP_storage_class : OBJ_PROP_tags;
 	int ret = meta != NULL ? objmeta_put(req, meta) : 0;
 
-	req->replace_meta = meta != NULL;
+	req->replace_meta = meta != NULL || proven;
+	for (unsigned i = 0; proven && ret == 0 && i < source->meta_count; i++) {
+		ret = objstore_req_meta(req, source->meta[i].name, source->meta[i].value);
+	}
 	for (unsigned i = from; ret == 0 && i < end; i++) {
 		const char *value = foreign_prop(source, i);
 

@@ -9,7 +9,9 @@
 A section number in a comment is FORMAT.md's.
 """
 
+import base64
 import hashlib
+import hmac
 import json
 import os
 import re
@@ -158,8 +160,9 @@ class Entry:
 class Share:
     """A volume as read; see the top."""
 
-    def __init__(self, objects, prefix, content=True):
+    def __init__(self, objects, prefix, content=True, keys=()):
         self.objects, self.prefix, self.content = objects, prefix, content
+        self.since_s = None  # the volume is signed
         self.files, self.problems, self.notes = {}, [], []
         self.uuid = None
         self.machine_sid, self.domain, self.accounts = "", False, {}
@@ -179,6 +182,8 @@ class Share:
         self._tree()
         check_bases(self)
         self._unused()
+        if self.since_s is not None:
+            self._proofs(keys)
 
     def wrong(self, key, text):
         self.problems.append(f"{key}: {text}")
@@ -203,8 +208,12 @@ class Share:
                 raise Wrong("no uuid")
             if record["read_version"] != 1 or record["write_version"] != 1:
                 raise Wrong(f"versions {record['read_version']} and {record['write_version']}")
-            if record.get("features", []):
+            if record.get("features", []) not in ([], ["signed"]):
                 raise Wrong(f"features {record['features']}")
+            if ("signed" in record) != bool(record.get("features")):
+                raise Wrong("feature and member `signed` do not go together")
+            if "signed" in record:
+                self.since_s = record["signed"]["since"]
             self.uuid = bytes.fromhex(record["uuid"])
             self.machine_sid, self.domain = record.get("machine_sid", ""), record.get("domain", False)
             self.accounts = record.get("accounts", {})
@@ -466,6 +475,29 @@ class Share:
             self.directories[ROOT_OID if is_root else oid] = self.prefix if is_root else key
         self._describe(path, key, is_dir, oid, value, stored)
 
+    def _proofs(self, keys):
+        """Section 12; without keys: only that there are proofs."""
+        for key, stored in self.objects.items():
+            name = key.removeprefix(self.own) if key.startswith(self.own) else ""
+            control = name in ("volume", "sweep") or name.startswith(("nodes/", "log/", "rename/")) or \
+                re.fullmatch("dir/[0-9a-f]{32}/head", name)
+            proof = stored.meta.get("objectfs-proof")
+            if proof is None:
+                if (control or "objectfs" in stored.meta) and stored.mtime_ns >= self.since_s * 10**9:
+                    self.wrong(key, "not signed")
+                continue
+            if not control and "objectfs" not in stored.meta:
+                self.wrong(key, "a proof of nothing")
+                continue
+            signed = stored.body() if control else stored.meta["objectfs"].encode()
+            uuid = bytes(16) if name == "volume" else self.uuid
+            text = "\n".join(("objectfs proof 1", "control" if control else "object", uuid.hex(),
+                              hashlib.sha256(signed).hexdigest(), key)).encode("utf-8", "surrogateescape")
+            right = [base64.b64encode(hmac.digest(one, b"objectfs key", "sha256")[:4] +
+                                      hmac.digest(one, text, "sha256")).decode() for one in keys]
+            if keys and proof not in right:
+                self.wrong(key, "its proof is wrong")
+
     def _foreign_oid(self, key):
         data = (self.uuid or b"") + key.encode("utf-8", "surrogateescape")
         return hashlib.sha256(data).digest()[:16]
@@ -549,9 +581,9 @@ class Share:
                 self.wrong(key, f"the attribute {name.decode(errors='replace')!r}: {error}")
 
 
-def read(objects, prefix="", content=True):
-    """A Share. content=False: bytes of files are not looked at."""
-    return Share(objects, prefix, content)
+def read(objects, prefix="", content=True, keys=()):
+    """A Share. content=False: bytes of files are not looked at. keys: of a signed volume."""
+    return Share(objects, prefix, content, keys)
 
 
 def read_bed(bed, content=True):

@@ -70,6 +70,8 @@ def operations_typed(server, document):
     before = server.pid("objectfs-cached")
     server.type(document["Upgrade"])
     check(server.pid("objectfs-cached") != before, "the daemon was not started again")
+    server.type(document["Others who write to the bucket"])
+    check(server.run("stat -c %a:%s /etc/objectfs/projects.key").strip() == "600:45", "no key that only root reads")
     before = server.manifest()
     server.type(document["Another machine"])
     # it is the other one from here on
