@@ -5,7 +5,8 @@
  * Thread: core (open and close: main, outside the loop). Owns: every room of the volume, the shared
  * memory, the doorbell, those who wait for READY.
  * Holds: (1) nothing is sent to S3 besides the probe and the volume record before the record is known to be
- * ours; nothing more where the record asks of writers what we lack. (2) HELD and CONNECTING are tried again for ever; a why is logged once.
+ * ours; nothing more where the record asks of writers what we lack. (2) HELD and CONNECTING are tried again
+ * for ever; a why is logged once.
  *
  *  CONNECTING -probe-> -volume record-> -who else serves?-> -read the logs-> -finish renames-> READY [volume_ready]
  *      ^  failure: try again later [volume_retry]
