@@ -3,7 +3,9 @@
  * Duty: is what the store honours enough to keep writers apart, and is it still so?
  * Way: volume.c asks after a probe, and each second while the volume is READY.
  * Thread: core. Owns: when the bucket was last asked for its versioning.
- * Holds: (1) a bucket that may not be asked for its versioning is no trouble: the answers to PUTs tell.
+ * Holds: (1) a bucket that may not be asked for its versioning is no trouble: the answers to PUTs tell;
+ * (2) it is asked when something has just been changed, once in an hour: where nobody does anything, nothing
+ * is asked.
  */
 #include "fence.h"
 #include "volume.h"
@@ -16,6 +18,7 @@
 struct fence {
 	struct volume *v;
 	int64_t asked_ns;
+	uint64_t changes; /* seen so far */
 	bool changed;
 };
 
@@ -52,7 +55,7 @@ static void on_versioning(struct obj_req *req)
 	struct fence *f = req->arg;
 	const struct objstore *s = f->v->store;
 
-	if (req->result.status == OBJ_OK && s != NULL) {
+	if (req->result.status == OBJ_OK && s != NULL) { /* the store may have gone meanwhile */
 		f->changed = req->result.versioned != s->caps.versioned;
 	}
 	objstore_req_free(&req);
@@ -78,11 +81,13 @@ bool fence_changed(struct fence *f)
 	int64_t now = clock_now_ns(f->v->clock);
 	int put = atomic_load(&s->put_versioned);
 	bool changed = f->changed || (put != 0 && (put == 1) != s->caps.versioned);
+	bool active = s->changes != f->changes;
 
+	f->changes = s->changes;
 	if (s->read_only) { /* nothing is written, a probe neither */
 		return false;
 	}
-	if (changed || now - f->asked_ns >= ASK_EVERY_NS) {
+	if (changed || (active && now - f->asked_ns >= ASK_EVERY_NS)) {
 		f->asked_ns = now;
 		f->changed = false;
 		if (!changed) {

@@ -15,7 +15,7 @@ const char *fence_refusal(const struct objstore *s);
 /* talloc child of ctx, which goes with the volume; NULL: no memory. */
 struct fence *fence_new(TALLOC_CTX *ctx, struct volume *v);
 /* Of a volume that is READY, each second: has the bucket's versioning been switched since the probe? Asks
- * the store each hour, and goes by what PUTs were answered. */
+ * the store once in an hour in which something was changed, and goes by what PUTs were answered. */
 bool fence_changed(struct fence *f);
 
 #endif

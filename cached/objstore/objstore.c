@@ -514,6 +514,7 @@ void objstore_submit(struct objstore *s, struct obj_req *req)
 	req->submitted_ns = times_now_ns();
 	req->store = s;
 	req->log = s->log;
+	s->changes += req_changes(req->op);
 	obj_rights_begin(s);
 	if (objstore_unfenced(s) && req->op == OBJ_PUT && !req->as_it_is) {
 		/* It takes no notice of such a condition, or refuses each. */

@@ -304,6 +304,7 @@ struct objstore {
 	bool live;
 	const struct log_volume *log; /* whose store it is; set before the first request */
 	struct obj_door *door; /* NULL: none; set before the first request */
+	uint64_t changes;     /* core only: requests so far that may change the bucket */
 	bool read_only;       /* core only: what would change the bucket is refused (INVALID) */
 	enum obj_sum sum_wanted; /* constant */
 	_Atomic int sum;           /* enum obj_sum that it checks; set by the probe; any thread */

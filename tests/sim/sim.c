@@ -56,7 +56,17 @@ void sim_note(struct sim *s, const char *what, const char *detail)
 
 uint64_t sim_requests(const struct sim *s)
 {
-	return s->requests;
+	uint64_t n = 0;
+
+	for (unsigned op = 0; op < OBJ_OP_MAX; op++) {
+		n += s->requests[op];
+	}
+	return n;
+}
+
+uint64_t sim_requests_of(const struct sim *s, enum obj_op op)
+{
+	return s->requests[op];
 }
 
 uint64_t sim_trace(struct sim *s)

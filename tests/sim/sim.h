@@ -69,6 +69,7 @@ int64_t sim_listed_ns(const struct sim_object *o);
 uint64_t sim_events(struct sim *s);
 /* To the store, ever. */
 uint64_t sim_requests(const struct sim *s);
+uint64_t sim_requests_of(const struct sim *s, enum obj_op op);
 /* What else happened, for the trace. */
 void sim_note(struct sim *s, const char *what, const char *detail);
 uint64_t sim_trace(struct sim *s);

@@ -401,6 +401,9 @@ static void request_serve(struct sim *s, struct obj_req *q)
 	case OBJ_GET:
 		do_get(s, q);
 		break;
+	case OBJ_VERSIONING:
+		q->result.versioned = s->fence_class == 1;
+		break;
 	default:
 		q->result.status = OBJ_INVALID;
 		break;
@@ -432,7 +435,7 @@ static void sim_submit(struct objstore *st, struct obj_req *req)
 	struct sim *s = ((struct sim_store *)st)->sim;
 	int64_t at = s->now_ns + NS_PER_MS + (int64_t)sim_random(s, 50 * NS_PER_MS);
 
-	s->requests++;
+	s->requests[req->op]++;
 	if (req->op == OBJ_DELETE && s->slow_key != NULL && strcmp(req->key, s->slow_key) == 0) {
 		at += SLOW_NS;
 	}
