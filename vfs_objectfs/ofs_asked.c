@@ -95,7 +95,8 @@ static bool asked_entry(struct share_mode_entry *entry, bool *modified, void *pr
 {
 	struct asked_file *file = private_data;
 	struct share_mode_entry e = *entry; /* what is found of it is noted there, and must not be stored */
-	uint32_t lease;
+	uint32_t lease, required;
+	bool breaking;
 	NTSTATUS status;
 
 	if (server_id_is_disconnected(&e.pid)) {
@@ -115,9 +116,10 @@ static bool asked_entry(struct share_mode_entry *entry, bool *modified, void *pr
 		return false;
 	}
 	if (e.op_type == LEASE_OPLOCK) {
-		status = leases_db_get(&e.client_guid, &e.lease_key, &file->id, &lease, NULL, NULL, NULL,
-				NULL, NULL);
-		if (!NT_STATUS_IS_OK(status) || lease == SMB2_LEASE_NONE) {
+		status = leases_db_get(&e.client_guid, &e.lease_key, &file->id, &lease, &breaking, NULL,
+				&required, NULL, NULL);
+		if (!NT_STATUS_IS_OK(status) || lease == SMB2_LEASE_NONE ||
+				(breaking && required == SMB2_LEASE_NONE)) { /* it has been told */
 			return false;
 		}
 	}
