@@ -14,7 +14,7 @@ import os
 import sys
 from multiprocessing.pool import ThreadPool
 
-from local import counter
+from local import counter, is_resident
 from smb import Testbed, check, fail, nt_time, step, unix_time, wait_until
 from smb2 import ATTR_DIRECTORY, ATTR_READONLY, SmbError
 
@@ -310,6 +310,7 @@ def index_lost(bed, bucket, client):
     bed.ctl("evict", "lost/stub")
     client.list("lost")
     check(client.get("lost/theirs") == b"theirs", "theirs: other bytes")
+    wait_until(lambda: is_resident(bed, "lost/theirs"), what="theirs: here")
     bed.stop("cached", kill=True)
     for name in ("mine", "edited", "replaced", "theirs", "older"):
         client.put(f"lost/{name}", b"ours!")
