@@ -281,6 +281,23 @@ def named_shares(bed, work, scratch, outcomes):
         outcomes[share].update(lane.outcomes)
 
 
+def once_more(bed, work, scratch, outcomes):
+    """What came out otherwise than on the plain share, on one share after the other: many tests give smbd a moment
+    to tell one connection of another, and a busy machine takes it from either share."""
+    known = known_differences()
+    one, two = (outcomes[share] for share in (bed.env["SHARE"], bed.plain_share))
+    again = [(suite, [test for test in tests if test not in NAMED and test not in known and
+                      test in one and test in two and one[test].result != two[test].result])
+             for suite, tests in work]
+    again = [(suite, tests) for suite, tests in again if tests]
+    for suite, tests in again:
+        step(f"{suite}: once more: {' '.join(tests)}")
+    for share in (bed.env["SHARE"], bed.plain_share) if again else ():
+        lane = Lane(bed, share, again, scratch)
+        run_lanes([lane])
+        outcomes[share].update(lane.outcomes)
+
+
 def report(rows, out):
     with open(out, "w", encoding="utf-8") as file:
         for suite, test, one, two in rows:
@@ -354,6 +371,7 @@ def main():
                  for share in (bed.env["SHARE"], bed.plain_share)]
         run_lanes(lanes)
         outcomes = {lane.share: lane.outcomes for lane in lanes}
+        once_more(bed, work, scratch, outcomes)
         if any(test in NAMED for _, tests in work for test in tests):
             named_shares(bed, work, scratch, outcomes)
         step(f"smbtorture took {time.monotonic() - begin:.0f} s")
