@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define CONFLICT_HOUR_NS (3600 * NS_PER_S)
-#define CONFLICT_HOLD_NS (5 * NS_PER_S)
+#define CONFLICT_HOLD_NS (60 * NS_PER_S)
 #define CONFLICT_KV "conflicts_held"
 
 /* ---- so many in an hour that something else is wrong ---- */
@@ -36,6 +36,7 @@ bool step_conflicts_hold(struct attempt *a)
 	if (!reconcile_conflicts_held(a->item->rc)) {
 		return false;
 	}
+	a->item->held = true;
 	attempt_end_postponed(a, CONFLICT_HOLD_NS, "too many conflicts within an hour: objectfsctl "
 			"accept-conflicts if they are meant");
 	return true;
@@ -62,9 +63,16 @@ bool reconcile_conflicts_held(const struct reconcile *rc)
 bool reconcile_accept_conflicts(struct reconcile *rc)
 {
 	bool held = reconcile_conflicts_held(rc);
+	struct work *w, *next;
 
 	index_kv_set(rc->v->index, CONFLICT_KV, NULL);
 	rc->conflicts_made = 0;
+	for (w = rc->works; w != NULL; w = next) {
+		next = w->next;
+		if (w->held) {
+			work_item(rc, w->row, 0);
+		}
+	}
 	return held;
 }
 

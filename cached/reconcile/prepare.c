@@ -330,8 +330,9 @@ void step_prepare(struct attempt *a)
 	p->path_fd = a->v->path_fd;
 	p->oid = a->oid;
 	p->is_dir = a->row->is_dir;
-	p->data = !p->is_dir && a->item->copy == NULL;
 	p->resend = a->item->resend;
+	p->data = !p->is_dir && a->item->copy == NULL &&
+			(p->resend || !reconcile_conflicts_held(a->item->rc)); /* then they are not sent */
 	p->was_sent = !p->resend && prepare_was_sent(a);
 	p->sent = a->item->sent;
 	p->may_copy = a->item->urgent || a->item->failures > 0 ||

@@ -71,6 +71,7 @@ struct work { /* core only; talloc child of rc */
 	bool resend;               /* its data are wanted although they are clean: move.c */
 	struct kept *inherited;    /* what others set on the object it replaced, which has gone first */
 	bool ask;                  /* its fence does not hold: whose is the object by now? */
+	bool held;                 /* its data wait: too many conflicts */
 	bool relist;               /* what its name has in S3 is not what the row says: the directory is listed then */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
 	struct work *blocks;       /* items that wait for this one */

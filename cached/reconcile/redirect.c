@@ -27,6 +27,7 @@ struct redirect { /* talloc child of the table */
 	char *why;
 	bool retry;  /* moving is tried before it is believed */
 	bool ending; /* its object has left the key: it is being removed */
+	bool ended;  /* it has since the last PUT of the note began */
 	bool busy;   /* a request is under way */
 };
 
@@ -197,7 +198,8 @@ static void redirect_put_done(enum obj_status st, const char *message, void *arg
 		message = "out of memory";
 	}
 	if (st == OBJ_OK) {
-		r->ending = r->retry = false;
+		r->ending = r->ended;
+		r->retry = false;
 		p->rc->redirects->to_sorted = false;
 		log_notice("reconcile", "%s is called %s here and stays where it is: %s", p->from, p->to,
 				p->why);
@@ -231,6 +233,7 @@ void redirect_put(struct volume *v, const char *from, const char *to, const char
 		return;
 	}
 	r->busy = true;
+	r->ended = false;
 	p->rc = v->reconcile;
 	p->done = done;
 	p->arg = arg;
@@ -317,7 +320,11 @@ void redirect_end(struct reconcile *rc, const char *from)
 {
 	struct redirect *r = redirect_find(rc, from);
 
-	if (r == NULL || r->ending) {
+	if (r == NULL) {
+		return;
+	}
+	r->ended = true;
+	if (r->ending) {
 		return;
 	}
 	r->ending = true;

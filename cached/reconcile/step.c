@@ -248,6 +248,9 @@ void step_prepared(struct attempt *a)
 			step_stub_gone(a);
 			return;
 		}
+		if (step_conflicts_hold(a)) {
+			return;
+		}
 		if (!dirty_data && !a->leased) {
 			/* Clean by its record but unknown to S3: make it dirty, then come again. */
 			look_redirty(a->item->rc, row);
@@ -318,6 +321,7 @@ void step_start(struct work *item)
 	}
 	talloc_free(item->reason);
 	item->reason = NULL;
+	item->held = false;
 	a->times = item->times;
 	item->times = false;
 	if (log_get_level() >= LOG_LVL_DEBUG) {

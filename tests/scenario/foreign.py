@@ -289,6 +289,7 @@ def many_conflicts(bed, bucket, client):
                            for entry in bed.ctl_json("pending")["pending"]), 20, "and after a restart")
     check(not bucket.has("many-conflicts/later"), "it was sent")
     check(bed.ctl_json("accept-conflicts")["volumes"] == 1, "nothing was held")
+    wait_until(lambda: bucket.has("many-conflicts/later"), 30, "it is sent at once, without a flush")
     bed.flush()
     check(all(bucket.get(path) == b"theirs" for path in files), "somebody's version is lost")
     found = names(client, "many-conflicts")

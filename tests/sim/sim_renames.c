@@ -429,6 +429,29 @@ static bool archived_then(unsigned what)
 	return true;
 }
 
+/* An archived child is deleted while it is being noted where it stays. */
+static bool archived_deleted(unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	evict(&w, "a/b/two");
+	archive(&w, "p/a/b/two", true);
+	client_rename(&w, "a/b/two", "a/too");
+	more = world_run(&w, moment);
+	client_unlink(&w, "a/too");
+	if (moment % 2 != 0) {
+		kill_and_start(&w);
+	}
+	world_settle(&w);
+	sim_run_until(w.sim, NULL, NULL, MINUTE_NS); /* notes go without being waited for */
+	want_none_below(&w, "p/.objectfs/rename/");
+	world_drain(&w);
+	world_close(&w);
+	return more;
+}
+
 static bool edited_plain(unsigned moment)
 {
 	return edited(false, moment);
@@ -455,6 +478,7 @@ int main(void)
 		{"a key appears under the old name", appeared},
 		{"a child is archived", archived},
 		{"a child is archived, and the disk is lost", archived_lost},
+		{"an archived child is renamed and deleted", archived_deleted},
 		{"what becomes of it while it stays", archived_then},
 	};
 
