@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #define PREPARE_BUSY_RETRY_NS (2 * NS_PER_S)
+#define PREPARE_LARGE_RETRY_NS (10 * NS_PER_S)
 #define PREPARE_LEASE_SIGNAL SIGRTMIN
 #define PREPARE_TRIES 300 /* of 20 ms */
 #define PREPARE_DEAD_TRIES 250
@@ -45,14 +46,18 @@ struct prepare_job {
 	int tree_fd, path_fd;
 	char *path;
 	struct ofs_oid oid;
-	bool is_dir, may_copy;
+	bool is_dir;
+	bool urgent, failed, versions; /* what decides whether a file open for writing is copied, */
+	int64_t waited_ns;             /* and since when it is to be sent */
+	const struct conf_volume *conf;
 	bool data, resend; /* its bytes are wanted too, if they are dirty; in any case */
 	bool was_sent;
 	struct sent sent; /* if was_sent; without its etag */
 	/* out */
 	int status; /* 0; -ENOENT: not there; -EBUSY: open for writing; -errno */
 	int fd;
-	bool leased, copied, unchanged;
+	bool leased, copied, unchanged, may_copy;
+	int64_t interval_ns; /* of a file that is open for writing */
 	uint64_t writes;
 	struct ofs_record rec;
 	struct snapshot *snapshot;
@@ -140,6 +145,14 @@ static bool prepare_is_unchanged(const struct prepare_job *p)
 					p->sent.writes;
 }
 
+/* Worker. Is it time to send a file from a copy, although its writer has not closed it? */
+static bool prepare_is_due(struct prepare_job *p, int64_t size)
+{
+	p->interval_ns = upload_open_interval_ns(p->conf, size, p->versions);
+	return p->urgent || p->waited_ns > p->interval_ns ||
+	       (p->failed && p->interval_ns <= p->conf->settle_limit_ns);
+}
+
 /* Worker. The record as of now, and KNOWN before anything goes to S3. */
 static int prepare_record(struct prepare_job *p, ino_t ino)
 {
@@ -208,6 +221,7 @@ static int prepare_file(struct prepare_job *p)
 	if (rc != 0 || !ofs_oid_equal(&p->rec.oid, &p->oid)) {
 		return -ENOENT;
 	}
+	p->may_copy = prepare_is_due(p, st.st_size);
 	if (prepare_wants_data(p)) {
 		fcntl(p->fd, F_SETSIG, PREPARE_LEASE_SIGNAL);
 		fcntl(p->fd, F_SETOWN, getpid());
@@ -257,10 +271,24 @@ static void prepare_run(struct disk_job *job)
 	}
 }
 
+static void prepare_busy(struct attempt *a, int64_t interval_ns)
+{
+	if (interval_ns <= a->v->conf->settle_limit_ns) {
+		attempt_end_postponed(a, PREPARE_BUSY_RETRY_NS, "open for writing");
+	} else if (interval_ns == INT64_MAX) {
+		attempt_end_postponed(a, PREPARE_LARGE_RETRY_NS, "open for writing: where versions are kept, so "
+				"large a file is sent when it is closed");
+	} else {
+		attempt_end_postponed(a, PREPARE_LARGE_RETRY_NS, "open for writing: so large a file is sent each "
+				"%lld s, and when it is closed", (long long)(interval_ns / NS_PER_S));
+	}
+}
+
 static void prepare_done(struct disk_job *job)
 {
 	struct prepare_job *p = (struct prepare_job *)job;
 	struct attempt *a = p->a;
+	int64_t interval_ns = p->interval_ns;
 	int status = p->status;
 
 	a->fd = p->fd;
@@ -290,7 +318,7 @@ static void prepare_done(struct disk_job *job)
 		return;
 	}
 	if (status == -EBUSY) {
-		attempt_end_postponed(a, PREPARE_BUSY_RETRY_NS, "open for writing");
+		prepare_busy(a, interval_ns);
 		return;
 	}
 	if (status != 0) {
@@ -335,8 +363,11 @@ void step_prepare(struct attempt *a)
 			(p->resend || !reconcile_conflicts_held(a->item->rc)); /* then they are not sent */
 	p->was_sent = !p->resend && prepare_was_sent(a);
 	p->sent = a->item->sent;
-	p->may_copy = a->item->urgent || a->item->failures > 0 ||
-			clock_now_ns(a->v->clock) - a->item->first_ns > a->v->conf->settle_limit_ns;
+	p->urgent = a->item->urgent;
+	p->failed = a->item->failures > 0;
+	p->versions = a->v->store->caps.versioned;
+	p->waited_ns = clock_now_ns(a->v->clock) - a->item->first_ns;
+	p->conf = a->v->conf;
 	disk_submit(a->v->disk, DISK_ANY, &p->job);
 }
 

@@ -27,6 +27,10 @@
 #define UPLOAD_PARTS_AT_ONCE 4
 #define UPLOAD_SNAPSHOT_GIVES_BYTES 900u /* of its budget, for user metadata of others */
 
+/* Of a file that stays open: 100 GB each minute would be 144 TB a day, and kept as versions for ever. */
+#define OPEN_BYTES_EACH_S 10000000
+#define OPEN_VERSION_MAX_BYTES (1LL << 30)
+
 struct upload_state {
 	int64_t since_ns;
 	bool cancelled;
@@ -451,6 +455,16 @@ int64_t upload_part_bytes(const struct conf_volume *conf, int64_t size)
 		least = OBJ_PUT_MAX_BYTES; /* near 50 TB: closer to 10,000 parts, in place of larger ones */
 	}
 	return conf->part_size_bytes < least ? least : conf->part_size_bytes;
+}
+
+int64_t upload_open_interval_ns(const struct conf_volume *conf, int64_t size, bool versions)
+{
+	int64_t least = size / OPEN_BYTES_EACH_S * NS_PER_S;
+
+	if (versions && size > OPEN_VERSION_MAX_BYTES) {
+		return INT64_MAX;
+	}
+	return least > conf->settle_limit_ns ? least : conf->settle_limit_ns;
 }
 
 static void upload_create_done(struct obj_req *req)

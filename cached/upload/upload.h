@@ -52,6 +52,9 @@ void upload_start(struct upload *u);
 void upload_cancel(struct upload *u);
 /* Size of the parts of an object so large: as configured, unless that made too many. */
 int64_t upload_part_bytes(const struct conf_volume *conf, int64_t size);
+/* How long a change of a file so large may wait for its close before a copy of it is sent; INT64_MAX: as long as it
+ * takes. versions: the bucket keeps what is replaced. */
+int64_t upload_open_interval_ns(const struct conf_volume *conf, int64_t size, bool versions);
 /* Put the blobs a snapshot names (those with a value); done(status, message, arg). Values are copied. */
 void upload_blobs(struct volume *v, const struct snapshot *s,
 		void (*done)(enum obj_status status, const char *message, void *arg), void *arg);

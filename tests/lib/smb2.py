@@ -450,6 +450,9 @@ class Client:
             "<QQQQII", *(times.get(name, 0) for name in ("create", "access", "write", "change")),
             attributes or 0, 0))
 
+    def set_size(self, file, size):
+        self.set(file, INFO_FILE, 20, struct.pack("<Q", size))
+
     def fsctl(self, file, code):
         """One that takes nothing and answers nothing."""
         body = struct.pack("<HHI16sIIIIIIII", 57, 0, code, file, 0, 0, 0, 0, 0, 0, 1, 0) + b"\0"

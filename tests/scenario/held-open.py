@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 150
 """A file that a client holds open is sent to S3 from a copy, once for every change: not again at each settle
-limit, not at a flush, not at the close. What is written while the copy is on its way is sent as well.
+limit, not at a flush, not at the close. What is written while the copy is on its way is sent as well. A large one
+waits longer.
 """
 
 import os
@@ -111,6 +112,21 @@ def written_on_the_way(bed, client, proxy):
     held.sent_to(4, "after the close")
 
 
+def large(bed, client):
+    step("so large a file is not sent at each limit")
+    held = Held(bed, client, "large", b"begin")
+    held.sent_to(1, "while it is small")
+    client.set_size(held.file, 300 * MIB)
+    wait_until(lambda: any("each 31 s" in entry["reason"] for entry in bed.ctl_json("pending")["pending"]), 20,
+               "it is said when it is sent")
+    held.sent_to(1, "several limits later")
+    client.set_size(held.file, len(held.data))
+    held.write(0, b"BEGIN")
+    client.close(held.file)
+    wait_until(held.clean, 20, "nothing is pending")
+    held.sent_to(2, "after the close")
+
+
 def main():
     parent = tempfile.mkdtemp()
     os.chmod(parent, 0o755)
@@ -121,11 +137,12 @@ def main():
         with bed.client() as client:
             once_for_each_change(bed, client)
             written_on_the_way(bed, client, proxy)
+            large(bed, client)
             before = client.manifest()
         bed.wipe()
         with bed.client() as client:
             after = client.manifest()
-        for name in ("held", "late"):
+        for name in ("held", "late", "large"):
             for field in ("size", "sha256", "attributes", "write"):
                 check(before[name].get(field) == after[name].get(field),
                       f"{name}: {field} {before[name].get(field)} became {after[name].get(field)}")

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include "cached/base/clock.h"
 #include "cached/base/conf.h"
 #include "cached/upload/upload.h"
 
@@ -38,10 +39,28 @@ static void test_part_bytes(void **state)
 	assert_int_equal(upload_part_bytes(&conf, OBJECT_MAX_BYTES), 5 * GIB);
 }
 
+/* The limit, or what 10 MB take a second; versions of more than 1 GiB only at close. */
+static void test_open_interval(void **state)
+{
+	struct conf_volume conf = {.settle_limit_ns = 60 * NS_PER_S};
+
+	(void)state;
+	assert_int_equal(upload_open_interval_ns(&conf, 0, false), 60 * NS_PER_S);
+	assert_int_equal(upload_open_interval_ns(&conf, 600 * 1000000LL, false), 60 * NS_PER_S);
+	assert_int_equal(upload_open_interval_ns(&conf, 610 * 1000000LL, false), 61 * NS_PER_S);
+	assert_int_equal(upload_open_interval_ns(&conf, 100 * 1000000000LL, false), 10000 * NS_PER_S);
+	assert_int_equal(upload_open_interval_ns(&conf, OBJECT_MAX_BYTES, false), OBJECT_MAX_BYTES / 10000000 * NS_PER_S);
+	assert_int_equal(upload_open_interval_ns(&conf, GIB, true), 107 * NS_PER_S);
+	assert_true(upload_open_interval_ns(&conf, GIB + 1, true) == INT64_MAX);
+	conf.settle_limit_ns = 3600 * NS_PER_S;
+	assert_int_equal(upload_open_interval_ns(&conf, GIB, true), 3600 * NS_PER_S);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_part_bytes),
+		cmocka_unit_test(test_open_interval),
 	};
 
 	return cmocka_run_group_tests_name("upload", tests, NULL, NULL);
