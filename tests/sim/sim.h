@@ -34,6 +34,7 @@ struct sim_object {
 
 struct sim_faults { /* of 1,000 requests */
 	unsigned away, lost_answer;
+	unsigned conflict; /* of conditional writes: 409, nothing was done */
 };
 
 struct sim *sim_new(uint64_t seed);

@@ -353,7 +353,8 @@ static uint64_t run_seed(uint64_t seed)
 	uint64_t trace;
 
 	world_open(&w, seed, fence_class_of(seed));
-	sim_set_faults(w.sim, (struct sim_faults){.away = 20, .lost_answer = 20});
+	sim_set_faults(w.sim, (struct sim_faults){.away = 20, .lost_answer = 20,
+			.conflict = seed % 8 == 2 ? 50 : 0});
 	for (i = 0; i < OPS_PER_SEED; i++) {
 		if (drops(&w)) {
 			drop_some(&w);

@@ -377,6 +377,12 @@ static void request_serve(struct sim *s, struct obj_req *q)
 		q->result.message = strdup("simulated: away");
 		return;
 	}
+	if (mutation && (q->if_none_match || q->if_match != NULL) && s->faults.conflict > 0 &&
+			sim_random(s, 1000) < s->faults.conflict) {
+		q->result.status = OBJ_CONFLICT;
+		q->result.message = strdup("simulated: somebody writes at the same time");
+		return;
+	}
 	switch (q->op) {
 	case OBJ_PUT:
 		do_put(s, q);
