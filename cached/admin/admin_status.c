@@ -25,12 +25,13 @@
 
 static json_t *caps_json(const struct obj_caps *c)
 {
-	return json_pack("{s:i, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b}", "class", c->fence_class,
+	return json_pack("{s:i, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b}", "class", c->fence_class,
 			"put_if_match", c->put_if_match, "put_if_none_match", c->put_if_none_match,
 			"complete_if_match", c->complete_if_match, "complete_if_none_match",
 			c->complete_if_none_match, "copy_if_match_source", c->copy_if_match_source,
 			"copy_if_none_match_dest", c->copy_if_none_match_dest, "delete_if_match",
-			c->delete_if_match, "versioned", c->versioned);
+			c->delete_if_match, "part_copy_if_match", c->part_copy_if_match, "part_copy_version",
+			c->part_copy_version, "versioned", c->versioned);
 }
 
 /* What the class was concluded from. */

@@ -38,6 +38,7 @@ enum obj_op {
 	OBJ_VERSIONING, /* of the bucket; the key is "" */
 	OBJ_MPU_CREATE,
 	OBJ_MPU_PART,
+	OBJ_MPU_COPY, /* a part, of bytes that the store has already: source_* */
 	OBJ_MPU_COMPLETE,
 	OBJ_MPU_ABORT,
 	OBJ_TAGS,
@@ -92,6 +93,7 @@ struct obj_caps {
 	bool put_if_match, put_if_none_match;
 	bool complete_if_match, complete_if_none_match;
 	bool copy_if_match_source, copy_if_none_match_dest;
+	bool part_copy_if_match, part_copy_version; /* what pins the source of a part that is a copy */
 	bool delete_if_match;
 	bool versioned, lists_versions; /* lists_versions: asked where nothing else tells writers apart */
 	bool versions_denied;           /* not lists_versions, because a right is missing */
@@ -171,7 +173,7 @@ struct obj_result {
 	bool unsupported;  /* INVALID: the store does not do this at all, though others do */
 	char right[OBJ_RIGHT_BYTES]; /* DENIED for lack of a right: which, if the store says it, else
 				      * OBJ_RIGHT_NOT_SAID; "": no right would help */
-	/* HEAD, GET, PUT, COPY, COMPLETE, PART, DELETE (of the marker it left): */
+	/* HEAD, GET, PUT, COPY, COMPLETE, PART, MPU_COPY (of the part), DELETE (of the marker it left): */
 	char *etag;        /* without quotes; NULL: the store did not say */
 	char *version_id;  /* NULL: unversioned, or not said */
 	int64_t size;      /* HEAD: of the object; GET: bytes delivered */
@@ -193,7 +195,7 @@ struct obj_result {
 	unsigned entry_count;
 	char *next_token;  /* NULL: the listing is complete */
 	char *upload_id;   /* MPU_CREATE */
-	char *sum;         /* PART: the checksum that was sent, for Complete; NULL: none */
+	char *sum;         /* PART: the checksum that was sent, for Complete; MPU_COPY: that the store made; NULL: none */
 	bool versioned;    /* VERSIONING: what is replaced or deleted stays as a version */
 };
 
@@ -217,8 +219,8 @@ struct obj_req {
 	/* PUT, PART: the body is memory (owned, malloc) or a range of a descriptor (borrowed) */
 	uint8_t *body;
 	int fd;              /* -1: body */
-	int64_t offset;      /* PUT, PART: of the range in fd; GET: first byte wanted */
-	int64_t length;      /* PUT, PART: bytes of fd or body; GET: bytes wanted, -1: all */
+	int64_t offset;      /* PUT, PART: of the range in fd; GET, MPU_COPY: first byte wanted */
+	int64_t length;      /* PUT, PART: bytes of fd or body; GET, MPU_COPY: bytes wanted, -1: all */
 	struct obj_meta *meta; /* owned; PUT, MPU_CREATE, COPY with replace_meta */
 	unsigned meta_count;
 	union { /* owned; NULL: the store's default */
@@ -228,7 +230,7 @@ struct obj_req {
 	/* GET: sink_fd >= 0: pwrite at sink_offset (borrowed); -1: result.body */
 	int sink_fd;
 	int64_t sink_offset;
-	/* COPY */
+	/* COPY, MPU_COPY */
 	char *source_key;        /* owned */
 	char *source_if_match;   /* owned */
 	char *source_version_id; /* owned or NULL */
@@ -238,7 +240,7 @@ struct obj_req {
 	char delimiter;      /* 0: flat */
 	char *token;         /* owned; NULL: from the start */
 	int max_keys;        /* 0: 1,000 */
-	/* MPU_PART, COMPLETE, ABORT */
+	/* MPU_PART, MPU_COPY, COMPLETE, ABORT */
 	char *upload_id;     /* owned */
 	int part_number;
 	bool opaque_etag; /* PART: of an object that will be encrypted, its ETag says nothing of the bytes */
@@ -328,6 +330,8 @@ bool objstore_etag_opaque(const struct obj_result *r);
 const char *objstore_prop_refusal(enum obj_prop prop, const char *value);
 /* What keeps this user metadata from being sent, its length apart; or NULL. */
 const char *objstore_meta_refusal(const char *name, const char *value);
+/* What keeps parts from being copied from this key, or NULL. */
+const char *objstore_part_source_refusal(const char *key);
 /* The header's name, as people know it. */
 const char *objstore_prop_name(enum obj_prop prop);
 /* Value of user metadata in a result, or NULL. */

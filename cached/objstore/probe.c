@@ -26,14 +26,14 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum cond { NONE, ABSENT, GOOD, BAD, SRC_GOOD, SRC_BAD };
+enum cond { NONE, ABSENT, GOOD, BAD, SRC_GOOD, SRC_BAD, SRC_OLD };
 enum cap { CAP_NONE, PUT_MATCH, PUT_ABSENT, COMPLETE_MATCH, COMPLETE_ABSENT, COPY_SOURCE,
-	COPY_ABSENT, DELETE_MATCH, CAPS };
+	COPY_ABSENT, DELETE_MATCH, PART_SOURCE, PART_VERSION, CAPS };
 
 struct step {
-	enum obj_op op; /* OBJ_MPU_COMPLETE: with create and one part before it; OBJ_MPU_ABORT: with create;
-			 * whether it may be done is for rights.c */
-	char key;       /* 'a'..'e', 'z' never exists; COPY reads 'a' */
+	enum obj_op op; /* OBJ_MPU_COMPLETE: with create and one part before it; OBJ_MPU_COPY: with create, if there
+			 * is no upload yet, which OBJ_MPU_ABORT ends; whether that may be done is for rights.c */
+	char key;       /* 'a'..'e', 'z' never exists; copies read 'a' */
 	enum cond cond;
 	enum obj_status expect;
 	enum cap cap; /* CAP_NONE: must come out so, or the store cannot be used */
@@ -59,11 +59,15 @@ static const struct step steps[] = {
 	{ OBJ_MPU_COMPLETE, 'e', GOOD, OBJ_OK, COMPLETE_MATCH, "s3:PutObject" },
 	{ OBJ_DELETE, 'b', BAD, OBJ_PRECONDITION, DELETE_MATCH, "s3:DeleteObject" },
 	{ OBJ_DELETE, 'e', GOOD, OBJ_OK, DELETE_MATCH, "s3:DeleteObject" },
+	{ OBJ_MPU_COPY, 'a', SRC_GOOD, OBJ_OK, PART_SOURCE, "s3:GetObject or s3:PutObject" },
+	{ OBJ_MPU_COPY, 'a', SRC_BAD, OBJ_PRECONDITION, PART_SOURCE, "s3:GetObject or s3:PutObject" },
+	{ OBJ_MPU_COPY, 'a', SRC_OLD, OBJ_OK, PART_VERSION, "s3:GetObjectVersion" },
 	{ OBJ_MPU_ABORT, 'a', NONE, OBJ_OK, CAP_NONE, "s3:PutObject" },
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
 #define KEYS 5u /* 'a' to 'e' */
 #define UNSURE_PROBES 5u
+#define NOT_ASKED OBJ_STATUS_MAX /* of a store without versions */
 
 struct probe;
 
@@ -88,6 +92,7 @@ struct probe {
 	bool right_not_said;
 	enum obj_status got[STEPS];
 	char *etag[KEYS]; /* last known */
+	char *old_version, *old_etag; /* of the first 'a'; no version: the store keeps none */
 	char *upload_id, *part_etag;
 	struct obj_part part;
 	enum obj_status status; /* of the probe */
@@ -121,6 +126,8 @@ static void finish(struct probe *p)
 	for (unsigned i = 0; i < KEYS; i++) {
 		free(p->etag[i]);
 	}
+	free(p->old_version);
+	free(p->old_etag);
 	free(p->upload_id);
 	free(p->part_etag);
 	free(p->refusal.message);
@@ -242,15 +249,20 @@ static void transcript(const struct probe *p)
 		[BAD] = "If-Match: another ETag",
 		[SRC_GOOD] = "source If-Match: its ETag",
 		[SRC_BAD] = "source If-Match: another ETag",
+		[SRC_OLD] = "source: its first version",
 	};
 	struct objstore *s = p->store;
+	unsigned n = 0;
 
 	_Static_assert(STEPS <= OBJ_PROBE_STEPS_MAX, "a probe's transcript has room for all");
 	for (unsigned i = 0; i < STEPS; i++) {
-		s->probe_steps[i] = (struct obj_probe_step){ objstore_op_name(steps[i].op),
+		if (p->got[i] == NOT_ASKED) {
+			continue;
+		}
+		s->probe_steps[n++] = (struct obj_probe_step){ objstore_op_name(steps[i].op),
 			conditions[steps[i].cond], steps[i].expect, p->got[i] };
 	}
-	s->probe_count = STEPS;
+	s->probe_count = n;
 	atomic_store(&s->put_versioned, 0);
 }
 
@@ -278,6 +290,8 @@ static void judge(struct probe *p)
 	c->copy_if_match_source = !p->refused[COPY_SOURCE];
 	c->copy_if_none_match_dest = !p->refused[COPY_ABSENT];
 	c->delete_if_match = !p->refused[DELETE_MATCH];
+	c->part_copy_if_match = !p->refused[PART_SOURCE];
+	c->part_copy_version = !p->refused[PART_VERSION];
 	c->versioned = p->versioned;
 	c->no_copy = p->no_copy;
 	c->lists_versions = p->lists_versions;
@@ -293,7 +307,8 @@ static void judge(struct probe *p)
 		c->fence_class = c->versioned ? 1 : 0;
 	}
 	if (asprintf(&text, "fence class F%d: PUT if-match %s, if-none-match %s; Complete %s, %s; "
-			    "Copy source %s, destination %s; Delete %s; %s%s",
+			    "Copy source %s, destination %s; Delete %s; parts from a source pinned by ETag %s, "
+			    "by version %s; %s%s",
 			    c->fence_class, c->put_if_match ? "yes" : "no",
 			    c->put_if_none_match ? "yes" : "no",
 			    c->complete_if_match ? "yes" : "no",
@@ -301,6 +316,8 @@ static void judge(struct probe *p)
 			    c->copy_if_match_source ? "yes" : "no",
 			    c->copy_if_none_match_dest ? "yes" : "no",
 			    c->delete_if_match ? "yes" : "no",
+			    c->part_copy_if_match ? "yes" : "no",
+			    c->part_copy_version ? "yes" : "no",
 			    c->versioned ? "versioned" : "unversioned",
 			    c->no_copy ? "; copies pass through this machine" : "") < 0) {
 		text = NULL;
@@ -434,6 +451,15 @@ static void step_answered(struct probe *p, struct obj_req *req)
 	step_over(p, &r);
 }
 
+/* The first version of 'a', so that it can be told from those that replaced it. */
+static void remember_version(struct probe *p, const struct obj_result *r)
+{
+	if (p->old_version == NULL && r->version_id != NULL && r->etag != NULL) {
+		p->old_version = strdup(r->version_id);
+		p->old_etag = strdup(r->etag);
+	}
+}
+
 static void step_done(struct obj_req *req)
 {
 	struct probe *p = req->arg;
@@ -449,6 +475,7 @@ static void step_done(struct obj_req *req)
 		}
 		if (s->op == OBJ_PUT && version != NULL && strcmp(version, "null") != 0) {
 			p->versioned = true; /* AWS: "x-amz-version-id" only on versioned buckets */
+			remember_version(p, &req->result);
 		}
 	} else if (status == OBJ_UNKNOWN) {
 		remember_etag(p, s->key, NULL);
@@ -496,12 +523,15 @@ static bool set_condition(struct probe *p, const struct step *s, struct obj_req 
 	case SRC_BAD:
 		req->source_if_match = strdup(other);
 		return req->source_if_match != NULL;
+	case SRC_OLD:
+		req->source_version_id = strdup(p->old_version);
+		return req->source_version_id != NULL;
 	default:
 		return true;
 	}
 }
 
-/* --- multipart steps: create, one part, complete; abort if refused --- */
+/* --- multipart steps: create, one part, complete, or parts that are copies; abort if refused --- */
 
 static void abort_done(struct obj_req *req)
 {
@@ -548,6 +578,8 @@ static void complete_done(struct obj_req *req)
 		return;
 	}
 	remember_etag(p, steps[p->step].key, req->result.etag);
+	free(p->upload_id);
+	p->upload_id = NULL;
 	step_answered(p, req);
 }
 
@@ -590,6 +622,46 @@ static bool set_body(struct probe *p, struct obj_req *req)
 	return true;
 }
 
+static void part_copied(struct obj_req *req)
+{
+	struct probe *p = req->arg;
+	struct obj_result *r = &req->result;
+	bool old = steps[p->step].cond == SRC_OLD;
+	bool other = old && r->status == OBJ_OK && (r->etag == NULL || strcmp(r->etag, p->old_etag) != 0);
+	bool no_right = old && r->status == OBJ_DENIED && r->right[0] != '\0';
+
+	if (other || no_right) {
+		r->status = OBJ_INVALID; /* other bytes, or nobody knows which; it can be done without */
+	}
+	if (r->status != OBJ_OK && r->status != OBJ_PRECONDITION) {
+		upload_refused(p, req);
+	} else {
+		step_answered(p, req);
+	}
+}
+
+static bool set_source(struct probe *p, struct obj_req *req)
+{
+	return asprintf(&req->source_key, "%sa", p->base) >= 0 && set_condition(p, &steps[p->step], req);
+}
+
+static void copy_part(struct probe *p)
+{
+	struct obj_req *req = make(p, OBJ_MPU_COPY, steps[p->step].key, part_copied);
+
+	if (req != NULL) {
+		req->upload_id = strdup(p->upload_id);
+		req->part_number = 1;
+		req->length = -1;
+	}
+	if (req == NULL || req->upload_id == NULL || !set_source(p, req)) {
+		objstore_req_free(&req);
+		give_up(p, OBJ_AWAY, "", "out of memory");
+		return;
+	}
+	objstore_submit(p->store, req);
+}
+
 static void create_done(struct obj_req *req)
 {
 	struct probe *p = req->arg;
@@ -605,6 +677,11 @@ static void create_done(struct obj_req *req)
 	req->result.upload_id = NULL;
 	if (steps[p->step].op == OBJ_MPU_ABORT) {
 		upload_refused(p, req);
+		return;
+	}
+	if (steps[p->step].op == OBJ_MPU_COPY) {
+		objstore_req_free(&req);
+		copy_part(p);
 		return;
 	}
 	next = make(p, OBJ_MPU_PART, steps[p->step].key, part_done);
@@ -624,6 +701,7 @@ static void create_done(struct obj_req *req)
 static void next_step(struct probe *p)
 {
 	const struct step *s = &steps[p->step];
+	bool pins = s->cond == GOOD || (s->cond == SRC_GOOD && s->op == OBJ_MPU_COPY);
 	struct obj_req *req;
 	bool ok = true;
 
@@ -635,23 +713,32 @@ static void next_step(struct probe *p)
 		last_step(p);
 		return;
 	}
-	if (s->cond == GOOD && p->etag[s->key - 'a'] == NULL) {
+	if (s->cond == SRC_OLD && (p->old_version == NULL || p->old_etag == NULL)) {
+		p->refused[s->cap] = true;
+		p->got[p->step++] = NOT_ASKED;
+		next_step(p);
+		return;
+	}
+	if (pins && p->etag[s->key - 'a'] == NULL) {
 		req = make(p, OBJ_HEAD, s->key, etag_found); /* Complete may tell no ETag */
-	} else if (s->op == OBJ_MPU_COMPLETE || s->op == OBJ_MPU_ABORT) {
+	} else if (s->op == OBJ_MPU_COPY && p->upload_id != NULL) {
+		copy_part(p);
+		return;
+	} else if (s->op == OBJ_MPU_ABORT && p->upload_id != NULL) {
+		req = make(p, OBJ_MPU_ABORT, s->key, abort_done);
+		if (req != NULL) {
+			req->upload_id = p->upload_id;
+			p->upload_id = NULL;
+			p->refusal = (struct obj_result){ .status = OBJ_OK };
+		}
+	} else if (s->op == OBJ_MPU_COMPLETE || s->op == OBJ_MPU_COPY || s->op == OBJ_MPU_ABORT) {
 		req = make(p, OBJ_MPU_CREATE, s->key, create_done);
 	} else {
 		req = make(p, s->op, s->key, step_done);
 		if (req != NULL && s->op == OBJ_PUT) {
 			ok = set_body(p, req);
 		}
-		if (req != NULL && s->op == OBJ_COPY) {
-			req->source_key = malloc(strlen(p->base) + 2);
-			ok = req->source_key != NULL;
-			if (ok) {
-				sprintf(req->source_key, "%sa", p->base);
-			}
-		}
-		ok = ok && req != NULL && set_condition(p, s, req);
+		ok = ok && req != NULL && (s->op == OBJ_COPY ? set_source(p, req) : set_condition(p, s, req));
 	}
 	if (req == NULL || !ok) {
 		objstore_req_free(&req);

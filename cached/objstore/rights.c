@@ -101,6 +101,7 @@ static enum obj_want want_of(enum obj_op op)
 	case OBJ_VERSIONING:
 		return OBJ_WANT_VERSIONING;
 	case OBJ_COPY:
+	case OBJ_MPU_COPY:
 		return OBJ_WANT_COPY;
 	case OBJ_DELETE:
 		return OBJ_WANT_DELETE;

@@ -24,7 +24,7 @@ CHANGES = ("put", "copy", "delete")
 LISTED = 1000   # names of a page of LIST
 PART = 8 << 20
 LARGE = 9 * PART
-START = {"put": 9, "copy": 4, "delete": 7, "list": 4, "head": 3, "other": 12}  # the probe, mostly
+START = {"put": 9, "copy": 6, "delete": 7, "list": 4, "head": 3, "other": 12}  # the probe, mostly
 SHOWN = ("PUT", "COPY", "DELETE", "LIST", "GET", "HEAD", "OTHER", "of log")
 
 

@@ -199,6 +199,76 @@ static void test_copy_of_parts(void **state)
 	close(fd);
 }
 
+static struct obj_req *part_copy_req(const char *from, const char *key, const char *id, int number, int64_t offset,
+		int64_t length)
+{
+	struct obj_req *req = contract_copy_req(from, key);
+
+	req->op = OBJ_MPU_COPY;
+	req->upload_id = contract_dup(id);
+	req->part_number = number;
+	req->offset = offset;
+	req->length = length;
+	return req;
+}
+
+/* What the store says of copying a part; its ETag in *etag, or that stays. */
+static void part_copy(struct obj_req *req, enum obj_status want, char **etag)
+{
+	contract_expect(req, want);
+	if (want == OBJ_OK) {
+		assert_non_null(req->result.etag);
+		free(*etag);
+		*etag = contract_dup(req->result.etag);
+	}
+	objstore_req_free(&req);
+}
+
+/* Some parts are what another object, or the same before, has already. */
+static void test_copied_parts(void **state)
+{
+	static const char from[] = "parts/s o+ur\xc3\xa7" "e";
+	size_t len = 11 * MIB + 5;
+	uint8_t *data = contract_noise(len);
+	int fd = contract_memory_file(data, len);
+	char *id = upload_begin("parts/to"), *etags[3] = {NULL}, *etag = NULL;
+	struct obj_req *req;
+
+	(void)state;
+	assert_int_equal(contract_put(from, (const char *)data, len, NULL, false, &etag), OBJ_OK);
+	part_copy(part_copy_req(from, "parts/to", id, 1, 1, 5 * MIB), OBJ_OK, &etags[0]);
+	etags[1] = upload_part("parts/to", id, 2, fd, 0, 5 * MIB);
+	part_copy(part_copy_req(from, "parts/to", id, 3, (int64_t)len - 3, 3), OBJ_OK, &etags[2]);
+	part_copy(part_copy_req("parts/nothing", "parts/to", id, 3, 0, 3), OBJ_NOT_FOUND, &etags[2]);
+	part_copy(part_copy_req("parts/100%", "parts/to", id, 3, 0, 3), OBJ_INVALID, &etags[2]);
+	if (contract.store->caps.part_copy_if_match) {
+		req = part_copy_req(from, "parts/to", id, 3, (int64_t)len - 3, 3);
+		req->source_if_match = contract_dup(etag);
+		part_copy(req, OBJ_OK, &etags[2]);
+		req = part_copy_req(from, "parts/to", id, 3, 0, 5 * MIB);
+		req->source_if_match = contract_dup("00000000000000000000000000000000");
+		part_copy(req, OBJ_PRECONDITION, &etags[2]);
+	} else {
+		print_message("not run: parts copied with a condition on the source (not honoured)\n");
+	}
+	req = complete_req("parts/to", id, etags, 3);
+	contract_expect(req, OBJ_OK);
+	objstore_req_free(&req);
+	memmove(data + 10 * MIB, data + len - 3, 3);
+	memmove(data + 5 * MIB, data, 5 * MIB);
+	assert_int_equal(pread(fd, data, 5 * MIB, 1), 5 * MIB);
+	contract_expect_content("parts/to", data, 10 * MIB + 3);
+	contract_delete(from);
+	contract_delete("parts/to");
+	for (int i = 0; i < 3; i++) {
+		free(etags[i]);
+	}
+	free(etag);
+	free(id);
+	free(data);
+	close(fd);
+}
+
 static void test_multipart_refused(void **state)
 {
 	int fd = contract_memory_file("0123456789", 10);
@@ -473,6 +543,7 @@ static void test_versions(void **state)
 	contract_expect(req, OBJ_OK); /* RGW 16 does not say which version a copy made */
 	objstore_req_free(&req);
 	contract_expect_content("versions/copy", "a", 1);
+	assert_true(contract.store->caps.part_copy_version);
 
 	req = contract_req(OBJ_DELETE, key);
 	contract_expect(req, OBJ_OK);
@@ -618,6 +689,7 @@ static void test_away(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_multipart),
 	cmocka_unit_test(test_copy_of_parts),
+	cmocka_unit_test(test_copied_parts),
 	cmocka_unit_test(test_multipart_refused),
 	cmocka_unit_test(test_multipart_conditions),
 	cmocka_unit_test(test_list),

@@ -217,6 +217,8 @@ static void outage(const struct known *good, unsigned at, unsigned times, enum f
 	if (p.status == OBJ_OK && fault == DENIED && w.failed_op == OBJ_VERSIONS) {
 		assert_true(w.store->caps.versions_denied);
 		assert_non_null(strstr(fence_refusal(w.store), "s3:ListBucketVersions is missing"));
+	} else if (p.status == OBJ_OK && fault == DENIED && w.failed_op == OBJ_MPU_COPY) {
+		assert_true(good->caps.part_copy_version && !w.store->caps.part_copy_version);
 	} else if (p.status == OBJ_OK) { /* it was the end of an upload that had been refused */
 		assert_int_equal(w.failed_op, OBJ_MPU_ABORT);
 		expect_known(good, &p);

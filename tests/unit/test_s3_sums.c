@@ -156,6 +156,24 @@ static void test_parts(void **state)
 	assert_non_null(strstr(scripted.bodies[1], "x-amz-checksum-sha256:" DIGITS_SHA256 "\r\n"));
 	close(req->fd);
 	objstore_req_free(&req);
+	req = objstore_req_new(OBJ_MPU_COPY, "k");
+	req->upload_id = strdup("u");
+	req->part_number = 2;
+	req->source_key = strdup("s o");
+	req->source_if_match = strdup("old");
+	req->source_version_id = strdup("v 1");
+	req->offset = 5;
+	req->length = 10;
+	scripted_answer(ANSWER("200 OK", "", "<CopyPartResult><ETag>\"p\"</ETag><ChecksumCRC64NVME>x</ChecksumCRC64NVME>"
+			"<ChecksumSHA256>" DIGITS_SHA256 "</ChecksumSHA256></CopyPartResult>"));
+	scripted_run(req, OBJ_OK);
+	assert_true(scripted_sent(2, "PUT /bucket/k?partNumber=2&uploadId=u HTTP"));
+	assert_true(scripted_sent(2, "\r\nx-amz-copy-source: /bucket/s%20o?versionId=v%201\r\n"));
+	assert_true(scripted_sent(2, "\r\nx-amz-copy-source-range: bytes=5-14\r\n"));
+	assert_true(scripted_sent(2, "\r\nx-amz-copy-source-if-match: \"old\"\r\n"));
+	assert_string_equal(req->result.etag, "p");
+	assert_string_equal(req->result.sum, DIGITS_SHA256);
+	objstore_req_free(&req);
 	req = objstore_req_new(OBJ_MPU_COMPLETE, "k");
 	req->upload_id = strdup("u");
 	req->parts = malloc(sizeof(part));
@@ -164,7 +182,7 @@ static void test_parts(void **state)
 	scripted_answer(ANSWER("200 OK", "", "<CompleteMultipartUploadResult><ETag>\"e-1\"</ETag>"
 			"</CompleteMultipartUploadResult>"));
 	scripted_run(req, OBJ_OK);
-	assert_non_null(strstr(scripted.bodies[2], "<ChecksumSHA256>c3Vt</ChecksumSHA256></Part>"));
+	assert_non_null(strstr(scripted.bodies[3], "<ChecksumSHA256>c3Vt</ChecksumSHA256></Part>"));
 	objstore_req_free(&req);
 }
 

@@ -117,12 +117,17 @@ void dir_run_list(struct dir_job *job);
 void dir_fail(struct dir_job *job, int err, const char *what);
 /* true: the caller gave up, and the result says so. */
 bool dir_cancelled(struct obj_req *req);
+/* true: it would have to be restored first, and the result says so. */
+bool dir_archived(struct obj_req *req, const char *class);
+/* The MD5 of content bytes as an ETag. 0 or -errno. */
+int dir_etag_of_bytes(int fd, int64_t from, int64_t length, char *etag);
 /* Descriptor of the object (of the version, unless NULL) and its head (dir_head_fini), or -1 with the result
  * set. */
 int dir_object_open(struct dir_job *job, const char *key, const char *version, struct dir_head *head);
 
 /* --- multipart.c --- */
 void dir_run_mpu_create(struct dir_job *job);
+/* Of the request's bytes, or a copy. */
 void dir_run_mpu_part(struct dir_job *job);
 void dir_run_mpu_complete(struct dir_job *job);
 void dir_run_mpu_abort(struct dir_job *job);

@@ -129,6 +129,41 @@ void dir_run_mpu_create(struct dir_job *job)
 	dir_stage_fini(job, &s);
 }
 
+/* The bytes of the part, from the request or from another object. false: result set. */
+static bool part_fill(struct dir_job *job, struct dir_stage *s)
+{
+	struct obj_req *req = job->req;
+	struct dir_head head;
+	int64_t length;
+	bool ok = false;
+	int fd, ret;
+
+	if (req->op == OBJ_MPU_PART) {
+		return dir_stage_body(job, s);
+	}
+	fd = dir_object_open(job, req->source_key, req->source_version_id, &head);
+	if (fd < 0) {
+		return false;
+	}
+	length = req->length < 0 ? head.size - req->offset : req->length;
+	if (job->rules->copy && req->source_if_match != NULL && strcmp(req->source_if_match, head.etag) != 0) {
+		obj_fail(req, OBJ_PRECONDITION, "the source is another one by now");
+	} else if (length < 1 || req->offset > head.size - length) {
+		obj_fail(req, OBJ_INVALID, "the range is not all in the source");
+	} else if (!dir_archived(req, head.props[OBJ_PROP_storage_class])) {
+		ret = dir_stage_append(s, fd, head.bytes + req->offset, length);
+		ret = ret != 0 ? ret : dir_etag_of_bytes(fd, head.bytes + req->offset, length, s->head.etag);
+		s->head.size = length;
+		ok = ret == 0;
+		if (!ok) {
+			dir_fail(job, -ret, "copy");
+		}
+	}
+	dir_head_fini(&head);
+	close(fd);
+	return ok;
+}
+
 void dir_run_mpu_part(struct dir_job *job)
 {
 	struct obj_req *req = job->req;
@@ -142,7 +177,7 @@ void dir_run_mpu_part(struct dir_job *job)
 		return;
 	}
 	dir_head_fini(&info);
-	if (dir_stage_init(job, &s, NULL, NULL, 0) && dir_stage_body(job, &s)) {
+	if (dir_stage_init(job, &s, NULL, NULL, 0) && part_fill(job, &s)) {
 		s.head.mtime_ns = dir_wall_ns();
 		ret = dir_head_write(s.fd, &s.head);
 		if (ret == 0 && fsync(s.fd) != 0) {

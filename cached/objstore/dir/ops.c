@@ -237,7 +237,7 @@ out:
 }
 
 /* As in S3's archive classes: bytes are given out and copied once the class is another. */
-static bool is_archived(struct obj_req *req, const char *class)
+bool dir_archived(struct obj_req *req, const char *class)
 {
 	if (class == NULL || (strcmp(class, "GLACIER") != 0 && strcmp(class, "DEEP_ARCHIVE") != 0)) {
 		return false;
@@ -265,7 +265,7 @@ static void run_get(struct dir_job *job)
 		obj_fail(req, OBJ_PRECONDITION, "the object is another one by now");
 		goto out;
 	}
-	if (is_archived(req, req->result.storage_class)) {
+	if (dir_archived(req, req->result.storage_class)) {
 		goto out;
 	}
 	if ((req->offset > 0 || length > 0) && req->offset >= size) {
@@ -298,8 +298,7 @@ static void run_put(struct dir_job *job)
 	dir_stage_fini(job, &s);
 }
 
-/* The MD5 of content bytes as an ETag. 0 or -errno. */
-static int etag_of_bytes(int fd, int64_t from, int64_t length, char *etag)
+int dir_etag_of_bytes(int fd, int64_t from, int64_t length, char *etag)
 {
 	EVP_MD_CTX *md5 = EVP_MD_CTX_new();
 	uint8_t *buf = malloc(IO_BYTES), md[EVP_MAX_MD_SIZE];
@@ -360,7 +359,7 @@ static void run_copy(struct dir_job *job)
 		obj_fail(req, OBJ_PRECONDITION, "the source is another one by now");
 		goto out;
 	}
-	if (is_archived(req, head.props[OBJ_PROP_storage_class])) {
+	if (dir_archived(req, head.props[OBJ_PROP_storage_class])) {
 		goto out;
 	}
 	if (!copy_props(req, &head)) {
@@ -375,7 +374,7 @@ static void run_copy(struct dir_job *job)
 		memcpy(s.head.etag, head.etag, sizeof(s.head.etag));
 		if (ret == 0 && strchr(head.etag, '-') != NULL) {
 			/* As on AWS: the copy has no parts, and another ETag than its source. */
-			ret = etag_of_bytes(fd, head.bytes, head.size, s.head.etag);
+			ret = dir_etag_of_bytes(fd, head.bytes, head.size, s.head.etag);
 		}
 		if (ret != 0) {
 			dir_fail(job, -ret, "copy");
@@ -492,6 +491,7 @@ void dir_run(struct dir_job *job)
 		dir_run_mpu_create(job);
 		break;
 	case OBJ_MPU_PART:
+	case OBJ_MPU_COPY:
 		dir_run_mpu_part(job);
 		break;
 	case OBJ_MPU_COMPLETE:

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * From a request of ours to one of S3's, and the sending of its body.
+ * From a request of ours to one of S3's; body.c sends its body.
  *
  * Way:    engine.c, for each attempt.
- * Thread: the store's; reads of the source file may block it.
+ * Thread: the store's.
  * Owns:   the header list and digests of the attempt, freed by engine.c.
  * Holds:  1. The signature covers what is sent: path, query and headers are built once, for both.
  *         2. A key is never normalised on the way ("..", "//" and "+" are bytes like others).
- *         3. The last bytes of a body leave only while still_valid says so.
- *         4. A conditional mutation is never sent twice by libcurl itself: once its body has
- *            left, rewinding fails; without a body it gets a connection of its own.
+ *         3. A conditional mutation without a body gets a connection of its own: libcurl would send it
+ *            twice by itself.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -252,14 +251,14 @@ static void build_get(struct s3_xfer *x, struct wire *w)
 	}
 }
 
-static void build_copy(struct s3_xfer *x, struct wire *w)
+/* Which object, or version, and pinned to what. */
+static void copy_source(struct s3_xfer *x, struct wire *w)
 {
 	struct obj_req *req = x->req;
 	char *source = sigv4_encode(req->source_key, true);
 	char *version = sigv4_encode(
 			req->source_version_id == NULL ? "" : req->source_version_id, false);
 
-	w->method = "PUT";
 	if (source == NULL || version == NULL) {
 		w->oom = true;
 	} else {
@@ -268,17 +267,25 @@ static void build_copy(struct s3_xfer *x, struct wire *w)
 	}
 	free(source);
 	free(version);
-	header(w, "x-amz-metadata-directive", true, req->replace_meta ? "REPLACE" : "COPY");
 	if (req->source_if_match != NULL) {
 		header(w, "x-amz-copy-source-if-match", true, "\"%s\"", req->source_if_match);
 	}
+	if (req->source_customer) {
+		customer_key(w, &x->s->sse, "copy-source-");
+	}
+}
+
+static void build_copy(struct s3_xfer *x, struct wire *w)
+{
+	struct obj_req *req = x->req;
+
+	w->method = "PUT";
+	copy_source(x, w);
+	header(w, "x-amz-metadata-directive", true, req->replace_meta ? "REPLACE" : "COPY");
 	if (req->tags != NULL) {
 		header(w, "x-amz-tagging-directive", true, "REPLACE");
 	}
 	describe_object(w, x->s, req, false);
-	if (req->source_customer) {
-		customer_key(w, &x->s->sse, "copy-source-");
-	}
 	conditions(x, w);
 }
 
@@ -410,10 +417,36 @@ static void announce_checksum(const struct s3_store *s, struct wire *w)
 	header(w, "x-amz-checksum-type", true, kind == OBJ_SUM_SHA256 ? "COMPOSITE" : "FULL_OBJECT");
 }
 
-static void build_op(struct s3_xfer *x, struct wire *w)
+/* Of the request's bytes, or (UploadPartCopy) of an object's that the store has. */
+static void build_part(struct s3_xfer *x, struct wire *w)
 {
 	struct obj_req *req = x->req;
 	char text[16];
+
+	w->method = "PUT";
+	snprintf(text, sizeof(text), "%d", req->part_number);
+	query(w, "partNumber", text);
+	query(w, "uploadId", req->upload_id);
+	if (req->op == OBJ_MPU_COPY) {
+		copy_source(x, w);
+		if (req->length >= 0) {
+			header(w, "x-amz-copy-source-range", true, "bytes=%" PRId64 "-%" PRId64, req->offset,
+					req->offset + req->length - 1);
+		}
+	} else {
+		checksum(x, w);
+	}
+	if (x->chunked) {
+		header(w, "content-encoding", true, "aws-chunked");
+	}
+	if (x->s->sse.kind == OBJ_SSE_CUSTOMER) {
+		customer_key(w, &x->s->sse, "");
+	}
+}
+
+static void build_op(struct s3_xfer *x, struct wire *w)
+{
+	struct obj_req *req = x->req;
 
 	x->chunked = false;
 	if (req->op == OBJ_PUT || req->op == OBJ_MPU_PART) {
@@ -446,17 +479,8 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		conditions(x, w);
 		break;
 	case OBJ_MPU_PART:
-		w->method = "PUT";
-		snprintf(text, sizeof(text), "%d", req->part_number);
-		query(w, "partNumber", text);
-		query(w, "uploadId", req->upload_id);
-		checksum(x, w);
-		if (x->chunked) {
-			header(w, "content-encoding", true, "aws-chunked");
-		}
-		if (x->s->sse.kind == OBJ_SSE_CUSTOMER) {
-			customer_key(w, &x->s->sse, "");
-		}
+	case OBJ_MPU_COPY:
+		build_part(x, w);
 		break;
 	case OBJ_COPY:
 		build_copy(x, w);
@@ -583,140 +607,13 @@ static int sign(struct s3_xfer *x, struct wire *w)
 	return w->oom ? -ENOMEM : 0;
 }
 
-/* --- the body --- */
-
-static int digests_begin(struct s3_xfer *x)
-{
-	x->sent = 0;
-	if (x->chunked) {
-		x->frame_len = (size_t)snprintf(x->frame, sizeof(x->frame), "%" PRIx64 "\r\n",
-				(uint64_t)x->body_len);
-		x->frame_sent = 0;
-		if (!sum_begin(&x->sum, x->sum.kind)) {
-			return -ENOMEM;
-		}
-	}
-	if (x->req->op != OBJ_PUT && x->req->op != OBJ_MPU_PART) {
-		return 0;
-	}
-	if (x->md5 == NULL) {
-		x->md5 = EVP_MD_CTX_new();
-	}
-	if (x->sha256 == NULL) {
-		x->sha256 = EVP_MD_CTX_new();
-	}
-	if (x->md5 == NULL || x->sha256 == NULL ||
-			EVP_DigestInit_ex(x->md5, EVP_md5(), NULL) != 1 ||
-			EVP_DigestInit_ex(x->sha256, EVP_sha256(), NULL) != 1) {
-		return -ENOMEM;
-	}
-	return 0;
-}
-
-static size_t read_frame(struct s3_xfer *x, char *buf, size_t room)
-{
-	size_t n = x->frame_len - x->frame_sent < room ? x->frame_len - x->frame_sent : room;
-
-	memcpy(buf, x->frame + x->frame_sent, n);
-	x->frame_sent += n;
-	return n;
-}
-
-/* All of the body has been read: what stands behind it. */
-static void close_frame(struct s3_xfer *x)
-{
-	char text[OBJ_SUM_TEXT_BYTES];
-
-	sum_text(&x->sum, text);
-	snprintf(x->sum_said, sizeof(x->sum_said), "%s", text);
-	x->frame_len = (size_t)snprintf(x->frame, sizeof(x->frame), "\r\n0\r\nx-amz-checksum-%s:%s\r\n\r\n",
-			sum_name(x->sum.kind), text);
-	x->frame_sent = 0;
-}
-
-/* Bytes on the wire. */
-static int64_t wire_length(const struct s3_xfer *x)
-{
-	char text[192];
-
-	if (!x->chunked) {
-		return x->body_len;
-	}
-	return x->body_len + snprintf(text, sizeof(text), "%" PRIx64 "\r\n\r\n0\r\nx-amz-checksum-%s:\r\n\r\n",
-			(uint64_t)x->body_len, sum_name(x->sum.kind)) +
-	       (x->sum.kind == OBJ_SUM_CRC32C ? 8 : x->sum.kind == OBJ_SUM_SHA256 ? 44 : 12);
-}
-
-static size_t on_read(char *buf, size_t size, size_t count, void *arg)
-{
-	struct s3_xfer *x = arg;
-	struct obj_req *req = x->req;
-	int64_t left = x->body_len - x->sent;
-	ssize_t n = left < (int64_t)(size * count) ? (ssize_t)left : (ssize_t)(size * count);
-
-	if (x->chunked && (x->frame_sent < x->frame_len || n == 0)) {
-		return read_frame(x, buf, size * count);
-	}
-	if (n == 0) {
-		return 0;
-	}
-	if (atomic_load(&req->cancelled)) {
-		x->abort = S3_ABORT_CANCEL;
-		return CURL_READFUNC_ABORT;
-	}
-	if (x->mem != NULL) {
-		memcpy(buf, x->mem + x->sent, (size_t)n);
-	} else {
-		do {
-			n = pread(req->fd, buf, (size_t)n, req->offset + x->sent);
-		} while (n < 0 && errno == EINTR);
-		if (n <= 0) {
-			req->result.local_errno = n < 0 ? errno : ENODATA;
-			x->abort = S3_ABORT_LOCAL;
-			obj_fail(req, OBJ_LOCAL, "reading what was to be sent: %s",
-					n < 0 ? strerror(errno) : "the file is shorter than it was");
-			return CURL_READFUNC_ABORT;
-		}
-	}
-	if (x->sent + n == x->body_len && req->still_valid != NULL &&
-			!req->still_valid(req->still_valid_arg)) {
-		x->abort = S3_ABORT_CANCEL;
-		return CURL_READFUNC_ABORT;
-	}
-	if (x->md5 != NULL) {
-		EVP_DigestUpdate(x->md5, buf, (size_t)n);
-		EVP_DigestUpdate(x->sha256, buf, (size_t)n);
-	}
-	x->sent += n;
-	if (x->chunked) {
-		sum_add(&x->sum, buf, (size_t)n);
-		if (x->sent == x->body_len) {
-			close_frame(x);
-		}
-	}
-	return (size_t)n;
-}
-
-/* curl rewinds when a connection it kept died under the request. */
-static int on_seek(void *arg, curl_off_t offset, int origin)
-{
-	struct s3_xfer *x = arg;
-
-	if (origin != SEEK_SET || offset != 0) {
-		return CURL_SEEKFUNC_FAIL;
-	}
-	if (x->sent == x->body_len && obj_op_mutates(x->req->op) && obj_req_conditional(x->req)) {
-		return CURL_SEEKFUNC_FAIL;
-	}
-	return digests_begin(x) == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
-}
-
 static int set_up_curl(struct s3_xfer *x, const struct wire *w)
 {
 	struct s3_store *s = x->s;
 	CURL *c = x->easy;
 	/* copies and completions answer when the store has moved the bytes */
-	long patience = x->req->op == OBJ_COPY || x->req->op == OBJ_MPU_COMPLETE ? 4 : 1;
+	bool moves = x->req->op == OBJ_COPY || x->req->op == OBJ_MPU_COPY || x->req->op == OBJ_MPU_COMPLETE;
+	long patience = moves ? 4 : 1;
 	bool upload = strcmp(w->method, "PUT") == 0 || strcmp(w->method, "POST") == 0;
 	char *url, agent[256];
 	int ret;
@@ -758,10 +655,10 @@ static int set_up_curl(struct s3_xfer *x, const struct wire *w)
 	if (upload) {
 		curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
 		curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
-		curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)wire_length(x));
-		curl_easy_setopt(c, CURLOPT_READFUNCTION, on_read);
+		curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)s3_body_wire_bytes(x));
+		curl_easy_setopt(c, CURLOPT_READFUNCTION, s3_on_read);
 		curl_easy_setopt(c, CURLOPT_READDATA, x);
-		curl_easy_setopt(c, CURLOPT_SEEKFUNCTION, on_seek);
+		curl_easy_setopt(c, CURLOPT_SEEKFUNCTION, s3_on_seek);
 		curl_easy_setopt(c, CURLOPT_SEEKDATA, x);
 	}
 	if (strcmp(w->method, "HEAD") == 0) {
@@ -795,7 +692,7 @@ int s3_request_build(struct s3_xfer *x)
 	build_op(x, &w);
 	ret = w.oom ? -ENOMEM : sign(x, &w);
 	if (ret == 0) {
-		ret = digests_begin(x);
+		ret = s3_body_begin(x);
 	}
 	if (ret == 0) {
 		ret = set_up_curl(x, &w);

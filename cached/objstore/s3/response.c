@@ -335,9 +335,15 @@ static enum s3_verdict judge_document(struct s3_xfer *x)
 			v = not_understood(x);
 		}
 	} else {
+		enum obj_sum kind = sum_of_name(sum_name((enum obj_sum)atomic_load(&x->s->store.sum)));
+
 		free(req->result.etag);
 		req->result.etag = a.etag;
 		a.etag = NULL;
+		if (req->op == OBJ_MPU_COPY && kind != OBJ_SUM_NONE) {
+			req->result.sum = a.sums[kind];
+			a.sums[kind] = NULL;
+		}
 		if (a.last_modified != NULL) {
 			int64_t ns = s3_time_parse(a.last_modified);
 
@@ -489,6 +495,7 @@ static enum s3_verdict judge_success(struct s3_xfer *x)
 	case OBJ_MPU_CREATE:
 		return judge_encryption(x, judge_document(x));
 	case OBJ_MPU_COMPLETE:
+	case OBJ_MPU_COPY:
 	case OBJ_VERSIONING:
 		return judge_document(x);
 	case OBJ_LIST:

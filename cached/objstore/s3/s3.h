@@ -119,6 +119,11 @@ bool s3_endpoint_refused(struct s3_xfer *x, const char *said);
 bool s3_endpoint_away(struct s3_xfer *x);
 /* request.c: set up x->easy for the next attempt. 0 or -ENOMEM, -EINVAL. */
 int s3_request_build(struct s3_xfer *x);
+/* body.c: from its first byte, for another attempt; 0 or -ENOMEM. Its bytes on the wire. curl's callbacks. */
+int s3_body_begin(struct s3_xfer *x);
+int64_t s3_body_wire_bytes(const struct s3_xfer *x);
+size_t s3_on_read(char *buf, size_t size, size_t count, void *arg);
+int s3_on_seek(void *arg, curl_off_t offset, int origin);
 /* receive.c: curl's callbacks; response.c: what an ended attempt means (req->result filled). */
 size_t s3_on_header(char *data, size_t size, size_t count, void *arg);
 size_t s3_on_data(char *data, size_t size, size_t count, void *arg);

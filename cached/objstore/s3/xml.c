@@ -195,6 +195,8 @@ static void answer_leaf(struct reader *r)
 	} else if (strcmp(name, "ETag") == 0) {
 		free(a->etag);
 		a->etag = s3_etag_plain(r->text); /* may be empty: RGW's Complete */
+	} else if (strncmp(name, "Checksum", 8) == 0 && sum_of_name(name + 8) != OBJ_SUM_NONE) {
+		keep(r, &a->sums[sum_of_name(name + 8)], strdup(r->text));
 	}
 }
 
@@ -223,6 +225,9 @@ void s3_answer_fini(struct s3_answer *a)
 	free(a->last_modified);
 	free(a->upload_id);
 	free(a->status);
+	for (unsigned i = 0; i <= OBJ_SUM_SHA256; i++) {
+		free(a->sums[i]);
+	}
 	memset(a, 0, sizeof(*a));
 }
 

@@ -11,8 +11,9 @@
 struct s3_answer {
 	char *root; /* name of the document's element: "Error", "CopyObjectResult" ... */
 	char *code, *message, *region, *request_id; /* Error */
-	char *etag;          /* CopyObjectResult, CompleteMultipartUploadResult; without quotes */
+	char *etag;          /* CopyObjectResult, CopyPartResult, CompleteMultipartUploadResult; without quotes */
 	char *last_modified; /* CopyObjectResult */
+	char *sums[OBJ_SUM_SHA256 + 1]; /* CopyPartResult: of the part, by their kinds */
 	char *upload_id;     /* InitiateMultipartUploadResult */
 	char *status;        /* VersioningConfiguration */
 };
