@@ -131,6 +131,9 @@
 		"files in a directory from which on it gets a base")                               \
 	O(SIZE, part_size_bytes, "part size", "8M", 5 * CONF_MIB, 5 * CONF_GIB, 0,                 \
 		"size of the parts of a large upload; grows for files beyond 10,000 parts")        \
+	O(SIZE, delta_above_bytes, "delta above", "64M", 0, INT64_MAX, 0,                          \
+		"files from this size on, of which little has changed, are read whole but sent in part: the " \
+		"store copies the rest from the version before, where it can be held to it; 0: never") \
 	O(SIZE, copy_limit_bytes, "copy limit", "5G", CONF_MIB, 5 * CONF_GIB, 0,                   \
 		"largest object that the store is asked to copy by itself; larger ones that are "  \
 		"renamed pass through this machine in parts")                                      \

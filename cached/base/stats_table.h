@@ -52,6 +52,9 @@
 	S(cache_full, COUNTER, count, "times writers were refused because the cache was full of unsent data") \
 	S(uploads, COUNTER, count, "objects written by PUT or multipart")                          \
 	S(upload_bytes, COUNTER, bytes, "bytes of file content sent to S3")                        \
+	S(deltas, COUNTER, count, "large objects of which only what had changed was sent")         \
+	S(delta_bytes, COUNTER, bytes, "what the store copied for them, from the versions before") \
+	S(delta_refused, COUNTER, count, "uploads begun so, and then sent whole: the store did not copy") \
 	S(upload_broken, COUNTER, count, "uploads given up because the file was opened for writing") \
 	S(uploads_open, COUNTER, count, "objects sent from a copy of a file open for writing")         \
 	S(uploads_spared, COUNTER, count, "times such a file was dirty, but as it had been sent")      \

@@ -41,6 +41,7 @@
 #include "../reconcile/index.h"
 #include "../reconcile/metalog.h"
 #include "../reconcile/reconcile.h"
+#include "../upload/blocks.h"
 #include "shared/version.h"
 
 #define RETRY_FIRST_NS (1 * NS_PER_S)
@@ -236,6 +237,7 @@ static void volume_ready(struct volume_own *o)
 	if (!o->started) {
 		o->started = true;
 		reconcile_start(v->reconcile);
+		blocks_sweep(v);
 		evictor_start(v->evictor);
 		mirror_start(v->mirror);
 		bases_start(v->bases);
@@ -681,7 +683,7 @@ static struct volume *volume_build(
 	o->core = core;
 	o->shm_fd = o->doorbell_fd = -1;
 	o->retry_ns = RETRY_FIRST_NS;
-	v->path_fd = v->tree_fd = v->trash_fd = v->limbo_fd = -1;
+	v->path_fd = v->tree_fd = v->trash_fd = v->limbo_fd = v->blocks_fd = -1;
 	v->name = cv->name;
 	v->log = log_here();
 	v->conf = cv;

@@ -55,6 +55,7 @@ struct volume {
 	int tree_fd;        /* of tree/, O_RDONLY|O_DIRECTORY */
 	int trash_fd;       /* of trash/ */
 	int limbo_fd;       /* of limbo/: inodes removed by remote changes */
+	int blocks_fd;      /* of blocks/: upload/blocks.h */
 	struct ofs_shm *shm;
 	char node_id[OFS_OID_HEX_BYTES]; /* of this cache directory, hex */
 	const char *prefix; /* "" or ends in "/" */

@@ -4,7 +4,7 @@
  * mirror, which xattr holds the records, and whether this mirror is ours.
  * Way: volume.c, once, before anything else of the volume.
  * Thread: main, before the loop; blocks on the local disk.
- * Owns: path_fd, tree_fd, trash_fd, limbo_fd of the volume.
+ * Owns: path_fd, tree_fd, trash_fd, limbo_fd, blocks_fd of the volume.
  * Holds: (1) the record xattr, once a root record exists, never changes. (2) A root record bound to
  * another inode means the mirror was copied: refused, every record in it would be void. (3) Nothing
  * is refused without saying what to do about it. (4) A new root is KNOWN once it has its rights from
@@ -62,6 +62,9 @@ static int dirs_open(struct volume *v, const struct core *core, char **error)
 	}
 	if (ret == 0) {
 		ret = dir_open(v, "limbo", 0700, &v->limbo_fd, error);
+	}
+	if (ret == 0) {
+		ret = dir_open(v, "blocks", 0700, &v->blocks_fd, error);
 	}
 	if (ret != 0) {
 		return ret;
@@ -196,7 +199,7 @@ int volume_fs_open(struct volume *v, const struct core *core, bool *new_tree, ch
 {
 	int ret;
 
-	v->path_fd = v->tree_fd = v->trash_fd = v->limbo_fd = -1;
+	v->path_fd = v->tree_fd = v->trash_fd = v->limbo_fd = v->blocks_fd = -1;
 	memcpy(v->rio.cache_id, core->cache_id, sizeof(v->rio.cache_id));
 	ret = dirs_open(v, core, error);
 	if (ret == 0) {
@@ -239,7 +242,7 @@ int volume_fs_try(const struct volume *v, uint64_t *free_bytes)
 
 void volume_fs_close(struct volume *v)
 {
-	int *fds[] = {&v->limbo_fd, &v->trash_fd, &v->tree_fd, &v->path_fd};
+	int *fds[] = {&v->blocks_fd, &v->limbo_fd, &v->trash_fd, &v->tree_fd, &v->path_fd};
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (*fds[i] >= 0) {

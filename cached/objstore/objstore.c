@@ -250,6 +250,7 @@ void objstore_req_free(struct obj_req **reqp)
 	free(req->token);
 	free(req->upload_id);
 	free(req->parts);
+	free(req->whole_sum);
 	free(req);
 }
 

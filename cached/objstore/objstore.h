@@ -246,6 +246,7 @@ struct obj_req {
 	bool opaque_etag; /* PART: of an object that will be encrypted, its ETag says nothing of the bytes */
 	struct obj_part *parts; /* owned array, etags borrowed */
 	unsigned part_count;
+	char *whole_sum;  /* COMPLETE: owned; of the whole object, of the kind that the parts have, a CRC; NULL: not known */
 	/* PUT: the probe's; a checksum that is wrong, a right one, or one behind the bytes, although nobody knows yet */
 	enum { OBJ_SUM_PROBE_NONE, OBJ_SUM_PROBE_WRONG, OBJ_SUM_PROBE_RIGHT, OBJ_SUM_PROBE_TRAILER } sum_probe;
 	/* Polled by the store's thread before sending the last bytes of a body; false: cancel. */

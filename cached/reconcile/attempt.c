@@ -21,6 +21,7 @@ static int attempt_destructor(struct attempt *a)
 		close(a->fd);
 	}
 	snapshot_free(&a->snapshot);
+	blocks_free(&a->blocks);
 	*a->prev = a->next;
 	if (a->next != NULL) {
 		a->next->prev = a->prev;

@@ -81,6 +81,26 @@ static void step_cover(struct attempt *a, const char *etag, const char *version_
 	under_check(a->v, &w, step_covered, c);
 }
 
+static void step_kept_blocks(void *arg)
+{
+	step_finish(arg);
+}
+
+/* What the object of this ETag is made of, for its next version. */
+static void step_keep_blocks(struct attempt *a, const char *etag, const char *version_id)
+{
+	struct blocks *b = a->blocks;
+
+	a->blocks = NULL;
+	if (b == NULL) {
+		step_finish(a);
+		return;
+	}
+	b->etag = etag != NULL ? strdup(etag) : NULL;
+	b->version = version_id != NULL ? strdup(version_id) : NULL;
+	blocks_keep(a->v, &a->oid, b, step_kept_blocks, a);
+}
+
 void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_id,
 		int64_t mtime_ns, uint64_t data_gen, uint64_t meta_gen)
 {
@@ -108,7 +128,7 @@ void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_i
 	}
 	a->upload_done = true;
 	redirect_uploaded(a);
-	step_finish(a);
+	step_keep_blocks(a, etag, version_id);
 }
 
 static void step_place_committed(int status, void *arg)
@@ -263,6 +283,8 @@ static void step_uploaded(struct upload *u)
 
 	talloc_steal(a->v, u); /* it outlives the attempt for the length of this call */
 	a->upload = NULL;
+	a->blocks = u->blocks;
+	u->blocks = NULL;
 	switch (u->status) {
 	case OBJ_OK:
 		index_set_sha256(a->v->index, a->row, u->has_sha256 ? u->sha256 : NULL);
@@ -381,6 +403,7 @@ static void step_upload_over(struct attempt *a, const char *if_match, const stru
 		copy_send(a);
 		return;
 	}
+	blocks_free(&a->blocks);
 	a->item->copied = false;
 	TALLOC_FREE(a->item->sent.etag);
 	if (a->leased && a->lease_broken) {
@@ -400,6 +423,7 @@ static void step_upload_over(struct attempt *a, const char *if_match, const stru
 	u->if_match = a->upload_if_match ? talloc_strdup(u, a->upload_if_match) : NULL;
 	u->expect = a->upload_expect;
 	u->kept = step_kept(a);
+	u->whole = a->old_key != NULL || a->tries > 0 || a->item->failures > 1;
 	u->meta.ours = true;
 	u->meta.oid = a->oid;
 	u->meta.wid = a->wid;

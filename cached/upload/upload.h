@@ -14,6 +14,7 @@
 #include <talloc.h>
 #include "../mirror/objmeta.h"
 #include "../objstore/objstore.h"
+#include "blocks.h"
 #include "kept.h"
 
 struct conf_volume;
@@ -31,6 +32,7 @@ struct upload {
 	struct ofs_oid expect; /* wid of what is there; none: not known, or it has none */
 	struct objmeta meta; /* owned, with its snapshot */
 	const struct kept *kept; /* borrowed; of what it overwrites; or NULL */
+	bool whole;         /* nothing of it is to be copied from what it overwrites */
 	uint64_t request_id;
 	void (*done)(struct upload *u); /* once; frees u with talloc_free */
 	void *arg;
@@ -40,6 +42,7 @@ struct upload {
 	int64_t mtime_ns;
 	bool has_sha256;
 	uint8_t sha256[32];
+	struct blocks *blocks; /* OK, UNKNOWN: of what was sent, without etag; NULL: not known */
 	/* private */
 	struct upload_state *state;
 };

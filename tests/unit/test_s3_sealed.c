@@ -153,6 +153,17 @@ static void test_customer(void **state)
 	assert_true(scripted_sent(6, SSE "-customer-algorithm: AES256\r\n"));
 	assert_true(scripted_sent(6, SSE "-customer-key: " KEY_BASE64 "\r\n"));
 	objstore_req_free(&req);
+	req = scripted_make(OBJ_MPU_COPY);
+	req->source_key = strdup("k");
+	req->source_customer = true;
+	req->upload_id = strdup("u");
+	req->part_number = 1;
+	req->length = -1;
+	scripted_answer(ANSWER("200 OK", "", "<CopyPartResult><ETag>\"e\"</ETag></CopyPartResult>"));
+	scripted_run(req, OBJ_OK);
+	assert_true(scripted_sent(7, "x-amz-copy-source-server-side-encryption-customer-key: " KEY_BASE64));
+	assert_true(scripted_sent(7, SSE "-customer-key: " KEY_BASE64));
+	objstore_req_free(&req);
 }
 
 /* What a key file must be. */

@@ -179,10 +179,12 @@ static void test_parts(void **state)
 	req->parts = malloc(sizeof(part));
 	req->parts[0] = part;
 	req->part_count = 1;
+	req->whole_sum = strdup("d2hvbGU=");
 	scripted_answer(ANSWER("200 OK", "", "<CompleteMultipartUploadResult><ETag>\"e-1\"</ETag>"
 			"</CompleteMultipartUploadResult>"));
 	scripted_run(req, OBJ_OK);
 	assert_non_null(strstr(scripted.bodies[3], "<ChecksumSHA256>c3Vt</ChecksumSHA256></Part>"));
+	assert_true(scripted_sent(3, "\r\nx-amz-checksum-sha256: d2hvbGU=\r\n"));
 	objstore_req_free(&req);
 }
 

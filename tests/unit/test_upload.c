@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Sizes of parts: up to the largest object that S3 takes. What an upload makes of each answer: parts that were
- * refused are ended, what may be an object is left alone. */
+/* Sizes of parts: up to the largest object that S3 takes; which of them are sent. What an upload makes of each
+ * answer: parts that were refused are ended, what may be an object is left alone. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -8,6 +8,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include "cached/base/clock.h"
 #include "cached/base/conf.h"
@@ -138,12 +141,103 @@ static void test_outcomes(void **state)
 	}
 }
 
+static struct blocks *numbered(int64_t size)
+{
+	struct blocks *b = blocks_new(size, 8 * MIB);
+
+	assert_non_null(b);
+	for (unsigned i = 0; i < b->count; i++) {
+		memset(b->sha256[i], (int)i + 1, 32);
+	}
+	return b;
+}
+
+/* The parts are the file, each byte once, in order; what is copied is the same, what is sent is one block. */
+static void check_plan(const struct blocks *b, const bool *same, int64_t run, const char *want)
+{
+	struct blocks_part parts[64];
+	unsigned n = blocks_plan(b, same, run, parts);
+	char said[256] = "";
+	int64_t at = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		size_t len = strlen(said);
+
+		assert_int_equal(parts[i].offset, at);
+		assert_true(parts[i].length > 0 && (i + 1 == n || parts[i].length >= OBJ_PART_MIN_BYTES));
+		for (int64_t p = at; p < at + parts[i].length; p += b->each) {
+			assert_int_equal(same[p / b->each], parts[i].copy);
+		}
+		at += parts[i].length;
+		snprintf(said + len, sizeof(said) - len, "%s%s%lld", i == 0 ? "" : " ", parts[i].copy ? "c" : "s",
+				(long long)(parts[i].length / MIB));
+	}
+	assert_int_equal(at, b->size);
+	assert_string_equal(said, want);
+}
+
+static void test_plan(void **state)
+{
+	const bool none[10] = {false}, all[10] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+	const bool some[10] = {1, 1, 1, 0, 0, 1, 1, 1, 1, 0}, other[10] = {0, 1, 0, 1, 1, 1, 1, 1, 1, 1};
+	struct blocks *b = numbered(73 * MIB);
+
+	(void)state;
+	assert_int_equal(b->count, 10);
+	check_plan(b, none, 256 * MIB, "s8 s8 s8 s8 s8 s8 s8 s8 s8 s1");
+	check_plan(b, all, 256 * MIB, "c73");
+	check_plan(b, all, 72 * MIB, "c72 c1");
+	check_plan(b, some, 256 * MIB, "c24 s8 s8 c32 s1");
+	check_plan(b, some, 17 * MIB, "c16 c8 s8 s8 c16 c16 s1");
+	check_plan(b, other, 0, "s8 c8 s8 c8 c8 c8 c8 c8 c8 c1");
+	blocks_free(&b);
+	assert_null(blocks_new(0, 8 * MIB));
+	assert_null(blocks_new(8 * MIB, 4 * MIB)); /* no part may be so small */
+	assert_null(blocks_new(8 * MIB, 6 * GIB));
+	assert_null(blocks_new(OBJECT_MAX_BYTES, 5 * GIB - 1)); /* one too many */
+	assert_null(blocks_new(-1, 8 * MIB));
+	b = blocks_new(OBJECT_MAX_BYTES, 5 * GIB);
+	assert_int_equal(b->count, OBJ_PARTS_MAX);
+	blocks_free(&b);
+}
+
+static void test_blocks_file(void **state)
+{
+	struct blocks *b = numbered(73 * MIB), *c;
+	uint8_t *data;
+	size_t len;
+
+	(void)state;
+	b->etag = strdup("e-10");
+	b->version = strdup("v 1");
+	data = blocks_pack(b, &len);
+	assert_non_null(data);
+	c = blocks_unpack(data, len);
+	assert_non_null(c);
+	assert_int_equal(c->size, b->size);
+	assert_int_equal(c->each, b->each);
+	assert_string_equal(c->etag, "e-10");
+	assert_string_equal(c->version, "v 1");
+	assert_memory_equal(c->sha256, b->sha256, 320);
+	blocks_free(&c);
+	for (size_t i = 0; i < len; i++) { /* any byte other, or missing */
+		data[i] ^= 1;
+		assert_null(blocks_unpack(data, len));
+		data[i] ^= 1;
+		assert_null(blocks_unpack(data, i));
+	}
+	blocks_free(&b);
+	free(data);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_part_bytes),
 		cmocka_unit_test(test_open_interval),
 		cmocka_unit_test(test_outcomes),
+		cmocka_unit_test(test_plan),
+		cmocka_unit_test(test_blocks_file),
 	};
 
 	return cmocka_run_group_tests_name("upload", tests, NULL, NULL);

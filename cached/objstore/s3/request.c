@@ -292,7 +292,7 @@ static void build_copy(struct s3_xfer *x, struct wire *w)
 static void build_complete(struct s3_xfer *x, struct wire *w)
 {
 	struct obj_req *req = x->req;
-	char *text = NULL;
+	char *text = NULL, name[64];
 	size_t len = 0;
 	FILE *f;
 
@@ -303,6 +303,10 @@ static void build_complete(struct s3_xfer *x, struct wire *w)
 		/* Amazon S3 API reference, CompleteMultipartUpload: needed for what has checksums; by some stores
 		 * (Ceph's of some years) always. */
 		customer_key(w, &x->s->sse, "");
+	}
+	if (req->whole_sum != NULL) {
+		snprintf(name, sizeof(name), "x-amz-checksum-%s", sum_name((enum obj_sum)atomic_load(&x->s->store.sum)));
+		header(w, name, true, "%s", req->whole_sum);
 	}
 	conditions(x, w);
 	if (x->document == NULL) {
