@@ -487,6 +487,7 @@ static const char *req_refusal(const struct obj_req *req)
 		return why != NULL ? why : meta_refusal(req);
 	case OBJ_LIST:
 	case OBJ_VERSIONS:
+	case OBJ_UPLOADS:
 		if (req->max_keys < 0 || req->max_keys > LIST_KEYS_MAX) {
 			return "a listing has pages of 1 to 1,000 keys";
 		}
@@ -509,7 +510,6 @@ static const char *req_refusal(const struct obj_req *req)
 	case OBJ_DELETE:
 	case OBJ_TAGS:
 	case OBJ_VERSIONING:
-	case OBJ_UPLOADS:
 		return NULL;
 	case OBJ_SET_TAGS:
 		return req->tags == NULL ? "no tags are given" : meta_refusal(req);

@@ -33,8 +33,8 @@ enum obj_op {
 	OBJ_DELETE,
 	OBJ_LIST,
 	OBJ_VERSIONS,   /* of one key, newest first */
-	OBJ_UPLOADS,    /* multipart uploads not ended, of keys that begin so; the first 1,000: rows whose
-			 * version_id is the upload's id, mtime when it began */
+	OBJ_UPLOADS,    /* multipart uploads not ended, of keys that begin so, in pages: rows whose version_id
+			 * is the upload's id, mtime when it began */
 	OBJ_VERSIONING, /* of the bucket; the key is "" */
 	OBJ_MPU_CREATE,
 	OBJ_MPU_PART,

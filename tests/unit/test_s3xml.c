@@ -127,23 +127,37 @@ static void test_uploads(void **state)
 				   "<Key>a b</Key><UploadId>u1</UploadId><Owner><ID>x</ID></Owner>"
 				   "<Initiated>2013-05-24T00:00:01Z</Initiated></Upload>"
 				   "</ListMultipartUploadsResult>";
+	static const char more[] = "<ListMultipartUploadsResult><NextKeyMarker>a b</NextKeyMarker>"
+				   "<NextUploadIdMarker>u9</NextUploadIdMarker><IsTruncated>true</IsTruncated>"
+				   "</ListMultipartUploadsResult>";
 	static const char *const bad[] = {
 		"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated><Upload><Key>a</Key></Upload>"
 		"</ListMultipartUploadsResult>",
 		"<ListMultipartUploadsResult></ListMultipartUploadsResult>",
+		"<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>a</NextKeyMarker>"
+		"</ListMultipartUploadsResult>",
+		"<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextUploadIdMarker>u"
+		"</NextUploadIdMarker></ListMultipartUploadsResult>",
 		LIST "<IsTruncated>false</IsTruncated></ListBucketResult>",
 	};
 	struct obj_result r = { 0 };
 
 	(void)state;
-	assert_int_equal(s3_uploads_parse(good, strlen(good), &r), 0);
+	assert_int_equal(s3_uploads_parse(good, strlen(good), "a", &r), 0);
 	assert_int_equal(r.entry_count, 1);
 	assert_string_equal(r.entries[0].key, "a b");
 	assert_string_equal(r.entries[0].version_id, "u1");
 	assert_int_equal(r.entries[0].mtime_ns % 2000000000, 1000000000);
+	assert_null(r.next_token);
+	obj_result_clear(&r);
+	assert_int_equal(s3_uploads_parse(good, strlen(good), "a b.", &r), 0);
+	assert_int_equal(r.entry_count, 0);
+	obj_result_clear(&r);
+	assert_int_equal(s3_uploads_parse(more, strlen(more), "a", &r), 0);
+	assert_string_equal(r.next_token, "u9\na b");
 	obj_result_clear(&r);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		assert_int_equal(s3_uploads_parse(bad[i], strlen(bad[i]), &r), -EBADMSG);
+		assert_int_equal(s3_uploads_parse(bad[i], strlen(bad[i]), "a", &r), -EBADMSG);
 		obj_result_clear(&r);
 	}
 }

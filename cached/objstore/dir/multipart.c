@@ -388,12 +388,12 @@ void dir_run_mpu_list(struct dir_job *job)
 		}
 		return;
 	}
-	while (ret == 0 && job->req->result.entry_count < 1000 && (errno = 0, d = readdir(dir)) != NULL) {
+	while (ret == 0 && (errno = 0, d = readdir(dir)) != NULL) {
 		if (d->d_name[0] != '.') {
 			ret = upload_row(job, d->d_name, &capacity);
 		}
 	}
-	if (ret == 0 && job->req->result.entry_count < 1000 && errno != 0) {
+	if (ret == 0 && errno != 0) {
 		ret = -errno;
 	}
 	if (ret != 0) {

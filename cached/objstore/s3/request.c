@@ -217,6 +217,27 @@ static void build_versions(struct wire *w, const struct obj_req *req)
 	query(w, "versions", "");
 }
 
+/* Encoded keys are not announced as such by every store: as they are. The token: s3_uploads_parse. */
+static void build_uploads(struct wire *w, const struct obj_req *req)
+{
+	const char *key = req->token != NULL ? strchr(req->token, '\n') : NULL;
+	char *id = key != NULL ? strndup(req->token, (size_t)(key - req->token)) : NULL;
+	char text[16];
+
+	w->oom = w->oom || (req->token != NULL && id == NULL);
+	if (id != NULL) {
+		query(w, "key-marker", key + 1);
+	}
+	snprintf(text, sizeof(text), "%d", req->max_keys == 0 ? 1000 : req->max_keys);
+	query(w, "max-uploads", text);
+	query(w, "prefix", req->key);
+	if (id != NULL) {
+		query(w, "upload-id-marker", id);
+	}
+	query(w, "uploads", "");
+	free(id);
+}
+
 static void build_get(struct s3_xfer *x, struct wire *w)
 {
 	struct obj_req *req = x->req;
@@ -501,10 +522,9 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		w->method = "GET";
 		build_versions(w, req);
 		break;
-	case OBJ_UPLOADS: /* encoded keys are not announced as such by every store: as they are */
+	case OBJ_UPLOADS:
 		w->method = "GET";
-		query(w, "prefix", req->key);
-		query(w, "uploads", "");
+		build_uploads(w, req);
 		break;
 	case OBJ_VERSIONING:
 		w->method = "GET";

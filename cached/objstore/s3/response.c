@@ -503,7 +503,7 @@ static enum s3_verdict judge_success(struct s3_xfer *x)
 	case OBJ_VERSIONS:
 		return judge_parsed(x, s3_versions_parse(in, x->in_len, req->key, &req->result));
 	case OBJ_UPLOADS:
-		return judge_parsed(x, s3_uploads_parse(in, x->in_len, &req->result));
+		return judge_parsed(x, s3_uploads_parse(in, x->in_len, req->key, &req->result));
 	case OBJ_TAGS:
 		return judge_parsed(x, s3_tags_parse(in, x->in_len, &req->result));
 	default:

@@ -45,7 +45,7 @@ struct reader {
 	char *tag_key, *tag_value;
 	bool url_encoded, truncated, truncated_said;
 	bool versions, uploads;
-	char *next_key; /* of a list of versions */
+	char *next_key; /* of a list of versions or uploads */
 };
 
 static void fail(struct reader *r, int error)
@@ -429,9 +429,11 @@ static void listing_leaf(struct reader *r)
 	} else if (strcmp(name, "IsTruncated") == 0) {
 		r->truncated_said = true;
 		r->truncated = strcmp(r->text, "true") == 0;
-	} else if (strcmp(name, "NextKeyMarker") == 0 && r->versions) {
+	} else if (strcmp(name, "NextKeyMarker") == 0 && (r->versions || r->uploads)) {
 		keep(r, &r->next_key, strdup(r->text));
-	} else if (strcmp(name, r->versions ? "NextVersionIdMarker" : "NextContinuationToken") == 0) {
+	} else if (strcmp(name, r->versions  ? "NextVersionIdMarker"
+				: r->uploads ? "NextUploadIdMarker"
+					     : "NextContinuationToken") == 0) {
 		keep(r, &r->result->next_token, strdup(r->text));
 	} else if (strcmp(name, "EncodingType") == 0) {
 		r->url_encoded = strcmp(r->text, "url") == 0;
@@ -603,15 +605,16 @@ int s3_tags_parse(const void *data, size_t len, struct obj_result *result)
 	return ret == 0 && !r.closed ? -EBADMSG : ret;
 }
 
-/* Rows of longer keys go. */
-static void keep_rows_of(struct obj_result *result, const char *key)
+/* Rows of other keys go: of those that are longer, or, with `longer`, do not begin so. */
+static void keep_rows_of(struct obj_result *result, const char *key, bool longer)
 {
+	size_t len = strlen(key);
 	unsigned kept = 0;
 
 	for (unsigned i = 0; i < result->entry_count; i++) {
 		struct obj_entry *e = &result->entries[i];
 
-		if (strcmp(e->key, key) == 0) {
+		if (strncmp(e->key, key, len) == 0 && (longer || e->key[len] == '\0')) {
 			result->entries[kept++] = *e;
 		} else {
 			obj_entry_clear(e);
@@ -649,17 +652,31 @@ int s3_versions_parse(const void *data, size_t len, const char *key, struct obj_
 		free(result->next_token);
 		result->next_token = NULL;
 	}
-	keep_rows_of(result, key);
+	keep_rows_of(result, key, false);
 	return 0;
 }
 
-int s3_uploads_parse(const void *data, size_t len, struct obj_result *result)
+/* Ceph RGW 16 looks at keys with a dot and the upload's id behind them. */
+int s3_uploads_parse(const void *data, size_t len, const char *key, struct obj_result *result)
 {
 	struct reader r = { .result = result, .uploads = true };
 	int ret = read_listing(&r, data, len);
+	char *id = result->next_token;
 
-	free(result->next_token);
 	result->next_token = NULL;
+	if (ret == 0 && r.truncated) {
+		if (id == NULL || id[0] == '\0' || r.next_key == NULL) {
+			ret = -EBADMSG;
+		} else if (asprintf(&result->next_token, "%s\n%s", id, r.next_key) < 0) {
+			result->next_token = NULL;
+			ret = -ENOMEM;
+		}
+	}
+	free(id);
+	free(r.next_key);
+	if (ret == 0) {
+		keep_rows_of(result, key, true);
+	}
 	return ret;
 }
 

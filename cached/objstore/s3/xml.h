@@ -37,8 +37,9 @@ int s3_listing_parse(const void *data, size_t len, struct obj_result *r);
  * more of them. Else as above. */
 int s3_versions_parse(const void *data, size_t len, const char *key, struct obj_result *r);
 
-/* ListMultipartUploadsResult into r. Else as above. */
-int s3_uploads_parse(const void *data, size_t len, struct obj_result *r);
+/* ListMultipartUploadsResult into r: uploads of keys that begin so; next_token: id, newline, key. Else as
+ * above. */
+int s3_uploads_parse(const void *data, size_t len, const char *key, struct obj_result *r);
 
 /* A URL's query as Tagging; malloc, NULL: out of memory, or no such query. */
 char *s3_tags_write(const char *tags);
