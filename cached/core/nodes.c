@@ -12,6 +12,7 @@
  *           sees the other.
  *
  *   nodes_open -> LIST, GETs -> [those in our place retire] -> PUT ours -> (alone: LIST, GETs) -> done
+ *   nodes_look -> LIST, GETs -> done
  */
 #include "nodes.h"
 
@@ -48,6 +49,7 @@ struct nodes {
 	bool serving;
 	/* the way of nodes_open */
 	bool alone, claimed;
+	bool looking; /* nodes_look is under way: nothing is written for it */
 	nodes_done done;
 	void *arg;
 	char **ids; /* listed, not read yet */
@@ -176,6 +178,7 @@ static void nodes_end(struct nodes *n, int status, const char *message)
 	nodes_done done = n->done;
 
 	n->done = NULL;
+	n->looking = false;
 	TALLOC_FREE(n->ids);
 	n->id_count = n->id_next = 0;
 	node_list_free(&n->read);
@@ -346,16 +349,26 @@ static void nodes_claim(struct nodes *n)
 
 static void nodes_read(struct nodes *n)
 {
-	struct node *ours;
+	struct node *ours = n->looking ? node_find(n, n->v->node_id) : NULL;
 	uint64_t log;
 
+	for (struct node *node = n->read; ours != NULL && node != NULL; node = node->next) {
+		if (node_is_ours(n, node)) { /* what has been written since is newer */
+			json_decref(node->doc);
+			node->doc = json_incref(ours->doc);
+		}
+	}
 	node_list_free(&n->list);
 	n->list = n->read;
 	n->read = NULL;
 	ours = node_find(n, n->v->node_id);
 	log = ours != NULL ? (uint64_t)json_integer_value(json_object_get(ours->doc, "log")) : 0;
 	n->log = log > n->log ? log : n->log;
-	nodes_claim(n);
+	if (n->looking) {
+		nodes_end(n, 0, NULL);
+	} else {
+		nodes_claim(n);
+	}
 }
 
 static void nodes_get(struct nodes *n);
@@ -460,6 +473,18 @@ void nodes_open(struct nodes *n, bool alone, nodes_done done, void *arg)
 	nodes_list(n, NULL);
 }
 
+void nodes_look(struct nodes *n, nodes_done done, void *arg)
+{
+	if (n == NULL || n->done != NULL) {
+		done(n == NULL ? 0 : -EBUSY, n == NULL ? NULL : "it is being asked already who else serves", arg);
+		return;
+	}
+	n->looking = true;
+	n->done = done;
+	n->arg = arg;
+	nodes_list(n, NULL);
+}
+
 /* --- ours --- */
 
 static void on_retry(void *arg)
@@ -495,14 +520,15 @@ static void on_written(struct obj_req *req)
 	struct nodes *n = req->arg;
 	const struct obj_result *r = &req->result;
 	bool done = r->status == OBJ_OK && nodes_keep(n, req);
+	bool opening = n->done != NULL && !n->looking;
 
 	n->writing = false;
-	if (n->done != NULL && !done) {
+	if (opening && !done) {
 		nodes_failed(n, req);
-	} else if (n->done != NULL && n->alone && !n->claimed) {
+	} else if (opening && n->alone && !n->claimed) {
 		n->claimed = true;
 		nodes_list(n, NULL); /* did another do the same? */
-	} else if (n->done != NULL) {
+	} else if (opening) {
 		nodes_end(n, 0, NULL);
 	} else if (!done) {
 		log_info("core", "volume %s: %s is not written: %s", n->v->name, req->key,
@@ -526,7 +552,7 @@ static void nodes_write(struct nodes *n)
 		return;
 	}
 	if (req == NULL) {
-		if (n->done != NULL) {
+		if (n->done != NULL && !n->looking) {
 			nodes_end(n, -ENOMEM, "out of memory");
 		}
 		return; /* the next change says it */

@@ -28,6 +28,8 @@ struct nodes *nodes_new(TALLOC_CTX *ctx, struct volume *v, const char *cache_dir
  */
 void nodes_open(struct nodes *n, bool alone,
 		void (*done)(int status, const char *message, void *arg), void *arg);
+/* Read anew what all nodes say, and write nothing. done as above; -EBUSY: it is being read already. */
+void nodes_look(struct nodes *n, void (*done)(int status, const char *message, void *arg), void *arg);
 /* Our log has this segment now: soon ours says so. n may be NULL, here and below. */
 void nodes_log_at(struct nodes *n, uint64_t seq);
 /* The i-th node as it was read: id and the last segment it says its log has. false: no more. */

@@ -228,6 +228,62 @@ static void test_store_fails(void **state)
 	assert_int_equal(open_nodes(f, false), 0);
 }
 
+static int look(struct fixture *f)
+{
+	f->answers = 0;
+	nodes_look(f->v->nodes, fixture_answer, f);
+	fixture_wait(f, 1);
+	while (f->store->in_flight > 0) {
+		tevent_loop_once(f->ev);
+	}
+	return f->status;
+}
+
+/* Who has come since; nothing is written for it, and what we write meanwhile is not forgotten. */
+static void test_look(void **state)
+{
+	struct fixture *f = *state;
+	unsigned puts;
+	uint64_t log = 0;
+	const char *id;
+
+	assert_int_equal(open_nodes(f, false), 0);
+	other_says(f, "00000000000000000000000000000001", 7, true);
+	puts = f->store->seen[OBJ_PUT];
+	assert_false(nodes_serves(f->v->nodes, OTHER));
+	f->store->hold = OBJ_LIST;
+	f->answers = 0;
+	nodes_look(f->v->nodes, fixture_answer, f);
+	while (f->store->held == NULL) {
+		tevent_loop_once(f->ev);
+	}
+	nodes_log_at(f->v->nodes, 5);
+	while (f->store->in_flight > 0) {
+		tevent_loop_once(f->ev);
+	}
+	assert_int_equal(f->answers, 0);
+	test_store_release(f->store);
+	fixture_wait(f, 1);
+	assert_int_equal(f->status, 0);
+	while (f->store->in_flight > 0) {
+		tevent_loop_once(f->ev);
+	}
+	assert_true(nodes_serves(f->v->nodes, OTHER));
+	assert_true(nodes_said(f->v->nodes, 0, &id, &log));
+	assert_string_equal(id, OURS);
+	assert_int_equal(log, 5);
+	assert_int_equal(f->store->seen[OBJ_PUT], puts + 1);
+	other_says(f, "00000000000000000000000000000001", 7, false);
+	assert_int_equal(look(f), 0);
+	assert_false(nodes_serves(f->v->nodes, OTHER));
+	f->store->fail_op = OBJ_LIST;
+	f->store->fail_count = 1;
+	f->store->fail_with = OBJ_AWAY;
+	assert_int_equal(look(f), -EAGAIN);
+	assert_int_equal(look(f), 0);
+	assert_int_equal(open_nodes(f, false), 0);
+}
+
 static int load_log(struct fixture *f)
 {
 	talloc_free(f->v->metalog);
@@ -286,6 +342,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_store_fails, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_look, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_log_end, setup, teardown),
 	};
 
