@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: look at everything in the bucket once, and say what is not as it should be.
- * Way: admin_fsck.c -> the log anew -> LIST, a HEAD for each object -> blobs (fsck_blobs.c) -> rows that no
- *      object was found for -> uploads -> the sweep's notes -> the answer.
+ * Way: admin_fsck.c -> who else serves, the log anew -> LIST, a HEAD for each object -> blobs (fsck_blobs.c) ->
+ *      rows (fsck_rows.c) -> uploads -> the sweep's notes -> the answer.
  * Thread: core. Owns: struct fsck until the answer.
  * Holds: 1. what could not be asked is no finding; where a reference may be missing nothing is swept.
  *        2. nothing that a client wrote is deleted: only what a write of ours left beside it.
@@ -11,24 +11,19 @@
 #include "private.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "../base/log.h"
 #include "../base/stats.h"
-#include "../reconcile/reconcile.h"
 
 #define FOLD_LOOK_NS (200 * NS_PER_MS)
 #define LEFT_BY_STARTS_NS(f) ((f)->older_ns < 86400 * NS_PER_S ? (f)->older_ns : 86400 * NS_PER_S)
-/* As long as its writer may still be at it; less where a test says so. */
-#define TOMBSTONE_NS(f) ((f)->older_ns < 600 * NS_PER_S ? (f)->older_ns : 600 * NS_PER_S)
+#define UPLOADS_AT_ONCE 100 /* they are ended one by one */
 #define SWEEP_FORMAT "objectfs sweep 1"
 
 static void list_page(struct fsck *f, const char *token);
-static void rows_check(struct fsck *f);
 
 /* --- what is found --- */
 
@@ -59,13 +54,19 @@ void fsck_mended(struct fsck *f)
 	stats_add(fsck_mended, 1);
 }
 
-void fsck_failed(struct fsck *f, const char *doing, const struct obj_req *req)
+void fsck_unseen(struct fsck *f, const char *what, const struct obj_req *req)
 {
 	const struct obj_result *r = &req->result;
 
-	f->complete = f->readable = false;
-	log_warning("fsck", "volume %s: %s %s: %s", f->v->name, doing, req->key,
+	f->readable = false;
+	log_warning("fsck", "volume %s: %s %s: %s", f->v->name, what, req->key,
 			r->message != NULL ? r->message : objstore_status_name(r->status));
+}
+
+void fsck_failed(struct fsck *f, const char *doing, const struct obj_req *req)
+{
+	f->complete = false;
+	fsck_unseen(f, doing, req);
 }
 
 struct obj_req *fsck_request(struct fsck *f, enum obj_op op, const char *key,
@@ -104,7 +105,7 @@ static void fsck_end(struct fsck *f)
 			f->v->name, "complete", (int)f->readable, "repair",
 			(int)f->repair, "objects", (json_int_t)f->objects, "blobs",
 			(json_int_t)f->blob_count, "findings", json_incref(f->findings), "more",
-			(int)(f->wrong > json_array_size(f->findings)), "wrong", (json_int_t)f->wrong,
+			(int)(f->more || f->wrong > json_array_size(f->findings)), "wrong", (json_int_t)f->wrong,
 			"mended", (json_int_t)f->mended, "swept", (int)f->swept);
 	int status = f->readable ? 0 : -EIO;
 
@@ -112,8 +113,7 @@ static void fsck_end(struct fsck *f)
 	f->done(status, answer, f->arg);
 	json_decref(f->findings);
 	json_decref(f->notes);
-	free(f->seen);
-	free(f->rows);
+	fsck_rows_free(f);
 	talloc_free(f);
 }
 
@@ -199,10 +199,13 @@ static void notes_put(struct fsck *f)
 
 /* --- multipart uploads --- */
 
+static void uploads_list(struct fsck *f, const char *token);
+
 static void uploads_check(struct fsck *f)
 {
 	const struct obj_result *r = &f->uploads->result;
 	int64_t now = fsck_store_now_ns(f);
+	char *token;
 
 	while (f->running == 0 && f->upload_next < r->entry_count) {
 		const struct obj_entry *e = &r->entries[f->upload_next++];
@@ -216,8 +219,16 @@ static void uploads_check(struct fsck *f)
 			remove_left(f, OBJ_MPU_ABORT, e->key, NULL, e->version_id, uploads_check);
 		}
 	}
-	if (f->running == 0) {
-		objstore_req_free(&f->uploads);
+	if (f->running > 0) {
+		return;
+	}
+	token = r->next_token != NULL ? talloc_strdup(f, r->next_token) : NULL;
+	f->readable &= (r->next_token == NULL) == (token == NULL);
+	objstore_req_free(&f->uploads);
+	if (token != NULL) {
+		uploads_list(f, token);
+		talloc_free(token);
+	} else {
 		notes_put(f);
 	}
 }
@@ -227,140 +238,45 @@ static void on_uploads(struct obj_req *req)
 	struct fsck *f = req->arg;
 
 	f->uploads = req;
+	f->upload_next = 0;
 	if (req->result.status != OBJ_OK) {
-		fsck_found(f, "upload", f->v->prefix, NULL, "what is left of uploads cannot be listed: %s",
-				req->result.message != NULL ? req->result.message
-							    : objstore_status_name(req->result.status));
+		fsck_unseen(f, "what is left of uploads below", req); /* the blobs' references are known all the same */
+		free(req->result.next_token);
+		req->result.next_token = NULL;
 	}
 	uploads_check(f);
 }
 
-static void uploads_list(struct fsck *f)
+static void uploads_list(struct fsck *f, const char *token)
 {
 	struct obj_req *req = fsck_request(f, OBJ_UPLOADS, f->v->prefix, on_uploads, f);
 
 	f->phase = "uploads";
-	if (req == NULL) {
+	if (req == NULL || (token != NULL && (req->token = strdup(token)) == NULL)) {
+		objstore_req_free(&req);
+		f->readable = false;
 		notes_put(f);
 		return;
 	}
 	req->rights_told = true;
+	req->max_keys = UPLOADS_AT_ONCE;
 	objstore_submit(f->v->store, req);
-}
-
-/* --- rows without objects --- */
-
-static bool row_settled(const struct fsck *f, const struct row *r)
-{
-	return r->in_s3 && r->etag != NULL && r->live == ROW_HERE && !r->is_dir && step_at_home(r) &&
-	       !reconcile_is_pending(f->v->reconcile, r);
-}
-
-static bool row_unseen(struct row *r, void *arg)
-{
-	struct fsck *f = arg;
-	struct ofs_oid *grown;
-
-	if (!row_settled(f, r) || (r->number / 8 < f->seen_bytes &&
-			(f->seen[r->number / 8] >> r->number % 8 & 1) != 0)) {
-		return true;
-	}
-	if (f->row_count == f->row_room) {
-		f->row_room = 2 * f->row_room + 64;
-		grown = realloc(f->rows, f->row_room * sizeof(*grown));
-		if (grown == NULL) {
-			f->readable = false;
-			return false;
-		}
-		f->rows = grown;
-	}
-	f->rows[f->row_count++] = r->oid;
-	return true;
-}
-
-static void on_row(struct obj_req *req)
-{
-	struct fsck *f = req->arg;
-	struct row *row = index_get(f->v->index, &f->rows[f->row_next - 1]);
-	enum obj_status status = req->result.status;
-	bool stub = true;
-
-	f->running--;
-	if (status == OBJ_NOT_FOUND && row != NULL && row_settled(f, row)) {
-		/* Exception: a system call on this thread, for a file whose object is lost. */
-		struct ofs_record rec;
-		char *path = index_path(f->v->index, f, row);
-		int fd = path != NULL ? openat(f->v->tree_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
-				O_CLOEXEC) : -1;
-
-		stub = fd < 0 || ofs_record_get(&f->v->rio, fd, &rec) != 0 ||
-				(rec.flags & OFS_REC_STUB) != 0;
-		if (fd >= 0) {
-			close(fd);
-		}
-		talloc_free(path);
-		fsck_found(f, "object-missing", req->key, stub ? NULL : "sent again from the local disk",
-				stub ? "the file is known, its object is not there, nor is its data here: the "
-				       "next listing removes the name; restore the object from a version or a backup"
-				     : "the file is here, its object is not there");
-		if (!stub && f->repair) {
-			reconcile_resend(f->v->reconcile, row);
-			fsck_mended(f);
-		}
-	} else if (status != OBJ_OK && status != OBJ_NOT_FOUND) {
-		fsck_failed(f, "asking for", req);
-	}
-	objstore_req_free(&req);
-	rows_check(f);
-}
-
-static void rows_check(struct fsck *f)
-{
-	while (f->row_next < f->row_count) {
-		struct row *row = index_get(f->v->index, &f->rows[f->row_next++]);
-		char *key = row != NULL && row_settled(f, row)
-				? index_key(f->v->index, f, f->v->prefix, &row->s3_parent, row->s3_name,
-						  false, NULL) : NULL;
-		struct obj_req *req = key != NULL ? fsck_request(f, OBJ_HEAD, key, on_row, f) : NULL;
-
-		talloc_free(key);
-		if (req != NULL) {
-			f->running++;
-			objstore_submit(f->v->store, req);
-			return;
-		}
-	}
-	uploads_list(f);
 }
 
 void fsck_blobs_over(struct fsck *f)
 {
 	f->phase = "rows";
-	if (f->readable) {
-		index_each(f->v->index, row_unseen, f);
-	}
-	rows_check(f);
+	fsck_rows_check(f);
+}
+
+void fsck_rows_over(struct fsck *f)
+{
+	uploads_list(f, NULL);
 }
 
 /* --- objects --- */
 
 static void page_go_on(struct fsck *f);
-
-/* The row at a key is accounted for. */
-static void row_saw(struct fsck *f, const char *key)
-{
-	char *copy = talloc_strdup(f, key + strlen(f->v->prefix)), *rest = copy;
-	const struct ofs_oid *dir = &OFS_OID_ROOT;
-	struct row *row = NULL;
-
-	while (rest != NULL && *rest != '\0' && (row = index_below(f->v->index, dir, &rest)) != NULL) {
-		dir = &row->oid;
-	}
-	if (row != NULL && rest != NULL && *rest == '\0' && row->number / 8 < f->seen_bytes) {
-		f->seen[row->number / 8] |= (uint8_t)(1u << row->number % 8);
-	}
-	talloc_free(copy);
-}
 
 static void object_left(struct fsck *f, const struct obj_req *req, const char *mend, const char *kind,
 		const char *detail)
@@ -394,7 +310,7 @@ static void on_object(struct obj_req *req)
 		f->complete = false; /* what it names is not known */
 		fsck_found(f, "metadata", req->key, NULL, "its metadata is damaged or of a later version; it is "
 				"not shown: restore an older version, or copy the object without its metadata");
-	} else if (m.tombstone && fsck_store_now_ns(f) - r->mtime_ns >= TOMBSTONE_NS(f)) {
+	} else if (m.tombstone && fsck_store_now_ns(f) - r->mtime_ns >= FSCK_WRITING_NS(f)) {
 		object_left(f, req, "deleted", "tombstone", "the remains of a delete");
 	}
 	if (m.snapshot != NULL) {
@@ -454,7 +370,7 @@ static bool page_wants(struct fsck *f, const struct obj_entry *e)
 		return own_key(f, e, name + 10);
 	}
 	if (*name != '\0') {
-		row_saw(f, e->key);
+		fsck_rows_saw(f, e);
 	}
 	return *name != '\0';
 }
@@ -462,7 +378,6 @@ static bool page_wants(struct fsck *f, const struct obj_entry *e)
 static void page_go_on(struct fsck *f)
 {
 	struct obj_result *r = &f->page->result;
-	char *token;
 
 	while (f->running < FSCK_AT_ONCE && f->page_next < r->entry_count) {
 		const struct obj_entry *e = &r->entries[f->page_next++];
@@ -473,10 +388,18 @@ static void page_go_on(struct fsck *f)
 			objstore_submit(f->v->store, req);
 		}
 	}
-	if (f->running > 0) {
-		return;
+	if (f->running == 0) {
+		fsck_rows_page(f);
 	}
-	token = r->next_token != NULL ? talloc_strdup(f, r->next_token) : NULL;
+}
+
+void fsck_page_over(struct fsck *f)
+{
+	char *token = f->page->result.next_token != NULL ? talloc_strdup(f, f->page->result.next_token) : NULL;
+
+	if (f->page->result.next_token != NULL && token == NULL) {
+		f->complete = f->readable = false;
+	}
 	objstore_req_free(&f->page);
 	if (token != NULL) {
 		list_page(f, token);
@@ -606,15 +529,7 @@ static void on_notes(struct obj_req *req)
 	if (f->notes == NULL) {
 		f->notes = json_object();
 	}
-	log_read(f);
-}
-
-static bool row_number(struct row *r, void *arg)
-{
-	uint32_t *most = arg;
-
-	*most = r->number > *most ? r->number : *most;
-	return true;
+	fsck_blobs_nodes(f, log_read);
 }
 
 void fsck_start(struct volume *v, bool repair, int64_t older_s,
@@ -622,14 +537,12 @@ void fsck_start(struct volume *v, bool repair, int64_t older_s,
 {
 	struct fsck *f = NULL;
 	struct obj_req *req = NULL;
-	uint32_t most = 0;
 	char *key;
 
 	if (v->fsck != NULL || v->state != VOLUME_READY) {
 		done(v->fsck != NULL ? -EBUSY : -EROFS, NULL, arg);
 		return;
 	}
-	index_each(v->index, row_number, &most);
 	f = talloc_zero(v, struct fsck);
 	key = f != NULL ? talloc_asprintf(f, "%s.objectfs/sweep", v->prefix) : NULL;
 	if (key != NULL) {
@@ -641,13 +554,13 @@ void fsck_start(struct volume *v, bool repair, int64_t older_s,
 		f->complete = f->readable = true;
 		f->phase = "notes";
 		f->findings = json_array();
-		f->seen_bytes = most / 8 + 1;
-		f->seen = calloc(f->seen_bytes, 1);
 		req = fsck_request(f, OBJ_GET, key, on_notes, f);
 	}
-	if (req == NULL || f->seen == NULL || !fsck_blobs_init(f)) {
+	if (req == NULL || !fsck_rows_init(f) || !fsck_blobs_init(f)) {
 		objstore_req_free(&req);
-		free(f != NULL ? f->seen : NULL);
+		if (f != NULL) {
+			fsck_rows_free(f);
+		}
 		talloc_free(f);
 		done(-ENOMEM, NULL, arg);
 		return;

@@ -6,19 +6,19 @@
  * Thread: core; local files are read on a worker. Owns: the table (talloc children of the fsck).
  * Holds: 1. swept is what nobody named in two whole looks (fsck.h says how far apart), is as old as that
  *           says by the store's clock, and no writer of this process relies on.
- *        2. nothing is swept where a reference may be unknown: another node serves, an object could not be
- *           read. (A directory's base names no blob but those.)
+ *        2. nothing is swept where a reference may be unknown: another node serves, which is asked right before,
+ *           or an object could not be read. (A directory's base names no blob but those.)
  *        3. a writer that comes while a blob goes waits, and writes it then (upload/blobs.c).
  */
 #include "private.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../base/log.h"
 #include "../base/stats.h"
 #include "../core/nodes.h"
 #include "../upload/upload.h"
@@ -80,6 +80,8 @@ void fsck_blobs_named(struct fsck *f, const struct ofs_oid *of, const struct sna
 		if (b == NULL) {
 			continue;
 		}
+		b->unlike = b->unlike || (b->named && b->len != x->len);
+		b->len = x->len;
 		if (!b->named || (row != NULL && row->live == ROW_HERE)) {
 			b->of = *of;
 		}
@@ -120,14 +122,6 @@ bool fsck_blobs_there(struct fsck *f, const struct obj_entry *e, const char *nam
 static char *blob_key(const struct fsck *f, const struct fsck_blob *b)
 {
 	return objmeta_blob_key(f->v->prefix, b->sha256); /* malloc */
-}
-
-static bool blob_is(const struct fsck_blob *b, const void *data, size_t len)
-{
-	uint8_t md[EVP_MAX_MD_SIZE];
-	unsigned n = 0;
-
-	return EVP_Digest(data, len, md, &n, EVP_sha256(), NULL) == 1 && memcmp(md, b->sha256, 32) == 0;
 }
 
 /* --- from the local disk --- */
@@ -252,6 +246,52 @@ static bool may_sweep(const struct fsck *f)
 	return f->complete && f->readable;
 }
 
+struct nodes_asked { /* talloc child of the fsck */
+	struct fsck *f;
+	void (*next)(struct fsck *f);
+};
+
+/* Who came after the look began may have named anything, and be gone again. */
+static void on_nodes(int status, const char *message, void *arg)
+{
+	struct nodes_asked *a = arg;
+	struct fsck *f = a->f;
+	void (*next)(struct fsck *) = a->next;
+	unsigned count = 0;
+	const char *id;
+	uint64_t log;
+
+	while (nodes_said(f->v->nodes, count, &id, &log)) {
+		count++;
+	}
+	if (status != 0) {
+		f->complete = f->readable = false;
+		log_warning("fsck", "volume %s: who else serves it is not known: %s", f->v->name,
+				message != NULL ? message : strerror(-status));
+	}
+	f->node_count = f->node_count == 0 ? count : f->node_count;
+	f->complete &= count == f->node_count;
+	talloc_free(a);
+	f->running--;
+	next(f);
+}
+
+void fsck_blobs_nodes(struct fsck *f, void (*next)(struct fsck *f))
+{
+	struct nodes_asked *a = talloc_zero(f, struct nodes_asked);
+
+	f->running++;
+	if (a == NULL) {
+		f->complete = f->readable = false;
+		f->running--;
+		next(f);
+		return;
+	}
+	a->f = f;
+	a->next = next;
+	nodes_look(f->v->nodes, on_nodes, a);
+}
+
 static void on_swept(struct obj_req *req)
 {
 	struct look *l = req->arg;
@@ -286,6 +326,13 @@ static void blob_orphan(struct fsck *f, struct fsck_blob *b)
 	json_decref(since);
 	if (key == NULL || !old) {
 		free(key); /* its object may just be on its way */
+		return;
+	}
+	if (f->repair && twice && may_sweep(f) && f->nodes_for != b) {
+		f->nodes_for = b;
+		f->blob_next--;
+		free(key);
+		fsck_blobs_nodes(f, blobs_go_on); /* it is come back to */
 		return;
 	}
 	fsck_found(f, "orphan", key, !may_sweep(f) ? NULL : twice ? "deleted" : "deleted by a later look",
@@ -323,7 +370,11 @@ static void on_blob(struct obj_req *req)
 	if (r->status == OBJ_NOT_FOUND) {
 		b->there = false;
 		blob_wrong(f, b);
-	} else if (r->status == OBJ_OK && !blob_is(b, r->body, r->body_len)) {
+	} else if (r->status == OBJ_OK && b->unlike &&
+			snapshot_blob_is(b->sha256, (uint32_t)r->body_len, r->body, r->body_len)) {
+		fsck_found(f, "blob", req->key, NULL, "of those that name it some say that it is longer or shorter: "
+				"they are not shown on a new disk; restore them from a version or a backup");
+	} else if (r->status == OBJ_OK && !snapshot_blob_is(b->sha256, b->len, r->body, r->body_len)) {
 		b->there = true;
 		talloc_free(b->etag);
 		b->etag = r->etag != NULL ? talloc_strdup(b, r->etag) : NULL;

@@ -20,7 +20,6 @@
 #include "bases.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -320,15 +319,6 @@ static void want_decide(struct want *w)
 static void want_blobs(struct want *w);
 static void want_head(struct want *w);
 
-static bool blob_matches(const uint8_t *data, size_t len, const struct snapshot_xattr *x)
-{
-	uint8_t md[EVP_MAX_MD_SIZE];
-	unsigned n = 0;
-
-	return len == x->len && EVP_Digest(data, len, md, &n, EVP_sha256(), NULL) == 1 &&
-			n == sizeof(x->sha256) && memcmp(md, x->sha256, n) == 0;
-}
-
 static int blob_fill(struct snapshot_xattr *x, const uint8_t *data, size_t len)
 {
 	x->value = malloc(len + 1);
@@ -346,7 +336,7 @@ static void want_blob_done(struct obj_req *req)
 	struct obj_result *r = &req->result;
 	char text[512];
 
-	if (r->status == OBJ_OK && blob_matches(r->body, r->body_len, x)) {
+	if (r->status == OBJ_OK && snapshot_blob_is(x->sha256, x->len, r->body, r->body_len)) {
 		if (blob_fill(x, r->body, r->body_len) == 0) {
 			blob_remember(w->m->blobs, x->sha256, r->body, r->body_len);
 			objstore_req_free(&req);

@@ -52,6 +52,8 @@ int snapshot_apply_times(int fd, int64_t mtime_ns, int64_t atime_ns);
  * does not fit (many names) is replaced by one xattr with the empty name, a blob that holds them all
  * ("bundle"); snapshot_apply unfolds it. */
 void snapshot_split(struct snapshot *s, size_t budget);
+/* Is this the blob that a snapshot names by hash and length? */
+bool snapshot_blob_is(const uint8_t sha256[32], uint32_t len, const void *data, size_t data_len);
 /* malloc; length in *len; NULL: no memory. */
 uint8_t *snapshot_pack(const struct snapshot *s, size_t *len);
 /* 0; -EBADMSG: damaged, unknown version; -ENOMEM. Blob values are left NULL. */

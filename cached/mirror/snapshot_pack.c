@@ -98,15 +98,17 @@ static void make_blob(struct snapshot_xattr *x)
 	SHA256(x->value, x->len, x->sha256);
 }
 
-bool snapshot_blob_is_right(const struct snapshot_xattr *x)
+bool snapshot_blob_is(const uint8_t sha256[32], uint32_t len, const void *data, size_t data_len)
 {
 	uint8_t sum[SHA256_DIGEST_LENGTH];
 
-	if (x->value == NULL) {
-		return false;
-	}
-	SHA256(x->value, x->len, sum);
-	return memcmp(sum, x->sha256, sizeof(sum)) == 0;
+	return data != NULL && data_len == len && SHA256(data, data_len, sum) != NULL &&
+	       memcmp(sum, sha256, sizeof(sum)) == 0;
+}
+
+bool snapshot_blob_is_right(const struct snapshot_xattr *x)
+{
+	return snapshot_blob_is(x->sha256, x->len, x->value, x->len);
 }
 
 static void xattrs_free(struct snapshot *s)

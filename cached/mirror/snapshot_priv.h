@@ -8,7 +8,7 @@
 bool snapshot_name_is_acl(const char *name);
 /* May a snapshot hold it? Checked when reading an inode, and again for what the bucket holds. */
 bool snapshot_name_is_users(const char *name);
-/* Does the value agree with the hash it was fetched by? */
+/* Does the value agree with what it was fetched by? */
 bool snapshot_blob_is_right(const struct snapshot_xattr *x);
 /* If all xattrs are in one bundle (snapshot_split): *whole has them. 0 with *whole NULL: there is
  * none. -ENODATA: not fetched; -EBADMSG: damaged; -ENOMEM. */
