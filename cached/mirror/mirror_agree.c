@@ -416,32 +416,45 @@ static void listing_remove(struct listing *l)
 
 /* ---- where listings may be behind ---- */
 
-struct sure { /* malloc'ed; one question */
+struct sure { /* talloc child of the listing; one question */
 	struct listing *l;
 	size_t child;
 };
 
 static void listing_sure(struct listing *l);
 
-static void sure_done(struct obj_req *req)
+static void sure_answer(struct sure *s, int status, const char *message, bool there)
 {
-	struct sure *s = req->arg;
 	struct listing *l = s->l;
-	struct obj_result *r = &req->result;
 
-	if (r->status == OBJ_OK) {
-		l->children[s->child].there = req->op == OBJ_HEAD || r->entry_count > 0;
-		l->soon = l->soon || l->children[s->child].there;
-	} else if (r->status != OBJ_NOT_FOUND || req->op != OBJ_HEAD) {
-		listing_fail(l, r->status == OBJ_NOT_FOUND ? -EIO : mirror_store_error(r->status), r->message);
+	if (status != 0) {
+		listing_fail(l, status, message);
+	} else {
+		l->children[s->child].there = there;
+		l->soon = l->soon || there;
 	}
-	free(s);
-	objstore_req_free(&req);
+	talloc_free(s);
 	l->running--;
-	listing_sure(l);
+	if (!l->dispatching) {
+		listing_sure(l);
+	}
 }
 
-/* Ask for a name that the pages lack: the object, or one key below the directory. */
+static void sure_below(int status, const char *message, bool any, void *arg)
+{
+	sure_answer(arg, status, message, any);
+}
+
+static void sure_head(struct obj_req *req)
+{
+	struct obj_result *r = &req->result;
+	bool there = r->status == OBJ_OK && !mirror_is_apart(((struct sure *)req->arg)->l->m, req->key);
+
+	sure_answer(req->arg, r->status == OBJ_NOT_FOUND ? 0 : mirror_store_error(r->status), r->message, there);
+	objstore_req_free(&req);
+}
+
+/* Ask for a name that the pages lack: the object, or any below the directory. */
 static void sure_ask(struct listing *l, size_t child)
 {
 	const struct row *row = index_get(l->m->v->index, &l->children[child].oid);
@@ -453,34 +466,38 @@ static void sure_ask(struct listing *l, size_t child)
 			listing_find(l, row->s3_name, row->is_dir) != NULL) {
 		return;
 	}
-	key = talloc_asprintf(l, "%s%s%s", l->prefix, row->s3_name, row->is_dir ? "/" : "");
-	s = calloc(1, sizeof(*s));
-	if (key != NULL && s != NULL) {
-		req = objstore_req_new(row->is_dir ? OBJ_LIST : OBJ_HEAD, key);
+	s = talloc_zero(l, struct sure);
+	key = s != NULL ? talloc_asprintf(s, "%s%s%s", l->prefix, row->s3_name, row->is_dir ? "/" : "") : NULL;
+	if (key != NULL && !row->is_dir) {
+		req = objstore_req_new(OBJ_HEAD, key);
 	}
-	talloc_free(key);
-	if (req == NULL) {
-		free(s);
+	if (key == NULL || (req == NULL && !row->is_dir)) {
+		talloc_free(s);
 		listing_fail(l, -ENOMEM, "out of memory");
 		return;
 	}
 	s->l = l;
 	s->child = child;
-	req->max_keys = row->is_dir ? 1 : 0;
+	l->running++;
+	if (row->is_dir) {
+		mirror_below(l->m, l->request_id, key, sure_below, s);
+		return;
+	}
 	req->prio = OBJ_PRIO_READER;
 	req->request_id = l->request_id;
-	req->done = sure_done;
+	req->done = sure_head;
 	req->arg = s;
-	l->running++;
 	objstore_submit(l->m->v->store, req);
 }
 
 static void listing_sure(struct listing *l)
 {
 	if (l->m->v->conf->doubt_listings) {
+		l->dispatching = true; /* some answers come at once */
 		while (l->status == 0 && l->child_at < l->child_count && l->running < MIRROR_HEADS_AT_ONCE) {
 			sure_ask(l, l->child_at++);
 		}
+		l->dispatching = false;
 		if (l->running > 0) {
 			return;
 		}
