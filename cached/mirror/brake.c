@@ -8,7 +8,9 @@
  *           an hour, in however many listings, unless it was accepted. What is held back counts as well;
  *        2. where it stopped (the lowest such directory), it stays stopped for all below until what is held
  *           back is in the bucket again, or accepted; a restart does not let go;
- *        3. where memory lacks, names are kept.
+ *        3. where memory lacks, names are kept. What more directories hold back than are remembered one by one
+ *           is counted as a whole, stops the lowest directory that all of it is below, and is found again by
+ *           their listings.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -28,6 +30,7 @@
 #define BRAKE_HOUR_NS (3600 * NS_PER_S)
 #define BRAKE_BUCKETS 256u
 #define BRAKE_HELD_MAX 1000u
+#define BRAKE_REST_BITS 65536u
 #define BRAKE_DEPTH_MAX 512u /* no key has more components; rows that are being renamed may form a circle */
 #define BRAKE_KV "removals_held"
 
@@ -42,7 +45,7 @@ struct brake_hour { /* what went below a directory */
 
 struct brake_held {
 	struct brake_held *next;
-	struct ofs_oid dir; /* none: of more directories than are remembered */
+	struct ofs_oid dir; /* none: the rest, of more directories than are remembered */
 	struct ofs_oid at;  /* where it was stopped */
 	uint64_t count;
 };
@@ -57,7 +60,8 @@ struct brake {
 	struct brake_hour *hours[BRAKE_BUCKETS];
 	int64_t swept_slot;
 	struct brake_held *held;
-	unsigned held_count;
+	unsigned held_count; /* without the rest */
+	uint8_t rest[BRAKE_REST_BITS / 8]; /* by id: directories whose names the rest counts */
 	struct brake_accepted *accepted;
 };
 
@@ -113,9 +117,9 @@ static uint64_t hour_sum(const struct brake_hour *h)
 	return sum;
 }
 
-static void hours_sweep(struct brake *b, int64_t slot, bool all)
+static void hours_sweep(struct brake *b, int64_t slot)
 {
-	if (b->swept_slot == slot && !all) {
+	if (b->swept_slot == slot) {
 		return;
 	}
 	b->swept_slot = slot;
@@ -123,7 +127,7 @@ static void hours_sweep(struct brake *b, int64_t slot, bool all)
 		struct brake_hour **pp = &b->hours[i], *h;
 
 		while ((h = *pp) != NULL) {
-			if (all || slot - h->slot >= (int64_t)BRAKE_SLOTS) {
+			if (slot - h->slot >= (int64_t)BRAKE_SLOTS) {
 				*pp = h->next;
 				talloc_free(h);
 			} else {
@@ -139,7 +143,7 @@ static struct brake_hour *hour_get(struct mirror *m, const struct ofs_oid *dir, 
 	struct brake_hour **bucket = &b->hours[dir->bytes[0] % BRAKE_BUCKETS], *h;
 	int64_t slot = brake_slot(m);
 
-	hours_sweep(b, slot, false);
+	hours_sweep(b, slot);
 	for (h = *bucket; h != NULL; h = h->next) {
 		if (ofs_oid_equal(&h->dir, dir)) {
 			hour_turn(h, slot);
@@ -155,6 +159,30 @@ static struct brake_hour *hour_get(struct mirror *m, const struct ofs_oid *dir, 
 		*bucket = h;
 	}
 	return h;
+}
+
+/* What went at `place` and below was meant: it counts no more, there and above. */
+static void hours_accept(struct mirror *m, const struct row *place)
+{
+	struct brake_hour *p = hour_get(m, &place->oid, false), *h;
+	const struct row *row = brake_above(m, place);
+
+	for (unsigned depth = 0; p != NULL && row != NULL && depth < BRAKE_DEPTH_MAX; depth++) {
+		h = hour_get(m, &row->oid, false);
+		for (unsigned i = 0; h != NULL && i < BRAKE_SLOTS; i++) {
+			h->gone[i] -= h->gone[i] < p->gone[i] ? h->gone[i] : p->gone[i];
+			h->known_slot = -1;
+		}
+		row = brake_above(m, row);
+	}
+	for (unsigned i = 0; i < BRAKE_BUCKETS; i++) {
+		for (h = m->brake->hours[i]; h != NULL; h = h->next) {
+			if (brake_is_below(m, &h->dir, &place->oid)) {
+				memset(h->gone, 0, sizeof(h->gone));
+				h->known_slot = -1;
+			}
+		}
+	}
 }
 
 /* Names known below it when the hour began, as far as that can be told; counting them walks them all. */
@@ -230,32 +258,66 @@ static void held_drop(struct mirror *m, struct brake_held **pp)
 
 	*pp = h->next;
 	stats_add(removals_held, -(int64_t)h->count);
-	m->brake->held_count--;
+	if (ofs_oid_is_none(&h->dir)) {
+		memset(m->brake->rest, 0, sizeof(m->brake->rest));
+	} else {
+		m->brake->held_count--;
+	}
 	talloc_free(h);
 }
 
-static void held_add(struct mirror *m, const struct ofs_oid *dir, const struct ofs_oid *at, uint64_t count)
+static struct brake_held *held_get(struct brake *b, const struct ofs_oid *dir, const struct ofs_oid *at)
 {
-	static const struct ofs_oid none;
-	struct brake *b = m->brake;
-	struct brake_held *h;
+	struct brake_held *h = b->held;
 
-	if (b->held_count >= BRAKE_HELD_MAX) {
-		dir = &none;
-	}
-	for (h = b->held; h != NULL; h = h->next) {
-		if (ofs_oid_equal(&h->dir, dir) && ofs_oid_equal(&h->at, at)) {
-			break;
-		}
+	while (h != NULL && !ofs_oid_equal(&h->dir, dir)) {
+		h = h->next;
 	}
 	if (h == NULL && (h = talloc_zero(b, struct brake_held)) != NULL) {
 		h->dir = *dir;
 		h->at = *at;
 		h->next = b->held;
 		b->held = h;
-		b->held_count++;
+		b->held_count += ofs_oid_is_none(dir) ? 0 : 1;
 	}
+	return h;
+}
+
+/* Of more directories than are remembered: each is counted once, however often it is listed. */
+static void held_rest(struct mirror *m, const struct ofs_oid *dir, const struct ofs_oid *at, uint64_t count)
+{
+	static const struct ofs_oid none;
+	struct brake_held *h = held_get(m->brake, &none, at);
+	unsigned bit = (dir->bytes[0] | (unsigned)dir->bytes[1] << 8) % BRAKE_REST_BITS;
+	const struct row *row = h != NULL ? index_get(m->v->index, &h->at) : NULL;
+
+	if (h == NULL) {
+		return; /* its names are kept all the same: its listing comes here again */
+	}
+	for (unsigned depth = 0; row != NULL && !brake_is_below(m, at, &row->oid) && depth < BRAKE_DEPTH_MAX;
+			depth++) {
+		row = brake_above(m, row);
+	}
+	h->at = row != NULL ? row->oid : OFS_OID_ROOT;
+	if ((m->brake->rest[bit / 8] >> bit % 8 & 1) == 0) {
+		m->brake->rest[bit / 8] |= (uint8_t)(1u << bit % 8);
+		h->count += count;
+		stats_add(removals_held, (int64_t)count);
+	}
+}
+
+static void held_add(struct mirror *m, const struct ofs_oid *dir, const struct ofs_oid *at, uint64_t count)
+{
+	struct brake *b = m->brake;
+	struct brake_held *h;
+
+	if (ofs_oid_is_none(dir) || b->held_count >= BRAKE_HELD_MAX) {
+		held_rest(m, dir, at, count);
+		return;
+	}
+	h = held_get(b, dir, at);
 	if (h != NULL) {
+		h->at = *at;
 		h->count += count;
 		stats_add(removals_held, (int64_t)count);
 	}
@@ -278,7 +340,7 @@ static void held_load(struct mirror *m)
 					"said from here on is forgotten", m->v->name);
 			return;
 		}
-		held_add(m, &d, &a, count);
+		held_add(m, &d, &a, ofs_oid_is_none(&d) ? 0 : count); /* the rest is counted anew */
 	}
 }
 
@@ -379,6 +441,10 @@ static bool held_forget(struct mirror *m, const struct ofs_oid *dir)
 		} else {
 			pp = &(*pp)->next;
 		}
+	}
+	if (m->brake->held_count == 0 && m->brake->held != NULL) {
+		held_drop(m, &m->brake->held); /* nothing stands for the rest any more */
+		any = true;
 	}
 	return any;
 }
@@ -528,7 +594,7 @@ void mirror_accept_removals(struct mirror *m, uint64_t request_id, const char *p
 	ok->until_ns = clock_now_ns(m->v->clock) + BRAKE_HOUR_NS;
 	ok->next = m->brake->accepted;
 	m->brake->accepted = ok;
-	hours_sweep(m->brake, brake_slot(m), true);
+	hours_accept(m, place);
 	while (*pp != NULL) {
 		const struct brake_held *h = *pp;
 

@@ -42,7 +42,8 @@ void mirror_rmdir_check(struct mirror *m, uint64_t request_id, int dirfd, const 
  * are below, talloc, NULL if there are none or it is not here. */
 uint64_t mirror_removals_held(struct mirror *m, TALLOC_CTX *ctx, char **path);
 /* They were meant to go, those at `path` and below ("" or "." = root), and so is, for an hour, whatever else
- * goes there. Their directories are listed anew before done. names: held until now. -ENOENT: no such directory. */
+ * goes there. Their directories, as far as they are remembered, are listed anew before done. names: held until
+ * now. -ENOENT: no such directory. */
 typedef void (*mirror_accepted)(int status, const char *message, uint64_t names, void *arg);
 void mirror_accept_removals(struct mirror *m, uint64_t request_id, const char *path, mirror_accepted done,
 		void *arg);
