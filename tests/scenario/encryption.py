@@ -103,6 +103,9 @@ def customer(bed):
     configure(bed, encryption="customer", kms_key=None, prefix="own/", customer_key_file=mine)
     wipe(bed)
     ready(bed)
+    completes = [asked for asked in volume(bed)["probe"] if asked["step"] == "COMPLETE-MULTIPART" and
+                 asked["condition"] == "If-None-Match: *" and asked["expected"] == "ok"]
+    check([asked["got"] for asked in completes] == ["ok"], f"uploads in parts: {completes}")
     before = fill(bed)
     with_key = {ALGORITHM: "AES256", "SSECustomerKey": key}
     all_of_it(bed, "own/", lambda s3, name: s3.head_object(

@@ -14,6 +14,8 @@ import random
 import struct
 import threading
 import time
+import urllib.parse
+import xml.etree.ElementTree
 
 import botocore.exceptions
 
@@ -104,6 +106,7 @@ class S3Store:
         self.here = threading.local()
         self.where = {"Bucket": bed.S3_BUCKET}
         self.s3.meta.events.register("before-call.s3.PutObject", self._condition)
+        self.s3.meta.events.register("after-call.s3.ListObjectVersions", self._listed)
 
     def _condition(self, params, **_):
         if_match = getattr(self.here, "if_match", None)
@@ -111,6 +114,9 @@ class S3Store:
             params["headers"]["If-None-Match"] = "*"
         elif if_match:
             params["headers"]["If-Match"] = if_match  # as this store wants it: without quotes
+
+    def _listed(self, http_response, **_):
+        self.here.listed = http_response.content  # botocore tells versions and markers apart, and so loses their order
 
     def _key(self, key):
         return self.bed.S3_PREFIX + key
@@ -138,11 +144,13 @@ class S3Store:
         return {key: self.get(key)[0] for key in self.bed.keys() if not key.endswith("/")}
 
     def history(self, key):
-        answer = self.s3.list_object_versions(Prefix=self._key(key), **self.where)
-        rows = [row for row in answer.get("Versions", []) + answer.get("DeleteMarkers", [])
-                if row["Key"] == self._key(key)]
-        rows.sort(key=lambda row: row["LastModified"], reverse=True)
-        return [self.s3.get_object(Key=row["Key"], VersionId=row["VersionId"], **self.where)["Body"].read()
+        """In the store's order: by Last-Modified, which is taken before a version has its place, two that come at the
+        same time may stand the other way round."""
+        self.s3.list_object_versions(Prefix=self._key(key), **self.where)
+        rows = [{field.tag.rpartition("}")[2]: field.text for field in row}
+                for row in xml.etree.ElementTree.fromstring(self.here.listed)]
+        rows = [row for row in rows if urllib.parse.unquote(row.get("Key", "")) == self._key(key)]
+        return [self.s3.get_object(Key=self._key(key), VersionId=row["VersionId"], **self.where)["Body"].read()
                 if "ETag" in row else None for row in rows]
 
 
