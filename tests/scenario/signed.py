@@ -120,6 +120,7 @@ def fill(bed):
         client.put("closed/2", b"changed")
         client.unlink("closed/3")
     bed.flush(60)
+    return mine
 
 
 class Bucket:
@@ -158,7 +159,40 @@ class Bucket:
         return [item["Key"][len(self.prefix):] for page in pages for item in page.get("Contents", [])]
 
 
-def forge(bucket, before):
+def live(bed, bucket, mine):
+    step("while the mirror is there")
+    bucket.put("closed/blob", b"other bytes", bucket.meta("open/0"))
+    bed.ctl("refresh", "closed")
+
+    def arrived():
+        with bed.client() as client:
+            return client.get("closed/blob") == b"other bytes"
+
+    wait_until(arrived, 30, "another program's bytes are there")
+    check(not may_read(bed, "closed/blob"), "its rights are believed")
+    node = volume(bed)["node"]
+    key = f".objectfs/log/{node}/{len(bucket.keys(f'.objectfs/log/{node}/')) + 1:016x}"
+    bed.flush(40)  # the rights that the disk has kept
+    while key in bucket.keys(f".objectfs/log/{node}/"):
+        key = f"{key[:-16]}{int(key[-16:], 16) + 1:016x}"
+    bucket.put(key, b"what is next in the log")
+    set_acl(bed, "closed/logged", mine + "(A;;0x00120089;;;S-1-5-21-11-22-33-1)")
+    bed.flush(40)
+    check(PROOF in bucket.meta(key) and bucket.body(key).startswith(b"objectfs-log"), "not replaced")
+
+
+def recover(bed, conf):
+    """What it says of the volume; nobody says yes."""
+    keys = os.path.join(bed.dir, "keys")
+    with open(keys, "w", encoding="ascii") as file:
+        file.write(f"[default]\naws_access_key_id = {bed.s3_access_key}\n"
+                   f"aws_secret_access_key = {bed.s3_secret_key}\n")
+    return bed.inside(f"{bed.testbed_build}/objectfsctl", "-c", conf, "recover", "--name", "test", "--endpoint",
+                      bed.s3_endpoint, "--credentials", keys, "--smb-conf", bed.smb_conf, "--no-start",
+                      f"s3://{bed.s3_bucket}/{bed.s3_prefix.rstrip('/')}", may_fail=True)
+
+
+def forge(bucket):
     """Every way to say `everybody may read it`. The keys."""
     given = bucket.meta("open/0")
     own = {key: bucket.meta(f"closed/{key}") for key in ("0", "2", "4", "5", "one")}
@@ -169,8 +203,12 @@ def forge(bucket, before):
     bucket.describe("closed/5", dict(own["5"], **{PROOF: given[PROOF]}))
     bucket.put("closed/one", b"other bytes", own["one"])  # a tool that keeps metadata
     bucket.describe("closed/under/", bucket.meta("open/"))
-    before()
-    return {"closed/" + key for key in ("0", "2", "4", "5", "one", "under/")}
+    segment(bucket, oid_of(bucket, "closed/logged"))
+    heads = [key for key in bucket.keys(".objectfs/dir/") if key.endswith("/head")]
+    for key in heads:
+        bucket.describe(key, {})
+    check(heads, "no base was written")
+    return len(heads) + 1,  {"closed/" + key for key in ("0", "2", "4", "5", "one", "under/")}
 
 
 def segment(bucket, oid):
@@ -192,14 +230,11 @@ def oid_of(bucket, key):
 
 def forged(bed, bucket, was):
     step("forged objects, directories, logs and bases")
-    logged = oid_of(bucket, "closed/logged")
-    keys = forge(bucket, lambda: segment(bucket, logged))
-    heads = [key for key in bucket.keys(".objectfs/dir/") if key.endswith("/head")]
-    check(heads, "no base was written")
-    for key in heads:
-        bucket.describe(key, {})
-    lose_disk(bed)
+    mark, done = len(bed.log()), []
+    lose_disk(bed, lambda: done.append(forge(bucket)))  # while nobody writes a base
     ready(bed)
+    (others, keys), = done
+    keys |= {"closed/blob"}  # since before, and its rights are in the log
     now = rights(bed)
     changed = {key.rstrip("/") for key in keys}
     for path, entry in was.items():
@@ -210,16 +245,16 @@ def forged(bed, bucket, was):
         check("WD" not in now[path]["sd"].split("D:")[1], f"{path}: {now[path]['sd']}")
     check(not may_read(bed, "closed/0") and not may_read(bed, "closed/logged") and may_read(bed, "open/0"),
           "other rights than those that were signed")
-    told = {line.split("]")[-1].split(": ")[0].split()[-1]
-            for line in bed.log().splitlines() if " signed" in line and "taken for another" in line}
-    count = len(keys) + 1 + len(heads)
-    check(volume(bed)["unproven"] == count, f"{volume(bed)['unproven']} not believed, {count} forged: {told}")
+    count = len(keys) + others
+    check(volume(bed)["unproven"] == count, f"{volume(bed)['unproven']} not believed, {count} forged")
     bed.ctl("refresh", "closed")
     rights(bed)
-    lines = [line for line in bed.log().splitlines() if "taken for another program's" in line]
+    lines = [line for line in bed.log()[mark:].splitlines() if "taken for another program's" in line]
     check(len(lines) == len(keys), f"{len(lines)} lines: {lines}")
     code, text = bed.ctl("doctor", may_fail=True)
     check(code == 1 and "metadata-unproven" in text and f"{count} objects" in text, text)
+    text = bed.ctl("fsck", may_fail=True)[1]
+    check(all(text.count(f"{bucket.prefix}{key}") > 0 for key in keys) and "not signed" in text, text)
 
 
 def closed(bed, bucket, what, key, why, change):
@@ -242,10 +277,15 @@ def shut(bed, bucket, was, mine, other):
     step("without the key")
     lose_disk(bed, trust_metadata="all", signing_key_file=None)
     held(bed, "there is no key here")
+    said = recover(bed, os.path.join(bed.dir, "new.conf"))
+    check("nothing was changed" in said and "there is no key here" in said, said)
     lose_disk(bed, trust_metadata="signed", signing_key_file=other)
     held(bed, "another key")
+    check("not signed with a key of" in recover(bed, bed.conf), "recover takes another key")
     step("with it")
     lose_disk(bed, signing_key_file=mine)
+    said = recover(bed, bed.conf)
+    check("signed" not in said and "key here" not in said and "serve" in said, said)
     ready(bed)
     now = rights(bed, "open")
     check(all(entry["sd"] == was[f"open/{path}".rstrip("/")]["sd"] for path, entry in now.items()),
@@ -314,7 +354,7 @@ def main():
             "settle time=200ms", "log flush=200ms", "base quiet=1s", "base names=2",
             "trust metadata=signed", f"signing key file={mine}"]) as bed:
         bucket = Bucket(bed, bed.s3_prefix)
-        fill(bed)
+        mine_only = fill(bed)
         was = rights(bed)
         wait_until(lambda: any(key.endswith("/head") for key in bucket.keys(".objectfs/dir/")), 40,
                    "a base is written")
@@ -325,7 +365,8 @@ def main():
         ready(bed)
         check_same(was, rights(bed), "after the loss of the disk")
         check(volume(bed)["unproven"] == 0 and volume(bed)["trust"] == "signed", f"{volume(bed)}")
-        forged(bed, bucket, was)
+        live(bed, bucket, mine_only)
+        forged(bed, bucket, rights(bed))
         shut(bed, bucket, was, mine, other)
         rotated(bed, bucket, mine, old, new)
         migrated(bed, mine)
