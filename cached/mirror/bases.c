@@ -42,6 +42,7 @@ struct bases {
 	struct due *table[TABLE_SLOTS];
 	unsigned count;
 	bool started, muted;
+	bool idle; /* nothing is due but what has too few changes: the next one wakes */
 	struct clock_timer *timer;
 	struct due *writing;
 	uint64_t changes; /* of that, when it began */
@@ -107,7 +108,8 @@ static void look_later(struct bases *b)
 	int64_t wait = quiet_ns(b) / 8;
 
 	wait = wait < LOOK_LEAST_NS ? LOOK_LEAST_NS : wait > LOOK_MOST_NS ? LOOK_MOST_NS : wait;
-	if (b->timer == NULL && b->started && b->count > 0 && b->writing == NULL && b->v->read_only == NULL) {
+	if (b->timer == NULL && b->started && b->count > 0 && !b->idle && b->writing == NULL &&
+			b->v->read_only == NULL) {
 		b->timer = clock_timer_add(b->v->clock, b, clock_now_ns(b->v->clock) + wait, look, b);
 	}
 }
@@ -140,6 +142,7 @@ static void dir_changed(struct bases *b, struct row *dir)
 	d->changes++;
 	d->changed_ns = clock_now_ns(b->v->clock);
 	index_set_base(b->v->index, dir, true, dir->has_base);
+	b->idle = false;
 	look_later(b);
 }
 
@@ -218,6 +221,11 @@ static void written(const struct base_written *what, void *arg)
 
 enum due_verdict { DUE_NOT_YET, DUE_NOW, DUE_NEVER };
 
+static bool due_is_too_little(const struct due *d)
+{
+	return d->too_few == d->changes && !d->uncounted;
+}
+
 static enum due_verdict due_look(struct bases *b, struct due *d)
 {
 	const struct row *dir = index_get(b->v->index, &d->dir);
@@ -228,7 +236,7 @@ static enum due_verdict due_look(struct bases *b, struct due *d)
 	if (dir == NULL || !dir->in_s3 || dir->live == ROW_TRASHED) {
 		return DUE_NEVER;
 	}
-	if ((!still && now - d->since_ns < quiet) || (d->too_few == d->changes && !d->uncounted) ||
+	if ((!still && now - d->since_ns < quiet) || due_is_too_little(d) ||
 			mirror_is_listing(b->v->mirror, &d->dir)) {
 		return DUE_NOT_YET;
 	}
@@ -250,6 +258,7 @@ static void look(void *arg)
 	struct due *d, *next;
 
 	b->timer = NULL;
+	b->idle = b->v->state == VOLUME_READY && b->v->read_only == NULL;
 	for (unsigned i = 0; i < TABLE_SLOTS && b->v->state == VOLUME_READY &&
 			b->v->read_only == NULL && b->writing == NULL; i++) {
 		for (d = b->table[i]; d != NULL && b->writing == NULL; d = next) {
@@ -264,9 +273,12 @@ static void look(void *arg)
 				due_end(b, d);
 			} else if (verdict == DUE_NOW) {
 				b->changes = d->changes;
+				b->idle = false;
 				if (base_write_start(b, b->v, &d->dir, written, b) != NULL) {
 					b->writing = d;
 				}
+			} else {
+				b->idle = b->idle && due_is_too_little(d);
 			}
 		}
 	}

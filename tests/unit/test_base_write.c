@@ -534,6 +534,92 @@ static void test_young(void **state)
 	fixture_free(&a);
 }
 
+/* ---- when ---- */
+
+static struct {
+	struct clock clock;
+	int64_t now_ns;
+	void (*fn)(void *arg);
+	void *arg;
+} hand; /* a clock whose one timer goes off when the test says so */
+
+static int64_t hand_now(struct clock *c)
+{
+	(void)c;
+	return hand.now_ns;
+}
+
+static struct clock_timer *hand_timer(struct clock *c, TALLOC_CTX *ctx, int64_t at_ns, void (*fn)(void *arg),
+		void *arg)
+{
+	(void)c;
+	(void)at_ns;
+	assert_null(hand.fn);
+	hand.fn = fn;
+	hand.arg = arg;
+	return (struct clock_timer *)talloc_new(ctx);
+}
+
+static const struct clock_ops hand_ops = {hand_now, hand_now, hand_timer, NULL};
+
+/* So much later, whatever is waited for is looked at. */
+static void hand_fires(int64_t later_ns)
+{
+	void (*fn)(void *) = hand.fn;
+
+	assert_non_null(fn);
+	hand.now_ns += later_ns;
+	hand.fn = NULL;
+	fn(hand.arg);
+}
+
+/* What has changed too little waits for the next change, and for no timer. */
+static void test_idle(void **state)
+{
+	struct fixture *fx = node_new(NULL);
+	struct clock *clock = fx->v->clock;
+	struct ofs_oid oid = {{0xd}};
+	struct row *dir = index_add(fx->v->index, &oid, true), *file = NULL;
+	char name[32];
+
+	(void)state;
+	hand.clock.ops = &hand_ops;
+	hand.now_ns = 1000000 * NS_PER_S;
+	hand.fn = NULL;
+	index_set_s3(fx->v->index, dir, &OFS_OID_ROOT, "d");
+	bases_mute(fx->v->bases, true);
+	for (unsigned i = 0; i < 250; i++) {
+		struct ofs_oid id = {{0xf, (uint8_t)i, (uint8_t)(i >> 8)}};
+
+		snprintf(name, sizeof(name), "f%u", i);
+		file = index_add(fx->v->index, &id, false);
+		index_set_s3(fx->v->index, file, &oid, name);
+	}
+	bases_mute(fx->v->bases, false);
+	index_set_base(fx->v->index, dir, false, true);
+	fx->v->clock = &hand.clock;
+	bases_start(fx->v->bases);
+	assert_null(hand.fn);
+	index_set_fence(fx->v->index, file, "one", NULL, NULL, 1, 1);
+	hand_fires(10 * NS_PER_S);
+	assert_non_null(hand.fn); /* it may change on */
+	hand_fires(2 * 3600 * NS_PER_S);
+	assert_null(hand.fn);
+	assert_true(dir->base_due);
+	index_set_fence(fx->v->index, file, "two", NULL, NULL, 1, 2);
+	hand_fires(10 * NS_PER_S);
+	hand_fires(2 * 3600 * NS_PER_S);
+	assert_null(hand.fn);
+	/* three of 250 are enough */
+	index_set_fence(fx->v->index, file, "three", NULL, NULL, 1, 3);
+	hand_fires(10 * NS_PER_S);
+	assert_non_null(hand.fn);
+	fx->v->clock = clock;
+	TALLOC_FREE(fx->v->bases);
+	index_watch(fx->v->index, NULL, NULL);
+	fixture_free(&fx);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -547,6 +633,7 @@ int main(void)
 		cmocka_unit_test(test_leaves),
 		cmocka_unit_test(test_few),
 		cmocka_unit_test(test_young),
+		cmocka_unit_test(test_idle),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
