@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define UNDER_OLD_MOST 10u
 #define UNDER_MARGIN_NS (60 * NS_PER_S) /* clocks, and the length of a write */
 
 struct under {
@@ -301,6 +302,21 @@ static void under_found(struct under *u, unsigned ours)
 	under_next(u);
 }
 
+/* Those that ours may be: it is as young as its write, unless it is of parts, and as old as the first of them. */
+static unsigned under_asked(const struct under *u)
+{
+	const struct obj_result *r = &u->list->result;
+	unsigned i, old = 0;
+
+	for (i = 0; i < r->entry_count; i++) {
+		old += r->entries[i].mtime_ns < u->since_ns;
+		if (old > UNDER_OLD_MOST) {
+			break;
+		}
+	}
+	return i;
+}
+
 static void under_listed(struct obj_req *req)
 {
 	struct under *u = req->arg;
@@ -325,7 +341,7 @@ static void under_listed(struct obj_req *req)
 	}
 	/* The answer was lost: it is known by what it says of itself, or it was not carried out. */
 	u->finding = !u->w.deleted && u->w.etag == NULL;
-	u->end = u->finding ? r->entry_count : 0;
+	u->end = u->finding ? under_asked(u) : 0;
 	under_next(u);
 }
 
