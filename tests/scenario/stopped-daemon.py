@@ -13,6 +13,7 @@ import time
 
 from smb import SmbError, Testbed, check, fail, step, wait_until
 
+RING_SLOTS = 1024  # OFS_RING_SLOTS
 RECONNECT_S = 10  # in which a daemon starts
 
 
@@ -70,6 +71,25 @@ def stopped(bed):
         check(after == before + 1, f"{after - before - 1} messages were sent to the stopped daemon")
         bed.flush()
         check(counters(bed)["hints_lost"] == 0, "hints were lost")
+
+
+def overflow(bed):
+    step("more is done with the daemon stopped than its ring holds: counted, and found all the same")
+    with bed.client(timeout_s=60) as client:
+        pid = int(bed.cached_pid)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for _ in range(RING_SLOTS // 2 + 1):
+                client.mkdir("d/fills the ring")
+                client.rmdir("d/fills the ring")
+            client.put("d/unheard of", content("unheard of"))
+        except (SmbError, OSError) as error:
+            fail(f"with the ring full: {error}")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: counters(bed)["hints_lost"] > 0, 60, "lost hints are counted")
+        bed.flush()
+    EXPECTED["d/unheard of"] = "unheard of"
 
 
 def away(bed):
@@ -154,6 +174,7 @@ def main():
     with Testbed(set=["settle time=100ms"],
                  smb=[f"objectfs:reconnect timeout={RECONNECT_S}"]) as bed:
         stopped(bed)
+        overflow(bed)
         away(bed)
         lost(bed)
         stubs(bed)

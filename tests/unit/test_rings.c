@@ -175,6 +175,7 @@ static void test_lost_hints_cause_a_rescan_once(void **state)
 {
 	struct fixture *f = *state;
 	struct ofs_hint h = {.kind = OFS_HINT_CREATED, .ino = 1, .name = "x"};
+	int64_t lost = stats_get(hints_lost);
 	struct ofs_ring_writer w;
 
 	writer_open(f, &w);
@@ -182,10 +183,14 @@ static void test_lost_hints_cause_a_rescan_once(void **state)
 		hint_write(&w, i + 1);
 	}
 	assert_int_equal(ofs_ring_write(&w, &h, 1), -ENOSPC);
+	assert_int_equal(ofs_ring_write(&w, &h, 1), -ENOSPC);
+	assert_int_equal(stats_get(hints_lost), lost);
 	assert_int_equal(rings_drain(f->rs), OFS_RING_SLOTS);
+	assert_int_equal(stats_get(hints_lost), lost + 2);
 	assert_int_equal(told.rescans, 1);
 	assert_int_equal(told.mirror_lost, 1);
 	rings_drain(f->rs);
+	assert_int_equal(stats_get(hints_lost), lost + 2);
 	assert_int_equal(told.rescans, 1);
 	assert_int_equal(told.mirror_lost, 1);
 	ofs_ring_writer_fini(&w);
