@@ -11,6 +11,7 @@ import json
 import os
 import sys
 
+from local import is_resident
 from smb import SmbError, Testbed, check, check_same, fail, step, wait_until
 from smb2 import ATTR_DIRECTORY, MAXIMUM_ALLOWED
 
@@ -75,6 +76,7 @@ def orders(bed, room):
     room.put("late/x", b"below late")
     room.refresh()
     check(room.client.get("room/early") == b"file early", "a file alone is not called by its name")
+    wait_until(lambda: is_resident(bed, "room/early"), what="early is here, and in use no more")
     room.put("early/x", b"below early")
     room.put("late", b"file late")
     room.refresh()
