@@ -169,6 +169,9 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 	if (v->reconcile != NULL && reconcile_conflicts_held(v->reconcile)) {
 		say_finding(list, FINDING_CONFLICTS_MANY, v, v->store->where);
 	}
+	if (v->reconcile != NULL && reconcile_renames_held(v->reconcile) > 0) {
+		say_finding(list, FINDING_RENAMES_HELD, v, v->store->where);
+	}
 	held = mirror_removals_held(v->mirror, ctx, &below);
 	if (held > 0) {
 		say_finding(list, FINDING_REMOVALS_HELD, v,

@@ -260,7 +260,26 @@ void admin_pending(struct admin_cmd *c)
 	items_answer(c, "pending", ADMIN_PENDING_MAX, reconcile_pending);
 }
 
+static void renames_allow(struct admin_cmd *c)
+{
+	json_int_t allowed = 0;
+
+	for (unsigned n = 0; n < c->core->volume_count; n++) {
+		struct volume *v = c->core->volumes[n];
+
+		if ((c->v == NULL || c->v == v) && v->reconcile != NULL) {
+			rings_drain(v->rings);
+			allowed += reconcile_allow_renames(v->reconcile, c->path);
+		}
+	}
+	admin_answer(c, 0, json_pack("{s:I}", "allowed", allowed), NULL);
+}
+
 void admin_renames(struct admin_cmd *c)
 {
+	if (words_option(&c->words, "--allow") != NULL) {
+		renames_allow(c);
+		return;
+	}
 	items_answer(c, "renames", ADMIN_RENAMES_MAX, reconcile_renames);
 }

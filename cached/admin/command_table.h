@@ -32,8 +32,9 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 		"what mirror and S3 know of one file or directory")                                \
 	C("pending", admin_pending, MAY, SHORT, print_pending, "[PATH]",                           \
 		"what is not in S3 yet, and why")                                                  \
-	C("renames", admin_renames, NO, SHORT, print_renames, "",                                  \
-		"what is renamed or moved in S3 now: from, to, how much is copied, what it waits for") \
+	C("renames", admin_renames, MAY, SHORT, print_renames, "[--allow] [PATH]",                 \
+		"what is renamed or moved in S3 now: from, to, how much is copied, what it costs, what it " \
+		"waits for; --allow: those that are held, as they are large or dear (rename limit), begin") \
 	C("flush", admin_flush, MAY, LONG, print_left, "[--wait] [--timeout SECONDS] [PATH]",      \
 		"send what is pending now; --wait: until it is in S3")                             \
 	C("refresh", admin_refresh, MUST, LONG, print_object, "PATH",                              \

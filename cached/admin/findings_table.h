@@ -83,6 +83,10 @@
 		"much is missing in the bucket; it has not been removed here",                     \
 		"restore the bucket, then objectfsctl refresh the directories; if the removal was " \
 		"meant: objectfsctl accept-removals")                                               \
+	D(RENAMES_HELD, "renames-held", DEGRADED, "store",                                         \
+		"the rename of a directory is large, or dear, and has not begun in S3",            \
+		"objectfsctl renames says how large; to let it begin: objectfsctl renames --allow PATH; " \
+		"else rename the directory back (clients have the new name already)")              \
 	D(CONFLICTS_MANY, "conflicts-many", DEGRADED, "store",                                     \
 		"more than 100 conflicts within an hour: files are not sent to S3",                \
 		"find out who else writes to the bucket, or has restored it: the log names the "   \

@@ -137,6 +137,13 @@
 	O(SIZE, copy_limit_bytes, "copy limit", "5G", CONF_MIB, 5 * CONF_GIB, 0,                   \
 		"largest object that the store is asked to copy by itself; larger ones that are "  \
 		"renamed pass through this machine in parts")                                      \
+	O(COUNT, rename_limit, "rename limit", "100000", 0, 1000000000, 0,                         \
+		"objects below a directory from which on its rename is not begun in the store before " \
+		"it is allowed (objectfsctl renames --allow); 0: no limit")                        \
+	O(COUNT, rename_limit_archived, "rename limit archived", "1000", 0, 1000000000, 0,         \
+		"the same of archived objects, which stay under their old names; 0: no limit")     \
+	O(COUNT, rename_limit_cost, "rename limit cost", "10", 0, 1000000000, 0,                   \
+		"the same of what it costs, in US dollars by AWS's public list; 0: no limit")      \
 	O(FOREIGN, foreign_properties, "foreign properties", "keep", 0, 0, 0,                      \
 		"what becomes of headers, metadata and tags that another tool set on an object, and that " \
 		"cannot be put on what overwrites it: what does not fit is logged, and tags that may "     \

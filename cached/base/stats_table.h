@@ -76,6 +76,7 @@
 	S(conflicts, COUNTER, count, "conflict copies made")                                       \
 	S(markers_replaced, COUNTER, count, "directories whose rights another writer had set meanwhile: ours are the last") \
 	S(renames_dir, COUNTER, count, "directory renames completed in S3")                        \
+	S(renames_held, COUNTER, count, "directory renames not begun before they are allowed: large, archived or dear") \
 	S(redirects, GAUGE, count, "objects that stay under an old key, archived or refused by the store") \
 	S(remote_changes, COUNTER, count, "changes found in the bucket and applied")               \
 	S(remote_deferred, COUNTER, count, "remote changes that wait: clients have the files open")  \

@@ -114,11 +114,30 @@ void print_config(const json_t *answer)
 	}
 }
 
+static void print_rename_cost(const json_t *r)
+{
+	const json_t *cost = json_object_get(r, "cost_usd");
+
+	if (cost == NULL) {
+		return;
+	}
+	printf("\n  ");
+	if (json_object_get(r, "at_least") != NULL) {
+		printf("at least %" PRId64 " objects, ", number_of(r, "at_least"));
+	}
+	printf("%" PRId64 " archived; requests for some $%.2f by AWS's list", number_of(r, "archived"),
+			json_real_value(cost));
+}
+
 void print_renames(const json_t *answer)
 {
 	const json_t *list = json_object_get(answer, "renames"), *r;
 	size_t i;
 
+	if (json_object_get(answer, "allowed") != NULL) {
+		printf("%" PRId64 " renames may begin\n", number_of(answer, "allowed"));
+		return;
+	}
 	if (json_array_size(list) == 0) {
 		printf("nothing is being renamed\n");
 		return;
@@ -141,6 +160,7 @@ void print_renames(const json_t *answer)
 		} else if (text_of(r, "phase")[0] != '\0') {
 			printf("\n  listing what there is to copy");
 		}
+		print_rename_cost(r);
 		if (text_of(r, "blocked_by")[0] != '\0') {
 			printf("\n  waits for ");
 			print_safe(text_of(r, "blocked_by"));

@@ -142,6 +142,7 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 	}
 	moved = row->in_s3 && !step_at_home(row);
 	if (!dirty && row->in_s3 && !moved) {
+		limit_over(rc, row);
 		return row->work; /* in agreement; an item that runs will see so itself */
 	}
 	return work_item(rc, row, delay_ns);

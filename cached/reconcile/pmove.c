@@ -472,6 +472,7 @@ static void pmove_listed(struct obj_req *req)
 			return;
 		}
 		pmove_judge(m, k, e);
+		tally_add(&m->tally, m->v, e);
 	}
 	if (r->next_token != NULL) {
 		pmove_list(m, m->from, r->next_token, pmove_listed);

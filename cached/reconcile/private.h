@@ -40,6 +40,15 @@ struct sent {
 	int64_t size, mtime_ns;
 };
 
+/* What the rename of a directory takes. */
+struct tally { /* talloc child of its item, but pmove's */
+	char *from; /* the old prefix */
+	uint64_t objects, archived;
+	double usd; /* by AWS's public list */
+	bool over, allowed; /* over: a limit was passed, and counting ended */
+	char *why;          /* over: for people */
+};
+
 #define WORK_GONE_MAX 4u
 
 struct work { /* core only; talloc child of rc */
@@ -71,6 +80,7 @@ struct work { /* core only; talloc child of rc */
 	bool resend;               /* its data are wanted although they are clean: move.c */
 	struct kept *inherited;    /* what others set on the object it replaced, which has gone first */
 	bool ask;                  /* its fence does not hold: whose is the object by now? */
+	struct tally *tally;       /* directory: of the rename that it is, or was, about to begin; NULL: not counted */
 	bool held;                 /* its data wait: too many conflicts */
 	bool relist;               /* what its name has in S3 is not what the row says: the directory is listed then */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */
@@ -457,6 +467,7 @@ struct pmove {
 	enum pmove_phase phase;
 	struct pnote *notes;
 	unsigned note_count, note_next;
+	struct tally tally;
 	unsigned stay; /* keys that stay; if `single`, what cannot be moved is a failure */
 	struct pmove *list_next, **list_prev; /* rc->moves */
 	const struct work *item; /* whose row moves; NULL: adopt.c's */
@@ -483,6 +494,15 @@ void rename_directory(struct attempt *a);
 bool rename_finish(struct attempt *a);
 /* The whole directory to .objectfs/stage/. */
 void stage_directory(struct attempt *a);
+
+/* --- limit.c: what is too much to be renamed unasked --- */
+void tally_add(struct tally *t, const struct volume *v, const struct obj_entry *e);
+/* May the rename from a->old_key begin? false: the attempt has ended or will. */
+bool limit_allows(struct attempt *a);
+/* A directory whose rename waits to be allowed: in S3 it is where it was. */
+bool limit_holds(const struct row *row);
+/* The row is at home: if its rename was held, that is over. */
+void limit_over(struct reconcile *rc, struct row *row);
 
 /* --- note.c: .objectfs/rename/ --- */
 typedef void (*redirect_done)(enum obj_status st, const char *message, void *arg);

@@ -109,6 +109,10 @@ void reconcile_touch(struct reconcile *rc, struct row *row);
 bool reconcile_conflicts_held(const struct reconcile *rc);
 /* It goes on; false: it was not held. */
 bool reconcile_accept_conflicts(struct reconcile *rc);
+/* Renames of directories that wait to be allowed, as they are large or dear. */
+unsigned reconcile_renames_held(const struct reconcile *rc);
+/* Those at or below the path (NULL or ".": all) may begin; how many. */
+unsigned reconcile_allow_renames(struct reconcile *rc, const char *path);
 /* A lease of ours on this descriptor is being broken (signalfd, from core). */
 void reconcile_lease_broken(struct reconcile *rc, int fd);
 

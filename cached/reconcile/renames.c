@@ -10,7 +10,7 @@
  *  3. what cannot be moved stops nothing: its row keeps its key (OFS_OID_APART), and its own item goes on
  *     with it: under a conflict name if its name is taken.
  *
- *   claim -> intent -> (pmove.c) -> what could not move stands apart -> intent removed -> row
+ *   (limit.c) -> claim -> intent -> (pmove.c) -> what could not move stands apart -> intent removed -> row
  */
 #include "private.h"
 #include <string.h>
@@ -227,7 +227,7 @@ void rename_directory(struct attempt *a)
 	}
 	if (a->replaced != NULL) {
 		rename_claimed(a);
-	} else {
+	} else if (limit_allows(a)) {
 		claim_make(a, rename_claimed);
 	}
 }

@@ -44,7 +44,7 @@ struct row *step_moving_ancestor(struct index *ix, const struct row *row, bool *
 			*lost = true;
 			return NULL;
 		}
-		if (dir->in_s3 && (!step_at_home(dir) || claim_get(ix, dir) != NULL)) {
+		if (dir->in_s3 && (claim_get(ix, dir) != NULL || (!step_at_home(dir) && !limit_holds(dir)))) {
 			return dir;
 		}
 		at = dir->parent;

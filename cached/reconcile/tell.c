@@ -32,6 +32,7 @@ char *work_path(TALLOC_CTX *ctx, const struct work *w)
 static const char *work_state(const struct work *w)
 {
 	return w->running             ? "running"
+	       : w->kind == WORK_ITEM && limit_holds(w->row) ? "held"
 	       : w->blocked_on != NULL ? "waits"
 	       : w->failures > 0      ? "retry"
 				      : "settling";
@@ -119,6 +120,13 @@ static const struct pmove *move_of(const struct work *w)
 	return m;
 }
 
+/* How much it is, or, held, at least. */
+static void tally_tell(json_t *o, const struct tally *t)
+{
+	json_object_set_new(o, "archived", json_integer((json_int_t)t->archived));
+	json_object_set_new(o, "cost_usd", json_real(t->usd));
+}
+
 /* How far it is: its keys are listed, then all are copied, then the copies listed, then the old ones go. */
 static void move_add(json_t *o, const struct pmove *m)
 {
@@ -134,6 +142,9 @@ static void move_add(json_t *o, const struct pmove *m)
 	json_object_set_new(o, "removed",
 			json_integer(m->phase == PMOVE_REMOVING ? m->finished : 0));
 	json_object_set_new(o, "stays", json_integer(m->stay));
+	if (m->phase != PMOVE_LISTING) {
+		tally_tell(o, &m->tally);
+	}
 }
 
 static json_t *rename_json(const struct work *w)
@@ -158,6 +169,9 @@ static json_t *rename_json(const struct work *w)
 
 	if (o != NULL && m != NULL) {
 		move_add(o, m);
+	} else if (o != NULL && limit_holds(row)) {
+		json_object_set_new(o, "at_least", json_integer((json_int_t)w->tally->objects));
+		tally_tell(o, w->tally);
 	}
 	talloc_free(tmp);
 	return o;

@@ -170,7 +170,7 @@ def measure(bed, opt):
     row(f"a directory of {m} renamed and back", lambda: rename(
         bed, ("tree", "there"), ("there", "tree")), put=1, head=1)
     row(f"a directory of {m} renamed", lambda: rename(bed, ("tree", "there")),
-        put=2, copy=m + 1, delete=m + 2, head=2 * (m + 1) + 1, list=2 * (1 + m // LISTED))
+        put=2, copy=m + 1, delete=m + 2, head=2 * (m + 1) + 1, list=3 * (1 + m // LISTED))
     row(f"{opt.idle:g} idle seconds", lambda: time.sleep(opt.idle))
     row("a directory listed anew", lambda: bed.ctl("refresh", "many"), list=1 + n // LISTED)
     row("a file evicted", lambda: bed.ctl("evict", "large"), head=1)

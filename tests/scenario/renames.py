@@ -392,9 +392,62 @@ def changed_before(bed):
         check(bed.ctl_json("status")["counters"]["conflicts"] == conflicts, "conflict copies were made")
 
 
+def limited(bed):
+    """What is too large, or archived, is not begun in S3 before it is allowed; below it all goes on."""
+    prefix = bed.s3_prefix
+
+    def keys(top):
+        return {key[len(prefix):] for key in dirstore.object_keys(bed) if key.startswith(f"{prefix}{top}/")}
+
+    def held(reason):
+        return [row for row in bed.ctl_json("renames")["renames"] if row["state"] == "held" and reason in row["reason"]]
+
+    def is_found():
+        return any(entry.get("id") == "renames-held" for entry in bed.ctl_json("health")["components"])
+
+    with bed.client() as client:
+        client.mkdir("lots")
+        for number in range(8):
+            client.put(f"lots/{number}", b"%d" % number)
+        client.mkdir("cold")
+        for name in ("one", "two"):
+            client.put(f"cold/{name}", name.encode())
+        bed.flush()
+        for name in ("one", "two"):
+            dirstore.set_class(bed, f"{prefix}cold/{name}", "GLACIER")
+        client.rename("lots", "many")
+        wait_until(lambda: held("more than 5 objects"), 60, "it is held, and says why")
+        check(held("")[0]["at_least"] >= 6 and "at least" in bed.ctl("renames"), f"{held('')}")
+        check(is_found(), "health says nothing of it")
+        client.put("many/0", b"newer")
+        client.put("many/new", b"new")
+        wait_until(lambda: dirstore.get_object(bed, prefix + "lots/new") == b"new" and
+                   dirstore.get_object(bed, prefix + "lots/0") == b"newer", 60, "what is below it is sent")
+        bed.restart("cached")
+        wait_until(lambda: held("more than 5 objects"), 60, "it is held after a restart")
+        check(not keys("many") and len(keys("lots")) == 10, f"it has begun: {keys('many')}, {keys('lots')}")
+        check(bed.ctl_json("renames", "--allow", "elsewhere")["allowed"] == 0, "another path")
+        check(bed.ctl_json("renames", "--allow", "many")["allowed"] == 1, "it is not allowed")
+        wait_until(lambda: not bed.ctl_json("pending")["pending"], 60, "it is done")
+        check(not keys("lots") and len(keys("many")) == 10, f"{keys('lots')}, {keys('many')}")
+        step("a rename of what is archived, and back")
+        client.rename("cold", "colder")
+        wait_until(lambda: held("more than 1 archived"), 60, "it is held for what is archived")
+        client.rename("colder", "cold")
+        wait_until(lambda: not bed.ctl_json("pending")["pending"], 60, "it is over")
+        check(not is_found() and len(keys("cold")) == 3, f"{keys('cold')}")
+        for path in [f"many/{name}" for name in ("new", *range(8))] + ["cold/one", "cold/two"]:
+            client.unlink(path)
+        client.rmdir("many")
+        client.rmdir("cold")
+        bed.flush()
+
+
 def archived():
     """One of a directory's objects cannot be copied; disk and daemon are lost meanwhile."""
-    with Testbed(store="dir", set=["settle time=200ms"]) as bed:
+    with Testbed(store="dir", set=["settle time=200ms", "rename limit=5", "rename limit archived=1"]) as bed:
+        step("a rename is too large")
+        limited(bed)
         step("a stub's object is another, or gone, and it is renamed")
         changed_before(bed)
         step("a child is archived")

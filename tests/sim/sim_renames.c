@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "cached/base/log.h"
+#include "cached/reconcile/reconcile.h"
 #include "sim_world.h"
 
 #define MINUTE_NS (60 * NS_PER_S)
@@ -452,6 +453,39 @@ static bool archived_deleted(unsigned moment)
 	return more;
 }
 
+/* It is too large to be renamed unasked: all below it goes on where it was, until it is allowed. */
+static bool held(unsigned moment)
+{
+	struct world w;
+
+	tree_open(&w, moment + 1);
+	w.conf.rename_limit = 2;
+	client_rename(&w, "a", "m");
+	world_run(&w, moment);
+	if (moment % 2 != 0) {
+		kill_and_start(&w);
+	}
+	client_write(&w, "m/one", "11");
+	client_create(&w, "m/b/four", "4");
+	sim_run_until(w.sim, NULL, NULL, 5 * MINUTE_NS);
+	want_object(&w, "p/a/one", "11");
+	want_object(&w, "p/a/b/four", "4");
+	want_none_below(&w, "p/m/");
+	want_none_below(&w, "p/.objectfs/rename/");
+	if (moment % 3 == 0) {
+		client_rename(&w, "m", "a");
+		sim_run_until(w.sim, NULL, NULL, MINUTE_NS);
+		if (!world_is_drained(&w)) {
+			die(&w, "waits on, renamed back", "a");
+		}
+	} else if (reconcile_allow_renames(w.v->reconcile, "m") != 1) {
+		die(&w, "is not held", "m");
+	}
+	world_drain(&w);
+	world_close(&w);
+	return moment < 40;
+}
+
 static bool edited_plain(unsigned moment)
 {
 	return edited(false, moment);
@@ -479,6 +513,7 @@ int main(void)
 		{"a child is archived", archived},
 		{"a child is archived, and the disk is lost", archived_lost},
 		{"an archived child is renamed and deleted", archived_deleted},
+		{"a rename is too large", held},
 		{"what becomes of it while it stays", archived_then},
 	};
 

@@ -154,10 +154,12 @@ static void emit_object(struct walk *w, const char *key, const char *path)
 	} else {
 		e = row_add(w, key, strlen(key));
 		if (e != NULL) {
+			const char *class = head.props[OBJ_PROP_storage_class];
+
 			e->size = head.size;
 			e->mtime_ns = head.mtime_ns;
 			e->etag = strdup(head.etag);
-			e->storage_class = strdup("STANDARD");
+			e->storage_class = strdup(class == NULL ? "STANDARD" : class);
 			if (e->etag == NULL || e->storage_class == NULL) {
 				walk_fail(w, -ENOMEM, "list");
 			}
