@@ -144,6 +144,9 @@
 		"the same of archived objects, which stay under their old names; 0: no limit")     \
 	O(COUNT, rename_limit_cost, "rename limit cost", "10", 0, 1000000000, 0,                   \
 		"the same of what it costs, in US dollars by AWS's public list; 0: no limit")      \
+	O(SIZE, compare_limit_bytes, "compare limit", "64M", 0, 5 * CONF_GIB, 0,                   \
+		"largest object of another writer's that is read, where it has a changed file's size, to see " \
+		"whether its bytes are the same, before both are kept; 0: only empty ones are")    \
 	O(FOREIGN, foreign_properties, "foreign properties", "keep", 0, 0, 0,                      \
 		"what becomes of headers, metadata and tags that another tool set on an object, and that " \
 		"cannot be put on what overwrites it: what does not fit is logged, and tags that may "     \

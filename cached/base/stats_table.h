@@ -74,6 +74,7 @@
 	S(fsck_mended, COUNTER, count, "those that it mended")                                     \
 	S(blobs_swept, COUNTER, count, "large values that nothing named any more, deleted by it")  \
 	S(conflicts, COUNTER, count, "conflict copies made")                                       \
+	S(rebased, COUNTER, count, "files that another writer had stored meanwhile with the very same bytes") \
 	S(markers_replaced, COUNTER, count, "directories whose rights another writer had set meanwhile: ours are the last") \
 	S(renames_dir, COUNTER, count, "directory renames completed in S3")                        \
 	S(renames_held, COUNTER, count, "directory renames not begun before they are allowed: large, archived or dear") \

@@ -309,6 +309,17 @@ void step_log(struct attempt *a);
 /* A deep copy; NULL: out of memory. */
 struct snapshot *step_snapshot_copy(const struct snapshot *s);
 
+/* Its key holds something foreign: a conflict. Ends the attempt. */
+void step_taken(struct attempt *a, const char *why);
+/* A write was refused, or nobody knows: what is there now? */
+void step_ask_outcome(struct attempt *a);
+
+/* --- rebase.c: somebody else has put the very same bytes there --- */
+/* Is it to be found out? r: of a HEAD, m: its metadata. */
+bool rebase_may(const struct attempt *a, enum whose who, const struct obj_result *r, const struct objmeta *m);
+/* If so the row becomes that object's, else it is a conflict, for `why`. head is taken over. */
+void rebase_try(struct attempt *a, struct obj_req *head, const struct ofs_oid *wid, const char *why);
+
 /* --- conflict.c --- */
 /* Too many of them, lately: nothing is sent; the attempt has ended. */
 bool step_conflicts_hold(struct attempt *a);

@@ -188,8 +188,7 @@ static void step_lost_covered(enum obj_status st, const char *message, void *arg
 	step_conflict(a, "somebody else has written it");
 }
 
-/* Its key holds something foreign. */
-static void step_taken(struct attempt *a, const char *why)
+void step_taken(struct attempt *a, const char *why)
 {
 	struct under_write w;
 
@@ -256,6 +255,9 @@ static void step_outcome(struct obj_req *req)
 		step_upload_over(a, r->etag, &m.wid);
 	} else if (a->row->is_dir) {
 		step_marker_taken(a, who, r->etag, &m);
+	} else if (rebase_may(a, who, r, &m)) {
+		rebase_try(a, req, &m.wid, whose_why(who));
+		req = NULL;
 	} else {
 		step_taken(a, whose_why(who));
 	}
@@ -263,7 +265,7 @@ static void step_outcome(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
-static void step_ask_outcome(struct attempt *a)
+void step_ask_outcome(struct attempt *a)
 {
 	struct obj_req *req = objstore_req_new(OBJ_HEAD, a->key);
 
