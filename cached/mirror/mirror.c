@@ -93,6 +93,7 @@ struct mirror *mirror_new(TALLOC_CTX *ctx, struct volume *v)
 		return NULL;
 	}
 	m->v = v;
+	m->list_turn = MIRROR_LIST_TURN;
 	m->blobs = blob_cache_new(m);
 	clock_random(v->clock, &token, sizeof(token));
 	snprintf(m->token, sizeof(m->token), "%016llx", (unsigned long long)token);

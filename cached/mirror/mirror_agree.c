@@ -12,7 +12,8 @@
  *           whichever came first: so files move aside before directories are made, and back after
  *           directories have gone.
  *
- *   listing_check_record -> listing_sure -> listing_remove -> listing_names -> listing_more* -> listing_mark
+ *   listing_agree -> listing_check_record -> listing_sure -> listing_remove -> listing_names -> listing_more*
+ *       -> listing_mark
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -98,10 +99,16 @@ int listing_name_compare(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Its place among the names in the tree, or NULL. */
+static const char **listing_local(const struct listing *l, const char *name)
+{
+	return l->local_count == 0 ? NULL : bsearch(&name, l->local, l->local_count, sizeof(*l->local),
+							    listing_name_compare);
+}
+
 static bool listing_has_local(const struct listing *l, const char *name)
 {
-	return l->local_count > 0 && bsearch(&name, l->local, l->local_count, sizeof(*l->local),
-						listing_name_compare) != NULL;
+	return listing_local(l, name) != NULL;
 }
 
 /* What the entry is called here. */
@@ -129,19 +136,20 @@ static void listing_time(struct index *ix, struct row *row, int64_t mtime_ns)
 static bool listing_want(struct listing *l, const struct list_entry *e, const char *name)
 {
 	struct base_row base = {0};
-	int known = e->from != NULL ? -ENOENT : listing_base_row(l, e, &base);
+	const char *from = entry_from(e);
+	int known = from != NULL ? -ENOENT : listing_base_row(l, e, &base);
 	struct want *w = NULL;
 	char *key;
 
 	if (known == -EAGAIN) {
 		return false;
 	}
-	key = talloc_asprintf(l, "%s%s", e->key, e->is_dir ? "/" : "");
+	key = talloc_asprintf(l, "%s%s%s", l->prefix, e->raw, e->is_dir ? "/" : "");
 	if (key != NULL) {
 		w = want_new(l, l->m, &l->dir->oid, e->raw, name, key, e->is_dir);
 	}
 	talloc_free(key);
-	if (w == NULL || (e->from != NULL && want_set_apart(w, e->from) != 0)) {
+	if (w == NULL || (from != NULL && want_set_apart(w, from) != 0)) {
 		talloc_free(w);
 		base_row_clear(&base);
 		listing_fail(l, -ENOMEM, "out of memory");
@@ -165,9 +173,9 @@ static bool listing_want(struct listing *l, const struct list_entry *e, const ch
 static void listing_entry(struct listing *l, struct list_entry *e)
 {
 	struct volume *v = l->m->v;
-	struct row *row = e->from != NULL ? index_at_s3(v->index, &OFS_OID_APART,
-							    e->from + strlen(v->prefix), false)
-					  : index_at_s3(v->index, &l->dir->oid, e->raw, e->is_dir);
+	const char *from = entry_from(e), *etag = entry_etag(e);
+	struct row *row = from != NULL ? index_at_s3(v->index, &OFS_OID_APART, from + strlen(v->prefix), false)
+				       : index_at_s3(v->index, &l->dir->oid, e->raw, e->is_dir);
 	char *name = listing_name(l, e);
 
 	if (name == NULL) {
@@ -187,8 +195,8 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 		index_set_live(v->index, row, ROW_NOT_HERE);
 	}
 	if (row != NULL && row->live == ROW_HERE &&
-			(e->is_dir || e->from != NULL || (row->etag != NULL && e->etag != NULL &&
-						strcmp(row->etag, e->etag) == 0 &&
+			(e->is_dir || from != NULL || (row->etag != NULL && etag != NULL &&
+						strcmp(row->etag, etag) == 0 &&
 						row->s3_size == e->size))) {
 		if (!e->is_dir && e->mtime_ns != 0) {
 			listing_time(v->index, row, e->mtime_ns);
@@ -202,8 +210,8 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 
 static void listing_more(struct listing *l)
 {
-	if (l->dispatching) {
-		return; /* further up the stack */
+	if (l->dispatching || l->turn != NULL) {
+		return; /* further up the stack; in another turn */
 	}
 	l->dispatching = true;
 	while (l->status == 0 && l->at < l->count && l->running < MIRROR_HEADS_AT_ONCE &&
@@ -211,6 +219,10 @@ static void listing_more(struct listing *l)
 		listing_entry(l, &l->entries[l->at++]);
 		if (l->batch_count >= MIRROR_BATCH) {
 			listing_send_batch(l);
+		}
+		if (listing_pauses(l, listing_more)) {
+			l->dispatching = false;
+			return;
 		}
 	}
 	if (l->batch_count >= MIRROR_BATCH || (l->batch_count > 0 && l->running == 0)) {
@@ -224,17 +236,20 @@ static void listing_more(struct listing *l)
 
 /* ---- what is called otherwise ---- */
 
-/* The name that the tree has is another one now. */
-static void listing_renamed_local(struct listing *l, const struct renaming *r)
+/* The names that the tree has are others now. */
+static void listing_renamed_local(struct listing *l, struct renaming *list)
 {
-	char **at = l->local_count > 0 ? bsearch(&r->from, l->local, l->local_count,
-							 sizeof(*l->local), listing_name_compare)
-				       : NULL;
-	char *to = at != NULL ? strdup(r->to) : NULL;
+	for (struct renaming *r = list; r != NULL; r = r->next) {
+		r->place = r->status == 0 ? listing_local(l, r->from) : NULL;
+	}
+	for (struct renaming *r = list; r != NULL; r = r->next) {
+		const char *to = r->place != NULL ? list_text_put(&l->local_text, r->to, NULL) : NULL;
 
-	if (to != NULL) {
-		free(*at);
-		*at = to;
+		if (to != NULL) {
+			*r->place = to;
+		}
+	}
+	if (l->local_count > 0) {
 		qsort(l->local, l->local_count, sizeof(*l->local), listing_name_compare);
 	}
 }
@@ -250,12 +265,12 @@ static void listing_renamed(struct renaming *list, void *arg)
 {
 	struct listing *l = arg;
 
+	listing_renamed_local(l, list);
 	while (list != NULL) {
 		struct renaming *r = list;
 
 		list = r->next;
 		if (r->status == 0) {
-			listing_renamed_local(l, r);
 			log_line(LOG_LVL_INFO, "mirror", l->request_id, "%s%s is called %s now", l->prefix,
 					r->from, r->to);
 		} else {
@@ -275,6 +290,7 @@ static struct renaming *listing_renaming(struct listing *l, const struct list_en
 	struct renaming *r = NULL;
 	char *name;
 
+	l->unknown += row == NULL || row->live == ROW_NOT_HERE;
 	if (row == NULL || row->live != ROW_HERE || !step_at_home(row) ||
 			(strcmp(row->name, e->raw) == 0 && listing_find(l, e->raw, true) == NULL)) {
 		return NULL;
@@ -304,19 +320,25 @@ static struct renaming *listing_renaming(struct listing *l, const struct list_en
 	return r;
 }
 
-void listing_names(struct listing *l)
+static void listing_names(struct listing *l)
 {
-	struct renaming *list = NULL;
-	size_t i;
+	struct renaming *list;
 
-	for (i = 0; i < l->count; i++) {
-		struct renaming *r = l->entries[i].is_dir ? NULL : listing_renaming(l, &l->entries[i]);
+	while (l->at < l->count) {
+		struct list_entry *e = &l->entries[l->at++];
+		struct renaming *r = e->is_dir ? NULL : listing_renaming(l, e);
 
 		if (r != NULL) {
-			r->next = list;
-			list = r;
+			r->next = l->renamings;
+			l->renamings = r;
+		}
+		if (listing_pauses(l, listing_names)) {
+			return;
 		}
 	}
+	l->at = 0;
+	list = l->renamings;
+	l->renamings = NULL;
 	if (list != NULL) {
 		l->changed = true;
 		mirror_rename(l->m, l->dir, list, listing_renamed, l);
@@ -337,67 +359,60 @@ static void listing_removed(uint64_t stayed, void *arg)
 	}
 }
 
-/* Rows that the listing lacks: those here in *out, others are forgotten. */
-static struct removal *listing_missing(struct listing *l, uint64_t *rows)
+void removals_free(struct removal **list)
+{
+	while (*list != NULL) {
+		struct removal *r = *list;
+
+		*list = r->next;
+		free(r->name);
+		free(r);
+	}
+}
+
+/* A row that the listing lacks: if it is here, it is to go; others are forgotten. */
+static int listing_missing(struct listing *l, const struct list_child *c)
 {
 	struct mirror *m = l->m;
-	struct removal *list = NULL, *r;
-	size_t i;
+	struct row *row = index_numbered(m->v->index, c->number);
+	struct removal *r;
 
-	*rows = 0;
-	for (i = 0; i < l->child_count; i++) {
-		struct row *row = index_get(m->v->index, &l->children[i].oid);
-
-		if (row == NULL || !row->in_s3 || !ofs_oid_equal(&row->s3_parent, &l->dir->oid) ||
-				mirror_row_print(row) != l->children[i].print || l->children[i].there ||
-				listing_find(l, row->s3_name, row->is_dir) != NULL || row->work != NULL) {
-			continue;
-		}
-		if (row->live == ROW_NOT_HERE) {
-			index_clear_s3(m->v->index, row);
-			mirror_forget(m, row);
-			continue;
-		}
-		if (mirror_place_busy(m, &l->dir->oid, row->name ? row->name : "", row)) {
-			continue;
-		}
-		r = calloc(1, sizeof(*r));
-		if (r == NULL || (r->name = strdup(row->name)) == NULL) {
-			free(r);
-			break;
-		}
-		r->oid = row->oid;
-		r->is_dir = row->is_dir;
-		r->keep_if_listed = row->is_dir && !row->has_object && row->s3_children == 0;
-		r->rows = 1 + (row->is_dir ? mirror_rows_below(m->v->index, row) : 0);
-		r->next = list;
-		list = r;
-		*rows += r->rows;
+	if (row == NULL || !row->in_s3 || mirror_row_print(row) != c->print || c->there || row->work != NULL) {
+		return 0;
 	}
-	return list;
+	if (row->live == ROW_NOT_HERE) {
+		index_clear_s3(m->v->index, row);
+		mirror_forget(m, row);
+		return 0;
+	}
+	if (mirror_place_busy(m, &l->dir->oid, row->name ? row->name : "", row)) {
+		return 0;
+	}
+	r = calloc(1, sizeof(*r));
+	if (r == NULL || (r->name = strdup(row->name)) == NULL) {
+		free(r);
+		return -ENOMEM;
+	}
+	r->oid = row->oid;
+	r->is_dir = row->is_dir;
+	r->keep_if_listed = row->is_dir && !row->has_object && row->s3_children == 0;
+	r->rows = 1 + (row->is_dir ? mirror_rows_below(m->v->index, row) : 0);
+	r->next = l->removals;
+	l->removals = r;
+	l->removal_rows += r->rows;
+	return 0;
 }
 
-static void removals_free(struct removal *list)
+static void listing_remove_found(struct listing *l)
 {
-	while (list != NULL) {
-		struct removal *next = list->next;
+	struct removal *list;
 
-		free(list->name);
-		free(list);
-		list = next;
+	l->changed = l->changed || l->removal_rows > 0;
+	if (!brake_allows(l->m, l->request_id, &l->dir->oid, l->prefix, l->removal_rows)) {
+		removals_free(&l->removals);
 	}
-}
-
-static void listing_remove(struct listing *l)
-{
-	uint64_t rows;
-	struct removal *list = listing_missing(l, &rows);
-
-	l->changed = l->changed || rows > 0;
-	if (!brake_allows(l->m, l->request_id, &l->dir->oid, l->prefix, rows)) {
-		removals_free(list);
-		list = NULL;
-	}
+	list = l->removals;
+	l->removals = NULL;
 	l->running++; /* until all are sent */
 	while (list != NULL) {
 		struct removal *batch = list, *last = list;
@@ -412,6 +427,17 @@ static void listing_remove(struct listing *l)
 		mirror_remove(l->m, l->request_id, l->dir, batch, listing_removed, l);
 	}
 	listing_removed(0, l);
+}
+
+static void listing_remove(struct listing *l)
+{
+	while (l->child_at < l->child_count && listing_missing(l, &l->children[l->child_at]) == 0) {
+		l->child_at++;
+		if (listing_pauses(l, listing_remove)) {
+			return;
+		}
+	}
+	listing_remove_found(l);
 }
 
 /* ---- where listings may be behind ---- */
@@ -457,13 +483,12 @@ static void sure_head(struct obj_req *req)
 /* Ask for a name that the pages lack: the object, or any below the directory. */
 static void sure_ask(struct listing *l, size_t child)
 {
-	const struct row *row = index_get(l->m->v->index, &l->children[child].oid);
+	const struct row *row = index_numbered(l->m->v->index, l->children[child].number);
 	struct obj_req *req = NULL;
 	struct sure *s;
 	char *key;
 
-	if (row == NULL || !row->in_s3 || !ofs_oid_equal(&row->s3_parent, &l->dir->oid) ||
-			listing_find(l, row->s3_name, row->is_dir) != NULL) {
+	if (row == NULL || mirror_row_print(row) != l->children[child].print) {
 		return;
 	}
 	s = talloc_zero(l, struct sure);
@@ -502,6 +527,7 @@ static void listing_sure(struct listing *l)
 			return;
 		}
 	}
+	l->child_at = 0;
 	if (l->status != 0) {
 		listing_end(l);
 	} else {
@@ -540,22 +566,7 @@ static void listing_record_done(struct obj_req *req)
 	listing_end(l);
 }
 
-bool listing_lacks_any(struct listing *l)
-{
-	size_t i;
-
-	for (i = 0; i < l->child_count; i++) {
-		struct row *row = index_get(l->m->v->index, &l->children[i].oid);
-
-		if (row != NULL && row->in_s3 && ofs_oid_equal(&row->s3_parent, &l->dir->oid) &&
-				listing_find(l, row->s3_name, row->is_dir) == NULL) {
-			return true;
-		}
-	}
-	return false;
-}
-
-void listing_check_record(struct listing *l)
+static void listing_check_record(struct listing *l)
 {
 	char *key = talloc_asprintf(l, "%s" VOLREC_KEY, l->m->v->prefix);
 	struct obj_req *req = key ? objstore_req_new(OBJ_GET, key) : NULL;
@@ -572,4 +583,38 @@ void listing_check_record(struct listing *l)
 	req->done = listing_record_done;
 	req->arg = l;
 	objstore_submit(l->m->v->store, req);
+}
+
+/* ---- the beginning ---- */
+
+/* Is this row not among the entries? One that has changed meanwhile is none of the listing's business. */
+static bool listing_lacks(struct listing *l, const struct list_child *c)
+{
+	const struct row *row = index_numbered(l->m->v->index, c->number);
+
+	return row != NULL && row->in_s3 && ofs_oid_equal(&row->s3_parent, &l->dir->oid) &&
+			listing_find(l, row->s3_name, row->is_dir) == NULL;
+}
+
+/* Of the children only those stay that the pages lack: l->at of them so far. */
+void listing_agree(struct listing *l)
+{
+	while (l->child_at < l->child_count) {
+		const struct list_child *c = &l->children[l->child_at++];
+
+		if (listing_lacks(l, c)) {
+			l->children[l->at++] = *c;
+		}
+		if (listing_pauses(l, listing_agree)) {
+			return;
+		}
+	}
+	l->child_count = l->at;
+	l->child_at = l->at = 0;
+	if (l->child_count > 0) {
+		listing_check_record(l);
+	} else {
+		(void)brake_allows(l->m, l->request_id, &l->dir->oid, l->prefix, 0);
+		listing_names(l);
+	}
 }

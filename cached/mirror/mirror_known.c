@@ -33,21 +33,6 @@ static void known_wait(struct listing *l)
 	l->running++;
 }
 
-/* Names that would each cost a HEAD: are they as many as make a base? */
-static bool known_is_worth(struct listing *l)
-{
-	unsigned least = l->m->v->conf->base_names, count = 0;
-
-	for (size_t i = 0; i < l->count && count < least; i++) {
-		const struct list_entry *e = &l->entries[i];
-		const struct row *row = e->is_dir ? NULL
-				: index_at_s3(l->m->v->index, &l->dir->oid, e->raw, false);
-
-		count += !e->is_dir && (row == NULL || row->live == ROW_NOT_HERE);
-	}
-	return count >= least;
-}
-
 bool listing_base_begin(struct listing *l, void (*more)(struct listing *l))
 {
 	if (l->base_asked) {
@@ -55,7 +40,7 @@ bool listing_base_begin(struct listing *l, void (*more)(struct listing *l))
 	}
 	l->base_asked = true;
 	l->base_more = more;
-	if (!known_is_worth(l)) {
+	if (l->unknown < l->m->v->conf->base_names) { /* would each cost a HEAD */
 		return false;
 	}
 	l->base = base_read_open(l, l->m->v, &l->dir->oid, OBJ_PRIO_READER, l->request_id, known_ready, l);
@@ -68,15 +53,16 @@ bool listing_base_begin(struct listing *l, void (*more)(struct listing *l))
 
 int listing_base_row(struct listing *l, const struct list_entry *e, struct base_row *row)
 {
+	const char *etag = entry_etag(e);
 	int ret;
 
-	if (e->is_dir || e->gone || l->base == NULL || e->etag == NULL || e->mtime_ns <= 0) {
+	if (e->is_dir || e->gone || l->base == NULL || etag == NULL || e->mtime_ns <= 0) {
 		return -ENOENT;
 	}
 	ret = base_read_row(l->base, e->raw, row);
 	if (ret == -EAGAIN) {
 		known_wait(l);
-	} else if (ret == 0 && (strcmp(row->etag, e->etag) != 0 || row->size != e->size ||
+	} else if (ret == 0 && (strcmp(row->etag, etag) != 0 || row->size != e->size ||
 				row->s3_mtime_ns != e->mtime_ns)) {
 		base_row_clear(row);
 		ret = -ENOENT;

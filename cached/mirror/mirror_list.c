@@ -42,24 +42,27 @@ struct list_caller { /* talloc child of the mirror, then of the listing */
 
 static int listing_destructor(struct listing *l)
 {
+	struct renaming *r;
 	struct stub *s;
-	size_t i;
 
 	while ((s = l->batch) != NULL) {
 		l->batch = s->next;
 		stub_free(&s);
 	}
-	for (i = 0; i < l->count; i++) {
-		free(l->entries[i].key);
-		free(l->entries[i].etag);
-		free(l->entries[i].from);
+	while ((r = l->renamings) != NULL) {
+		l->renamings = r->next;
+		renaming_free(&r);
 	}
-	for (i = 0; i < l->local_count; i++) {
-		free(l->local[i]);
+	removals_free(&l->removals);
+	if (l->m->v->index != NULL) {
+		index_walk_end(l->m->v->index, &l->walk);
 	}
 	free(l->entries);
 	free(l->slots);
+	free(l->children);
 	free(l->local);
+	list_text_free(&l->text);
+	list_text_free(&l->local_text);
 	*l->prev = l->next;
 	if (l->next != NULL) {
 		l->next->prev = l->prev;
@@ -144,54 +147,6 @@ void listing_fail(struct listing *l, int status, const char *message)
 		l->status = status;
 		l->message = talloc_strdup(l, message ? message : "");
 	}
-}
-
-/* ---- a hash of the entries ---- */
-
-static size_t entry_hash(const char *raw, bool is_dir)
-{
-	uint64_t h = is_dir ? 0x84222325cbf29ce4ULL : 0xcbf29ce484222325ULL;
-
-	for (; *raw != '\0'; raw++) {
-		h = (h ^ (uint8_t)*raw) * 0x100000001b3ULL;
-	}
-	return (size_t)(h ^ (h >> 29));
-}
-
-struct list_entry *listing_find(struct listing *l, const char *raw, bool is_dir)
-{
-	size_t i = entry_hash(raw, is_dir) & l->slot_mask;
-
-	for (; l->slots[i] != 0; i = (i + 1) & l->slot_mask) {
-		struct list_entry *e = &l->entries[l->slots[i] - 1];
-
-		if (e->is_dir == is_dir && strcmp(e->raw, raw) == 0) {
-			return e;
-		}
-	}
-	return NULL;
-}
-
-static bool entries_hash(struct listing *l)
-{
-	size_t slots = 16, i, at;
-
-	while (slots < 2 * l->count) {
-		slots *= 2;
-	}
-	l->slots = calloc(slots, sizeof(*l->slots));
-	if (l->slots == NULL) {
-		return false;
-	}
-	l->slot_mask = slots - 1;
-	for (i = 0; i < l->count; i++) {
-		at = entry_hash(l->entries[i].raw, l->entries[i].is_dir) & l->slot_mask;
-		while (l->slots[at] != 0) {
-			at = (at + 1) & l->slot_mask;
-		}
-		l->slots[at] = (uint32_t)i + 1;
-	}
-	return true;
 }
 
 /* ---- the end: LISTED ---- */
@@ -295,14 +250,36 @@ void listing_mark(struct listing *l)
 
 struct scan_job {
 	struct disk_job job;
-	struct listing *l;
+	struct listing *l; /* core only */
 	struct ofs_record_io rio;
 	int fd; /* own */
-	char **names;
+	const struct list_entry *entries; /* nobody changes them meanwhile */
+	size_t entry_count;
+	/* out */
+	uint32_t *slots;
+	size_t slot_mask;
+	const char **names;
+	struct list_text *text;
 	size_t count, cap;
 	bool marked;
 	int status;
 };
+
+static int scan_name(struct scan_job *j, const char *name)
+{
+	if (j->count == j->cap) {
+		size_t cap = j->cap ? j->cap * 2 : 64;
+		const char **names = realloc(j->names, cap * sizeof(*names));
+
+		if (names == NULL) {
+			return -ENOMEM;
+		}
+		j->names = names;
+		j->cap = cap;
+	}
+	j->names[j->count] = list_text_put(&j->text, name, NULL);
+	return j->names[j->count++] != NULL ? 0 : -ENOMEM;
+}
 
 static void scan_run(struct disk_job *job)
 {
@@ -321,29 +298,19 @@ static void scan_run(struct disk_job *job)
 	}
 	j->marked = ofs_record_get(&j->rio, j->fd, &rec) != 0 ||
 			(rec.flags & OFS_REC_MARKED) != 0;
-	for (errno = 0; (de = readdir(d)) != NULL; errno = 0) {
-		if (j->count == j->cap) {
-			size_t cap = j->cap ? j->cap * 2 : 64;
-			char **names = realloc(j->names, cap * sizeof(*names));
-
-			if (names == NULL) {
-				errno = ENOMEM;
-				break;
-			}
-			j->names = names;
-			j->cap = cap;
-		}
-		j->names[j->count] = strdup(de->d_name);
-		if (j->names[j->count] == NULL) {
-			errno = ENOMEM;
-			break;
-		}
-		j->count++;
+	while (j->status == 0 && (errno = 0, de = readdir(d)) != NULL) {
+		j->status = scan_name(j, de->d_name);
 	}
-	j->status = -errno;
+	if (j->status == 0) {
+		j->status = -errno;
+	}
 	closedir(d);
-	if (j->count > 0) {
+	if (j->status == 0 && j->count > 0) {
 		qsort(j->names, j->count, sizeof(*j->names), listing_name_compare);
+	}
+	j->slots = entries_hash(j->entries, j->entry_count, &j->slot_mask);
+	if (j->slots == NULL) {
+		j->status = -ENOMEM;
 	}
 }
 
@@ -374,8 +341,11 @@ static void listing_scanned(struct disk_job *job)
 	struct rings *rings = l->m->v->rings;
 
 	close(j->fd);
+	l->slots = j->slots;
+	l->slot_mask = j->slot_mask;
 	l->local = j->names;
-	l->local_count = j->count;
+	l->local_count = j->status == 0 ? j->count : 0;
+	l->local_text = j->text;
 	/* What was begun before the scan and is not in its ring yet cannot be told from a loss. */
 	l->unsure = j->marked ||
 			(rings != NULL && rings_inflight(rings, ofs_shm_stripe_of(l->dir->ino)));
@@ -389,20 +359,12 @@ static void listing_scanned(struct disk_job *job)
 	if (l->status == 0 && !listing_has_stayed(l)) {
 		listing_fail(l, -EAGAIN, MIRROR_MOVING_TEXT);
 	}
-	if (l->status == 0 && !entries_hash(l)) {
-		listing_fail(l, -ENOMEM, "out of memory");
-	}
-	if (l->status == 0) {
-		listing_marks_gone(l);
-	}
 	if (l->status != 0) {
 		listing_end(l);
-	} else if (listing_lacks_any(l)) {
-		listing_check_record(l);
-	} else {
-		(void)brake_allows(l->m, l->request_id, &l->dir->oid, l->prefix, 0);
-		listing_names(l);
+		return;
 	}
+	listing_marks_gone(l);
+	listing_agree(l);
 }
 
 void listing_scan(struct listing *l)
@@ -417,6 +379,8 @@ void listing_scan(struct listing *l)
 	}
 	j->l = l;
 	j->rio = l->m->v->rio;
+	j->entries = l->entries;
+	j->entry_count = l->count;
 	j->job.what = "mirror scan";
 	j->job.run = scan_run;
 	j->job.done = listing_scanned;
@@ -439,43 +403,7 @@ static void listing_own_marker(struct listing *l, const struct obj_entry *e)
 	}
 }
 
-static struct list_entry *listing_room(struct listing *l)
-{
-	if (l->count == l->cap) {
-		size_t cap = l->cap ? l->cap * 2 : 256;
-		struct list_entry *entries = realloc(l->entries, cap * sizeof(*entries));
-
-		if (entries == NULL) {
-			return NULL;
-		}
-		l->entries = entries;
-		l->cap = cap;
-	}
-	return memset(&l->entries[l->count], 0, sizeof(*l->entries));
-}
-
-int listing_add(struct listing *l, const char *raw, bool is_dir, const char *from)
-{
-	struct list_entry *n = listing_room(l);
-	size_t prefix = strlen(l->prefix), len = strlen(raw);
-
-	if (n == NULL || (n->key = malloc(prefix + len + 1)) == NULL ||
-			(from != NULL && (n->from = strdup(from)) == NULL)) {
-		if (n != NULL) {
-			free(n->key);
-		}
-		return -ENOMEM;
-	}
-	memcpy(n->key, l->prefix, prefix);
-	memcpy(n->key + prefix, raw, len + 1);
-	n->raw = n->key + prefix;
-	n->is_dir = is_dir;
-	l->count++;
-	return 0;
-}
-
-/* Take the row's strings over. */
-static int listing_take(struct listing *l, struct obj_entry *e)
+static int listing_take(struct listing *l, const struct obj_entry *e)
 {
 	size_t prefix = strlen(l->prefix), len = strlen(e->key);
 	struct list_entry *n;
@@ -496,19 +424,12 @@ static int listing_take(struct listing *l, struct obj_entry *e)
 			(!e->is_prefix && mirror_is_apart(l->m, e->key))) {
 		return 0;
 	}
-	n = listing_room(l);
+	n = listing_add(l, e->key + prefix, e->is_prefix, e->etag, NULL);
 	if (n == NULL) {
 		return -ENOMEM;
 	}
-	l->count++;
-	n->key = e->key;
-	n->raw = n->key + prefix;
-	n->is_dir = e->is_prefix;
 	n->size = e->size;
 	n->mtime_ns = e->mtime_ns;
-	n->gone = false;
-	n->etag = e->etag;
-	e->key = e->etag = NULL;
 	return 0;
 }
 
@@ -565,25 +486,43 @@ static void listing_page(struct listing *l, const char *token)
 
 /* ---- the beginning ---- */
 
-static bool listing_note_children(struct listing *l, const struct row *row)
+static int listing_note_child(struct listing *l, const struct row *row)
 {
-	const struct row *c;
-	size_t n = 0;
+	if (l->child_count == l->child_cap) {
+		size_t cap = l->child_cap ? l->child_cap * 2 : 64;
+		struct list_child *children = realloc(l->children, cap * sizeof(*children));
 
-	for (c = index_s3_child(l->m->v->index, row); c != NULL;
-			c = index_s3_next(l->m->v->index, c)) {
-		n++;
+		if (children == NULL) {
+			return -ENOMEM;
+		}
+		l->children = children;
+		l->child_cap = cap;
 	}
-	l->children = talloc_zero_array(l, struct list_child, n + 1);
-	if (l->children == NULL) {
-		return false;
+	l->children[l->child_count++] = (struct list_child){mirror_row_print(row), row->number, false};
+	return 0;
+}
+
+/* A row that changes between its own turn and the first page has changed: nothing is concluded of it. */
+static void listing_note_children(struct listing *l)
+{
+	struct index *ix = l->m->v->index;
+	struct row *row;
+
+	while ((row = index_walk_next(ix, &l->walk)) != NULL) {
+		if (listing_note_child(l, row) != 0) {
+			listing_fail(l, -ENOMEM, "out of memory");
+			listing_end(l);
+			return;
+		}
+		if (listing_pauses(l, listing_note_children)) {
+			return;
+		}
 	}
-	for (c = index_s3_child(l->m->v->index, row); c != NULL;
-			c = index_s3_next(l->m->v->index, c)) {
-		l->children[l->child_count].oid = c->oid;
-		l->children[l->child_count++].print = mirror_row_print(c);
-	}
-	return true;
+	index_walk_end(ix, &l->walk);
+	l->started_wall_ns = clock_wall_ns(l->m->v->clock);
+	l->asked = ++l->m->list_clock;
+	stats_add(listings, 1);
+	listing_page(l, NULL);
 }
 
 static void listing_still(void *arg, int status)
@@ -600,20 +539,19 @@ static void listing_still(void *arg, int status)
 	}
 	l->prefix = row ? index_key(v->index, l, v->prefix, &l->dir->oid, "", false, &too_long)
 			: NULL;
-	l->started_wall_ns = clock_wall_ns(v->clock);
-	l->asked = ++l->m->list_clock;
 	if (l->prefix == NULL && too_long) {
 		l->prefix = talloc_strdup(l, "(a key beyond 1,024 bytes)");
+		l->started_wall_ns = clock_wall_ns(v->clock);
 		listing_mark(l); /* no key can be below it */
 		return;
 	}
-	if (l->prefix == NULL || !listing_note_children(l, row)) {
+	if (l->prefix == NULL) {
 		listing_fail(l, -EIO, "the directory has no place in S3 that is known");
 		listing_end(l);
 		return;
 	}
-	stats_add(listings, 1);
-	listing_page(l, NULL);
+	index_walk_begin(v->index, &l->walk, row);
+	listing_note_children(l);
 }
 
 static void listing_ready(struct volume *v, void *arg, int status)

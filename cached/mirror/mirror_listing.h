@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* One listing under way: mirror_list.c and mirror_agree.c only. */
+/* One listing under way: its files in mirror/ only. */
 #ifndef OFS_MIRROR_LISTING_H
 #define OFS_MIRROR_LISTING_H
 
@@ -11,20 +11,36 @@
 
 struct list_caller;
 
+/* Of a million names these are a million: what is meant to be small is. */
 struct list_entry {
-	char *key; /* malloc, whole; of a directory without its slash */
-	const char *raw;
-	bool is_dir;
-	bool gone; /* a file that has left S3 since the first page was asked for */
+	const char *raw; /* in the listing's text, like the second: its ETag or, if apart, its object's key */
 	int64_t size, mtime_ns;
-	char *etag;
-	char *from; /* malloc; its object's key, if a redirect says that; or NULL */
+	uint32_t second; /* where, behind raw; 0: there is none */
+	bool is_dir;
+	bool gone;  /* a file that has left S3 since the first page was asked for */
+	bool apart; /* a redirect says where its object is */
 };
 
+static inline const char *entry_etag(const struct list_entry *e) /* NULL: not known */
+{
+	return e->second != 0 && !e->apart ? e->raw + e->second : NULL;
+}
+static inline const char *entry_from(const struct list_entry *e) /* whole key; NULL: at its own place */
+{
+	return e->second != 0 && e->apart ? e->raw + e->second : NULL;
+}
+
 struct list_child { /* a row that was in S3 here when the first page was asked for */
-	struct ofs_oid oid;
 	uint64_t print;
+	uint32_t number; /* its row's */
 	bool there; /* the pages lack it, and it is there all the same */
+};
+
+/* Strings in large pieces of memory; malloc. */
+struct list_text {
+	struct list_text *next;
+	size_t used, room;
+	char bytes[];
 };
 
 struct listing { /* talloc child of the mirror */
@@ -37,17 +53,27 @@ struct listing { /* talloc child of the mirror */
 	char *prefix;
 	uint64_t asked;		 /* for the first page, on the mirror's list_clock; 0: not yet */
 	int64_t started_wall_ns; /* the same as a time */
-	struct list_entry *entries;
+	struct list_text *text;
+	struct list_entry *entries; /* malloc, like what is as many below */
 	size_t count, cap;
 	size_t paged; /* of them from pages; the others are redirects */
 	uint32_t *slots; /* open addressing: entry number + 1 */
 	size_t slot_mask;
-	struct list_child *children;
-	size_t child_count, child_at; /* at: the next that is asked for by itself */
-	char **local; /* sorted names in the tree */
+	struct index_walk walk; /* of rows that become children */
+	struct list_child *children; /* when all pages are in: those that they lack */
+	size_t child_count, child_cap, child_at; /* at: the next of a pass */
+	const char **local; /* sorted names in the tree, in local_text */
 	size_t local_count;
+	struct list_text *local_text;
 	bool unsure; /* a name missing in the tree may have been deleted just now */
-	size_t at;   /* next entry */
+	size_t at;   /* next entry of a pass */
+	size_t unknown; /* files without a row here */
+	struct renaming *renamings;
+	struct removal *removals;
+	uint64_t removal_rows;
+	unsigned worked; /* in this turn of the loop */
+	struct clock_timer *turn; /* the pass goes on then */
+	void (*turn_fn)(struct listing *l);
 	unsigned running; /* HEADs and jobs */
 	bool dispatching;
 	struct base_read *base; /* NULL: none, or not worth asking for */
@@ -73,25 +99,31 @@ void listing_redirects(struct listing *l);
 
 /* --- mirror_list.c --- */
 void listing_scan(struct listing *l);
-/* A copy of raw; -ENOMEM. */
-int listing_add(struct listing *l, const char *raw, bool is_dir, const char *from);
 /* The first failure stays. */
 void listing_fail(struct listing *l, int status, const char *message);
 /* Set LISTED unless it failed, then end. */
 void listing_mark(struct listing *l);
 /* Answer everybody; frees l. */
 void listing_end(struct listing *l);
+
+/* --- mirror_entries.c --- */
+/* Copies; NULL: out of memory. */
+struct list_entry *listing_add(struct listing *l, const char *raw, bool is_dir, const char *etag,
+		const char *from);
+/* One more has been looked at. true: enough for this turn of the loop; go_on is called in another. */
+bool listing_pauses(struct listing *l, void (*go_on)(struct listing *l));
+/* A copy of both, one behind the other; NULL: out of memory. */
+const char *list_text_put(struct list_text **text, const char *one, const char *two);
+void list_text_free(struct list_text **text);
 struct list_entry *listing_find(struct listing *l, const char *raw, bool is_dir);
+/* For listing_find; malloc; NULL: out of memory. Any thread. */
+uint32_t *entries_hash(const struct list_entry *entries, size_t count, size_t *mask);
 
 /* --- mirror_agree.c --- */
 int listing_name_compare(const void *a, const void *b);
-/* Is a row that was in S3 not among the entries? */
-bool listing_lacks_any(struct listing *l);
-/* The volume record, then removals, then listing_names. */
-void listing_check_record(struct listing *l);
-/* Files that have another name now, then the entries; at the end listing_mark. */
-void listing_names(struct listing *l);
-
+void removals_free(struct removal **list);
+/* All that the pages say and the tree does not: removals, renames, what is new; at the end listing_mark. */
+void listing_agree(struct listing *l);
 
 /* --- mirror_known.c --- */
 /* The base is asked for, if it may spare many questions; true: `more` is called when it is here. */

@@ -24,6 +24,7 @@
 #define MIRROR_READY_WAIT_NS (20 * NS_PER_S)
 #define MIRROR_HEADS_AT_ONCE 32u
 #define MIRROR_BATCH 64u
+#define MIRROR_LIST_TURN 250u
 #define MIRROR_LOCK_MS 2000
 
 struct blob_cache;
@@ -32,6 +33,7 @@ struct mirror { /* core only */
 	struct volume *v;
 	struct listing *listings; /* under way */
 	uint64_t list_clock; /* counts what asks for listings and what is asked: which came first */
+	unsigned list_turn; /* names that one listing looks at in one turn of the loop; tests make it few */
 	struct blob_cache *blobs;
 	char token[17];
 	struct brake *brake;      /* brake.c */
@@ -189,6 +191,7 @@ struct renaming { /* malloc'ed */
 	uint64_t ino;
 	bool held;  /* by a client */
 	int status; /* 0; -EAGAIN: in use; -EEXIST; -errno: it stays as it is */
+	const char **place; /* the caller's */
 };
 void renaming_free(struct renaming **r);
 /* On a worker. 0; -ENOENT: nothing of that id is called `from`; -EAGAIN: in use; -errno. */

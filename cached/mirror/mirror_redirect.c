@@ -143,7 +143,7 @@ static void listing_redirect(void *arg, const char *from, const char *rest)
 		return; /* of a file: somebody has put an object at its key meanwhile */
 	}
 	raw = talloc_strndup(l, rest, len);
-	if (raw == NULL || listing_add(l, raw, slash != NULL, slash != NULL ? NULL : from) != 0) {
+	if (raw == NULL || listing_add(l, raw, slash != NULL, NULL, slash != NULL ? NULL : from) == NULL) {
 		listing_fail(l, -ENOMEM, "out of memory");
 	}
 	talloc_free(raw);
@@ -164,9 +164,6 @@ static void listing_doubted(int status, const char *message, bool any, void *arg
 	if (any) {
 		l->doubt++;
 	} else {
-		free(e->key);
-		free(e->etag);
-		free(e->from);
 		*e = l->entries[--l->count];
 	}
 	listing_doubts(l);
@@ -183,7 +180,7 @@ static void listing_doubts(struct listing *l)
 		if (!e->is_dir) {
 			continue;
 		}
-		prefix = talloc_asprintf(NULL, "%s/", e->key); /* the listing may end with the answer */
+		prefix = talloc_asprintf(NULL, "%s%s/", l->prefix, e->raw); /* the listing may end with the answer */
 		if (prefix == NULL) {
 			listing_fail(l, -ENOMEM, "out of memory");
 			listing_end(l);

@@ -218,6 +218,40 @@ struct row *index_s3_next(struct index *ix, const struct row *child)
 	return index_row(ix, child->s3_next);
 }
 
+void index_walk_begin(struct index *ix, struct index_walk *w, const struct row *dir)
+{
+	w->at = dir->s3_children;
+	w->next = ix->walks;
+	ix->walks = w;
+}
+
+struct row *index_walk_next(struct index *ix, struct index_walk *w)
+{
+	struct row *r = index_row(ix, w->at);
+
+	w->at = r != NULL ? r->s3_next : 0;
+	return r;
+}
+
+void index_walk_end(struct index *ix, struct index_walk *w)
+{
+	struct index_walk **at = &ix->walks;
+
+	while (*at != NULL && *at != w) {
+		at = &(*at)->next;
+	}
+	if (*at != NULL) {
+		*at = w->next;
+	}
+}
+
+struct row *index_numbered(struct index *ix, uint32_t number)
+{
+	struct row *r = number != 0 && number <= ix->rows_used ? index_row_at(ix, number) : NULL;
+
+	return r != NULL && r->number != 0 && !r->removed ? r : NULL;
+}
+
 struct row *index_live_child(struct index *ix, const struct row *dir)
 {
 	return index_row(ix, dir->live_children);
@@ -251,6 +285,9 @@ static void sibling_s3_in(struct index *ix, struct row *r, uint32_t *head)
 
 static void sibling_s3_out(struct index *ix, struct row *r, uint32_t *head)
 {
+	for (struct index_walk *w = ix->walks; w != NULL; w = w->next) {
+		w->at = w->at == r->number ? r->s3_next : w->at;
+	}
 	if (r->s3_prev != 0) {
 		index_row(ix, r->s3_prev)->s3_next = r->s3_next;
 	} else {

@@ -37,7 +37,7 @@ enum row_live {
 /* Read freely; change only through the functions below. What is meant to be small is: there may be
  * millions. A pointer to one of its strings is good until the row changes. */
 struct row {
-	uint32_t number;   /* index only; 0: free */
+	uint32_t number;   /* for index_numbered; 0: free */
 	uint32_t hash_oid; /* index only: rows' numbers, like all links here */
 	struct ofs_oid oid;
 	/* S3 side, meaningful if in_s3 */
@@ -99,6 +99,16 @@ struct row *index_at_live(struct index *ix, const struct ofs_oid *parent, const 
 /* Those whose parent it is, in no order: the first, and the next after one of them. NULL: no more. */
 struct row *index_s3_child(struct index *ix, const struct row *dir);
 struct row *index_s3_next(struct index *ix, const struct row *child);
+/* The same of a large directory over many turns of the loop: of what comes or goes meanwhile it sees some. */
+struct index_walk {
+	struct index_walk *next; /* index only, like what follows */
+	uint32_t at;
+};
+void index_walk_begin(struct index *ix, struct index_walk *w, const struct row *dir);
+struct row *index_walk_next(struct index *ix, struct index_walk *w); /* NULL: no more */
+void index_walk_end(struct index *ix, struct index_walk *w); /* always; again does nothing */
+/* The row that had this number. NULL: it has gone; another, if that has it now. */
+struct row *index_numbered(struct index *ix, uint32_t number);
 struct row *index_live_child(struct index *ix, const struct row *dir);
 struct row *index_live_next(struct index *ix, const struct row *child);
 /* New row, neither in S3 nor here. The existing row if the oid is known. */

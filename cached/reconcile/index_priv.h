@@ -34,6 +34,7 @@ struct index {
 	uint64_t seed[2];
 	uint32_t s3_orphans, live_orphans; /* children of ids without a row */
 	struct row *root;
+	struct index_walk *walks; /* under way */
 	struct index_kv *kv;
 	uint64_t load_room; /* rows that fit while the file is read */
 

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cached/base/log.h"
+#include "cached/mirror/mirror_private.h"
 #include "cached/objstore/impl.h"
 #include "mirror_fixture.h"
 #include "scratch.h"
@@ -236,6 +237,7 @@ static void fixture_volume(struct fixture *fx)
 	v->mirror = mirror_new(fx->ctx, v);
 	v->recalls = recalls_new(fx->ctx, v);
 	assert_true(v->mirror != NULL && v->recalls != NULL);
+	v->mirror->list_turn = 2; /* what takes many turns must do so with few names, too */
 	snprintf(text, sizeof(text),
 			"{\"format\":\"objectfs volume\",\"uuid\":\"%s\",\"write_version\":1,"
 			"\"read_version\":1,\"features\":[],\"created\":\"2026-01-01T00:00:00Z\","

@@ -22,7 +22,7 @@
 #include "cached/core/rings.h"
 #include "cached/core/volrec.h"
 #include "cached/mirror/bases.h"
-#include "cached/mirror/mirror.h"
+#include "cached/mirror/mirror_private.h"
 #include "cached/mirror/objmeta.h"
 #include "cached/reconcile/metalog.h"
 #include "cached/evict/evict.h"
@@ -141,6 +141,7 @@ void daemon_start(struct world *w)
 	v->rings = rings_new(v, v, w->root);
 	v->metalog = metalog_new(v, v);
 	v->mirror = mirror_new(v, v);
+	v->mirror->list_turn = 2; /* whatever happens, happens in the middle of a listing, too */
 	v->bases = bases_new(v, v);
 	v->recalls = recalls_new(v, v);
 	v->reconcile = reconcile_new(v, v, fresh);

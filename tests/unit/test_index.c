@@ -190,6 +190,51 @@ static void test_places(void **state)
 }
 
 /* "a" and "a/" are two keys: neither row takes the other's place, nor loses it by a restart. */
+/* Rows come and go between two steps: those that stay are seen once. */
+static void test_walk(void **state)
+{
+	struct fix *f = *state;
+	struct index_walk walk, other;
+	struct row *dir = add(f, 1, true), *r;
+	bool seen[40] = { false };
+	char name[16];
+
+	index_set_s3(f->ix, dir, &OFS_OID_ROOT, "dir");
+	for (unsigned n = 10; n < 30; n++) {
+		snprintf(name, sizeof(name), "f%u", n);
+		index_set_s3(f->ix, add(f, n, false), &dir->oid, name);
+	}
+	index_walk_begin(f->ix, &walk, dir);
+	index_walk_begin(f->ix, &other, dir);
+	for (unsigned step = 0; (r = index_walk_next(f->ix, &walk)) != NULL; step++) {
+		unsigned n = r->oid.bytes[1];
+
+		assert_ptr_equal(index_numbered(f->ix, r->number), r);
+		assert_true(n >= 10 && n < 30);
+		assert_false(seen[n]);
+		seen[n] = true;
+		if (step == 3) { /* the next two: one goes elsewhere, one for good; and a new one comes */
+			struct row *next = index_s3_next(f->ix, r), *last = index_s3_next(f->ix, next);
+			uint32_t number = last->number;
+
+			seen[next->oid.bytes[1]] = seen[last->oid.bytes[1]] = true;
+			index_set_s3(f->ix, next, &OFS_OID_ROOT, "elsewhere");
+			index_clear_s3(f->ix, last);
+			index_remove(f->ix, last);
+			assert_null(index_numbered(f->ix, number));
+			index_set_s3(f->ix, add(f, 31, false), &dir->oid, "new");
+		}
+	}
+	for (unsigned n = 10; n < 30; n++) {
+		assert_true(seen[n]);
+	}
+	assert_null(index_walk_next(f->ix, &walk));
+	index_walk_end(f->ix, &walk);
+	index_walk_end(f->ix, &walk);
+	assert_non_null(index_walk_next(f->ix, &other));
+	index_walk_end(f->ix, &other);
+}
+
 static void test_kinds(void **state)
 {
 	struct fix *f = *state;
@@ -699,6 +744,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_root, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_places, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_walk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_orphans, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
