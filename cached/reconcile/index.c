@@ -91,19 +91,28 @@ static uint64_t index_hash(const struct index *ix, const struct ofs_oid *oid, co
 
 /* --- the three maps --- */
 
+/* Linear hashing (Litwin, 1980): the buckets before buckets & mask/2 have been split, so a million rows never
+ * move in one turn of the loop. */
+static uint64_t bucket_of(const struct index *ix, uint64_t hash)
+{
+	uint64_t at = hash & ix->mask;
+
+	return at < ix->buckets ? at : at & (ix->mask >> 1);
+}
+
 static uint32_t *slot_oid(struct index *ix, const struct ofs_oid *oid)
 {
-	return &ix->by_oid[index_hash(ix, oid, NULL) & ix->mask];
+	return &ix->by_oid[bucket_of(ix, index_hash(ix, oid, NULL))];
 }
 
 static uint32_t *slot_s3(struct index *ix, const struct ofs_oid *parent, const char *name)
 {
-	return &ix->by_s3[index_hash(ix, parent, name) & ix->mask];
+	return &ix->by_s3[bucket_of(ix, index_hash(ix, parent, name))];
 }
 
 static uint32_t *slot_live(struct index *ix, const struct ofs_oid *parent, const char *name)
 {
-	return &ix->by_live[index_hash(ix, parent, name) & ix->mask];
+	return &ix->by_live[bucket_of(ix, index_hash(ix, parent, name))];
 }
 
 static void chain_in(uint32_t *slot, uint32_t *link, const struct row *r)
@@ -112,41 +121,57 @@ static void chain_in(uint32_t *slot, uint32_t *link, const struct row *r)
 	*slot = r->number;
 }
 
-static void buckets_row_in(struct index *ix, struct row *r)
+/* The last bucket is new: some of what was in `from` belongs there. */
+static void bucket_split(struct index *ix, uint64_t from)
 {
-	chain_in(slot_oid(ix, &r->oid), &r->hash_oid, r);
-	if (r->in_s3) {
+	uint64_t to = ix->buckets - 1;
+	struct row *r, *next;
+
+	r = index_row(ix, ix->by_oid[from]);
+	for (ix->by_oid[from] = ix->by_oid[to] = 0; r != NULL; r = next) {
+		next = index_row(ix, r->hash_oid);
+		chain_in(slot_oid(ix, &r->oid), &r->hash_oid, r);
+	}
+	r = index_row(ix, ix->by_s3[from]);
+	for (ix->by_s3[from] = ix->by_s3[to] = 0; r != NULL; r = next) {
+		next = index_row(ix, r->hash_s3);
 		chain_in(slot_s3(ix, &r->s3_parent, r->s3_name), &r->hash_s3, r);
 	}
-	if (r->live == ROW_HERE) {
+	r = index_row(ix, ix->by_live[from]);
+	for (ix->by_live[from] = ix->by_live[to] = 0; r != NULL; r = next) {
+		next = index_row(ix, r->hash_live);
 		chain_in(slot_live(ix, &r->parent, r->name), &r->hash_live, r);
 	}
 }
 
+static void bucket_add(struct index *ix)
+{
+	if (ix->buckets == ix->room) {
+		ix->room *= 2;
+		ix->by_oid = index_alloc(realloc(ix->by_oid, ix->room * sizeof(*ix->by_oid)));
+		ix->by_s3 = index_alloc(realloc(ix->by_s3, ix->room * sizeof(*ix->by_s3)));
+		ix->by_live = index_alloc(realloc(ix->by_live, ix->room * sizeof(*ix->by_live)));
+	}
+	if (ix->buckets > ix->mask) {
+		ix->mask = 2 * ix->mask + 1;
+	}
+	ix->buckets++;
+	bucket_split(ix, (ix->buckets - 1) & (ix->mask >> 1));
+}
+
 void index_buckets(struct index *ix, uint64_t rows)
 {
-	uint64_t old_count = ix->by_oid != NULL ? ix->mask + 1 : 0;
-	uint64_t buckets = INDEX_BUCKETS_MIN;
-
-	while (buckets < rows) {
-		buckets *= 2;
-	}
-	if (buckets <= old_count) {
-		return;
-	}
-	free(ix->by_oid);
-	free(ix->by_s3);
-	free(ix->by_live);
-	ix->by_oid = index_alloc(calloc(buckets, sizeof(*ix->by_oid)));
-	ix->by_s3 = index_alloc(calloc(buckets, sizeof(*ix->by_s3)));
-	ix->by_live = index_alloc(calloc(buckets, sizeof(*ix->by_live)));
-	ix->mask = buckets - 1;
-	for (uint32_t n = 1; ix->count > 0 && n <= ix->rows_used; n++) {
-		struct row *r = index_row(ix, n);
-
-		if (r->number != 0 && !r->removed) {
-			buckets_row_in(ix, r);
+	if (ix->by_oid == NULL) {
+		ix->buckets = ix->room = rows > INDEX_BUCKETS_MIN ? rows : INDEX_BUCKETS_MIN;
+		for (ix->mask = 1; ix->mask < ix->buckets - 1;) {
+			ix->mask = 2 * ix->mask + 1;
 		}
+		ix->by_oid = index_alloc(calloc(ix->room, sizeof(*ix->by_oid)));
+		ix->by_s3 = index_alloc(calloc(ix->room, sizeof(*ix->by_s3)));
+		ix->by_live = index_alloc(calloc(ix->room, sizeof(*ix->by_live)));
+	}
+	while (ix->buckets < rows) {
+		bucket_add(ix);
 	}
 }
 
@@ -398,12 +423,12 @@ void index_slots_loaded(struct index *ix, uint32_t first, uint32_t count,
 {
 	for (uint32_t i = 0; i < count; i++) {
 		const struct row *r = index_row(ix, first + i);
-		uint64_t hash = r->in_s3 ? index_hash(ix, &r->s3_parent, r->s3_name) & ix->mask : 0;
+		uint64_t hash = r->in_s3 ? bucket_of(ix, index_hash(ix, &r->s3_parent, r->s3_name)) : 0;
 
 		slots[i].s3 = &ix->by_s3[hash];
 		__builtin_prefetch(slots[i].s3, 1);
 		if (r->live == ROW_HERE && !row_is_alike(r)) {
-			hash = index_hash(ix, &r->parent, r->name) & ix->mask;
+			hash = bucket_of(ix, index_hash(ix, &r->parent, r->name));
 		}
 		slots[i].live = &ix->by_live[hash];
 		__builtin_prefetch(slots[i].live, 1);

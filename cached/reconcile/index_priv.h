@@ -29,7 +29,8 @@ struct index {
 	uint32_t slab_count, rows_used, rows_free; /* rows_free: a list */
 	/* three hash maps of one size, all chained through the row: by id, by S3 place, by live place */
 	uint32_t *by_oid, *by_s3, *by_live;
-	uint64_t mask;
+	uint64_t buckets, room; /* in use; in memory */
+	uint64_t mask;          /* the least 2^n - 1 that is not below the last bucket */
 	uint64_t count;
 	uint64_t seed[2];
 	uint32_t s3_orphans, live_orphans; /* children of ids without a row */

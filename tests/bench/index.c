@@ -85,20 +85,21 @@ static void bench_commit(struct bench *b)
 static void bench_row(struct bench *b, struct ofs_oid *dir, uint64_t n)
 {
 	bool is_dir = n % (FILES_A_DIRECTORY + 1) == 0;
-	struct ofs_oid oid;
+	struct ofs_oid oid, wid;
 	uint8_t sum[32];
 	char name[40], etag[40];
 	struct row *r;
 
 	clock_random(b->clock, &oid, sizeof(oid));
 	clock_random(b->clock, sum, sizeof(sum));
+	clock_random(b->clock, &wid, sizeof(wid));
 	snprintf(name, sizeof(name), is_dir ? "directory %06" PRIu64 : "report %06" PRIu64 ".docx", n);
 	snprintf(etag, sizeof(etag), "\"%016" PRIx64 "%016" PRIx64 "\"", n * 0x9e3779b97f4a7c15u,
 			n * 0xd1342543de82ef95u);
 	r = index_add(b->ix, &oid, is_dir);
 	index_set_here(b->ix, r, is_dir ? &OFS_OID_ROOT : dir, name, 1000 + n);
 	index_set_s3(b->ix, r, is_dir ? &OFS_OID_ROOT : dir, name);
-	index_set_fence(b->ix, r, etag, NULL, (int64_t)n * 100, (int64_t)n * 1000000000);
+	index_set_fence(b->ix, r, etag, NULL, &wid, (int64_t)n * 100, (int64_t)n * 1000000000);
 	index_set_gens(b->ix, r, 2, 3);
 	if (is_dir) {
 		index_set_object(b->ix, r, true);
