@@ -260,7 +260,12 @@ def taken(share):
     share.directories.add("way")
     share.verify_share("a new name was taken")
     share.s3.delete_object(Bucket=share.bed.s3_bucket, Key=share.bed.s3_prefix + "way/later")
-    share.bed.ctl("refresh", share.bed.mirror)
+
+    def gone():
+        share.bed.ctl("refresh", share.bed.mirror)
+        return not share.client.list("", "way")
+
+    wait_until(gone, what="it goes, once nobody has it open")
     del share.files["way/later"]
     share.directories.remove("way")
     share.verify_share("what another tool had made is gone")
