@@ -128,7 +128,7 @@ static bool step_comes_back(struct attempt *a, struct row *claim)
 
 /* Its key is that of another object, which stands apart and may have to stay: then this one is called by the
  * name, and stays where it is, or goes to a key beside it. */
-static enum redirect_home step_gives_way(struct attempt *a)
+static enum redirect_home step_gives_way(struct attempt *a, struct row *claim)
 {
 	static const char why[] = "its key in S3 is that of an object that cannot be moved";
 	struct row *apart = index_at_s3(a->v->index, &OFS_OID_APART, a->key + strlen(a->v->prefix), false);
@@ -141,6 +141,8 @@ static enum redirect_home step_gives_way(struct attempt *a)
 		attempt_end_blocked(a, apart, "another file must leave its name in S3 first");
 	} else if (ending) {
 		attempt_end_postponed(a, NS_PER_S, "the note of what was at its name is removed first");
+	} else if (claim != NULL) {
+		attempt_end_blocked(a, claim, "an unfinished copy is removed first");
 	} else if (a->old_key != NULL && !ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
 		redirect_item(a, why);
 	} else {
@@ -163,7 +165,7 @@ static bool step_home(struct attempt *a, struct row *claim, bool *settled)
 		*settled = home == REDIRECT_HOME;
 	}
 	if (home == REDIRECT_NONE) {
-		home = step_gives_way(a);
+		home = step_gives_way(a, claim);
 	}
 	return home != REDIRECT_WAIT;
 }
