@@ -700,10 +700,9 @@ static void create_done(struct obj_req *req)
 
 static void next_step(struct probe *p)
 {
-	const struct step *s = &steps[p->step];
-	bool pins = s->cond == GOOD || (s->cond == SRC_GOOD && s->op == OBJ_MPU_COPY);
+	const struct step *s;
 	struct obj_req *req;
-	bool ok = true;
+	bool pins, ok = true;
 
 	if (p->store == NULL) {
 		give_up(p, OBJ_CANCELLED, "", NULL);
@@ -713,6 +712,8 @@ static void next_step(struct probe *p)
 		last_step(p);
 		return;
 	}
+	s = &steps[p->step];
+	pins = s->cond == GOOD || (s->cond == SRC_GOOD && s->op == OBJ_MPU_COPY);
 	if (s->cond == SRC_OLD && (p->old_version == NULL || p->old_etag == NULL)) {
 		p->refused[s->cap] = true;
 		p->got[p->step++] = NOT_ASKED;

@@ -334,7 +334,7 @@ static void pmove_verify_entry(struct pmove *m, const struct obj_entry *e)
 	struct pkey wanted = {.suffix = e->key + strlen(m->to)}, *k;
 	const char *etag;
 
-	k = bsearch(&wanted, m->keys, m->count, sizeof(*m->keys), pkey_compare);
+	k = m->count > 0 ? bsearch(&wanted, m->keys, m->count, sizeof(*m->keys), pkey_compare) : NULL;
 	if (k == NULL || k->stays != STAY_NOT || k->gone) {
 		return;
 	}

@@ -263,7 +263,7 @@ def taken(share):
 
     def gone():
         share.bed.ctl("refresh", share.bed.mirror)
-        return not share.client.list("", "way")
+        return "way" not in [entry[0] for entry in share.client.list("")]
 
     wait_until(gone, what="it goes, once nobody has it open")
     del share.files["way/later"]

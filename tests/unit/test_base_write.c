@@ -314,6 +314,7 @@ static void test_damage(void **state)
 	int64_t unusable;
 	struct base_read *r;
 	char key[128];
+	void *other;
 
 	(void)state;
 	world(&a, &b);
@@ -325,7 +326,10 @@ static void test_damage(void **state)
 		base_key_of(a, i < 3 ? base_read_head(r)->chunks[0].id : NULL, key);
 		switch (i) {
 		case 0: /* bytes of the right length */
-			talloc_free(fixture_put(a, key, r, base_read_head(r)->chunks[0].bytes, NULL));
+			other = calloc(1, base_read_head(r)->chunks[0].bytes);
+			assert_non_null(other);
+			talloc_free(fixture_put(a, key, other, base_read_head(r)->chunks[0].bytes, NULL));
+			free(other);
 			break;
 		case 1:
 			fixture_put_text(a, key, "");
