@@ -37,11 +37,16 @@ struct copy {
 	void *arg;
 };
 
+static int copy_destructor(struct copy *c)
+{
+	objstore_req_free(&c->head);
+	objstore_req_free(&c->there);
+	return 0;
+}
+
 static void copy_over(struct copy *c, enum obj_status st, const char *message, const char *etag)
 {
 	c->done(st, message, etag, c->arg); /* the etag may be of one of the two */
-	objstore_req_free(&c->head);
-	objstore_req_free(&c->there);
 	talloc_free(c);
 }
 
@@ -410,6 +415,7 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 	c->kept = kept;
 	c->done = done;
 	c->arg = arg;
+	talloc_set_destructor(c, copy_destructor);
 	copy_head(c, to, copy_dest_seen);
 }
 
