@@ -466,6 +466,10 @@ static void nodes_list(struct nodes *n, const char *token)
 
 void nodes_open(struct nodes *n, bool alone, nodes_done done, void *arg)
 {
+	if (n->done != NULL) { /* nodes_look is under way */
+		done(-EAGAIN, "it is being asked already who else serves", arg);
+		return;
+	}
 	n->alone = alone;
 	n->claimed = false;
 	n->done = done;

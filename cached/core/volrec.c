@@ -195,8 +195,9 @@ static char *volrec_text(struct volume *v, const struct ofs_oid *uuid)
 	root = json_pack("{s:s, s:s, s:i, s:i, s:[], s:s, s:s}", "format", VOLREC_FORMAT, "uuid", hex,
 			"write_version", VOLREC_VERSION, "read_version", VOLREC_VERSION, "features",
 			"created", created, "machine_sid", "");
-	if (root != NULL && trust_is_signed(v->store)) {
-		record_sign(root, 0);
+	if (root != NULL && trust_is_signed(v->store) && !record_sign(root, 0)) {
+		json_decref(root);
+		root = NULL; /* never one that says it is not signed */
 	}
 	text = root != NULL ? json_dumps(root, JSON_INDENT(1)) : NULL;
 	json_decref(root);

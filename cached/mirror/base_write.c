@@ -301,6 +301,7 @@ static void pack_done(struct disk_job *job)
 			base_build_last(j->build), base_build_rows(j->build), j->bytes, j->len) == 0) {
 		req = objstore_req_new(OBJ_PUT, key);
 	}
+	talloc_free(key); /* before w may go */
 	if (req != NULL) {
 		req->body = j->bytes;
 		req->length = (int64_t)j->len;
@@ -314,7 +315,6 @@ static void pack_done(struct disk_job *job)
 		free(j->bytes);
 		base_write_fail(w, -ENOMEM, "out of memory");
 	}
-	talloc_free(key);
 	base_build_free(&j->build);
 	free(j);
 }

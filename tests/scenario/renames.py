@@ -423,6 +423,7 @@ def limited(bed):
         client.rename("lots", "many")
         wait_until(lambda: held("more than 5 objects"), 60, "it is held, and says why")
         check(held("")[0]["at_least"] >= 6 and "at least" in bed.ctl("renames"), f"{held('')}")
+        check(bed.ctl_json("status")["counters"]["renames_held"] == 1, "it is not counted")
         check(is_found(), "health says nothing of it")
         client.put("many/0", b"newer")
         client.put("many/new", b"new")

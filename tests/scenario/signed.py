@@ -247,6 +247,7 @@ def forged(bed, bucket, was):
           "other rights than those that were signed")
     count = len(keys) + others
     check(volume(bed)["unproven"] == count, f"{volume(bed)['unproven']} not believed, {count} forged")
+    check(bed.ctl_json("status")["counters"]["metadata_unproven"] == count, "not counted")
     bed.ctl("refresh", "closed")
     rights(bed)
     lines = [line for line in bed.log()[mark:].splitlines() if "taken for another program's" in line]

@@ -257,6 +257,10 @@ static void test_look(void **state)
 	while (f->store->held == NULL) {
 		tevent_loop_once(f->ev);
 	}
+	nodes_open(f->v->nodes, true, fixture_answer, f); /* the versioning was switched just now: again later */
+	assert_int_equal(f->answers, 1);
+	assert_int_equal(f->status, -EAGAIN);
+	f->answers = 0;
 	nodes_log_at(f->v->nodes, 5);
 	while (f->store->in_flight > 0) {
 		tevent_loop_once(f->ev);

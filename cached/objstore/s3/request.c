@@ -4,7 +4,7 @@
  *
  * Way:    engine.c, for each attempt.
  * Thread: the store's.
- * Owns:   the header list and digests of the attempt, freed by engine.c.
+ * Owns:   the header list of the attempt, freed by engine.c.
  * Holds:  1. The signature covers what is sent: path, query and headers are built once, for both.
  *         2. A key is never normalised on the way ("..", "//" and "+" are bytes like others).
  *         3. A conditional mutation without a body gets a connection of its own: libcurl would send it
