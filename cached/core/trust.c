@@ -17,7 +17,6 @@
 #include "trust.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -25,10 +24,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "../base/clock.h"
+#include "../base/keyfile.h"
 #include "../base/log.h"
 #include "../base/stats.h"
 #include "../mirror/base64.h"
@@ -45,7 +43,7 @@
 
 struct trust {
 	struct obj_door door;
-	const char *prefix, *file;
+	const char *prefix;
 	uint8_t keys[TRUST_KEYS][KEY_BYTES]; /* the first one signs */
 	unsigned key_count;
 	struct ofs_oid uuid;
@@ -100,29 +98,16 @@ unsigned trust_keys_parse(const char *text, size_t len, uint8_t keys[TRUST_KEYS]
 	return count > 0 ? count : keys_none(why, form);
 }
 
-static const char *keys_load(struct trust *t)
+static const char *keys_load(struct trust *t, const char *file)
 {
 	char text[TRUST_KEYS * (KEY_TEXT_BYTES + 4) + 64];
-	int fd = open(t->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	const char *why = NULL;
-	struct stat st;
-	ssize_t n = 0;
+	const char *why = "it is too long for two keys";
+	ssize_t n = keyfile_read(file, text, sizeof(text), &why);
 
-	if (fd < 0 || fstat(fd, &st) != 0) {
-		why = strerror(errno);
-	} else if (!S_ISREG(st.st_mode)) {
-		why = "it is no regular file";
-	} else if ((st.st_mode & 077) != 0) {
-		why = "others may read it: chmod 600";
-	} else if ((n = read(fd, text, sizeof(text))) < 0 || n == (ssize_t)sizeof(text)) {
-		why = n < 0 ? strerror(errno) : "it is too long for two keys";
-	} else {
+	if (n >= 0 && n < (ssize_t)sizeof(text)) {
 		t->key_count = trust_keys_parse(text, (size_t)n, t->keys, &why);
 	}
 	OPENSSL_cleanse(text, sizeof(text));
-	if (fd >= 0) {
-		close(fd);
-	}
 	return t->key_count > 0 ? NULL : why;
 }
 
@@ -442,10 +427,10 @@ int trust_attach(TALLOC_CTX *ctx, struct objstore *s, const struct conf_volume *
 	t->door.out = door_out;
 	t->door.in = door_in;
 	t->prefix = cv->prefix != NULL ? cv->prefix : "";
-	t->file = cv->signing_key_file;
-	why = keys_load(t);
+	why = keys_load(t, cv->signing_key_file);
 	if (why != NULL) {
-		*error = talloc_asprintf(ctx, "The signing key file %s cannot be used: %s.", t->file, why);
+		*error = talloc_asprintf(ctx, "The signing key file %s cannot be used: %s.", cv->signing_key_file,
+				why);
 		talloc_free(t);
 		return -EINVAL;
 	}

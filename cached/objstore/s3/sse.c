@@ -14,13 +14,10 @@
 #endif
 #include "s3.h"
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "../../base/keyfile.h"
 
 #define KEY_BYTES 32
 #define KEY_TEXT_BYTES 44 /* its base64 */
@@ -42,30 +39,19 @@ static bool key_decode(const uint8_t *text, ssize_t len, uint8_t key[KEY_BYTES +
 static const char *key_load(struct s3_sse *sse, const char *path)
 {
 	uint8_t text[KEY_TEXT_BYTES + 4], key[KEY_BYTES + 3], md5[EVP_MAX_MD_SIZE];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	const char *why = NULL;
-	struct stat st;
-	ssize_t n;
+	ssize_t n = keyfile_read(path, text, sizeof(text), &why);
 
-	if (fd < 0 || fstat(fd, &st) != 0) {
-		why = strerror(errno);
-	} else if (!S_ISREG(st.st_mode)) {
-		why = "it is no regular file";
-	} else if ((st.st_mode & 077) != 0) {
-		why = "others may read it: chmod 600";
-	} else if ((n = read(fd, text, sizeof(text))) < 0 || !key_decode(text, n, key)) {
+	if (n >= 0 && !key_decode(text, n, key)) {
 		why = "it holds neither 32 bytes nor their base64; openssl rand -out FILE 32 makes one";
-	} else if (EVP_Digest(key, KEY_BYTES, md5, NULL, EVP_md5(), NULL) != 1) {
+	} else if (n >= 0 && EVP_Digest(key, KEY_BYTES, md5, NULL, EVP_md5(), NULL) != 1) {
 		why = "out of memory";
-	} else {
+	} else if (n >= 0) {
 		EVP_EncodeBlock((unsigned char *)sse->key, key, KEY_BYTES);
 		EVP_EncodeBlock((unsigned char *)sse->key_md5, md5, 16);
 	}
 	OPENSSL_cleanse(text, sizeof(text));
 	OPENSSL_cleanse(key, sizeof(key));
-	if (fd >= 0) {
-		close(fd);
-	}
 	return why;
 }
 
