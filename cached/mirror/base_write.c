@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "../reconcile/reconcile.h"
 
 #define TRIES_MAX 4u
 
@@ -184,25 +183,6 @@ static void head_put_done(struct obj_req *req)
 	}
 }
 
-/* No rename in S3 of this directory, or of one above, has begun or ended since the first page. */
-static void write_no_wait(void *arg, int status)
-{
-	*(int *)arg = status;
-}
-
-static bool write_has_stayed(struct base_write *w)
-{
-	char *now = index_key(w->v->index, w, w->v->prefix, &w->dir, "", false, NULL);
-	bool same = now != NULL && strcmp(now, w->prefix) == 0;
-	int moving = 0;
-
-	talloc_free(now);
-	if (w->v->reconcile != NULL) {
-		reconcile_when_still(w->v->reconcile, w, &w->dir, 0, write_no_wait, &moving);
-	}
-	return same && moving == 0;
-}
-
 static void write_head(struct base_write *w)
 {
 	const char *etag = base_read_etag(w->old);
@@ -243,7 +223,7 @@ static void write_end(struct base_write *w)
 		}
 		w->what.there = false;
 		write_over(w, 0);
-	} else if (!write_has_stayed(w)) {
+	} else if (!mirror_has_stayed(w->v, &w->dir, w->prefix)) {
 		base_write_fail(w, -EAGAIN, "it is being renamed");
 	} else {
 		w->what.there = old != NULL;

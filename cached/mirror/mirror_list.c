@@ -314,22 +314,20 @@ static void scan_run(struct disk_job *job)
 	}
 }
 
-static void listing_no_wait(void *arg, int status)
+static void still_no_wait(void *arg, int status)
 {
 	*(int *)arg = status;
 }
 
-/* No rename in S3 of this directory, or of one above, has begun or ended since the first page. */
-static bool listing_has_stayed(struct listing *l)
+bool mirror_has_stayed(struct volume *v, const struct ofs_oid *dir, const char *prefix)
 {
-	struct volume *v = l->m->v;
-	char *now = index_key(v->index, l, v->prefix, &l->dir->oid, "", false, NULL);
-	bool same = now != NULL && strcmp(now, l->prefix) == 0;
+	char *now = index_key(v->index, NULL, v->prefix, dir, "", false, NULL);
+	bool same = now != NULL && strcmp(now, prefix) == 0;
 	int moving = 0;
 
 	talloc_free(now);
 	if (v->reconcile != NULL) {
-		reconcile_when_still(v->reconcile, l, &l->dir->oid, 0, listing_no_wait, &moving);
+		reconcile_when_still(v->reconcile, v, dir, 0, still_no_wait, &moving);
 	}
 	return same && moving == 0;
 }
@@ -356,7 +354,7 @@ static void listing_scanned(struct disk_job *job)
 	if (rings != NULL) {
 		rings_drain(rings);
 	}
-	if (l->status == 0 && !listing_has_stayed(l)) {
+	if (l->status == 0 && !mirror_has_stayed(l->m->v, &l->dir->oid, l->prefix)) {
 		listing_fail(l, -EAGAIN, MIRROR_MOVING_TEXT);
 	}
 	if (l->status != 0) {

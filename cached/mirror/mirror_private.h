@@ -173,6 +173,10 @@ uint64_t mirror_rows_below(struct index *ix, const struct row *row);
 /* Worker. An inode that went to limbo/ while a client read it. 0: it is settled; -EAGAIN: still open. */
 int mirror_limbo_drop(const struct mirror_place *p, const struct ofs_oid *oid);
 
+/* --- mirror_list.c --- */
+/* No rename in S3 of this directory, or of one above, has begun or ended since its keys began with prefix. */
+bool mirror_has_stayed(struct volume *v, const struct ofs_oid *dir, const char *prefix);
+
 /* --- mirror_held.c: what clients hold open --- */
 /* states: OFS_WIRE_HELD_* of each; NULL: out of memory. */
 typedef void (*mirror_held_done)(const uint8_t *states, void *arg);
