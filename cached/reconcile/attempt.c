@@ -65,12 +65,17 @@ static struct work *attempt_close(struct attempt *a)
 	return w;
 }
 
-static void attempt_relisted(int status, const char *message, void *arg)
+static void relisted(int status, const char *message, void *arg)
 {
 	(void)arg;
 	if (status != 0) {
 		log_notice("reconcile", "listing what has changed in S3: %s", message ? message : "failed");
 	}
+}
+
+void reconcile_relist(struct volume *v, const char *path)
+{
+	mirror_refresh(v->mirror, 0, path, relisted, NULL);
 }
 
 /* The directory that is to be listed now; NULL: none. */
@@ -96,7 +101,7 @@ void attempt_end_done(struct attempt *a)
 	work_done(attempt_close(a));
 	evict_closed(v->evictor, &oid);
 	if (relist != NULL) {
-		mirror_refresh(v->mirror, 0, relist, attempt_relisted, NULL);
+		reconcile_relist(v, relist);
 		talloc_free(relist);
 	}
 }

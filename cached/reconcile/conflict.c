@@ -48,6 +48,7 @@ static bool conflict_stops(struct attempt *a)
 
 	if (!reconcile_conflicts_held(rc) && conflict_is_one_too_many(rc)) {
 		index_kv_set(rc->v->index, CONFLICT_KV, "yes"); /* a restart does not let go */
+		index_commit(rc->v->index, NULL, NULL);
 		log_error("reconcile", "more than %u conflicts within an hour: no file is sent any more. Does "
 				"another program write to this bucket, or was it restored from a backup? If "
 				"it is meant: objectfsctl -v %s accept-conflicts", CONFLICTS_AN_HOUR, rc->v->name);
@@ -66,6 +67,7 @@ bool reconcile_accept_conflicts(struct reconcile *rc)
 	struct work *w, *next;
 
 	index_kv_set(rc->v->index, CONFLICT_KV, NULL);
+	index_commit(rc->v->index, NULL, NULL);
 	rc->conflicts_made = 0;
 	for (w = rc->works; w != NULL; w = next) {
 		next = w->next;

@@ -259,6 +259,8 @@ struct attempt *attempt_new(struct work *item);
 void attempt_end_done(struct attempt *a);
 /* Something is in S3, but not all yet. */
 void attempt_end_again(struct attempt *a, int64_t delay_ns);
+/* A directory by its path in the volume is listed now; what comes of it is logged. */
+void reconcile_relist(struct volume *v, const char *path);
 void attempt_end_failed(struct attempt *a, const char *fmt, ...)
 		__attribute__((format(printf, 2, 3)));
 void attempt_end_postponed(struct attempt *a, int64_t delay_ns, const char *fmt, ...)

@@ -48,21 +48,13 @@ bool under_applies(const struct volume *v)
 	return v->store->caps.fence_class == 1;
 }
 
-static void under_refreshed(int status, const char *message, void *arg)
-{
-	(void)arg;
-	if (status != 0) {
-		log_notice("reconcile", "listing after a conflict: %s", message ? message : "failed");
-	}
-}
-
 static void under_end(struct under *u, enum obj_status st, const char *message)
 {
 	struct row *dir = u->made > 0 && u->w.dir != NULL ? index_get(u->v->index, u->w.dir) : NULL;
 	char *path = dir != NULL ? index_path(u->v->index, u, dir) : NULL;
 
 	if (path != NULL) {
-		mirror_refresh(u->v->mirror, 0, path, under_refreshed, NULL);
+		reconcile_relist(u->v, path);
 	}
 	u->done(st, message, u->arg);
 	objstore_req_free(&u->head); /* the message may be of one of them */
