@@ -70,8 +70,7 @@ void blocks_ask_free(struct blocks_ask **q);
 /* Nobody waits for it any more: it ends, and frees itself. */
 void blocks_ask_leave(struct blocks_ask **q);
 
-/* Remember them (taken over) as those of this row's object; done(arg) once it was
- * tried. */
+/* Remember them (taken over) as those of this row's object; done(arg) once it was tried. */
 void blocks_keep(struct volume *v, const struct ofs_oid *oid, struct blocks *b, void (*done)(void *arg), void *arg);
 /* Forget those of objects that the index does not know. At the start. */
 void blocks_sweep(struct volume *v);

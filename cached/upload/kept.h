@@ -30,7 +30,8 @@ size_t kept_meta_bytes(const struct kept *k);
 int kept_put(const struct kept *k, struct obj_req *req, const char **why);
 
 /* What a copy that the store makes is to have: a rename takes all along, class and encryption too; an object of
- * its own (meta) has the source's headers. (Metadata that are signed are signed anew, for the new key.) 0, -ENOMEM, -E2BIG. */
+ * its own (meta) has the source's headers. (Metadata that are signed are signed anew, for the new key.)
+ * 0, -ENOMEM, -E2BIG. */
 int kept_copy(struct obj_req *req, const struct obj_result *source, const struct objmeta *meta);
 /* After an object was made of parts: not all stores put the tags on it that the begin of the upload named. Then
  * they are put on now. */

@@ -8,8 +8,7 @@
  *  1. blobs are in the bucket before the object that names them;
  *  2. at most one mutation of the key is in flight, and it carries the condition;
  *  3. a multipart upload that does not end in OBJ_OK or OBJ_UNKNOWN is aborted;
- *  4. done is called exactly once, never from inside upload_start.
- *
+ *  4. done is called exactly once, never from inside upload_start;
  *  5. a part that is a copy is of the object that is replaced, held to it by its ETag or version, and of a
  *     block whose bytes are the same; whatever the store has against it, all is sent.
  *
@@ -645,6 +644,10 @@ static void upload_create_done(struct obj_req *req)
 	}
 	s->upload_id = talloc_strdup(u, req->result.upload_id);
 	objstore_req_free(&req);
+	if (s->upload_id == NULL) {
+		upload_finish(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
 	if (!upload_divide(u)) {
 		upload_fail(u, OBJ_LOCAL, "out of memory");
 		return;
@@ -652,8 +655,9 @@ static void upload_create_done(struct obj_req *req)
 	s->etags = talloc_zero_array(u, char *, s->part_count);
 	s->sums = talloc_zero_array(u, char *, s->part_count);
 	s->running = talloc_zero_array(u, struct obj_req *, s->part_count);
-	if (s->upload_id == NULL || s->etags == NULL || s->sums == NULL || s->running == NULL) {
-		upload_finish(u, OBJ_LOCAL, "out of memory");
+	if (s->etags == NULL || s->sums == NULL || s->running == NULL) {
+		s->part_count = 0; /* none runs */
+		upload_fail(u, OBJ_LOCAL, "out of memory");
 		return;
 	}
 	if (s->cancelled) {
