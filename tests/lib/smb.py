@@ -17,6 +17,7 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -257,6 +258,28 @@ class Testbed:
                 except FileNotFoundError:
                     pass  # it went meanwhile
         return total
+
+
+def configure(bed, **options):
+    """Change lines of the volume's section; None: takes one out."""
+    with open(bed.conf, encoding="utf-8") as file:
+        text = file.read()
+    for key, value in options.items():
+        key = key.replace("_", " ")
+        text = re.sub(rf"(?m)^\t{key} = .*\n", "", text)
+        if value is not None:
+            text = re.sub(r"(?m)^(\[volume .*\n)", rf"\1\t{key} = {value}\n", text)
+    with open(bed.conf, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def volume(bed):
+    """The status of the only one."""
+    return bed.ctl_json("status")["volumes"][0]
+
+
+def ready(bed):
+    wait_until(lambda: volume(bed)["state"] == "ready", 20, "the volume is ready")
 
 
 def other_daemon(bed, name, *lines):

@@ -21,15 +21,11 @@ import time
 
 import smb2
 from dirstore import delete_object, get_object, object_keys, put_object
-from smb import SmbError, Testbed, check, fail, step, wait_until
+from smb import SmbError, Testbed, check, fail, step, volume, wait_until
 
 
 def counters(bed):
     return bed.ctl_json("status")["counters"]
-
-
-def volume(bed):
-    return bed.ctl_json("status")["volumes"][0]
 
 
 def log_says(bed, part, pattern, what):

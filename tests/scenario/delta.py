@@ -10,7 +10,7 @@ open. On a store that holds copies to an ETag, and on one that keeps versions an
 import os
 import struct
 
-from dirstore import get_object, object_etag, object_keys, put_object
+from dirstore import get_object, object_etag, object_keys, put_object, set_class
 from proxy import Proxy
 from smb import Testbed, bed_path, check, step
 from smb2 import INFO_FILE, READ_DATA, WRITE_DATA
@@ -94,6 +94,13 @@ def on_dir():
         bed.restart("cached", kill=True)
         file.write(5, b"after the restart")
         file.sent(BLOCK)
+        step("the store does not copy what is archived by now: all is sent")
+        set_class(bed, file.name, "GLACIER")
+        file.write(7, b"whole")
+        file.same()
+        check(file.since("delta_refused") == 1 and file.since("deltas") == 0 and
+              file.since("upload_bytes") >= len(file.data), "it was not sent whole, or is not counted")
+        set_class(bed, file.name, "STANDARD")
         step("what is too small, and what is small by now")
         file.cut(60 * MIB)
         file.same()

@@ -5,35 +5,13 @@ objects keep theirs. A customer's key that is not the volume's is refused before
 it; an object that nobody here can read hides only itself. Ceph RGW: SSE-KMS, SSE-C."""
 
 import os
-import re
 import shutil
 
 from rgw import KMS
-from smb import Testbed, check, check_same, step, wait_until
+from smb import Testbed, check, check_same, configure, ready, step, volume, wait_until
 
 LARGE = os.urandom(6 << 20)
 ALGORITHM = "SSECustomerAlgorithm"
-
-
-def volume(bed):
-    return bed.ctl_json("status")["volumes"][0]
-
-
-def configure(bed, **options):
-    """Change lines of the volume's section; None: takes one out."""
-    with open(bed.conf, encoding="utf-8") as file:
-        text = file.read()
-    for key, value in options.items():
-        key = key.replace("_", " ")
-        text = re.sub(rf"(?m)^\t{key} = .*\n", "", text)
-        if value is not None:
-            text = re.sub(r"(?m)^(\[volume .*\n)", rf"\1\t{key} = {value}\n", text)
-    with open(bed.conf, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def ready(bed):
-    wait_until(lambda: volume(bed)["state"] == "ready", 20, "the volume is ready")
 
 
 def refused(bed):

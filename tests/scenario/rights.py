@@ -11,7 +11,7 @@ import re
 import shutil
 
 from rgw import Rgw
-from smb import ROOT, SmbError, Testbed, check, check_same, step, wait_until
+from smb import ROOT, SmbError, Testbed, check, check_same, step, volume, wait_until
 
 KEY, SECRET = "RIGHTSKEY", "rightssecret"
 SMALL, LARGE = b"small " * 1000, os.urandom(3 << 20)
@@ -53,10 +53,6 @@ class Bucket:
     def get(self, name):
         return self.gateway.get_object(Bucket=self.bed.s3_bucket,
                                        Key=self.bed.s3_prefix + name)["Body"].read()
-
-
-def volume(bed):
-    return bed.ctl_json("status")["volumes"][0]
 
 
 def findings(bed):

@@ -9,30 +9,16 @@ that was not signed loses nothing when it is."""
 import base64
 import json
 import os
-import re
 import shutil
 
 from bucket_reader import load_s3, read
-from smb import SmbError, Testbed, bed_path, check, check_same, step, wait_until
+from smb import SmbError, Testbed, bed_path, check, check_same, configure, ready, step, volume, wait_until
 
 ALL = "0x001f01ff"
 OPEN = f"D:P(A;OICI;{ALL};;;WD)"
 MANY = "".join(f"(A;;0x1200a9;;;S-1-5-21-11-22-33-{1000 + number})" for number in range(40))
 NAME, PROOF = "objectfs", "objectfs-proof"
 NOBODY = "ab" * 16  # a node that never was
-
-
-def configure(bed, **options):
-    """Change lines of the volume's section; None: takes one out."""
-    with open(bed.conf, encoding="utf-8") as file:
-        text = file.read()
-    for key, value in options.items():
-        key = key.replace("_", " ")
-        text = re.sub(rf"(?m)^\t{key} = .*\n", "", text)
-        if value is not None:
-            text = re.sub(r"(?m)^(\[volume .*\n)", rf"\1\t{key} = {value}\n", text)
-    with open(bed.conf, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def key_file(path, *keys):
@@ -42,10 +28,6 @@ def key_file(path, *keys):
     return path
 
 
-def volume(bed):
-    return bed.ctl_json("status")["volumes"][0]
-
-
 def lose_disk(bed, while_away=lambda: None, **options):
     """The local disk is lost; `while_away` happens to the bucket meanwhile."""
     bed.stop("cached")
@@ -53,10 +35,6 @@ def lose_disk(bed, while_away=lambda: None, **options):
     shutil.rmtree(os.path.dirname(bed.mirror))
     while_away()
     bed.start("cached")
-
-
-def ready(bed):
-    wait_until(lambda: volume(bed)["state"] == "ready", 20, "the volume is ready")
 
 
 def held(bed, why):
