@@ -8,6 +8,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,6 +232,168 @@ static void test_blocks_file(void **state)
 	free(data);
 }
 
+/* ---- what has not changed is copied ---- */
+
+#define DELTA_BLOCK (32 * MIB)
+#define DELTA_BYTES (2 * DELTA_BLOCK + 1) /* two blocks of zeros, and one byte, which has changed */
+#define DELTA_ETAG "0123456789abcdef0123456789abcdef-3"
+
+static void nothing_kept(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* What was sent of the file the last time, of an object of this ETag and version. */
+static void delta_keep(struct fixture *f, const struct ofs_oid *oid, const char *etag, const char *version)
+{
+	struct blocks *b = blocks_new(DELTA_BYTES, DELTA_BLOCK);
+	static uint8_t zeros[DELTA_BLOCK];
+	bool kept = false;
+
+	assert_non_null(b);
+	assert_int_equal(EVP_Digest(zeros, sizeof(zeros), b->sha256[0], NULL, EVP_sha256(), NULL), 1);
+	memcpy(b->sha256[1], b->sha256[0], 32);
+	b->etag = strdup(etag);
+	b->version = version != NULL ? strdup(version) : NULL;
+	blocks_keep(f->v, oid, b, nothing_kept, &kept);
+	while (!kept) {
+		tevent_loop_once(f->ev);
+	}
+}
+
+static struct upload *delta_start(struct fixture *f, const char *version)
+{
+	struct upload *u = upload_new(f, f->v, "p/k");
+
+	u->fd = memfd_create("delta", MFD_CLOEXEC);
+	assert_true(u->fd >= 0 && ftruncate(u->fd, DELTA_BYTES) == 0);
+	assert_int_equal(pwrite(u->fd, "x", 1, DELTA_BYTES - 1), 1);
+	u->size = DELTA_BYTES;
+	u->if_match = talloc_strdup(u, DELTA_ETAG);
+	u->done = uploaded;
+	u->arg = f;
+	ofs_oid_new(&u->meta.oid);
+	u->meta.snapshot = calloc(1, sizeof(*u->meta.snapshot));
+	delta_keep(f, &u->meta.oid, strcmp(version, "other") == 0 ? "e-3" : DELTA_ETAG,
+			version[0] == 'v' ? version : NULL);
+	upload_start(u);
+	fixture_advance(f, 1);
+	return u;
+}
+
+static struct fixture *delta_fixture(bool by_version, enum obj_op hold)
+{
+	struct fixture *f = fixture_new();
+
+	f->conf.part_size_bytes = DELTA_BLOCK;
+	f->conf.delta_above_bytes = 1;
+	f->v->blocks_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	f->store->s.caps = (struct obj_caps){.fence_class = 3, .put_if_match = true, .put_if_none_match = true,
+		.complete_if_match = true, .complete_if_none_match = true, .part_copy_if_match = !by_version,
+		.part_copy_version = by_version};
+	f->store->hold = (int)hold;
+	return f;
+}
+
+static void delta_end(struct fixture *f, struct upload *u)
+{
+	close(u->fd);
+	talloc_free(u);
+	close(f->v->blocks_fd);
+	fixture_free(&f);
+}
+
+/* The held request is answered so, in place of the store. */
+static void delta_answer(struct fixture *f, enum obj_status status, const char *sum)
+{
+	struct obj_req *req = f->store->held;
+
+	f->store->held = NULL;
+	req->result.status = status;
+	req->result.etag = strdup("e");
+	req->result.sum = sum != NULL ? strdup(sum) : NULL;
+	req->done(req);
+}
+
+/* A part that is copied is of the version that was compared, and of no other; what the store refuses, or copies
+ * wrongly, is sent. */
+static void test_delta(void **state)
+{
+	static const struct {
+		const char *version; /* of the object whose blocks are known; "": it has none; "other": not this one */
+		bool by_version;     /* all that the store holds a copy to */
+		enum obj_status answer;
+		const char *sum;     /* that it says of the copy */
+		enum obj_status want;
+		unsigned copies, tries;
+	} rows[] = {
+		{"", false, OBJ_PRECONDITION, NULL, OBJ_PRECONDITION, 1, 1},
+		{"v 7", true, OBJ_NOT_FOUND, NULL, OBJ_NOT_FOUND, 1, 1},
+		{"", true, OBJ_OK, NULL, OBJ_AWAY, 0, 1}, /* nothing to hold it to */
+		{"other", false, OBJ_OK, NULL, OBJ_AWAY, 0, 1},
+		{"", false, OBJ_DENIED, NULL, OBJ_AWAY, 1, 2},
+		{"", false, OBJ_OK, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", OBJ_AWAY, 1, 2},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct fixture *f = delta_fixture(rows[i].by_version, OBJ_MPU_COPY);
+		struct upload *u;
+
+		atomic_store(&f->store->s.sum, rows[i].sum != NULL ? OBJ_SUM_SHA256 : OBJ_SUM_NONE);
+		u = delta_start(f, rows[i].version);
+		f->store->fail_op = OBJ_MPU_PART;
+		f->store->fail_with = OBJ_AWAY;
+		f->store->fail_count = rows[i].copies == 0 ? 3 : 0;
+		while (f->store->held == NULL && f->answers == 0) {
+			tevent_loop_once(f->ev);
+		}
+		assert_int_equal(f->store->held != NULL, rows[i].copies);
+		if (f->store->held != NULL) {
+			const struct obj_req *req = f->store->held;
+
+			assert_string_equal(req->source_key, "p/k");
+			assert_int_equal(req->source_if_match != NULL, !rows[i].by_version);
+			assert_true(rows[i].by_version || strcmp(req->source_if_match, DELTA_ETAG) == 0);
+			assert_int_equal(req->source_version_id != NULL, rows[i].by_version);
+			assert_true(!rows[i].by_version || strcmp(req->source_version_id, rows[i].version) == 0);
+			assert_int_equal(req->length, rows[i].sum != NULL ? DELTA_BLOCK : 2 * DELTA_BLOCK);
+			f->store->fail_count = 8; /* all that is sent after it */
+			delta_answer(f, rows[i].answer, rows[i].sum);
+		}
+		fixture_wait(f, 1);
+		assert_int_equal(f->status, rows[i].want);
+		assert_int_equal(f->store->seen[OBJ_MPU_CREATE], rows[i].tries);
+		assert_int_equal(f->store->seen[OBJ_MPU_ABORT], rows[i].tries);
+		assert_int_equal(f->store->seen[OBJ_MPU_COMPLETE], 0);
+		delta_end(f, u);
+	}
+}
+
+/* The file moves between the look at its blocks and the sending of one: no object is made of two states. */
+static void test_delta_moves(void **state)
+{
+	struct fixture *f = delta_fixture(false, OBJ_MPU_CREATE);
+	struct upload *u = delta_start(f, "");
+
+	(void)state;
+	while (f->store->held == NULL) {
+		tevent_loop_once(f->ev);
+	}
+	assert_int_equal(pwrite(u->fd, "y", 1, DELTA_BYTES - 1), 1);
+	test_store_release(f->store);
+	f->store->hold = OBJ_MPU_COPY;
+	while (f->store->held == NULL || f->store->seen[OBJ_MPU_PART] == 0 || f->store->in_flight > 0) {
+		tevent_loop_once(f->ev);
+	}
+	delta_answer(f, OBJ_OK, NULL);
+	fixture_wait(f, 1);
+	assert_int_equal(f->status, OBJ_CANCELLED);
+	assert_int_equal(f->store->seen[OBJ_MPU_COMPLETE], 0);
+	assert_int_equal(f->store->seen[OBJ_MPU_ABORT], 1);
+	delta_end(f, u);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +402,8 @@ int main(void)
 		cmocka_unit_test(test_outcomes),
 		cmocka_unit_test(test_plan),
 		cmocka_unit_test(test_blocks_file),
+		cmocka_unit_test(test_delta),
+		cmocka_unit_test(test_delta_moves),
 	};
 
 	return cmocka_run_group_tests_name("upload", tests, NULL, NULL);
