@@ -4,14 +4,13 @@
  * Way: whoever sees a HEAD asks whether there is anything; upload/kept.c puts it back.
  * Thread: any; pure functions.
  * Owns: nothing.
- * Holds: 1. what describes the old bytes (sums) is not put on new ones;
+ * Holds: 1. what describes the old bytes (sums, times) is not put on new ones;
  *        2. new bytes do not go where nobody could read them: archives are no property to keep;
  *        3. SSE-S3 is what every object on AWS has: not to be told from none.
  */
 #include "foreign.h"
 #include <stddef.h>
 #include <string.h>
-#include <strings.h>
 
 static bool is_one_of(const char *name, const char *const *list)
 {
@@ -26,8 +25,9 @@ static bool is_one_of(const char *name, const char *const *list)
 bool foreign_meta(const char *name)
 {
 	static const char *const ours[] = {"mtime", "mode", "uid", "gid", NULL};
-	/* rclone's MD5 of what it sent in parts; s3cmd's, with the times. */
-	static const char *const of_bytes[] = {"md5chksum", "s3cmd-attrs", NULL};
+	/* rclone's MD5 of what it sent in parts; s3cmd's, with the times; when the bytes came, as AWS File Gateway
+	 * and s3fs say it: `mtime` has the new time, and these would contradict it. */
+	static const char *const of_bytes[] = {"md5chksum", "s3cmd-attrs", "file-mtime", "ctime", NULL};
 
 	return strncmp(name, "objectfs", 8) != 0 && !is_one_of(name, ours) && !is_one_of(name, of_bytes);
 }
@@ -50,8 +50,6 @@ const char *foreign_prop(const struct obj_result *r, enum obj_prop prop)
 	switch (prop) {
 	case OBJ_PROP_content_type:
 		return strcmp(value, OBJ_DEFAULT_TYPE) != 0 ? value : NULL;
-	case OBJ_PROP_content_encoding: /* of a transfer, which some stores keep */
-		return strcasecmp(value, "aws-chunked") != 0 ? value : NULL;
 	case OBJ_PROP_storage_class:
 		return strcmp(value, "STANDARD") != 0 && !foreign_is_archived(value) ? value : NULL;
 	case OBJ_PROP_sse:

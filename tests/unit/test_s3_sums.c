@@ -133,6 +133,31 @@ static void test_trailer(void **state)
 	assert_true(scripted_sent(2, "\r\ncontent-encoding: aws-chunked\r\n"));
 }
 
+/* What the store says of the transfer is not the object's: sent again it would grow by each overwrite. */
+static void test_transfer_encoding(void **state)
+{
+	static const struct {
+		const char *said, *is;
+	} rows[] = {
+		{"gzip", "gzip"}, {"gzip, br", "gzip, br"}, {"aws-chunked", ""}, {"aws-chunked,gzip", "gzip"},
+		{"gzip, AWS-chunked", "gzip"}, {"aws-chunked,aws-chunked , gzip,br", "gzip,br"},
+		{"x-aws-chunked", "x-aws-chunked"}, {",aws-chunked, ", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct obj_req *req = objstore_req_new(OBJ_HEAD, "k");
+		char answer[256];
+
+		snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nConnection: close\r\nETag: \"e\"\r\nContent-Length: 9\r\n"
+				"Content-Encoding: %s\r\n\r\n", rows[i].said);
+		scripted_answer(answer);
+		scripted_run(req, OBJ_OK);
+		assert_string_equal(req->result.content_encoding, rows[i].is);
+		objstore_req_free(&req);
+	}
+}
+
 static void test_parts(void **state)
 {
 	struct obj_req *req = objstore_req_new(OBJ_MPU_CREATE, "k");
@@ -299,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test_setup_teardown(test_header, scripted_setup, scripted_teardown),
 		cmocka_unit_test_setup_teardown(test_trailer, scripted_setup, scripted_teardown),
+		cmocka_unit_test_setup_teardown(test_transfer_encoding, scripted_setup, scripted_teardown),
 		cmocka_unit_test_setup_teardown(test_parts, scripted_setup, scripted_teardown),
 		cmocka_unit_test_setup_teardown(test_read, scripted_setup, scripted_teardown),
 		cmocka_unit_test_setup_teardown(test_probe, scripted_setup, scripted_teardown),

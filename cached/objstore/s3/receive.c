@@ -54,6 +54,37 @@ static void keep(char **to, const char *value)
 	*to = strdup(value);
 }
 
+/* In place: of a list of encodings what is the object's. "aws-chunked" was its transfer's, and some stores keep
+ * it (Amazon S3 API Reference, "Signature calculations: transferring payload in multiple chunks"). */
+static void without_chunked(char *value)
+{
+	char *out = value;
+	size_t n;
+
+	if (strcasestr(value, "aws-chunked") == NULL) {
+		return;
+	}
+	for (char *p = value; *p != '\0'; p += n + (p[n] == ',')) {
+		const char *token = p + strspn(p, " \t");
+		size_t len;
+
+		n = strcspn(p, ",");
+		len = (size_t)(p + n - token);
+		while (len > 0 && (token[len - 1] == ' ' || token[len - 1] == '\t')) {
+			len--;
+		}
+		if (len == 0 || (len == 11 && strncasecmp(token, "aws-chunked", len) == 0)) {
+			continue;
+		}
+		if (out != value) {
+			*out++ = ',';
+		}
+		memmove(out, token, len);
+		out += len;
+	}
+	*out = '\0';
+}
+
 /* Of a whole object, in one of the kinds we know; not that of parts' checksums ("...-3"). */
 static void take_checksum(struct s3_xfer *x, const char *name, const char *value)
 {
@@ -72,6 +103,9 @@ static void take_header(struct s3_xfer *x, const char *name, char *value)
 {
 	struct obj_result *r = &x->req->result;
 
+	if (strcasecmp(name, "content-encoding") == 0) {
+		without_chunked(value);
+	}
 	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
 		if (strcasecmp(name, obj_prop_names[i].header) == 0) {
 			keep(&r->props[i], value);
