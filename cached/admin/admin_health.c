@@ -119,7 +119,7 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 	struct obj_login login = {0};
 	const char *key = NULL, *last;
 	char *below = NULL;
-	unsigned damaged;
+	unsigned damaged, conflicts;
 	uint64_t held, unproven;
 
 	if (v->state == VOLUME_HELD) {
@@ -165,6 +165,11 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 		say_finding(list, FINDING_METADATA_UNPROVEN, v,
 				talloc_asprintf(ctx, "%" PRIu64 " objects since the start, the last one %s", unproven,
 						last));
+	}
+	conflicts = v->reconcile != NULL ? reconcile_conflicts_lately(v->reconcile) : 0;
+	if (conflicts > 0) {
+		say_finding(list, FINDING_CONFLICTS_MADE, v, talloc_asprintf(ctx, "%u within the last day%s",
+				conflicts, conflicts == 100 ? ", or more" : ""));
 	}
 	if (v->reconcile != NULL && reconcile_conflicts_held(v->reconcile)) {
 		say_finding(list, FINDING_CONFLICTS_MANY, v, v->store->where);

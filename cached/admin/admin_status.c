@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: `status`, `pending` and `renames`: how each volume is, what is not yet in S3, the counters.
+ * Duty: `status`, `pending`, `renames` and `conflicts`: how each volume is, what is not yet in S3, the counters.
  * Way: admin.c -> here. Thread: core. Owns: nothing beyond the answer.
  * Holds: only reads; no secret is in what it reads.
  */
@@ -208,7 +208,7 @@ static bool item_is_below(const json_t *item, const char *path)
 
 static size_t item_text_bytes(const json_t *item)
 {
-	static const char *const keys[] = {"path", "reason", "from", "to", "blocked_by"};
+	static const char *const keys[] = {"path", "reason", "from", "to", "blocked_by", "copy"};
 	size_t bytes = 0;
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
@@ -253,6 +253,11 @@ static void items_answer(struct admin_cmd *c, const char *name, unsigned most,
 		json_decref(list);
 	}
 	admin_answer(c, 0, json_pack("{s:o, s:b}", name, all, "more", more), NULL);
+}
+
+void admin_conflicts(struct admin_cmd *c)
+{
+	items_answer(c, "conflicts", ADMIN_CONFLICTS_MAX, reconcile_conflicts);
 }
 
 void admin_pending(struct admin_cmd *c)

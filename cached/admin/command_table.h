@@ -42,6 +42,9 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 	C("accept-removals", admin_accept, MAY, LONG, print_object, "[PATH]",                      \
 		"names that are gone from the bucket, and kept here because they are many, may go, " \
 		"and what else goes below PATH within an hour")                                    \
+	C("conflicts", admin_conflicts, MAY, SHORT, print_conflicts, "[PATH]",                     \
+		"what this node and somebody else wrote at the same time: where the two versions of " \
+		"each file are; the last 100 since the daemon's start")                            \
 	C("accept-conflicts", admin_accept_conflicts, NO, SHORT, print_object, "",                 \
 		"more than 100 conflicts within an hour have stopped the sending of files: it goes on") \
 	C("evict", admin_evict, MUST, LONG, print_object, "PATH",                                  \

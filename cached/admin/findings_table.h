@@ -87,10 +87,14 @@
 		"the rename of a directory is large, or dear, and has not begun in S3",            \
 		"objectfsctl renames says how large; to let it begin: objectfsctl renames --allow PATH; " \
 		"else rename the directory back (clients have the new name already)")              \
+	D(CONFLICTS_MADE, "conflicts-made", ADVICE, "store",                                       \
+		"files were written here and by somebody else at the same time: both versions are kept", \
+		"objectfsctl conflicts says where they are: put together what belongs together, and " \
+		"delete the copy; let one writer at a time have a name")                           \
 	D(CONFLICTS_MANY, "conflicts-many", DEGRADED, "store",                                     \
 		"more than 100 conflicts within an hour: files are not sent to S3",                \
-		"find out who else writes to the bucket, or has restored it: the log names the "   \
-		"files, theirs are under the old names; then objectfsctl accept-conflicts")        \
+		"find out who else writes to the bucket, or has restored it: objectfsctl conflicts " \
+		"names the files; then objectfsctl accept-conflicts")        \
 	D(MIRROR_BAD, "mirror-bad", FAILED, "mirror", "the mirror cannot be written",              \
 		"check the file system below the cache directory: dmesg, mount options, fsck")     \
 	D(MIRROR_FULL, "mirror-full", FAILED, "mirror", "the mirror's file system is full",        \

@@ -105,6 +105,7 @@ static void put_answers(struct bundle *b)
 	} asked[] = {{"health", "components of the daemon, with remedies"},
 			{"pending", "what is not in S3 yet"},
 			{"renames", "what is being renamed in S3"},
+			{"conflicts", "what somebody else wrote at the same time"},
 			{"tasks", "evict, warm, flush under way"}, {"pins", "what is pinned"},
 			{"sessions", "who is connected, and what was done"}};
 	char name[64];

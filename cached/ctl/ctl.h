@@ -99,6 +99,7 @@ void print_ls(const json_t *answer);
 void print_sessions(const json_t *answer);
 void print_config(const json_t *answer);
 void print_renames(const json_t *answer);
+void print_conflicts(const json_t *answer);
 void print_pins(const json_t *answer);
 void print_tasks(const json_t *answer);
 void print_nodes(const json_t *answer);

@@ -176,6 +176,34 @@ void print_renames(const json_t *answer)
 	}
 }
 
+void print_conflicts(const json_t *answer)
+{
+	const json_t *list = json_object_get(answer, "conflicts"), *c;
+	size_t i;
+
+	if (json_array_size(list) == 0) {
+		printf("no conflicts since the start\n");
+		return;
+	}
+	json_array_foreach(list, i, c)
+	{
+		print_time(json_object_get(c, "at"));
+		printf("  %s:", text_of(c, "volume"));
+		print_safe(text_of(c, "path"));
+		printf("\n  ");
+		print_safe(text_of(c, "reason"));
+		if (!json_is_string(json_object_get(c, "copy"))) {
+			printf("\n  the other version is in the bucket only: too large to be copied");
+		} else if (strcmp(text_of(c, "copy"), text_of(c, "path")) == 0) {
+			printf("\n  it is back");
+		} else {
+			printf("\n  the other version: ");
+			print_safe(text_of(c, "copy"));
+		}
+		putchar('\n');
+	}
+}
+
 void print_pins(const json_t *answer)
 {
 	const json_t *list = json_object_get(answer, "pins"), *p;

@@ -329,7 +329,7 @@ static char *redact_name(TALLOC_CTX *ctx, struct redact *r, const char *name)
 
 static bool key_is_name(const char *key)
 {
-	static const char *const keys[] = {"path", "from", "to", "blocked_by", "user", "address"};
+	static const char *const keys[] = {"path", "copy", "from", "to", "blocked_by", "user", "address"};
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
 		if (strcmp(keys[i], key) == 0) {

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define CONFLICT_HOUR_NS (3600 * NS_PER_S)
+#define CONFLICT_DAY_NS (24 * CONFLICT_HOUR_NS)
 #define CONFLICT_HOLD_NS (60 * NS_PER_S)
 #define CONFLICT_KV "conflicts_held"
 
@@ -25,10 +26,10 @@
 
 static bool conflict_is_one_too_many(const struct reconcile *rc)
 {
-	int64_t oldest = rc->conflicts_ns[rc->conflicts_made % CONFLICTS_AN_HOUR];
+	const struct conflict *oldest = &rc->conflicts[rc->conflicts_made % CONFLICTS_AN_HOUR];
 
-	return rc->conflicts_made >= CONFLICTS_AN_HOUR &&
-	       clock_now_ns(rc->v->clock) - oldest < CONFLICT_HOUR_NS;
+	return rc->conflicts_made >= rc->conflicts_accepted + CONFLICTS_AN_HOUR &&
+	       clock_now_ns(rc->v->clock) - oldest->at_ns < CONFLICT_HOUR_NS;
 }
 
 bool step_conflicts_hold(struct attempt *a)
@@ -42,10 +43,8 @@ bool step_conflicts_hold(struct attempt *a)
 	return true;
 }
 
-static bool conflict_stops(struct attempt *a)
+void conflict_brake(struct reconcile *rc)
 {
-	struct reconcile *rc = a->item->rc;
-
 	if (!reconcile_conflicts_held(rc) && conflict_is_one_too_many(rc)) {
 		index_kv_set(rc->v->index, CONFLICT_KV, "yes"); /* a restart does not let go */
 		index_commit(rc->v->index, NULL, NULL);
@@ -53,7 +52,6 @@ static bool conflict_stops(struct attempt *a)
 				"another program write to this bucket, or was it restored from a backup? If "
 				"it is meant: objectfsctl -v %s accept-conflicts", CONFLICTS_AN_HOUR, rc->v->name);
 	}
-	return step_conflicts_hold(a);
 }
 
 bool reconcile_conflicts_held(const struct reconcile *rc)
@@ -68,7 +66,7 @@ bool reconcile_accept_conflicts(struct reconcile *rc)
 
 	index_kv_set(rc->v->index, CONFLICT_KV, NULL);
 	index_commit(rc->v->index, NULL, NULL);
-	rc->conflicts_made = 0;
+	rc->conflicts_accepted = rc->conflicts_made;
 	for (w = rc->works; w != NULL; w = next) {
 		next = w->next;
 		if (w->held) {
@@ -76,6 +74,49 @@ bool reconcile_accept_conflicts(struct reconcile *rc)
 		}
 	}
 	return held;
+}
+
+/* ---- which there were ---- */
+
+void conflict_made(struct reconcile *rc, const char *path, const char *copy, const char *why)
+{
+	struct conflict *c = &rc->conflicts[rc->conflicts_made++ % CONFLICTS_AN_HOUR];
+
+	stats_add(conflicts, 1);
+	talloc_free(c->path);
+	talloc_free(c->copy);
+	*c = (struct conflict){
+		.at_ns = clock_now_ns(rc->v->clock),
+		.wall_ns = clock_wall_ns(rc->v->clock),
+		.path = talloc_strdup(rc, path),
+		.copy = copy != NULL ? talloc_strdup(rc, copy) : NULL,
+		.why = why,
+	};
+}
+
+json_t *reconcile_conflicts(struct reconcile *rc, unsigned most)
+{
+	json_t *list = json_array();
+	unsigned made = rc->conflicts_made;
+
+	for (unsigned n = made; n > 0 && made - n < CONFLICTS_AN_HOUR && made - n < most; n--) {
+		const struct conflict *c = &rc->conflicts[(n - 1) % CONFLICTS_AN_HOUR];
+
+		json_array_append_new(list, json_pack("{s:s, s:s?, s:s, s:f}", "path",
+				c->path != NULL ? c->path : "?", "copy", c->copy, "reason", c->why, "at",
+				(double)c->wall_ns / NS_PER_S));
+	}
+	return list;
+}
+
+unsigned reconcile_conflicts_lately(const struct reconcile *rc)
+{
+	unsigned made = rc->conflicts_made, lately = 0;
+
+	for (unsigned n = made < CONFLICTS_AN_HOUR ? made : CONFLICTS_AN_HOUR; n > 0; n--) {
+		lately += clock_now_ns(rc->v->clock) - rc->conflicts[n - 1].at_ns < CONFLICT_DAY_NS;
+	}
+	return lately;
 }
 
 /* ---- one ---- */
@@ -129,9 +170,11 @@ static void conflict_done(struct disk_job *job)
 	struct news *news = NULL;
 
 	if (c->status == 0) {
-		stats_add(conflicts, 1);
-		a->item->rc->conflicts_ns[a->item->rc->conflicts_made++ % CONFLICTS_AN_HOUR] =
-				clock_now_ns(v->clock);
+		const char *below = strcmp(c->dir, ".") == 0 ? "" : c->dir, *slash = below[0] != '\0' ? "/" : "";
+		char *path = talloc_asprintf(a, "%s%s%s", below, slash, c->name);
+		char *copy = talloc_asprintf(a, "%s%s%s", below, slash, c->to);
+
+		conflict_made(a->item->rc, path != NULL ? path : c->name, copy != NULL ? copy : c->to, c->why);
 		log_warning("reconcile", "conflict: %s/%s: %s; this node's version is now %s", c->dir,
 				c->name, c->why, c->to);
 		if (a->old_key == NULL) {
@@ -211,7 +254,8 @@ void step_conflict(struct attempt *a, const char *why)
 	char *path = dir != NULL ? index_path(ix, a, dir) : NULL;
 	struct conflict_job *c;
 
-	if (conflict_stops(a)) {
+	conflict_brake(a->item->rc);
+	if (step_conflicts_hold(a)) {
 		return;
 	}
 	if (a->row->live != ROW_HERE || path == NULL) {

@@ -95,6 +95,12 @@ struct work { /* core only; talloc child of rc */
 #define RECONCILE_PLACE_BUCKETS 16384u
 #define CONFLICTS_AN_HOUR 100u
 
+struct conflict { /* talloc children of the reconcile */
+	int64_t at_ns, wall_ns;
+	char *path, *copy; /* below the tree; copy NULL: a version in the bucket is all there is of it */
+	const char *why;   /* constant */
+};
+
 struct reconcile { /* core only */
 	struct volume *v;
 	bool started, fresh;
@@ -117,9 +123,9 @@ struct reconcile { /* core only */
 	struct attempt *attempts; /* items in flight, for lease breaks */
 	struct pmove *moves; /* under way */
 	struct redirects *redirects; /* redirect.c; NULL: none */
-	/* conflict.c: when the last ones were */
-	int64_t conflicts_ns[CONFLICTS_AN_HOUR];
-	unsigned conflicts_made;
+	/* conflict.c: the last ones */
+	struct conflict conflicts[CONFLICTS_AN_HOUR];
+	unsigned conflicts_made, conflicts_accepted; /* the first so many are no reason to stop */
 	/* marks.c */
 	struct clock_timer *sweep_timer;
 	bool sweeping;
@@ -325,6 +331,11 @@ void rebase_try(struct attempt *a, struct obj_req *head, const struct ofs_oid *w
 /* --- conflict.c --- */
 /* Too many of them, lately: nothing is sent; the attempt has ended. */
 bool step_conflicts_hold(struct attempt *a);
+/* Before one is made: would it be one too many? Then it is the last one, nothing is sent from now on. */
+void conflict_brake(struct reconcile *rc);
+/* One was made: counted, and told (reconcile_conflicts). Paths below the tree, `copy` NULL: the other one is a
+ * version in the bucket, no more; `why` constant. */
+void conflict_made(struct reconcile *rc, const char *path, const char *copy, const char *why);
 /* Foreign and ours both stay: this one goes on under a conflict name. Ends the attempt. */
 void step_conflict(struct attempt *a, const char *why);
 

@@ -85,6 +85,17 @@ static struct obj_req *under_req(struct under *u, enum obj_op op, const char *ke
 
 /* ---- one version that is not ours ---- */
 
+/* It is at `target` now; NULL: nowhere but among the key's versions. */
+static void under_told(struct under *u, const char *target)
+{
+	size_t prefix = strlen(u->v->prefix);
+
+	conflict_brake(u->v->reconcile); /* made all the same: nothing else shows that version */
+	conflict_made(u->v->reconcile, u->w.key + prefix, target != NULL ? target + prefix : NULL,
+			u->w.deleted ? "somebody else wrote it while this node deleted it"
+				     : "somebody else wrote it while this node did");
+}
+
 static void under_kept(struct obj_req *req)
 {
 	struct under *u = req->arg;
@@ -95,7 +106,7 @@ static void under_kept(struct obj_req *req)
 		objstore_req_free(&req);
 		return;
 	}
-	stats_add(conflicts, 1);
+	under_told(u, u->target);
 	log_warning("reconcile", "conflict: somebody else wrote %s while this node did: that version is %s%s",
 			u->w.key, strcmp(u->target, u->w.key) == 0 ? "back at its name" : "now ", u->target);
 	u->made++;
@@ -197,6 +208,7 @@ static void under_place(struct under *u)
 	} else if (u->head->result.size > u->v->conf->copy_limit_bytes) {
 		log_warning("reconcile", "conflict: version %s of %s, by somebody else, is too large to be copied: "
 				"it stays in the bucket as a version", under_at(u)->version_id, u->w.key);
+		under_told(u, NULL);
 		u->at++;
 		under_next(u);
 	} else if (strcmp(u->target, u->w.key) == 0) {

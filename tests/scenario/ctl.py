@@ -378,7 +378,7 @@ def bundles(bed, proxy):
         proxy.release()
     bed.ctl("log", "notice")
     check("Gehaltsliste" in bed.log(), "no name is in the log: nothing is tried here")
-    wanted = {"README.txt", "status.json", "health.json", "pending.json", "renames.json", "tasks.json",
+    wanted = {"README.txt", "status.json", "health.json", "pending.json", "renames.json", "conflicts.json", "tasks.json",
               "pins.json", "sessions.json", "config.json", "doctor.json", "log.txt", "smb.conf.txt",
               "system.txt"}
     check(set(files) == wanted and all(name in out for name in wanted), f"{sorted(files)}")

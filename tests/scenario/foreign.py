@@ -184,6 +184,14 @@ def conflict(bed, bucket, client):
                 check(client.get(f"conflict/{name}") == expected, f"{name}: wrong side in the share")
                 check(bucket.get(f"conflict/{name}") == expected, f"{name}: wrong side in S3")
     check(bed.ctl_json("status")["counters"]["conflicts"] == 2, "conflicts are not counted")
+    told = {entry["path"]: entry["copy"] for entry in bed.ctl_json("conflicts")["conflicts"]}
+    check(set(told) == {"conflict/report.doc", "conflict/new"} and
+          {f"conflict/{name}" for name in found} == set(told) | set(told.values()), f"conflicts are told as {told}")
+    text = bed.ctl("conflicts", "conflict")
+    check(all(name in text for name in (*told, *told.values())), text)
+    check("no conflicts" in bed.ctl("conflicts", "elsewhere"), "conflicts elsewhere")
+    advice = [entry for entry in bed.ctl_json("health")["components"] if entry.get("id") == "conflicts-made"]
+    check(len(advice) == 1 and advice[0]["reason"].startswith("2 within"), f"finding: {advice}")
 
 
 def edited(bed, bucket, client):

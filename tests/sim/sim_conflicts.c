@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Somebody else writes a file each time this node does: both versions stay, each conflict is told with both names, and
+ * the 101st within an hour stops the sending of files, whether it was found before the write (F3) or after it (F1).
+ * Spread over hours they stop nothing.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cached/base/log.h"
+#include "cached/base/stats.h"
+#include "cached/reconcile/reconcile.h"
+#include "sim_world.h"
+
+#define MINUTE_NS (60 * NS_PER_S)
+#define MOMENT_NS (5 * NS_PER_S) /* what is there has settled, and was sent */
+#define AN_HOUR 100 /* so many conflicts are none too many */
+
+static void want_text(struct world *w, const char *key, const char *text)
+{
+	const struct sim_object *o = sim_object(w->sim, key);
+
+	if (o == NULL || o->len != strlen(text) || memcmp(o->data, text, o->len) != 0) {
+		die(w, o != NULL ? "other bytes" : "not there", key);
+	}
+}
+
+/* The other version is where the last conflict says. */
+static void want_told(struct world *w, const char *name, const char *other)
+{
+	json_t *list = reconcile_conflicts(w->v->reconcile, 1);
+	const json_t *c = json_array_get(list, 0);
+	const char *path = json_string_value(json_object_get(c, "path"));
+	const char *copy = json_string_value(json_object_get(c, "copy"));
+	char key[300];
+
+	if (json_array_size(list) != 1 || path == NULL || copy == NULL || strcmp(path, name) != 0) {
+		die(w, "the conflict is not told", name);
+	}
+	snprintf(key, sizeof(key), "p/%s", copy);
+	want_text(w, key, other);
+	json_decref(list);
+}
+
+/* Somebody's PUT comes between our look and our PUT. */
+static void conflict(struct world *w, unsigned i, const char *name, bool made)
+{
+	int64_t before = stats_get(conflicts);
+	char ours[40], theirs[40], key[40];
+	uint64_t puts;
+
+	snprintf(ours, sizeof(ours), "ours %u", i);
+	snprintf(theirs, sizeof(theirs), "theirs %u", i);
+	snprintf(key, sizeof(key), "p/%s", name);
+	client_create(w, name, "first");
+	sim_run_until(w->sim, NULL, NULL, MOMENT_NS);
+	client_write(w, name, ours);
+	for (puts = sim_requests_of(w->sim, OBJ_PUT); sim_requests_of(w->sim, OBJ_PUT) == puts;) {
+		if (!sim_step(w->sim)) {
+			die(w, "nothing is sent", name);
+		}
+	}
+	sim_put(w->sim, key, theirs);
+	sim_run_until(w->sim, NULL, NULL, MOMENT_NS);
+	if (stats_get(conflicts) != before + made) {
+		die(w, "not counted", name);
+	}
+	if (made && w->v->store->caps.fence_class == 1) {
+		want_text(w, key, ours); /* it was written; what it covered is beside */
+		want_told(w, name, theirs);
+	} else if (made) {
+		want_text(w, key, theirs);
+		want_told(w, name, ours);
+	}
+}
+
+static void name_of(unsigned i, char name[16])
+{
+	snprintf(name, 16, "f%u.doc", i);
+}
+
+static void open_quick(struct world *w, unsigned fence_class)
+{
+	world_open(w, fence_class, (int)fence_class);
+	w->conf.settle_time_ns = NS_PER_S;
+	w->conf.base_quiet_ns = 0; /* the only PUTs are of files */
+}
+
+static void many(unsigned fence_class)
+{
+	struct world w;
+	char name[16];
+	unsigned i;
+
+	open_quick(&w, fence_class);
+	for (i = 0; i < AN_HOUR; i++) {
+		name_of(i, name);
+		conflict(&w, i, name, true);
+		client_unlink(&w, name);
+	}
+	if (reconcile_conflicts_held(w.v->reconcile)) {
+		die(&w, "a hundred are too many", "");
+	}
+	name_of(i, name);
+	conflict(&w, i, name, fence_class == 1); /* there it has happened; elsewhere it is not made */
+	if (!reconcile_conflicts_held(w.v->reconcile)) {
+		die(&w, "nothing stops the sending", "");
+	}
+	client_create(&w, "later", "waits");
+	sim_run_until(w.sim, NULL, NULL, 5 * MINUTE_NS);
+	daemon_kill(&w);
+	daemon_start(&w);
+	sim_run_until(w.sim, NULL, NULL, 5 * MINUTE_NS);
+	if (sim_object(w.sim, "p/later") != NULL) {
+		die(&w, "it was sent", "later");
+	}
+	if (!reconcile_accept_conflicts(w.v->reconcile)) {
+		die(&w, "nothing was held", "");
+	}
+	world_settle(&w);
+	want_text(&w, "p/later", "waits");
+	world_close(&w);
+}
+
+static void few(unsigned fence_class)
+{
+	struct world w;
+	char name[16];
+
+	open_quick(&w, fence_class);
+	for (unsigned i = 0; i < AN_HOUR + 10; i++) {
+		name_of(i, name);
+		conflict(&w, i, name, true);
+		client_unlink(&w, name);
+		sim_run_until(w.sim, NULL, NULL, MINUTE_NS);
+	}
+	world_close(&w);
+}
+
+int main(void)
+{
+	talloc_disable_null_tracking();
+	signal(SIGRTMIN, SIG_IGN);
+	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
+	few(1);
+	many(1);
+	many(3);
+	return 0;
+}
