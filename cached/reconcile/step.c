@@ -25,7 +25,9 @@ static void step_stub_gone(struct attempt *a)
 	struct row *row = a->row;
 
 	a->item->relist = true;
-	if (a->old_key != NULL || !row->in_s3) {
+	if (a->replaced != NULL && a->replaced != claim_get(ix, row)) {
+		attempt_end_blocked(a, a->replaced, "what was deleted at its name leaves S3 first");
+	} else if (a->old_key != NULL || !row->in_s3) {
 		claim_drop(a);
 		index_set_s3(ix, row, &a->parent, a->raw);
 		index_set_object(ix, row, !row->is_dir);

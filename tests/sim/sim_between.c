@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "cached/base/log.h"
+#include "cached/reconcile/index.h"
+#include "cached/reconcile/reconcile.h"
 #include "sim_world.h"
 
 static void tree_open(struct world *w, unsigned seed)
@@ -106,6 +108,39 @@ static bool read_below_both(const char *slow_key, unsigned moment)
 	return more;
 }
 
+/* Over a file that was deleted here comes one that is not here, and whose row has lost its object (as another at its
+ * key takes it): what was deleted leaves S3 all the same, whether its own item came first or not. false: it had left
+ * before that moment. */
+static bool lost_over_deleted(unsigned moment)
+{
+	const struct ofs_oid *root = &OFS_OID_ROOT;
+	struct world w;
+	struct row *lost;
+	bool more;
+
+	world_open(&w, 1, 3);
+	client_create(&w, "gone", "old");
+	client_create(&w, "comes", "new");
+	world_drain(&w);
+	client_evict(&w, "comes");
+	sim_run_until(w.sim, NULL, NULL, 20 * NS_PER_S);
+	client_rename(&w, "comes", "gone");
+	lost = index_at_s3(w.v->index, root, "comes", false);
+	while (index_at_live(w.v->index, root, "gone") != lost && sim_step(w.sim)) {
+	}
+	more = world_run(&w, moment) && sim_object(w.sim, "p/gone") != NULL;
+	if (more) {
+		index_clear_s3(w.v->index, lost);
+		reconcile_touch(w.v->reconcile, lost);
+	}
+	world_settle(&w);
+	if (more && (sim_object(w.sim, "p/gone") != NULL || sim_object(w.sim, "p/comes") == NULL)) {
+		die(&w, "a lost row took the key of what was deleted", "p/gone");
+	}
+	world_close(&w);
+	return more;
+}
+
 int main(void)
 {
 	static const char *const slow_keys[] = {"p/a/one", "p/d/b/three"};
@@ -132,5 +167,8 @@ int main(void)
 		}
 		printf("read below two renames, delete of %s under way: %u moments\n", slow_keys[i], moment + 1);
 	}
+	for (i = 0; lost_over_deleted((unsigned)i); i++) {
+	}
+	printf("a row is lost over what was deleted: %zu moments\n", i + 1);
 	return 0;
 }
