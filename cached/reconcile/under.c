@@ -13,7 +13,7 @@
  *     the same one. Under a delete of ours the newest goes back to its name;
  *  3. nothing is committed before it is done: else it begins anew.
  *
- *   [under_list] -> [under_plan] -> each: [under_seen] -> [under_place] -> [under_kept] -> done
+ *   [under_list] <-> [under_plan] -> each: [under_seen] -> [under_place] -> [under_kept] -> done
  */
 #include "private.h"
 #include "../mirror/foreign.h"
@@ -28,9 +28,11 @@
 struct under {
 	struct volume *v;
 	struct under_write w; /* its strings are ours */
-	struct obj_req *list; /* whose result holds the versions, newest first */
+	struct obj_req *list; /* whose result holds the versions, newest first, as far as they are needed */
 	struct obj_req *head; /* of the version at `at` */
 	unsigned at, end;
+	unsigned scanned, ours, old; /* ours: if it is found; old: below it, and older than our write */
+	bool found;
 	bool finding; /* which version is ours: asked one by one */
 	bool restored;
 	unsigned made;
@@ -42,6 +44,8 @@ struct under {
 
 static void under_next(struct under *u);
 static void under_found(struct under *u, unsigned ours);
+static void under_plan(struct under *u);
+static void under_list(struct under *u, const char *token);
 
 bool under_applies(const struct volume *v)
 {
@@ -239,6 +243,7 @@ static void under_seen(struct obj_req *req)
 	}
 	if (u->finding && who == WHOSE_NOW) {
 		under_found(u, u->at);
+		under_plan(u);
 		return;
 	}
 	if (u->finding || r->status == OBJ_NOT_FOUND || who == WHOSE_NOW || who == WHOSE_ROWS ||
@@ -279,31 +284,40 @@ static void under_next(struct under *u)
 
 /* ---- which ---- */
 
-/* Ours is at `ours`: how far below it has it covered what it did not know? */
-static unsigned under_last(const struct under *u, unsigned ours)
+static bool under_is_ours(const struct under *u, const struct obj_entry *e)
 {
-	const struct obj_result *r = &u->list->result;
-	unsigned end = ours + 1;
-
-	for (unsigned i = end; i < r->entry_count && !r->entries[i].is_marker; i++) {
-		const char *etag = r->entries[i].etag;
-
-		if (u->w.expect != NULL && etag != NULL && strcmp(etag, u->w.expect) == 0) {
-			return i;
-		}
-		if (i == ours + 1 || r->entries[i].mtime_ns >= u->since_ns) {
-			end = i + 1;
-		}
+	if (u->w.version != NULL) {
+		return strcmp(e->version_id, u->w.version) == 0;
 	}
-	return end;
+	if (u->w.deleted) {
+		return e->is_marker && e->mtime_ns >= u->since_ns;
+	}
+	return u->w.etag != NULL && !e->is_marker && e->etag != NULL && strcmp(e->etag, u->w.etag) == 0;
 }
 
-static void under_found(struct under *u, unsigned ours)
+/* Ours is known: how far below it has it covered what it did not know? false: what is listed does not tell. */
+static bool under_last(struct under *u)
 {
-	u->finding = false;
-	u->end = under_last(u, ours);
-	u->at = ours + 1;
-	under_next(u);
+	const struct obj_result *r = &u->list->result;
+
+	for (; u->scanned < r->entry_count; u->scanned++) {
+		const struct obj_entry *e = &r->entries[u->scanned];
+		bool young = e->mtime_ns >= u->since_ns;
+
+		if (e->is_marker) {
+			return true;
+		}
+		if (u->w.expect != NULL && e->etag != NULL && strcmp(e->etag, u->w.expect) == 0) {
+			u->end = u->scanned;
+			return true;
+		}
+		if (young || u->scanned == u->ours + 1) {
+			u->end = u->scanned + 1;
+		} else if (u->w.expect == NULL && ++u->old > UNDER_OLD_MOST) {
+			return true;
+		}
+	}
+	return r->next_token == NULL;
 }
 
 /* Those that ours may be: it is as young as its write, unless it is of parts, and as old as the first of them. */
@@ -321,38 +335,97 @@ static unsigned under_asked(const struct under *u)
 	return i;
 }
 
+static void under_found(struct under *u, unsigned ours)
+{
+	u->finding = false;
+	u->found = true;
+	u->ours = ours;
+	u->end = u->scanned = ours + 1;
+}
+
+/* Looks on where it ended; then what is listed is enough, or the next page is asked for. */
+static void under_plan(struct under *u)
+{
+	const struct obj_result *r = &u->list->result;
+	bool enough;
+
+	for (; !u->found && u->scanned < r->entry_count; u->scanned++) {
+		if (under_is_ours(u, &r->entries[u->scanned])) {
+			under_found(u, u->scanned);
+			break;
+		}
+	}
+	enough = u->found ? under_last(u) : r->next_token == NULL || under_asked(u) < r->entry_count;
+	if (!enough) {
+		under_list(u, r->next_token);
+		return;
+	}
+	/* Else the answer was lost: it is known by what it says of itself, or it was not carried out. */
+	u->finding = !u->found && !u->w.deleted && u->w.etag == NULL;
+	u->at = u->found ? u->ours + 1 : 0;
+	if (!u->found) {
+		u->end = u->finding ? under_asked(u) : 0;
+	}
+	under_next(u);
+}
+
+/* The rows of a further page behind those of the first. */
+static int under_append(struct obj_result *r, struct obj_result *page)
+{
+	size_t count = (size_t)r->entry_count + page->entry_count;
+	struct obj_entry *grown = page->entry_count > 0 ? realloc(r->entries, count * sizeof(*grown)) : r->entries;
+
+	if (page->entry_count > 0 && grown == NULL) {
+		return -ENOMEM;
+	}
+	if (page->entry_count > 0) {
+		memcpy(grown + r->entry_count, page->entries, page->entry_count * sizeof(*grown));
+	}
+	r->entries = grown;
+	r->entry_count = (unsigned)count;
+	page->entry_count = 0;
+	free(r->next_token);
+	r->next_token = page->next_token;
+	page->next_token = NULL;
+	return 0;
+}
+
 static void under_listed(struct obj_req *req)
 {
 	struct under *u = req->arg;
-	const struct obj_result *r = &req->result;
+	struct obj_result *r = &req->result;
 
-	u->list = req;
 	if (r->status != OBJ_OK) {
 		under_end(u, r->status, r->message);
+	} else if (u->list == NULL) {
+		u->list = req;
+		under_plan(u);
+		return;
+	} else if (under_append(&u->list->result, r) != 0) {
+		under_end(u, OBJ_LOCAL, "out of memory");
+	} else {
+		under_plan(u);
+	}
+	objstore_req_free(&req);
+}
+
+static void under_list(struct under *u, const char *token)
+{
+	struct obj_req *req = under_req(u, OBJ_VERSIONS, u->w.key, under_listed);
+
+	if (req != NULL && token != NULL && (req->token = strdup(token)) == NULL) {
+		objstore_req_free(&req);
+		under_end(u, OBJ_LOCAL, "out of memory");
 		return;
 	}
-	for (unsigned i = 0; i < r->entry_count; i++) {
-		const struct obj_entry *e = &r->entries[i];
-		bool ours = u->w.version != NULL ? strcmp(e->version_id, u->w.version) == 0
-			    : u->w.deleted       ? e->is_marker && e->mtime_ns >= u->since_ns
-						 : u->w.etag != NULL && !e->is_marker && e->etag != NULL &&
-							   strcmp(e->etag, u->w.etag) == 0;
-
-		if (ours) {
-			under_found(u, i);
-			return;
-		}
+	if (req != NULL) {
+		objstore_submit(u->v->store, req);
 	}
-	/* The answer was lost: it is known by what it says of itself, or it was not carried out. */
-	u->finding = !u->w.deleted && u->w.etag == NULL;
-	u->end = u->finding ? under_asked(u) : 0;
-	under_next(u);
 }
 
 void under_check(struct volume *v, const struct under_write *w, under_done_fn done, void *arg)
 {
 	struct under *u = talloc_zero(v, struct under);
-	struct obj_req *req;
 
 	if (u == NULL) {
 		done(OBJ_LOCAL, "out of memory", arg);
@@ -372,8 +445,5 @@ void under_check(struct volume *v, const struct under_write *w, under_done_fn do
 		under_end(u, OBJ_LOCAL, "out of memory");
 		return;
 	}
-	req = under_req(u, OBJ_VERSIONS, u->w.key, under_listed);
-	if (req != NULL) {
-		objstore_submit(v->store, req);
-	}
+	under_list(u, NULL);
 }

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "cached/base/log.h"
 #include "cached/reconcile/index.h"
 #include "cached/reconcile/reconcile.h"
@@ -141,9 +142,56 @@ static bool lost_over_deleted(unsigned moment)
 	return more;
 }
 
+static const char *const edits[] = {"the 1st", "the 2nd", "the 3rd", "the 4th", "the 5th", "the 6th"};
+#define EDITS (sizeof(edits) / sizeof(edits[0]))
+
+static bool object_is(const struct sim_object *o, const char *text)
+{
+	return o != NULL && o->len == strlen(text) && memcmp(o->data, text, o->len) == 0;
+}
+
+static bool is_shown(struct world *w, const char *text)
+{
+	const struct sim_object *o = sim_objects(w->sim);
+
+	while (o != NULL && !object_is(o, text)) {
+		o = o->next;
+	}
+	return o != NULL;
+}
+
+/* Where versions are all there is (F1) another tool writes more of them than a page of the store's lists has, at that
+ * moment of a write here: what the write has covered is shown beside, all of it. false: the write was done before. */
+static bool covered_many(unsigned moment, unsigned *covered)
+{
+	struct world w;
+	bool more;
+
+	world_open(&w, 1, 1);
+	client_create(&w, "one", "before");
+	world_drain(&w);
+	client_write(&w, "one", "here");
+	more = world_run(&w, moment);
+	for (size_t i = 0; i < EDITS; i++) {
+		sim_put(w.sim, "p/one", edits[i]);
+	}
+	world_settle(&w);
+	if (object_is(sim_object(w.sim, "p/one"), "here")) {
+		for (size_t i = 0; i < EDITS; i++) {
+			if (!is_shown(&w, edits[i])) {
+				die(&w, "covered, and not shown", edits[i]);
+			}
+		}
+		++*covered;
+	}
+	world_close(&w);
+	return more;
+}
+
 int main(void)
 {
 	static const char *const slow_keys[] = {"p/a/one", "p/d/b/three"};
+	unsigned covered = 0;
 	size_t i;
 
 	talloc_disable_null_tracking();
@@ -170,5 +218,11 @@ int main(void)
 	for (i = 0; lost_over_deleted((unsigned)i); i++) {
 	}
 	printf("a row is lost over what was deleted: %zu moments\n", i + 1);
+	for (i = 0; covered_many((unsigned)i, &covered); i++) {
+	}
+	printf("more versions than a page has: %zu moments, below the write in %u\n", i + 1, covered);
+	if (covered == 0) {
+		return 1;
+	}
 	return 0;
 }

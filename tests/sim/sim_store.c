@@ -15,6 +15,7 @@
 #include "cached/objstore/impl.h"
 
 #define SLOW_NS (120 * NS_PER_S)
+#define VERSIONS_PAGE 3u
 
 void sim_slow_delete(struct sim *s, const char *key)
 {
@@ -152,12 +153,21 @@ static void do_versions(struct sim *s, struct obj_req *q)
 {
 	struct sim_version *v;
 	unsigned capacity = 0;
+	bool begun = q->token == NULL;
 
 	for (v = s->versions; v != NULL; v = v->next) {
 		struct obj_entry *e;
 
 		if (strcmp(v->o.key, q->key) != 0) {
 			continue;
+		}
+		if (!begun) {
+			begun = strcmp(v->id, q->token) == 0;
+			continue;
+		}
+		if (q->result.entry_count == VERSIONS_PAGE) {
+			q->result.next_token = strdup(q->result.entries[VERSIONS_PAGE - 1].version_id);
+			return;
 		}
 		e = obj_result_entry_add(&q->result, &capacity);
 		e->key = strdup(v->o.key);
