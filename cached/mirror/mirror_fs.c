@@ -40,6 +40,7 @@ struct mirror_place mirror_place_of(const struct mirror *m)
 	p.clock = v->clock;
 	p.guard = v->guard;
 	p.limbo_fd = v->limbo_fd;
+	p.blocks_fd = v->blocks_fd;
 	memcpy(p.token, m->token, sizeof(p.token));
 	return p;
 }

@@ -50,7 +50,7 @@ struct mirror_place { /* plain copies of what a job may use of a volume; constan
 	struct ofs_shm *shm;
 	struct clock *clock; /* for ids */
 	struct guard *guard;
-	int tree_fd, limbo_fd;
+	int tree_fd, limbo_fd, blocks_fd;
 	char token[17]; /* in the names of what is being made in limbo/, new with every start */
 };
 struct mirror_place mirror_place_of(const struct mirror *m);

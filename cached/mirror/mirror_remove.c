@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "../reconcile/reconcile.h"
+#include "../upload/blocks.h"
 
 #define REMOVE_DEPTH_MAX 200
 
@@ -63,6 +64,7 @@ static int remove_note(struct remove_job *j, const struct ofs_oid *oid, uint64_t
 	}
 	j->gone[j->gone_count].oid = *oid;
 	j->gone[j->gone_count++].ino = ino;
+	blocks_forget(j->place.blocks_fd, oid);
 	return 0;
 }
 

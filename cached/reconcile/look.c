@@ -13,6 +13,7 @@
  */
 #include "private.h"
 #include "../evict/evict.h"
+#include "../upload/blocks.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -423,7 +424,7 @@ void look_start(struct work *place)
 struct trash_job {
 	struct disk_job job;
 	struct reconcile *rc; /* core only */
-	int trash_fd;
+	int trash_fd, blocks_fd;
 	struct ofs_oid oid;
 	int64_t since_ns; /* of the work that asks */
 	bool purge, is_dir, found;
@@ -443,6 +444,7 @@ static void trash_run(struct disk_job *job)
 		trash_name(&t->oid, d == 1, name);
 		unlinkat(t->trash_fd, name, 0);
 	}
+	blocks_forget(t->blocks_fd, &t->oid);
 }
 
 static void trash_done(struct disk_job *job)
@@ -476,6 +478,7 @@ static void trash_submit(struct reconcile *rc, const struct ofs_oid *oid, bool p
 	t->job.done = trash_done;
 	t->rc = rc;
 	t->trash_fd = rc->v->trash_fd;
+	t->blocks_fd = rc->v->blocks_fd;
 	t->oid = *oid;
 	t->since_ns = rc->since_ns;
 	t->purge = purge;

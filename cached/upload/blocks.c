@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "shared/cursor.h"
 #include "../base/log.h"
@@ -157,17 +158,15 @@ unsigned blocks_plan(const struct blocks *b, const bool *same, int64_t run_bytes
 static struct blocks *file_read(int dir_fd, const char *name)
 {
 	int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	uint8_t *data = fd >= 0 ? malloc(FILE_MAX_BYTES) : NULL;
 	struct blocks *b = NULL;
-	size_t len = 0;
-	ssize_t n = 1;
+	uint8_t *data = NULL;
+	struct stat st;
 
-	while (data != NULL && n > 0 && len < FILE_MAX_BYTES) {
-		n = read(fd, data + len, FILE_MAX_BYTES - len);
-		len += n > 0 ? (size_t)n : 0;
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= FILE_MAX_BYTES) {
+		data = malloc((size_t)st.st_size);
 	}
-	if (data != NULL && n == 0) {
-		b = blocks_unpack(data, len);
+	if (data != NULL && pread(fd, data, (size_t)st.st_size, 0) == (ssize_t)st.st_size) {
+		b = blocks_unpack(data, (size_t)st.st_size);
 	}
 	free(data);
 	if (fd >= 0) {
@@ -238,6 +237,14 @@ void blocks_keep(struct volume *v, const struct ofs_oid *oid, struct blocks *b, 
 	k->done = done;
 	k->arg = arg;
 	disk_submit(v->disk, DISK_ANY, &k->job);
+}
+
+void blocks_forget(int dir_fd, const struct ofs_oid *oid)
+{
+	char name[OFS_OID_HEX_BYTES];
+
+	ofs_oid_hex(oid, name);
+	unlinkat(dir_fd, name, 0); /* of most files there are none */
 }
 
 /* ---- comparing ---- */
@@ -357,6 +364,9 @@ void blocks_ask_free(struct blocks_ask **q)
 		blocks_free(&(*q)->was);
 		blocks_free(&(*q)->now);
 		sum_fini(&(*q)->whole);
+		if ((*q)->fd >= 0) {
+			close((*q)->fd);
+		}
 		free((*q)->same);
 		free((*q)->etag);
 		free((*q)->version);

@@ -45,7 +45,8 @@ unsigned blocks_plan(const struct blocks *b, const bool *same, int64_t run_bytes
 struct blocks_ask {
 	struct disk_job job;
 	struct volume *v; /* core only */
-	int dir_fd, fd;   /* borrowed: of blocks/; of the file, whose content does not move */
+	int dir_fd;       /* borrowed: of blocks/ */
+	int fd;           /* owned: of the file, whose content does not move */
 	struct ofs_oid oid;
 	char *etag;       /* owned: of the object */
 	int64_t size;     /* of the file */
@@ -72,6 +73,8 @@ void blocks_ask_leave(struct blocks_ask **q);
 
 /* Remember them (taken over) as those of this row's object; done(arg) once it was tried. */
 void blocks_keep(struct volume *v, const struct ofs_oid *oid, struct blocks *b, void (*done)(void *arg), void *arg);
+/* Forget those of a file that has gone, with its object; dir_fd: of blocks/. Worker. */
+void blocks_forget(int dir_fd, const struct ofs_oid *oid);
 /* Forget those of objects that the index does not know. At the start. */
 void blocks_sweep(struct volume *v);
 

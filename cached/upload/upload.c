@@ -702,13 +702,15 @@ static void upload_compare(struct upload *u)
 	if (u->if_match != NULL && !u->whole && upload_may_copy(u)) {
 		q = calloc(1, sizeof(*q));
 	}
-	if (q == NULL || (q->etag = strdup(u->if_match)) == NULL) {
+	if (q != NULL) {
+		q->fd = fcntl(u->fd, F_DUPFD_CLOEXEC, 0); /* who goes may leave it behind */
+	}
+	if (q == NULL || q->fd < 0 || (q->etag = strdup(u->if_match)) == NULL) {
 		blocks_ask_free(&q);
 		upload_create(u);
 		return;
 	}
 	q->v = u->v;
-	q->fd = u->fd;
 	q->oid = u->meta.oid;
 	q->size = u->size;
 	q->sum_kind = kind != OBJ_SUM_SHA256 && atomic_load(&u->v->store->sum_trailer) ? kind : OBJ_SUM_NONE;

@@ -11,6 +11,7 @@ import os
 import struct
 
 from dirstore import get_object, object_etag, object_keys, put_object, set_class
+from procs import wait_until
 from proxy import Proxy
 from smb import Testbed, bed_path, check, step
 from smb2 import INFO_FILE, READ_DATA, WRITE_DATA
@@ -74,6 +75,11 @@ def edits(file):
     file.sent(BLOCK)
 
 
+def noted(bed):
+    """Of so many files the daemon knows what their objects are made of."""
+    return len(os.listdir(os.path.join(os.path.dirname(bed.mirror), "blocks")))
+
+
 def beside(bed, file, theirs, keys):
     """Another tool has written: theirs keeps the name, ours is beside."""
     bed.flush()
@@ -114,6 +120,11 @@ def on_dir():
         file.write(MIB, b"ours")
         beside(bed, file, theirs, lambda: object_keys(bed))
         check(not os.listdir(os.path.join(bed.store_dir, "multipart")), "an upload is left open")
+        step("it is deleted, and what was noted of it goes")
+        check(noted(bed) == 1, "nothing is noted of a large file")
+        client.unlink(next(name for name in object_keys(bed) if "conflict" in name))
+        bed.flush()
+        wait_until(lambda: noted(bed) == 0, what="what was noted of a deleted file to go")
 
 
 def on_versions():
@@ -146,6 +157,11 @@ def on_versions():
         proxy.release()
         beside(bed, file, b"theirs", bed.keys)
         check(not s3.list_multipart_uploads(Bucket=bed.s3_bucket).get("Uploads"), "an upload is left open")
+        step("another tool deletes it, and what was noted of it goes")
+        check(noted(bed) == 1, "nothing is noted of a large file")
+        s3.delete_object(Bucket=bed.s3_bucket, Key=bed.s3_prefix + next(key for key in bed.keys() if "conflict" in key))
+        bed.ctl("refresh", bed.mirror)
+        wait_until(lambda: noted(bed) == 0, what="what was noted of a file that is gone to go")
 
 
 if __name__ == "__main__":
