@@ -131,6 +131,36 @@ static void test_other_refusals(void **state)
 	assert_true(scripted_sent(1, "PUT http://bucket.s3-accelerate.dualstack.amazonaws.com/k "));
 }
 
+/* Without it the owner of such a bucket refuses each request, of whatever kind. */
+static void test_payer(void **state)
+{
+	static const struct {
+		enum obj_op op;
+		const char *answer;
+	} asked[] = {
+		{OBJ_HEAD, ANSWER("200 OK", "Content-Length: 5\r\nETag: \"e\"\r\n", "")},
+		{OBJ_GET, ANSWER("200 OK", "Content-Length: 5\r\nETag: \"e\"\r\n", "hello")},
+		{OBJ_LIST, ANSWER("200 OK", "", "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")},
+		{OBJ_VERSIONS, ANSWER("200 OK", "", "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>")},
+		{OBJ_COPY, ANSWER("200 OK", "", "<CopyObjectResult><ETag>\"e\"</ETag></CopyObjectResult>")},
+		{OBJ_MPU_CREATE, ANSWER("200 OK", "", "<InitiateMultipartUploadResult><UploadId>u</UploadId>"
+				"</InitiateMultipartUploadResult>")},
+		{OBJ_TAGS, ANSWER("200 OK", "", "<Tagging><TagSet></TagSet></Tagging>")},
+		{OBJ_DELETE, ANSWER("204 No Content", "", "")},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+		struct obj_req *req = scripted_make(asked[i].op);
+
+		print_message("%s\n", objstore_op_name(asked[i].op));
+		scripted_answer(asked[i].answer);
+		scripted_run(req, OBJ_OK);
+		assert_true(scripted_sent(i, "\r\nx-amz-request-payer: requester\r\n"));
+		objstore_req_free(&req);
+	}
+}
+
 /* Nobody there: from one to the other, and when the plain one is not there either it is the network: all are tried
  * again. Once one of them answers, it is used. */
 static void test_nobody_there(void **state)
@@ -150,6 +180,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hosts, scripted_setup, scripted_teardown),
 		cmocka_unit_test_setup_teardown(test_no_acceleration, setup_aws, teardown_aws),
 		cmocka_unit_test_setup_teardown(test_other_refusals, setup_aws, teardown_aws),
+		cmocka_unit_test_setup_teardown(test_payer, setup_aws, teardown_aws),
 		cmocka_unit_test_setup_teardown(test_nobody_there, setup_aws, teardown_aws),
 	};
 

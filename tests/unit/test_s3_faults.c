@@ -451,6 +451,20 @@ static void test_clock_is_corrected(void **state)
 	scripted_run(req, OBJ_OK);
 	assert_true(scripted_sent(1, "x-amz-date: 20130524T0000"));
 	objstore_req_free(&req);
+	req = scripted_make(OBJ_HEAD); /* whose answer has no body to say why */
+	scripted_answer(ANSWER("403 Forbidden", NO_BODY "Date: Sat, 24 May 2014 00:00:00 GMT\r\n", ""));
+	scripted_answer(ANSWER("200 OK", "Content-Length: 5\r\nETag: \"e\"\r\n", ""));
+	scripted_run(req, OBJ_OK);
+	assert_true(scripted_sent(3, "x-amz-date: 20140524T0000"));
+	objstore_req_free(&req);
+	req = scripted_make(OBJ_PUT); /* once for each request: a store that is never content is told of */
+	scripted_answer(ANSWER("403 Skewed", "Date: Sun, 24 May 2015 00:00:00 GMT\r\n",
+			XML_ERROR("RequestTimeTooSkewed")));
+	scripted_answer(ANSWER("403 Skewed", "Date: Tue, 24 May 2016 00:00:00 GMT\r\n",
+			XML_ERROR("RequestTimeTooSkewed")));
+	scripted_run(req, OBJ_DENIED);
+	assert_int_equal(scripted_asked(), 6);
+	objstore_req_free(&req);
 }
 
 static void test_region_is_corrected(void **state)

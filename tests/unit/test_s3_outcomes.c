@@ -91,6 +91,9 @@ static void one(const struct row *row, enum obj_op op, bool if_none_match)
 	print_message("%s, %s: %s\n", objstore_op_name(op), if_none_match ? "new" : "replacing", row->what);
 	scripted_run(req, row->want);
 	assert_int_equal(scripted_asked(), asked);
+	for (unsigned i = 0; i < asked; i++) {
+		assert_true(scripted_sent(i, if_none_match ? "\r\nif-none-match: *\r\n" : "\r\nif-match: "));
+	}
 	objstore_req_free(&req);
 	scripted_teardown(&state);
 }
@@ -136,11 +139,39 @@ static void test_no_etag(void **state)
 	objstore_req_free(&req);
 }
 
+/* What a copy is held to at its other end. */
+static void test_source(void **state)
+{
+	static const enum obj_op ops[] = {OBJ_COPY, OBJ_MPU_COPY};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		struct obj_req *req = scripted_make(ops[i]);
+
+		if (ops[i] == OBJ_MPU_COPY) {
+			req->source_key = strdup("from");
+			req->upload_id = strdup("u");
+			req->part_number = 1;
+			req->offset = 5;
+			req->length = 7;
+		}
+		req->source_if_match = strdup("77");
+		req->source_version_id = strdup("v 1");
+		scripted_answer(ERROR("412 Precondition Failed", "PreconditionFailed"));
+		scripted_run(req, OBJ_PRECONDITION);
+		assert_true(scripted_sent(i, "\r\nx-amz-copy-source: /bucket/from?versionId=v%201\r\n"));
+		assert_true(scripted_sent(i, "\r\nx-amz-copy-source-if-match: \"77\"\r\n"));
+		assert_int_equal(scripted_sent(i, "\r\nx-amz-copy-source-range: bytes=5-11\r\n"), ops[i] == OBJ_MPU_COPY);
+		objstore_req_free(&req);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replacing),
 		cmocka_unit_test(test_new),
+		cmocka_unit_test_setup_teardown(test_source, scripted_setup, scripted_teardown),
 		cmocka_unit_test_setup_teardown(test_no_etag, scripted_setup, scripted_teardown),
 	};
 
