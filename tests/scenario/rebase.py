@@ -36,7 +36,7 @@ def main():
     size = 5 * MIB + 7  # more than is compared at a time
     with Testbed(store="dir", set=["settle time=100ms", "compare limit=6M"]) as bed:
         with bed.client() as client:
-            for name, length in (("same", size), ("other", size), ("large", 7 * MIB), ("empty", 3)):
+            for name, length in (("same", size), ("other", size), ("large", 7 * MIB), ("shorter", size)):
                 client.put(name, os.urandom(length))
             bed.flush()
             step("the same bytes, by another program")
@@ -65,11 +65,11 @@ def main():
             after = client.manifest()["same"]
             for field in ("size", "sha256", "attributes", "write", "sd"):
                 check(before[field] == after[field], f"{field}: {before[field]}, now {after[field]}")
-            step("the last byte is other; too large to be compared")
-            for number, (name, length) in enumerate((("other", size), ("large", 7 * MIB))):
+            step("the last byte is other, or missing; too large to be compared")
+            for number, (name, length) in enumerate((("other", size), ("shorter", size), ("large", 7 * MIB))):
                 client.get(name)
                 ours = os.urandom(length)
-                theirs = ours[:-1] + bytes([ours[-1] ^ 1]) if name == "other" else ours
+                theirs = {"other": ours[:-1] + bytes([ours[-1] ^ 1]), "shorter": ours[:-1], "large": ours}[name]
                 put_object(bed, name, theirs)
                 overwrite(client, name, ours)
                 bed.flush()

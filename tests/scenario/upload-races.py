@@ -3,7 +3,8 @@
 # timeout: 180
 """What a client does to a file while its upload hangs in the network: write, change the metadata, rename,
 unlink, replace. The upload is under a lease: it protects bytes and never metadata; nothing of what the
-client did may be lost, nothing old may come back, and the client does not wait for the network.
+client did may be lost, nothing old may come back, and the client does not wait for the network. And what another program
+does while its object is compared with the file.
 """
 
 import os
@@ -90,6 +91,25 @@ class Race:
         self.end(flush)
         check(body(self.bed, "replaced") == new, "the object has other bytes")
 
+    def compare(self):
+        step("another program writes twice while its object is compared with the file")
+        s3, where = self.bed.s3(), {"Bucket": self.bed.S3_BUCKET, "Key": self.bed.S3_PREFIX + "compared"}
+        ours, other = os.urandom(5 * MIB), os.urandom(5 * MIB)
+        self.client.put("compared", b"before")
+        self.bed.flush()
+        s3.put_object(Body=ours[:4 * MIB] + other[4 * MIB:], **where)
+        self.proxy.hold("GET", "/compared", 1)  # the second of two reads
+        self.client.put("compared", ours)
+        check(self.proxy.stalled.wait(60), "it was not compared")
+        theirs = other[:4 * MIB] + ours[4 * MIB:]
+        s3.put_object(Body=theirs, **where)
+        self.end()
+        beside = [key for key in self.bed.keys() if key.startswith("compared (conflict ")]
+        check(len(beside) == 1 and body(self.bed, beside[0]) == ours, f"ours is not in the store: {self.bed.keys()}")
+        check(body(self.bed, "compared") == theirs, "what another program had written is gone")
+        wait_until(lambda: "compared" in {entry[0] for entry in self.client.list("")}, what="theirs is on the share")
+        return {"compared", beside[0]}
+
 
 def main():
     path = bed_path()
@@ -100,8 +120,9 @@ def main():
             race = Race(bed, client, proxy)
             for part in (race.write, race.metadata, race.rename, race.unlink, race.replace):
                 part()
+            both = race.compare()
             before = client.manifest()
-        expected = {"written", "meta", "after", "replaced"}
+        expected = {"written", "meta", "after", "replaced"} | both
         wait_until(lambda: {k for k in bed.keys() if not k.endswith("/")} == expected, 20,
                    f"the bucket to hold {sorted(expected)} (it holds {sorted(bed.keys())})")
         step("the disk is lost")

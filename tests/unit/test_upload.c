@@ -341,6 +341,7 @@ static void test_delta(void **state)
 		struct upload *u;
 
 		atomic_store(&f->store->s.sum, rows[i].sum != NULL ? OBJ_SUM_SHA256 : OBJ_SUM_NONE);
+		f->conf.encryption = rows[i].by_version ? CONF_SSE_CUSTOMER : CONF_SSE_NONE;
 		u = delta_start(f, rows[i].version);
 		f->store->fail_op = OBJ_MPU_PART;
 		f->store->fail_with = OBJ_AWAY;
@@ -357,6 +358,7 @@ static void test_delta(void **state)
 			assert_true(rows[i].by_version || strcmp(req->source_if_match, DELTA_ETAG) == 0);
 			assert_int_equal(req->source_version_id != NULL, rows[i].by_version);
 			assert_true(!rows[i].by_version || strcmp(req->source_version_id, rows[i].version) == 0);
+			assert_int_equal(req->source_customer, rows[i].by_version); /* without the key it is not read */
 			assert_int_equal(req->length, rows[i].sum != NULL ? DELTA_BLOCK : 2 * DELTA_BLOCK);
 			f->store->fail_count = 8; /* all that is sent after it */
 			delta_answer(f, rows[i].answer, rows[i].sum);
