@@ -17,8 +17,8 @@ import os
 import re
 
 from bucket_base import check_bases
-from bucket_values import (NO_OID, Snapshot, Value, Wrong, crc32c, foreign_mtime_ns, from_base64,
-                           meta_of, name_of)
+from bucket_values import (NO_OID, Snapshot, Value, Wrong, crc32c, foreign_mtime_ns, foreign_readonly,
+                           from_base64, meta_of, name_of)
 
 EPOCH_NS = 11644473600 * 10**9  # 1601 to 1970
 ROOT_OID = b"objectfs-root\0\0\1"
@@ -43,6 +43,7 @@ class Stored:
         self.mtime_ns = mtime_ns
         self.listed_ns = mtime_ns if listed_ns is None else listed_ns  # Last-Modified as LIST says
         self.size = len(body) if size is None else size
+        self.path = None  # in a `dir` store: its file
 
     def body(self):
         if callable(self._body):
@@ -145,7 +146,9 @@ def _dir_object(path):
     size = int(fields["size"])
     if os.path.getsize(path) != length + size:
         raise Wrong(f"{os.path.getsize(path) - length} bytes, its head says {size}")
-    return Stored(body, meta, fields["etag"], int(fields["mtime"]), size)
+    stored = Stored(body, meta, fields["etag"], int(fields["mtime"]), size)
+    stored.path = path
+    return stored
 
 
 # --- the volume ------------------------------------------------------------------------------
@@ -525,7 +528,11 @@ class Share:
         if (value.snapshot.mode & 0o170000 == 0o040000) != is_dir:
             self.wrong(key, f"mode {value.snapshot.mode:o}")
         for name, text in meta_of(value).items():
-            if stored.meta.get(name) != text:
+            said = foreign_mtime_ns({name: stored.meta.get(name, "")}, None)
+            if said not in (None, value.snapshot.mtime_ns):
+                value.snapshot.mtime_ns = said
+                self.notes.append(f"{key}: a time that another tool has set")
+            elif stored.meta.get(name) != text:
                 self.wrong(key, f"{name} is {stored.meta.get(name)!r}, not {text!r}")
         if value.oid in self.owners:
             self.wrong(key, f"has the object id of {self.owners[value.oid]}")
@@ -552,6 +559,7 @@ class Share:
             self._samba(key, xattrs, found)
         elif stored is not None:
             found["write"] = (foreign_mtime_ns(stored.meta, stored.mtime_ns) + EPOCH_NS) // 100
+            found["readonly"] = not is_dir and foreign_readonly(stored.meta)
         self.files[path] = found
 
     def _samba(self, key, xattrs, found):

@@ -248,11 +248,23 @@ def foreign_mtime_ns(meta, mtime_ns):
     match = re.fullmatch(
         r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)", text)
     if match is None:
-        return mtime_ns
+        match = re.fullmatch(r"(-?[0-9]+)(ns)?", meta.get("file-mtime", ""))
+        return int(match.group(1)) * (1 if match.group(2) else 10**6) if match else mtime_ns
     zone = "+00:00" if match.group(4) in "Zz" else match.group(4)
     when = datetime.fromisoformat(f"{match.group(1)}T{match.group(2)}{zone}")
     return int((when - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds()) * 10**9 \
         + int(Fraction("0" + (match.group(3) or ".0")) * 10**9)
+
+
+def foreign_readonly(meta):
+    """Does the mode of an object without a packed value let nobody write (9)? As s3fs writes it, it is decimal
+    and has the file's type."""
+    text, octal = meta.get("mode") or meta.get("file-permissions", ""), True
+    if meta.get("mode") and re.fullmatch("[1-9][0-9]*", text):
+        octal = int(text) >> 12 not in (1, 2, 4, 6, 8, 10, 12)
+    if not re.fullmatch("[0-7]+" if octal else "[0-9]+", text):
+        return False
+    return int(text, 8 if octal else 10) & 0o222 == 0
 
 
 def crc32c(data):

@@ -102,18 +102,29 @@ def put_object(bed, key, data=b"", size=None, pieces=(), meta=None, etag=None, i
     return etag
 
 
+def _edit_head(path, kind, line):
+    """The line that begins so is this one; it is longer by no more than the head has room for."""
+    with open(path, "r+b") as file:
+        bytes_of_head = int(file.read(64).split()[2])
+        lines = file.read(bytes_of_head - 64).rstrip(b"\0").split(b"\n")
+        lines = [other for other in lines if not other.startswith(kind)]
+        lines.insert(3, line)
+        text = b"\n".join(lines)
+        head = f"objectfs-object 1 {bytes_of_head} {_fnv1a(text):016x}".encode().ljust(63) + b"\n"
+        file.seek(0)
+        file.write((head + text).ljust(bytes_of_head, b"\0"))
+
+
 def set_class(bed, key, name):
     """GLACIER, DEEP_ARCHIVE: archived; STANDARD: restored."""
     with key_lock(bed, key):
-        with open(object_path(bed, key), "r+b") as file:
-            bytes_of_head = int(file.read(64).split()[2])
-            lines = file.read(bytes_of_head - 64).rstrip(b"\0").split(b"\n")
-            lines = [line for line in lines if not line.startswith(b"class ")]
-            lines.insert(3, b"class " + name.encode())
-            text = b"\n".join(lines)
-            head = f"objectfs-object 1 {bytes_of_head} {_fnv1a(text):016x}".encode().ljust(63) + b"\n"
-            file.seek(0)
-            file.write((head + text).ljust(bytes_of_head, b"\0"))
+        _edit_head(object_path(bed, key), b"class ", b"class " + name.encode())
+
+
+def set_meta(path, name, value):
+    """Other user metadata of the object in a file, and nothing else, as no store would have it. The daemon is
+    stopped."""
+    _edit_head(path, f"meta {name} ".encode(), f"meta {name} {value}".encode())
 
 
 def get_object(bed, key):

@@ -8,14 +8,15 @@ damage; a file that another program writes as the document says is what a client
 
 import base64
 import hashlib
+import json
 import os
 import stat
 import struct
 import sys
 
 import dirstore
-from bucket_reader import read, read_bed
-from bucket_values import Snapshot, Value, crc32c, meta_of
+from bucket_reader import Stored, load_dir, read, read_bed
+from bucket_values import NO_OID, Snapshot, Value, crc32c, meta_of
 from samba.dcerpc import security, xattr
 from samba.ndr import ndr_pack
 from smb import Testbed, check, check_same, compare, fail, step, wait_until
@@ -78,7 +79,10 @@ def build(bed, client):
     put(bed, "names/both", b"a file", {"mtime": "1700000000.25"})
     put(bed, "names/both/x", b"below", {"mtime": "2020-02-03T04:05:06.5+01:00"})
     put(bed, "names/implied/y", b"below no marker")
-    put(bed, "foreign", b"of another program")
+    put(bed, "foreign", b"of another program", {"file-mtime": "1595002920000000123ns", "mode": "33060"})
+    put(bed, "names/gateway's", b"its modes are octal", {"file-mtime": "1595002920123",
+                                                         "file-permissions": "0100444"})
+    put(bed, "names/rclone's", b"so are its", {"mtime": "2020-07-17T16:22:00Z", "mode": "0100644"})
     if bed.s3_bucket:
         put(bed, f"names/{LONG}", b"long")
         put(bed, "names/%~%2E", b"reads like an escape")
@@ -125,10 +129,13 @@ def sound(share, when):
 def same(seen, share, when):
     """What a client sees is what the reader has."""
     seen = dict(seen)
+    attributes = {path: entry["attributes"] for path, entry in seen.items()}
     for path, entry in share.files.items():
         if path in seen and entry["source"] in ("foreign", "implied"):
             # what the object does not say the share has from elsewhere
             seen[path] = {field: value for field, value in seen[path].items() if field in entry}
+            check("readonly" not in entry or
+                  entry["readonly"] == bool(attributes[path] & ATTR_READONLY), f"{when}: {path} is READONLY, or not")
     check_same(seen, share.files, f"{when}, share and bucket")
 
 
@@ -236,6 +243,61 @@ def damages(share):
     yield "a volume with a feature", volume, "features", copy(
         **{volume: record.but(record.body().replace(b"[]", b'["write-new"]'))})
     yield "an unknown key", stray, "no key of this format", copy(**{stray: record})
+    yield from control_damages(share, copy)
+
+
+def control_damages(share, copy):
+    """The same of what is JSON, and of keys and metadata of few objects."""
+    def text(key, data):
+        return key, copy(**{key: Stored(data if isinstance(data, bytes) else json.dumps(data).encode())})
+
+    record = json.loads(share.objects[share.own + "volume"].body())
+    machine = {"machine_sid": "S-1-5-21-1-2-3", "accounts": {"S-1-5-21-1-2-3-1000": "somebody"}}
+    for what, said, changes in (
+            ("of another format", "format", {"format": "objectfs"}), ("without a uuid", "uuid", {"uuid": "0" * 32}),
+            ("for later writers", "versions", {"write_version": 2}),
+            ("signed, and not so named", "do not go together", {"signed": {"since": 0}}),
+            ("of a machine that is none", "machine_sid", {"machine_sid": "S-"}),
+            ("with accounts of a domain", "accounts of no machine", machine | {"domain": True}),
+            ("with an account that is none", "account", machine | {"accounts": {"somebody": "S-1-1"}})):
+        key, objects = text(share.own + "volume", record | changes)
+        yield f"a volume {what}", key, said, objects
+    key, objects = text(share.own + "volume", b'{"uuid": "1", ' + json.dumps(record)[1:].encode())
+    yield "a member twice", key, "twice", objects
+    far = "ab" * 16
+    node = {"format": "objectfs node 1", "node": far, "host": "far", "place": far, "version": "1", "log": 0,
+            "serving": False}
+    intent = {"format": "objectfs rename 2", "node": far, "from": f"{share.prefix}x/",
+              "to": f"{share.prefix}y/", "cutoff": 1}
+    sweep = {"format": "objectfs sweep 1", "node": far, "blobs": {"ef" * 32: 1}}
+    for name, good, changes in (
+            (f"nodes/{far}", node, (("log", "0", "log is"), ("serving", 1, "serving is"), ("node", far[1:], "another"))),
+            (f"rename/{far}", intent, (("format", "objectfs rename 3", "format"), ("cutoff", None, "cut-off"),
+                                       ("to", share.own + "volume", "no key of a client"), ("from", 1, "damaged"),
+                                       ("stays", "archived", "its name says"))),
+            (f"rename/{far}.stays", intent | {"stays": "archived"}, (("stays", 1, "its name says"),)),
+            ("sweep", sweep, (("format", "sweep 2", "format"), ("blobs", {"x": 1}, "format")))):
+        key, objects = text(share.own + name, good)
+        check(not read(objects, share.prefix).problems, f"{name}: {read(objects, share.prefix).problems}")
+        for member, value, said in changes:
+            key, objects = text(share.own + name, good | {member: value})
+            yield f"{name} with another {member}", key, said, objects
+        key, objects = text(share.own + name, b"{")
+        yield f"{name} cut short", key, "damaged", objects
+    key, objects = text(share.own + "log/1", b"")
+    yield "a segment without a number", key, "no name", objects
+    for path, oid, said in (("", bytes(range(16)), "the root is called"),
+                            ("new/inner/c", b"objectfs-root\0\0\1", "an object id of ours")):
+        key = share.files[path]["key"]
+        value = Value.parse(share.objects[key].meta["objectfs"])
+        value.oid = oid
+        yield f"the object id of {path!r}", key, said, copy(
+            **{key: share.objects[key].but(objectfs=value.text())})
+    value = Value.parse(share.objects[key].meta["objectfs"])
+    value.size, value.parent = None, far.encode()[:16]
+    yield "a parent in version 1", key, "a parent", copy(**{key: share.objects[key].but(objectfs=value.text())})
+    yield "another owner beside it", key, "uid is", copy(**{key: share.objects[key].but(uid="4711")})
+    yield "too much metadata", key, "bytes of metadata", copy(**{key: share.objects[key].but(more="m" * 2000)})
 
 
 def find_damages(share):
@@ -312,6 +374,56 @@ def fold(bed):
         same(client.manifest(), share, "folded, and the disk was lost")
 
 
+def older(bed):
+    """The bucket as earlier releases left it: values of version 1, a volume record with what it had then, no
+    nodes, and a rename under way. It is the same share, and goes on as one."""
+    step("the version before")
+    with bed.client() as client:
+        client.mkdir("half")
+        client.put("half/file", b"way", eas={"of": b"a file"})
+        bed.flush()
+    share = read_bed(bed)
+    share.files = {path.replace("half", "whole"): entry for path, entry in share.files.items()}
+    bed.stop("smbd")
+    bed.stop("cached")
+    count = 0
+    for key, stored in load_dir(bed.store_dir).items():
+        if "objectfs" in stored.meta:
+            value = Value.parse(stored.meta["objectfs"])
+            value.size, value.parent = None, NO_OID
+            dirstore.set_meta(stored.path, "objectfs", value.text())
+            count += 1
+        elif key.startswith(".objectfs/nodes/"):
+            dirstore.delete_object(bed, key)
+    record = json.loads(dirstore.get_object(bed, ".objectfs/volume"))
+    for member in ("root", "domain", "accounts", "machine_sid"):
+        record.pop(member, None)
+    put(bed, ".objectfs/volume", json.dumps(record).encode())
+    put(bed, ".objectfs/rename/" + "12" * 16, json.dumps(
+        {"format": "objectfs rename 1", "node": "ef" * 16, "from": "half/", "to": "whole/"}).encode())
+    bed.wipe()
+    with bed.client() as client:
+        same(client.manifest(), share, "the version before")
+        file = client.create("rich/acl")
+        client.set_sddl(file, many_aces(4))
+        client.close(file)
+        client.put("rich/t2", b"newer than that")
+        client.rename("rich/eas", "rich/eas 2")
+        client.rename("new", "newer")
+        client.unlink("rich/t1")
+        bed.flush()
+        seen = client.manifest()
+    share = read_bed(bed)
+    sound(share, "the version before, changed")
+    same(seen, share, "the version before, changed")
+    old = sum("objectfs" in stored.meta and Value.parse(stored.meta["objectfs"]).size is None
+              for stored in share.objects.values())
+    check(count > 20 and 10 < old < count, f"{old} of {count} are as they were")
+    bed.wipe()
+    with bed.client() as client:
+        same(client.manifest(), share, "the version before, changed, and the disk was lost")
+
+
 def main():
     for store in ("dir", "rgw"):
         step(f"store {store}")
@@ -332,6 +444,8 @@ def main():
                 same(client.manifest(), share, "after another program has written")
             step(f"{len(share.files)} names; {find_damages(share)} damages found")
             fold(bed)
+            if store == "dir":
+                older(bed)
 
 
 if __name__ == "__main__":
