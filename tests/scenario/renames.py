@@ -15,11 +15,13 @@ import bucket_reader
 import dirstore
 from proxy import Proxy
 from smb import Testbed, bed_path, check, fail, step, wait_until
-from smb2 import DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, MAXIMUM_ALLOWED, SmbError, nt_time
+from smb2 import (DELETE, DELETE_ON_CLOSE, DIRECTORY_FILE, MAXIMUM_ALLOWED, READ_ATTRIBUTES,
+                  SmbError, nt_time)
 
 MANY = 300
 CRASHED = 500
 HALF = 100
+GONE = ("NT_STATUS_OBJECT_NAME_NOT_FOUND", "NT_STATUS_OBJECT_PATH_NOT_FOUND")
 
 
 class Share:
@@ -398,7 +400,7 @@ def changed_before(bed):
 
 
 def limited(bed):
-    """What is too large, or archived, is not begun in S3 before it is allowed; below it all goes on."""
+    """What is too large, dear, or archived, is not begun in S3 before it is allowed; below it all goes on."""
     prefix = bed.s3_prefix
 
     def keys(top):
@@ -442,6 +444,18 @@ def limited(bed):
         client.rename("colder", "cold")
         wait_until(lambda: not bed.ctl_json("pending")["pending"], 60, "it is over")
         check(not is_found() and len(keys("cold")) == 3, f"{keys('cold')}")
+        step("a rename that is dear")
+        client.mkdir("dear")
+        bed.flush()
+        dirstore.put_object(bed, prefix + "dear/huge", size=100 << 30)  # 0.03 dollars for each GiB
+        dirstore.set_class(bed, prefix + "dear/huge", "GLACIER_IR")
+        client.rename("dear", "dearer")
+        wait_until(lambda: held("more than $1"), 60, "it is held for what it costs")
+        check(not keys("dearer") and len(keys("dear")) == 2, f"it has begun: {keys('dearer')}")
+        client.rename("dearer", "dear")
+        wait_until(lambda: not bed.ctl_json("pending")["pending"], 60, "it is over")
+        dirstore.delete_object(bed, prefix + "dear/huge")
+        client.rmdir("dear")
         for path in [f"many/{name}" for name in ("new", *range(8))] + ["cold/one", "cold/two"]:
             client.unlink(path)
         client.rmdir("many")
@@ -451,7 +465,8 @@ def limited(bed):
 
 def archived():
     """One of a directory's objects cannot be copied; disk and daemon are lost meanwhile."""
-    with Testbed(store="dir", set=["settle time=200ms", "rename limit=5", "rename limit archived=1"]) as bed:
+    with Testbed(store="dir", set=["settle time=200ms", "rename limit=5", "rename limit archived=1",
+                                    "rename limit cost=1"]) as bed:
         step("a rename is too large")
         limited(bed)
         step("a stub's object is another, or gone, and it is renamed")
@@ -489,6 +504,16 @@ def archived():
         step("the disk is lost: the names are the same, the old ones are not there")
         bed.wipe()
         with bed.client() as client:
+            # by its name, in directories that nobody has listed
+            listings = bed.ctl_json("status")["counters"]["listings"]
+            client.close(client.create("archive/older/report 2", READ_ATTRIBUTES))
+            check(bed.ctl_json("status")["counters"]["listings"] == listings, "it was found by a listing")
+            for path in ("archive/old/report", "year/old/report"):
+                try:
+                    client.close(client.create(path, READ_ATTRIBUTES))
+                    fail(f"{path} is there still")
+                except SmbError as error:
+                    check(error.name in GONE, f"{path}: {error.name}")
             check({row[0] for row in client.list("")} == {"archive", "stubs"}, f"{client.list('')}")
             check([row[0] for row in client.list("archive/older")] == ["report 2"], "the archived file")
             try:
