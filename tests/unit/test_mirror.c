@@ -272,6 +272,46 @@ static void test_brake(void **state)
 	assert_int_equal(stats_get(removals_held), 0);
 }
 
+/* Names of which only rows know. */
+static void brake_rows(struct fixture *fx, const char *path, unsigned from, unsigned to)
+{
+	const struct ofs_oid dir = fixture_row(fx, path)->oid;
+	char name[32];
+
+	for (unsigned i = from; i < to; i++) {
+		struct ofs_oid oid = {{0xfd, (uint8_t)i, (uint8_t)(i >> 8), dir.bytes[0]}};
+		struct row *row = index_add(fx->v->index, &oid, false);
+
+		snprintf(name, sizeof(name), "n%05u", i);
+		index_set_here(fx->v->index, row, &dir, name, 0);
+		index_set_s3(fx->v->index, row, &dir, name);
+	}
+	fx->ahead_ns += 301 * NS_PER_S; /* what is known is counted anew */
+}
+
+/* More than 1,000, and more than a fifth of what is known: neither alone holds anything. */
+static void test_brake_limits(void **state)
+{
+	struct fixture *fx = *state;
+
+	fixture_put_text(fx, "d/sub/x", "");
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	assert_int_equal(fixture_list(fx, "d", false), 0);
+	assert_int_equal(fixture_list(fx, "d/sub", false), 0);
+	brake_rows(fx, "d", 0, 1000);
+	assert_int_equal(fixture_list(fx, "d", true), 0);
+	assert_int_equal(stats_get(removals_held), 0);
+	brake_rows(fx, "d", 1000, 1001);
+	assert_int_equal(fixture_list(fx, "d", true), 0);
+	assert_int_equal(stats_get(removals_held), 1001);
+	brake_rows(fx, "d/sub", 0, 5004 - 1001 - 2); /* with sub and x: 5,004 */
+	assert_int_equal(fixture_list(fx, "d", true), 0);
+	assert_int_equal(stats_get(removals_held), 1001);
+	brake_rows(fx, "d/sub", 5004 - 1001 - 2, 5005 - 1001 - 2);
+	assert_int_equal(fixture_list(fx, "d", true), 0);
+	assert_int_equal(stats_get(removals_held), 0);
+}
+
 /* ---- many small directories ---- */
 
 #define MANY_DIRS 40
@@ -759,6 +799,7 @@ int main(void)
 		T(emptied_bucket),
 		T(doubted_listing),
 		T(brake),
+		T(brake_limits),
 		T(brake_over_directories),
 		T(brake_rest),
 		T(limbo_keeps_what_was_written),
