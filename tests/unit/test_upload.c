@@ -143,6 +143,35 @@ static void test_outcomes(void **state)
 	}
 }
 
+/* Somebody else's object, put there while the parts were sent, stays: by Complete's condition, or by a look right
+ * before where it has none. */
+static void test_complete(void **state)
+{
+	static const struct {
+		bool fenced;
+		const char *if_match;
+	} rows[] = {{true, "0123456789abcdef0123456789abcdef"}, {false, NULL}};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct fixture *f = fixture_new();
+		char *theirs;
+
+		f->conf.part_size_bytes = 32 * MIB;
+		f->store->s.caps = (struct obj_caps){.fence_class = rows[i].fenced ? 3 : 1,
+			.put_if_match = rows[i].fenced, .put_if_none_match = rows[i].fenced,
+			.complete_if_match = rows[i].fenced, .complete_if_none_match = rows[i].fenced};
+		assert_int_equal(fixture_put(f, "p/k", "theirs"), OBJ_OK);
+		assert_int_equal(send(f, 64 * MIB + 1, rows[i].if_match), OBJ_PRECONDITION);
+		assert_int_equal(f->store->seen[OBJ_MPU_COMPLETE], rows[i].fenced);
+		assert_int_equal(f->store->seen[OBJ_MPU_ABORT], 1);
+		theirs = fixture_get(f, "p/k");
+		assert_string_equal(theirs, "theirs");
+		free(theirs);
+		fixture_free(&f);
+	}
+}
+
 static struct blocks *numbered(int64_t size)
 {
 	struct blocks *b = blocks_new(size, 8 * MIB);
@@ -402,6 +431,7 @@ int main(void)
 		cmocka_unit_test(test_part_bytes),
 		cmocka_unit_test(test_open_interval),
 		cmocka_unit_test(test_outcomes),
+		cmocka_unit_test(test_complete),
 		cmocka_unit_test(test_plan),
 		cmocka_unit_test(test_blocks_file),
 		cmocka_unit_test(test_delta),
