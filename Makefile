@@ -77,6 +77,7 @@ CACHED_SRC := $(shell find cached -name '*.c' ! -path 'cached/ctl/*' ! -path cac
 UNIT_SRC := $(wildcard tests/unit/*.c)
 SIM_SRC := $(wildcard tests/sim/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+S3SIM_SRC := $(wildcard tests/s3sim/*.c)
 UNIT_MAIN := $(call mains,$(UNIT_SRC))
 SIM_MAIN := $(call mains,$(SIM_SRC))
 # what tests share: files of these rooms without a main
@@ -91,6 +92,7 @@ CACHED_OBJ := $(call objects,obj,$(CACHED_SRC) $(SHARED_SRC))
 CTL_OBJ := $(call objects,obj,$(CTL_SRC))
 MAIN_OBJ := $(call objects,obj,$(wildcard cached/main.c))
 TESTLIB_OBJ := $(call objects,obj,$(TESTLIB_SRC))
+S3SIM_OBJ := $(call objects,obj,$(S3SIM_SRC))
 
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_MAIN))
 SIM := $(patsubst tests/sim/%.c,$(B)/tests/sim/%,$(SIM_MAIN))
@@ -107,7 +109,7 @@ all: $(PROGRAMS) $(MANUAL)
 module: $(B)/objectfs.so
 cached: $(B)/objectfs-cached
 ctl: $(B)/objectfsctl
-tests: $(UNIT) $(SIM) $(REPLAY) $(HELPERS)
+tests: $(UNIT) $(SIM) $(REPLAY) $(HELPERS) $(B)/s3sim
 
 # Flags are part of what an object depends on.
 stamp_text = $(CC) $(COMMON) $(LIB_CFLAGS) $(MODULE_CFLAGS)
@@ -191,6 +193,10 @@ $(SIM): $(B)/tests/sim/%: $(B)/obj/tests/sim/%.o $(test_libs)
 $(REPLAY): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(test_libs)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+# An S3 server for tests, of nothing but its own.
+$(B)/s3sim: $(S3SIM_OBJ)
+	$(call say,LINK,$@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 # What tests/bench measures apart from a running system; bench.py makes what it needs itself.
 $(B)/bench/index: $(B)/obj/tests/bench/index.o $(B)/libcached.a

@@ -2,10 +2,10 @@
 /*
  * Runs the object store's contract against a real S3 server, named by the environment:
  * S3_ENDPOINT S3_BUCKET S3_ACCESS_KEY S3_SECRET_KEY S3_REGION, S3_CA for a private authority,
- * S3_PREFIX (default "contract/"), S3_FENCE (the least class to accept, default 2), and S3_STYLE
- * ("path", "virtual", default auto).
+ * S3_PREFIX (default "contract/"), S3_FENCE (the least class to accept, default 2), S3_STYLE
+ * ("path", "virtual", default auto), S3_COPY_JOINS (1: a copy's ETag is as on AWS), S3_ONLY (which tests: test_p*).
  *
- * Way:    tests/scenario/contract-s3.sh.
+ * Way:    tests/scenario/contract-s3.sh, contract-s3sim.sh.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -173,6 +173,8 @@ int main(void)
 	if (env("S3_FENCE") != NULL) {
 		contract.least_fence_class = atoi(env("S3_FENCE"));
 	}
+	contract.copy_joins = env("S3_COPY_JOINS") != NULL;
+	cmocka_set_test_filter(env("S3_ONLY"));
 	failed = contract_suite("s3 store, contract");
 	failed += cmocka_run_group_tests_name("s3 store", own, contract_setup, contract_teardown);
 	return failed != 0;

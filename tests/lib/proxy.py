@@ -51,7 +51,8 @@ class Proxy:
 
     def _store(self):
         with open(os.path.join(self.path, "testbed.json"), encoding="utf-8") as file:
-            return ("127.0.0.1", json.load(file)["rgw"]["port"])
+            state = json.load(file)
+            return ("127.0.0.1", state[state["store"]]["port"])
 
     def _accept(self):
         while True:

@@ -150,7 +150,7 @@ class Rgw:
         """What a command says that speaks to the cluster itself."""
         return self._run(*program, *words)
 
-    def create(self, tls, access_key, secret_key, bucket, versioned=False):
+    def create(self, tls, access_key, secret_key, bucket, fence=None):
         """Make and start everything, with one user and one bucket."""
         for tool in ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool"):
             if shutil.which(tool) is None:
@@ -188,11 +188,14 @@ class Rgw:
                   f"--secret-key={secret_key}")
         self.start_gateway()
         self.put(f"/{bucket}", access_key, secret_key)
-        if versioned:
+        if fence == "f1":
             self.put(f"/{bucket}", access_key, secret_key, "versioning=", VERSIONED)
 
     def _start(self, name, *argv):
         self.procs[name].start(list(argv), f"{self.path}/log/{name}.out", env=self._env())
+
+    def serves(self):
+        return self.procs["gateway"].pid() is not None
 
     def start_gateway(self):
         self._start("gateway", "radosgw", "-n", "client.rgw", "-f")
