@@ -7,7 +7,8 @@
  * Owns: the want's result; the blob cache.
  * Holds: 1. rights are restored exactly or the name is not shown (damaged metadata, missing blob);
  *        2. a failure that may pass is UNKNOWN, never ABSENT;
- *        3. an answer is void if the row changed while it was on its way: the row is newer.
+ *        3. an answer is void if the row changed while it was on its way: the row is newer;
+ *        4. of a file whose inode has gone, rights older than those it had are not taken for its own.
  *
  *   want_start -> HEAD -> want_head_done -> (blobs) -> want_decide -> done
  */
@@ -526,6 +527,14 @@ static bool want_is_known(struct want *w, const struct row *row, const struct ob
 			       ofs_oid_equal(&row->wid, &w->meta.wid));
 }
 
+/* An older version put back, in place of what was here once: the rights of today went with the inode. Where that
+ * is here they stay (mirror_make.c). */
+static bool want_is_older(const struct want *w, const struct row *row)
+{
+	return row != NULL && !w->is_dir && row->live == ROW_NOT_HERE && w->meta.ours &&
+	       ofs_oid_equal(&w->meta.oid, &row->oid) && w->stub->meta_gen < row->s3_meta_gen;
+}
+
 /* r: HEAD's answer, or what stands for it; NULL: only children imply it. */
 static void want_found(struct want *w, const struct obj_result *r, struct row *row)
 {
@@ -536,6 +545,15 @@ static void want_found(struct want *w, const struct obj_result *r, struct row *r
 	}
 	if (want_overlay(w, w->stub) != 0) {
 		want_answer(w, WANT_OMIT, -EACCES, "its entry in the metadata log is damaged");
+		return;
+	}
+	if (want_is_older(w, row)) {
+		if (w->known) {
+			want_head(w);
+			return;
+		}
+		want_answer(w, WANT_OMIT, -EACCES, "its rights are older than those it had here: put the newer version "
+				"back, or copy the object without its metadata, and it has what its directory hands down");
 		return;
 	}
 	want_times(w, w->stub, row);

@@ -652,6 +652,38 @@ static void test_ours(void **state)
 	objmeta_clear(&lost);
 }
 
+/* Its stub has left the tree; an older version is put back meanwhile. */
+static void test_older_rights(void **state)
+{
+	struct fixture *fx = *state;
+	struct objmeta m;
+	struct row *row;
+
+	ours(&m, "red", 3);
+	talloc_free(fixture_put_meta(fx, "f", "12345", 5, &m));
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	row = index_get(fx->v->index, &m.oid);
+	assert_int_equal(row->s3_meta_gen, 9);
+	assert_int_equal(unlinkat(fx->v->tree_fd, "f", 0), 0);
+	index_set_live(fx->v->index, row, ROW_NOT_HERE);
+	m.meta_gen = 8;
+	talloc_free(fixture_put_meta(fx, "f", "older", 5, &m));
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_false(fixture_exists(fx, "f"));
+	assert_int_equal(fixture_lookup(fx, "", "f"), -EACCES);
+	m.meta_gen = 9; /* the rights it had */
+	talloc_free(fixture_put_meta(fx, "f", "newer", 5, &m));
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true(fixture_exists(fx, "f"));
+	assert_true(fixture_has_oid(fx, "f", &m.oid));
+	m.meta_gen = 8; /* and while it is here: they stay, and are sent */
+	talloc_free(fixture_put_meta(fx, "f", "again", 5, &m));
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_true((fixture_record(fx, "f").flags & OFS_REC_META_DIRTY) != 0);
+	assert_int_equal(fixture_record(fx, "f").meta_gen, 10);
+	objmeta_clear(&m);
+}
+
 /* What other tools say of modes: READONLY is taken from it, links and devices are not made, nor rights. */
 static void test_foreign_modes(void **state)
 {
@@ -804,6 +836,7 @@ int main(void)
 		T(brake_rest),
 		T(limbo_keeps_what_was_written),
 		T(ours),
+		T(older_rights),
 		T(foreign_modes),
 		T(tombstone),
 		T(tombstone_unfenced),
