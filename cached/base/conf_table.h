@@ -85,8 +85,9 @@
 		"whose rights and attributes in the bucket are believed: everybody's who may write there " \
 		"(all), or those alone that are signed with the volume's key (signed)")            \
 	O(PATH, signing_key_file, "signing key file", NULL, 2, 1024, 0,                            \
-		"trust metadata = signed: the base64 of 32 random bytes; a second line with the key " \
-		"before it is accepted, too; never in the bucket, and needed on the next host")    \
+		"trust metadata = signed: the base64 of 32 random bytes; up to seven lines with keys " \
+		"before it are accepted, too, with a time behind one: what it signed until then; never " \
+		"in the bucket, and needed on the next host")                                      \
 	O(XATTR, record_xattr, "record xattr", "auto", 0, 0, 0,                                    \
 		"namespace of the inode records; user where security is not allowed")              \
 	O(GUARD, guard, "guard", "auto", 0, 0, 0,                                                  \

@@ -9,7 +9,8 @@
  *           own; it grants nothing;
  *        2. a proof is of one key of one volume: copied elsewhere, or on other metadata, it is none;
  *        3. what this daemon has not believed it does not sign: an answer's `objectfs` is gone before anybody
- *           could copy it into a request.
+ *           could copy it into a request;
+ *        4. of a key that became known nothing counts but what the store had before that was known.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -33,8 +34,9 @@
 #include "../mirror/objmeta.h"
 #include "volrec.h"
 
-#define KEY_BYTES 32
+#define KEY_BYTES TRUST_KEY_BYTES
 #define KEY_TEXT_BYTES 44 /* its base64 */
+#define LINE_BYTES 96     /* with a date */
 #define KEY_ID_BYTES 4
 #define PROOF_BYTES (KEY_ID_BYTES + 32)
 #define PLACE ".objectfs/"
@@ -44,7 +46,7 @@
 struct trust {
 	struct obj_door door;
 	const char *prefix;
-	uint8_t keys[TRUST_KEYS][KEY_BYTES]; /* the first one signs */
+	struct trust_key keys[TRUST_KEYS];
 	unsigned key_count;
 	struct ofs_oid uuid;
 	int64_t since_ns;
@@ -61,47 +63,66 @@ static unsigned keys_none(const char **why, const char *text)
 	return 0;
 }
 
-unsigned trust_keys_parse(const char *text, size_t len, uint8_t keys[TRUST_KEYS][KEY_BYTES], const char **why)
+/* One line: base64 of the key, and a time, if it counts no more since then. NULL, or what is wrong. */
+static const char *key_parse(const char *line, size_t len, struct trust_key *key)
 {
-	static const char form[] = "each line is the base64 of 32 random bytes: openssl rand -base64 32";
+	const char *why = "each line is the base64 of 32 random bytes: openssl rand -base64 32";
+	char date[LINE_BYTES] = "";
+	size_t bytes = 0;
+	uint8_t *raw = len >= KEY_TEXT_BYTES && len < LINE_BYTES ? base64_decode(line, KEY_TEXT_BYTES, &bytes) : NULL;
+
+	key->until_ns = 0;
+	if (raw != NULL && bytes == KEY_BYTES) {
+		memcpy(key->bytes, raw, KEY_BYTES);
+		why = NULL;
+	}
+	if (raw != NULL) {
+		OPENSSL_cleanse(raw, bytes);
+	}
+	free(raw);
+	if (why == NULL && len > KEY_TEXT_BYTES) {
+		memcpy(date, line + KEY_TEXT_BYTES + 1, len - KEY_TEXT_BYTES - 1);
+		if (line[KEY_TEXT_BYTES] != ' ' || !objmeta_rfc3339(date, &key->until_ns) || key->until_ns <= 0) {
+			why = "behind a key there may be a blank and a time, as 2026-11-23T13:00:00Z, and no more";
+		}
+	}
+	return why;
+}
+
+unsigned trust_keys_parse(const char *text, size_t len, struct trust_key keys[TRUST_KEYS], const char **why)
+{
 	unsigned count = 0;
 
-	for (size_t at = 0; at < len;) {
+	for (size_t at = 0, next; at < len; at = next) {
 		const char *end = memchr(text + at, '\n', len - at);
-		size_t chars = end != NULL ? (size_t)(end - text) - at : len - at, bytes = 0;
-		size_t next = at + chars + 1;
-		uint8_t *key;
+		size_t chars = end != NULL ? (size_t)(end - text) - at : len - at;
 
+		next = at + chars + 1;
 		while (chars > 0 && (text[at + chars - 1] == '\r' || text[at + chars - 1] == ' ')) {
 			chars--;
 		}
 		if (chars == 0) {
-			at = next;
 			continue;
 		}
 		if (count == TRUST_KEYS) {
-			return keys_none(why, "it has more than two keys: the first one signs, a second is accepted");
+			return keys_none(why, "it has more than eight keys: the first one signs, the others are accepted");
 		}
-		key = chars == KEY_TEXT_BYTES ? base64_decode(text + at, chars, &bytes) : NULL;
-		if (key != NULL && bytes == KEY_BYTES) {
-			memcpy(keys[count++], key, KEY_BYTES);
+		*why = key_parse(text + at, chars, &keys[count]);
+		if (*why != NULL) {
+			return 0;
 		}
-		if (key != NULL) {
-			OPENSSL_cleanse(key, bytes);
-		}
-		free(key);
-		if (bytes != KEY_BYTES) {
-			return keys_none(why, form);
-		}
-		at = next;
+		count++;
 	}
-	return count > 0 ? count : keys_none(why, form);
+	if (count == 0) {
+		return keys_none(why, "it is empty: each line is the base64 of 32 random bytes: openssl rand -base64 32");
+	}
+	return keys[0].until_ns == 0 ? count : keys_none(why, "its first key has a time: it is the one that signs");
 }
 
 static const char *keys_load(struct trust *t, const char *file)
 {
-	char text[TRUST_KEYS * (KEY_TEXT_BYTES + 4) + 64];
-	const char *why = "it is too long for two keys";
+	char text[TRUST_KEYS * LINE_BYTES];
+	const char *why = "it is too long for eight keys";
 	ssize_t n = keyfile_read(file, text, sizeof(text), &why);
 
 	if (n >= 0 && n < (ssize_t)sizeof(text)) {
@@ -148,9 +169,16 @@ char *trust_proof(const uint8_t key[KEY_BYTES], const char *what, const struct o
 	return proof_bytes(key, what, uuid, object, data, len, proof) ? base64_encode(proof, sizeof(proof)) : NULL;
 }
 
-static enum obj_proof proof_check(const struct trust *t, const char *text, const char *what,
-		const struct ofs_oid *uuid, const char *object, const void *data, size_t len)
+/* Is what the key signed to be believed, of an object that the store dates so? */
+static bool key_counts(const struct trust_key *key, int64_t mtime_ns)
 {
+	return key->until_ns == 0 || (mtime_ns > 0 && mtime_ns < key->until_ns);
+}
+
+static enum obj_proof proof_check(const struct trust *t, const struct obj_req *req, const char *what,
+		const struct ofs_oid *uuid, const void *data, size_t len)
+{
+	const char *text = objstore_meta_get(&req->result, TRUST_PROOF_NAME);
 	enum obj_proof judged = OBJ_PROOF_OTHER_KEY;
 	uint8_t right[PROOF_BYTES], *said;
 	size_t said_len = 0;
@@ -164,9 +192,9 @@ static enum obj_proof proof_check(const struct trust *t, const char *text, const
 		return OBJ_PROOF_WRONG;
 	}
 	for (unsigned i = 0; i < t->key_count && judged == OBJ_PROOF_OTHER_KEY; i++) {
-		if (!proof_bytes(t->keys[i], what, uuid, object, data, len, right)) {
+		if (!proof_bytes(t->keys[i].bytes, what, uuid, req->key, data, len, right)) {
 			judged = OBJ_PROOF_WRONG; /* not known is not proven */
-		} else if (memcmp(right, said, KEY_ID_BYTES) == 0) {
+		} else if (memcmp(right, said, KEY_ID_BYTES) == 0 && key_counts(&t->keys[i], req->result.mtime_ns)) {
 			judged = CRYPTO_memcmp(right, said, PROOF_BYTES) == 0 ? OBJ_PROOF_GOOD : OBJ_PROOF_WRONG;
 		}
 	}
@@ -249,10 +277,10 @@ static int door_out(struct obj_door *door, struct obj_req *req)
 	meta_remove(req, TRUST_UNPROVEN_NAME);
 	value = meta_of(req, OBJMETA_NAME);
 	if (control != NULL) {
-		proof = trust_proof(t->keys[0], "control", uuid_for(t, control), req->key, req->body,
+		proof = trust_proof(t->keys[0].bytes, "control", uuid_for(t, control), req->key, req->body,
 				(size_t)req->length);
 	} else if (value != NULL) {
-		proof = trust_proof(t->keys[0], "object", &t->uuid, req->key, value, strlen(value));
+		proof = trust_proof(t->keys[0].bytes, "object", &t->uuid, req->key, value, strlen(value));
 	} else {
 		return 0;
 	}
@@ -297,7 +325,7 @@ static void tell(struct trust *t, const struct obj_req *req, enum obj_proof judg
 {
 	static const char *const why[] = {
 		[OBJ_PROOF_MISSING] = "nobody has signed its metadata",
-		[OBJ_PROOF_OTHER_KEY] = "its metadata are signed with another key",
+		[OBJ_PROOF_OTHER_KEY] = "its metadata are signed with another key, or one that counts no more at its date",
 		[OBJ_PROOF_WRONG] = "its metadata, or its content, are not those that were signed for this key",
 	};
 
@@ -321,8 +349,7 @@ static void answer_control(struct trust *t, struct obj_req *req, const char *bel
 {
 	struct obj_result *r = &req->result;
 
-	r->proof = proof_check(t, objstore_meta_get(r, TRUST_PROOF_NAME), "control", uuid_for(t, below),
-			req->key, r->body, r->body_len);
+	r->proof = proof_check(t, req, "control", uuid_for(t, below), r->body, r->body_len);
 	if (strcmp(below, VOLREC_KEY) == 0) {
 		return;
 	}
@@ -360,8 +387,7 @@ static void answer_object(struct trust *t, struct obj_req *req, unsigned at)
 	const char *value = r->meta[at].value;
 	char *name;
 
-	r->proof = proof_check(t, objstore_meta_get(r, TRUST_PROOF_NAME), "object", &t->uuid, req->key, value,
-			strlen(value));
+	r->proof = proof_check(t, req, "object", &t->uuid, value, strlen(value));
 	if (r->proof == OBJ_PROOF_GOOD && is_other_content(req)) {
 		r->proof = OBJ_PROOF_WRONG;
 	}

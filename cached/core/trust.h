@@ -20,9 +20,14 @@
 #define TRUST_META_BYTES (sizeof(TRUST_PROOF_NAME) - 1 + 48) /* of the 2,048 */
 #define TRUST_FEATURE "signed"  /* in the volume record */
 #define TRUST_MEMBER "signed"   /* the same: {"since": seconds} */
-#define TRUST_KEYS 2
+#define TRUST_KEYS 8
+#define TRUST_KEY_BYTES 32
 
 struct trust;
+struct trust_key {
+	uint8_t bytes[TRUST_KEY_BYTES];
+	int64_t until_ns; /* what it signed counts if the store dates it before that; 0: always */
+};
 
 /*
  * With `trust metadata = signed` read the key file, and look at all that goes through the store from now on:
@@ -39,10 +44,10 @@ bool trust_is_signed(const struct objstore *s);
 void trust_set(const struct objstore *s, const struct ofs_oid *uuid, int64_t since_s);
 
 /* --- for tests --- */
-/* Keys from the text of a key file. Their number; 0 and *why (static). */
-unsigned trust_keys_parse(const char *text, size_t len, uint8_t keys[TRUST_KEYS][32], const char **why);
+/* Keys from the text of a key file, the first one signs. Their number; 0 and *why (static). */
+unsigned trust_keys_parse(const char *text, size_t len, struct trust_key keys[TRUST_KEYS], const char **why);
 /* malloc; NULL: out of memory. `what` is "object" or "control". */
-char *trust_proof(const uint8_t key[32], const char *what, const struct ofs_oid *uuid, const char *object,
+char *trust_proof(const uint8_t key[TRUST_KEY_BYTES], const char *what, const struct ofs_oid *uuid, const char *object,
 		const void *data, size_t len);
 
 #endif

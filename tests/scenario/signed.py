@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import shutil
+import time
 
 from bucket_reader import load_s3, read
 from smb import SmbError, Testbed, bed_path, check, check_same, configure, ready, step, volume, wait_until
@@ -21,10 +22,13 @@ NAME, PROOF = "objectfs", "objectfs-proof"
 NOBODY = "ab" * 16  # a node that never was
 
 
-def key_file(path, *keys):
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        for key in keys:
-            file.write(base64.b64encode(key) + b"\n")
+def key_file(path, *keys, until=None):
+    """until: since this time what the last one signs counts no more."""
+    lines = [base64.b64encode(key).decode() for key in keys]
+    if until is not None:
+        lines[-1] += time.strftime(" %Y-%m-%dT%H:%M:%SZ", time.gmtime(until))
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        file.write("\n".join(lines) + "\n")
     return path
 
 
@@ -289,6 +293,19 @@ def rotated(bed, bucket, path, old, new):
     ready(bed)
     check_same(was, rights(bed, "open"), "signed with either key")
     check(volume(bed)["unproven"] == 0, "a key is not accepted")
+    step("that one became known")
+    check(bucket.meta("open/4")[PROOF][:5] == before[:5], "signed anew")
+    until = int(time.time()) + 1
+    key_file(path, new, old, until=until)
+    wait_until(lambda: time.time() > until + 1, 10, "its time is over")
+    bucket.describe("open/4", bucket.meta("open/4"))  # rightly signed, as who has the key could
+    lose_disk(bed)
+    ready(bed)
+    now = rights(bed, "open")
+    check(volume(bed)["unproven"] == 1, f"{volume(bed)['unproven']} objects are not believed")
+    check("open/4: its metadata are signed with another key, or one that counts no more" in bed.log(), "it is not said")
+    check_same({name: entry for name, entry in was.items() if name != "4"},
+               {name: entry for name, entry in now.items() if name != "4"}, "signed while nobody knew it")
 
 
 def migrated(bed, mine):

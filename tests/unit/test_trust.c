@@ -58,6 +58,10 @@ static struct objstore *attach(struct world *w, const char *keys)
 	return w->s;
 }
 
+#define TWO_KEYS KEY_TEXT "\n" OTHER_TEXT "\n"
+#define EIGHT_KEYS TWO_KEYS TWO_KEYS TWO_KEYS TWO_KEYS
+#define NINE_KEYS EIGHT_KEYS KEY_TEXT "\n"
+
 static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -149,16 +153,16 @@ static char *meta_of(struct obj_req *req, const char *name)
 static void test_vectors(void **state)
 {
 	struct world *w = *state;
-	uint8_t keys[TRUST_KEYS][32];
+	struct trust_key keys[TRUST_KEYS];
 	const char *why = NULL;
 	char *proof;
 
 	assert_int_equal(trust_keys_parse(KEY_TEXT, strlen(KEY_TEXT), keys, &why), 1);
-	assert_int_equal(keys[0][31], 31);
-	proof = trust_proof(keys[0], "object", &w->uuid, "p/a b.txt", "dmFsdWU=", 8);
+	assert_int_equal(keys[0].bytes[31], 31);
+	proof = trust_proof(keys[0].bytes, "object", &w->uuid, "p/a b.txt", "dmFsdWU=", 8);
 	assert_string_equal(proof, PROOF);
 	free(proof);
-	proof = trust_proof(keys[0], "control", &w->uuid, "p/.objectfs/volume", "{}", 2);
+	proof = trust_proof(keys[0].bytes, "control", &w->uuid, "p/.objectfs/volume", "{}", 2);
 	assert_string_equal(proof, PROOF_CONTROL);
 	free(proof);
 	assert_int_equal(TRUST_META_BYTES, strlen(TRUST_PROOF_NAME) + strlen(PROOF));
@@ -167,7 +171,9 @@ static void test_vectors(void **state)
 static void test_key_files(void **state)
 {
 	static const char *const bad[] = {"", "\n", "secret", KEY_TEXT "x", "A" KEY_TEXT,
-		KEY_TEXT "\n" OTHER_TEXT "\n" KEY_TEXT "\n", KEY_TEXT "\nshort\n"};
+		NINE_KEYS, KEY_TEXT "\nshort\n", KEY_TEXT "\n" OTHER_TEXT " yesterday", KEY_TEXT "\n" OTHER_TEXT
+		" 2026-11-23T13:00:00Z x", KEY_TEXT "\n" OTHER_TEXT "\t2026-11-23T13:00:00Z",
+		KEY_TEXT " 2026-11-23T13:00:00Z\n" OTHER_TEXT, KEY_TEXT "\n" OTHER_TEXT " 1960-01-01T00:00:00Z"};
 	struct world *w = *state;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -178,6 +184,8 @@ static void test_key_files(void **state)
 	}
 	assert_non_null(attach(w, KEY_TEXT));
 	assert_non_null(attach(w, KEY_TEXT "\r\n\n" OTHER_TEXT "\n"));
+	assert_non_null(attach(w, EIGHT_KEYS));
+	assert_non_null(attach(w, KEY_TEXT "\r\n" OTHER_TEXT " 2026-11-23T13:00:00Z\r\n"));
 	assert_int_equal(chmod(w->file, 0640), 0);
 	assert_null(attach(w, KEY_TEXT));
 	assert_non_null(strstr(w->error, "chmod 600"));
@@ -247,6 +255,37 @@ static void test_two_keys(void **state)
 	assert_non_null(attach(w, KEY_TEXT));
 	assert_true(believed(w, "p/a", old, 5));
 	head = answer(w, "p/a", now, 5);
+	assert_int_equal(head->result.proof, OBJ_PROOF_OTHER_KEY);
+	objstore_req_free(&head);
+	objstore_req_free(&old);
+	objstore_req_free(&now);
+}
+
+/* A key became known: what it signed counts if the store had it before, 100 s here. */
+static void test_known_key(void **state)
+{
+	static const struct {
+		const char *until;
+		bool counts;
+	} rows[] = {{"1970-01-01T00:01:40Z", false}, {"1970-01-01T00:01:41Z", true}, {"1970-01-01T00:01:39Z", false},
+			{"1970-01-01T01:01:41+01:00", true}};
+	struct world *w = *state;
+	struct obj_req *old, *now, *head;
+	char *keys = NULL;
+
+	assert_non_null(attach(w, OTHER_TEXT));
+	now = written(w, OBJ_PUT, "p/a");
+	assert_non_null(attach(w, KEY_TEXT));
+	old = written(w, OBJ_PUT, "p/a");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_true(asprintf(&keys, OTHER_TEXT "\n" KEY_TEXT " %s\n", rows[i].until) > 0);
+		assert_non_null(attach(w, keys));
+		free(keys);
+		assert_int_equal(believed(w, "p/a", old, 5), rows[i].counts);
+		assert_true(believed(w, "p/a", now, 5)); /* the one that signs always counts */
+	}
+	assert_non_null(attach(w, OTHER_TEXT "\n" KEY_TEXT " 1970-01-01T00:01:40Z"));
+	head = answer(w, "p/a", old, 5);
 	assert_int_equal(head->result.proof, OBJ_PROOF_OTHER_KEY);
 	objstore_req_free(&head);
 	objstore_req_free(&old);
@@ -338,6 +377,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_key_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_two_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_known_key, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_since, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_control, setup, teardown),
 	};
