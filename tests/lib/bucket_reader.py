@@ -68,7 +68,12 @@ def load_s3(client, bucket, prefix):
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", []):
             key = item["Key"]
-            head = client.head_object(Bucket=bucket, Key=key)
+            try:
+                head = client.head_object(Bucket=bucket, Key=key)
+            except client.exceptions.ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    continue  # it went meanwhile
+                raise
             found[key] = Stored(
                 lambda key=key: client.get_object(Bucket=bucket, Key=key)["Body"].read(),
                 {name.lower(): value for name, value in head["Metadata"].items()},
@@ -173,6 +178,7 @@ class Share:
         self.blobs = set()   # that something refers to
         self.owners = {}     # oid: key
         self.stays = {}      # key: what it is called
+        self.moves = []      # (from, to) of renames under way
         self.values = {}     # key: packed value
         self.directories = {}  # oid: prefix of its files
         self.bases = {}      # oid of a directory: rows by name
@@ -402,6 +408,7 @@ class Share:
             if stays:
                 self.stays[source] = target
             else:
+                self.moves.append((source, target))
                 self.notes.append(f"{key}: {source!r} becomes {target!r}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.wrong(key, f"damaged ({error})")
@@ -534,9 +541,15 @@ class Share:
                 self.notes.append(f"{key}: a time that another tool has set")
             elif stored.meta.get(name) != text:
                 self.wrong(key, f"{name} is {stored.meta.get(name)!r}, not {text!r}")
-        if value.oid in self.owners:
+        if value.oid in self.owners and not self._is_copy(self.owners[value.oid], key):
             self.wrong(key, f"has the object id of {self.owners[value.oid]}")
         self.owners[value.oid] = key
+
+    def _is_copy(self, one, other):
+        """Is one what a rename under way has made of the other?"""
+        return any(one.startswith(source) and other == target + one[len(source):] or
+                   other.startswith(source) and one == target + other[len(source):]
+                   for source, target in self.moves)
 
     def _describe(self, path, key, is_dir, oid, value, stored):
         snapshot, meta_gen = (value.snapshot, value.meta_gen) if value else (None, 0)

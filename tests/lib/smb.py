@@ -218,6 +218,14 @@ class Testbed:
         """Everything pending now is in the store afterwards."""
         self.ctl("flush", "--wait", timeout_s=timeout_s)
 
+    def sound(self, content=True):
+        """What is in the store now is as docs/FORMAT.md says, by the reader that was written from it. content=False:
+        but for the bytes of files."""
+        from bucket_reader import read_bed  # pylint: disable=import-outside-toplevel
+        self.flush()
+        problems = read_bed(self, content).problems
+        check(not problems, "the reader finds in the bucket:\n  " + "\n  ".join(problems[:20]))
+
     def s3(self):
         """A boto3 client of the testbed's S3 store."""
         import boto3  # pylint: disable=import-outside-toplevel

@@ -53,23 +53,24 @@ class Section:
 
 
 class Document:
-    """A Markdown file by its headings; blocks are those fenced as sh, or indented by four."""
+    """A Markdown file by its headings; blocks are those fenced as sh, or indented by four. What is fenced as json is
+    no command."""
 
     def __init__(self, path):
         self.path = path
         self.sections = [Section("")]
         with open(f"{ROOT}/{path}", encoding="utf-8") as file:
             lines = file.read().splitlines()
-        fence = None
+        fence, typed = None, False
         for line in lines:
             section = self.sections[-1]
             if fence is None and re.match("#+ ", line):
                 self.sections.append(Section(line.lstrip("# ")))
             elif fence is None and line.startswith("```"):
-                check(line == "```sh", f"{path}: {line}: a fence of another kind")
-                fence = []
+                check(line in ("```sh", "```json"), f"{path}: {line}: a fence of another kind")
+                fence, typed = [], line == "```sh"
             elif line == "```":
-                section.blocks.append("\n".join(fence))
+                section.blocks += ["\n".join(fence)] if typed else []
                 fence = None
             elif fence is not None:
                 fence.append(line)

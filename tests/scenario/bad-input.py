@@ -388,6 +388,27 @@ def nested(bed):
         check(any("of this daemon is the same one" in (why or "") for _, why in found.values()), f"{found}")
 
 
+def unreadable(bed):
+    step("a volume record that asks more of readers: nothing is read or sent, what is here is served")
+    with bed.client() as client:
+        client.put("here", b"here")
+        bed.flush()
+    record, before = get_object(bed, ".objectfs/volume"), object_keys(bed)
+    for change in ((b'"features": []', b'"features": ["new"]'), (b'"read_version": 1', b'"read_version": 2')):
+        bed.stop("cached")
+        put_object(bed, ".objectfs/volume", record.replace(*change))
+        bed.start("cached")
+        wait_until(lambda: volume(bed)["state"] == "held", 20, "the volume is held")
+        check("newer version of this program to be read" in volume(bed)["why"], volume(bed)["why"])
+        with bed.client() as client:
+            check(client.get("here") == b"here", "what is here is not served")
+    check(object_keys(bed) == before, f"written: {object_keys(bed) ^ before}")
+    bed.stop("cached")
+    put_object(bed, ".objectfs/volume", record)
+    bed.start("cached")
+    wait_until(lambda: volume(bed)["state"] == "ready", 20, "ready")
+
+
 def read_only(bed):
     step("a volume record that asks more of writers: names and recalls go on, nothing is changed or sent")
     with bed.client() as client:
@@ -602,6 +623,7 @@ def main():
         second_daemon(bed)
         no_xattrs(bed)
         nested(bed)
+        unreadable(bed)
         read_only(bed)
         replaced(bed)
         copies(bed)

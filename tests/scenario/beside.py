@@ -289,6 +289,7 @@ def main():
             check_same(before, again, "after the loss of the disk", SAME)
             check(again[escape("attr")]["attributes"] & ATTR_HIDDEN, "an attribute is lost")
             check(room.files() == objects, f"{room.files() ^ objects}")
+        bed.sound()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 280
-"""README, QUICKSTART, OPERATIONS and COSTS: every command in them is typed as it stands, on a copy of this
+"""README, QUICKSTART, OPERATIONS, COSTS and IAM: every command in them is typed as it stands, on a copy of this
 machine with an S3 server of its own; what they promise is so. TROUBLESHOOTING: breakages.py."""
 
 import os
+import re
 import sys
 
 from machine import enter, is_inside
@@ -52,7 +53,7 @@ def quickstart(server, guide):
     check("s3://example-bucket/projects/README.md" in output, f"not in the bucket: {output}")
 
 
-def operations_typed(server, document):
+def operations_typed(server, document, costs):
     step("OPERATIONS")
     output = server.type(document["Every day"])
     check("nothing is wrong" in output and "nothing is pending" in output, output)
@@ -61,6 +62,10 @@ def operations_typed(server, document):
                  "conflicts_total"):
         check(f"objectfs_{name}" in document["Monitoring"].text and f"objectfs_{name}" in output,
               f"objectfs_{name} is not on the page, or not in the document")
+    counted = re.findall(r"`(s3_\w+|log_segments)`", costs.sections[1].text)
+    check(len(counted) == 8, f"COSTS speaks of {counted}")
+    for name in (*counted, "s3_retries"):
+        check(f"\nobjectfs_{name}_total " in output, f"COSTS speaks of {name}, /metrics does not")
     server.type(document["Size of the cache"], slice(0, 1))
     server.well()
     server.type(document["Size of the cache"], slice(1, None))
@@ -84,14 +89,14 @@ def operations_typed(server, document):
 
 def main():
     documents = [Document(path) for path in (
-        "README.md", "docs/QUICKSTART.md", "docs/OPERATIONS.md")]
+        "README.md", "docs/QUICKSTART.md", "docs/OPERATIONS.md", "docs/COSTS.md", "docs/IAM.md")]
     with Server() as server:
         readme(server, documents[0])
-        without_packages(server, *documents[1:])
+        without_packages(server, *documents[1:3])
         quickstart(server, documents[1])
         demo(server, documents[0])
-        operations_typed(server, documents[2])
-        server.all_typed(*documents, Document("docs/COSTS.md"))
+        operations_typed(server, *documents[2:4])
+        server.all_typed(*documents)
 
 
 if not is_inside():

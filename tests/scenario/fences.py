@@ -284,6 +284,7 @@ def race(bed, store, title, fence_class):
         counters = bed.ctl_json("status")["counters"]
         print(f"   {len(ledger.told)} versions told, share {share.done}, {counters['conflicts']} conflict copies, "
               f"{counters['fence_windows']} windows")
+        bed.sound(content=False)
         for name in listed:
             client.unlink(name)
         client.rmdir("d")

@@ -451,6 +451,7 @@ def main():
                 if store == "rgw":
                     # killed within a delete, it lists keys that are gone until it was asked once
                     bed.keys(internal=True)
+                bed.sound()
                 bed.wipe()
                 worker.connect()
                 worker.judge(f"disk lost after round {number}, seed {seed}", number == rounds)

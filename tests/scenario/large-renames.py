@@ -180,6 +180,7 @@ def main():
         step(f"store {store}")
         with Testbed(store=store, set=["settle time=1s", "copy limit=1M"]) as bed:
             run(bed)
+            bed.sound(content=False)
 
 
 if __name__ == "__main__":

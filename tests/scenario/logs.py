@@ -49,6 +49,8 @@ def one_request(bed, proxy):
     agent = re.search(rb"(?i)\r\nuser-agent: ([^\r]*)", heads[0])[1].decode()
     number = re.search(r" req/(\d+)", agent)
     check(number, f"the GET names no request: {agent}")
+    node = next(node["node"] for node in bed.ctl_json("nodes")["nodes"] if node["here"])
+    check(f"node/{node[:8]} " in agent, f"the GET names no node: {agent}")
     number = number[1]
     check(re.search(rf"request {number} FETCH sent", bed.log("smbd")),
           f"smbd's log has no request {number}")

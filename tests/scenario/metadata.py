@@ -250,6 +250,7 @@ def main():
         bed, large = bed_of(store, fs)
         with bed:
             scenario(bed, large)
+            bed.sound()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import re
 import subprocess
 import time
 
-from dirstore import put_object
+from dirstore import get_object, put_object
 from smb import SmbError, Testbed, check, step, wait_until
 from smb2 import ATTR_PLACE, FILE_CREATE, INFO_FS, MAXIMUM_ALLOWED, READ_DATA, WRITE_DATA
 
@@ -213,6 +213,26 @@ def expiry():
             wait_until(shown, 20)
 
 
+def locked(bed):
+    step("the kernel says who may remove: what it refuses leaves nothing in the trash, and nothing to do")
+    trash = os.path.join(os.path.dirname(bed.mirror), "trash")
+    with bed.client() as client:
+        client.mkdir("locked")
+        client.put("locked/file", b"stays")
+        client.put("locked.new", b"new")
+        bed.flush()
+        os.chown(f"{bed.mirror}/locked", 0, 0)
+        os.chmod(f"{bed.mirror}/locked", 0o755)
+        # acl_xattr unlinks as root what the NT ACL allows; a rename is the kernel's to refuse
+        for what, action in (("rename over it", lambda: client.rename("locked.new", "locked/file", replace=True)),
+                             ("rename", lambda: client.rename("locked/file", "elsewhere"))):
+            refused(what, "ACCESS_DENIED", action)
+            check(not os.listdir(trash), f"{what}: in the trash: {os.listdir(trash)}")
+        bed.flush()
+        check(client.get("locked/file") == b"stays" and get_object(bed, "locked/file") == b"stays" and
+              get_object(bed, "locked.new") == b"new", "something was removed all the same")
+
+
 def main():
     started = time.monotonic()
     with Testbed(set=["settle time=0s", "capacity=7G"],
@@ -228,6 +248,7 @@ def main():
         steady(bed)
         copies(bed)
         absent(bed)
+        locked(bed)
     expiry()
     step(f"{time.monotonic() - started:.1f} s")
 

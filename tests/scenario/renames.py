@@ -314,6 +314,10 @@ def crash(share, target, method, lose_disk):
     check(share.internal("rename"), f"{what}: the intent went with the daemon")
     check((share.count(source), share.count(target)) == wanted, f"{what}: it went on without it")
     if lose_disk:
+        found = bucket_reader.read(bucket_reader.load_s3(
+            share.s3, share.bed.s3_bucket, share.bed.s3_prefix), share.bed.s3_prefix, content=False)
+        check(not found.problems and any(f"{target}/' " in note + " " and "becomes" in note for note in found.notes),
+              f"{what}: the reader finds {found.problems[:5]}, {found.notes[:5]}")
         share.bed.wipe()
     else:
         share.bed.start("cached")
@@ -452,6 +456,7 @@ def limited(bed):
         client.rename("dear", "dearer")
         wait_until(lambda: held("more than $1"), 60, "it is held for what it costs")
         check(not keys("dearer") and len(keys("dear")) == 2, f"it has begun: {keys('dearer')}")
+        check(held("")[0]["cost_usd"] > 3 and "archived; requests for some $3" in bed.ctl("renames"), f"{held('')}")
         client.rename("dearer", "dear")
         wait_until(lambda: not bed.ctl_json("pending")["pending"], 60, "it is over")
         dirstore.delete_object(bed, prefix + "dear/huge")
