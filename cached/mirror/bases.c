@@ -171,8 +171,8 @@ static void watched(void *arg, const struct row *row, enum index_change change)
 	struct row *dir = index_get(b->v->index, row->is_dir ? &row->oid : &row->s3_parent);
 	bool on = b->v->conf->base_quiet_ns > 0 && !b->muted && dir != NULL;
 
-	if (!row->is_dir && change != INDEX_OTHER) {
-		mirror_row_leaves(b->v->mirror, row);
+	if (!row->is_dir && (change != INDEX_OTHER || !b->muted)) {
+		mirror_row_changes(b->v->mirror, row);
 	}
 	if (!row->is_dir && on) {
 		dir_changed(b, dir);

@@ -7,7 +7,8 @@
  * Holds: 1. a row counts for the version that LIST has shown, by ETag, size and Last-Modified, and for no
  *           other: what changes an object's metadata makes a version of another Last-Modified, whatever
  *           its bytes are;
- *        2. a name that has left S3 since the first page is asked for: the base may still know it.
+ *        2. a name that has left S3 since the first page, or was written, is asked for: base and page may be of
+ *           before.
  */
 #include "mirror_listing.h"
 
@@ -70,7 +71,7 @@ int listing_base_row(struct listing *l, const struct list_entry *e, struct base_
 	return ret;
 }
 
-/* ---- names that leave S3 meanwhile ---- */
+/* ---- names that leave S3, or are written, meanwhile ---- */
 
 static void known_mark(struct listing *l, const char *raw)
 {
@@ -90,7 +91,7 @@ void listing_marks_gone(struct listing *l)
 	l->gone_count = 0;
 }
 
-void mirror_row_leaves(struct mirror *m, const struct row *row)
+void mirror_row_changes(struct mirror *m, const struct row *row)
 {
 	for (struct listing *l = m->listings; l != NULL; l = l->next) {
 		char **gone;

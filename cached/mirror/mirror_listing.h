@@ -17,7 +17,7 @@ struct list_entry {
 	int64_t size, mtime_ns;
 	uint32_t second; /* where, behind raw; 0: there is none */
 	bool is_dir;
-	bool gone;  /* a file that has left S3 since the first page was asked for */
+	bool gone;  /* a file that has left S3, or was written, since the first page was asked for */
 	bool apart; /* a redirect says where its object is */
 };
 
@@ -79,7 +79,7 @@ struct listing { /* talloc child of the mirror */
 	struct base_read *base; /* NULL: none, or not worth asking for */
 	bool base_asked, base_waits;
 	void (*base_more)(struct listing *l);
-	char **gone; /* files that have left S3 since the first page was asked for; until there are slots */
+	char **gone; /* files that have left S3, or were written, since the first page was asked for; until there are slots */
 	size_t gone_count;
 	struct stub *batch;
 	unsigned batch_count;

@@ -296,7 +296,7 @@ int64_t absent_listed_ns(struct mirror *m, const struct ofs_oid *dir);
 
 /* --- mirror_known.c --- */
 /* A file's row is about to leave its place in S3. */
-void mirror_row_leaves(struct mirror *m, const struct row *row);
+void mirror_row_changes(struct mirror *m, const struct row *row);
 
 /* --- mirror.c --- */
 /* Talloc message for the status of volume_when_ready. */
