@@ -16,6 +16,8 @@
 #include "../mirror/foreign.h"
 #include <string.h>
 
+#define DEL_TRIED_NS (15 * 60 * NS_PER_S) /* a delete that was carried out is tried again by then */
+
 /* ---- copy ---- */
 
 struct copy {
@@ -28,6 +30,7 @@ struct copy {
 	bool foreign;               /* the source has no metadata of ours: the log may have them, by its key */
 	char *etag_done;            /* of the copy, while the log is written */
 	bool dest_exists, dest_taken;
+	bool dest_ours; /* what is there is an earlier copy of the source, or the same one */
 	const char *dest_etag;   /* of what is there, and who wrote it */
 	struct ofs_oid dest_wid;
 	int64_t dest_size;
@@ -97,11 +100,15 @@ static void copy_covered(enum obj_status st, const char *message, void *arg)
 
 static void copy_made(struct copy *c, const char *etag, const char *version_id)
 {
+	/* Under an earlier copy of ours nobody may have looked. */
+	bool known = c->dest_exists && !c->dest_taken && !c->dest_ours;
+	const char *expect = known ? c->dest_etag : NULL;
 	struct under_write w = {
 		.key = c->to,
 		.version = version_id,
 		.etag = etag,
-		.expect = c->dest_exists ? c->dest_etag : NULL,
+		.expect = expect,
+		.fresh = expect == NULL,
 		.since_ns = c->since_ns,
 	};
 
@@ -264,7 +271,10 @@ static bool copy_is_done(struct copy *c, const struct obj_result *r, const struc
 		if ((parts || strcmp(c->etag, c->dest_etag) == 0) && r->size == c->dest_size) {
 			return true;
 		}
-		c->dest_taken = false;
+		/* Else a copy of an earlier state has the ETag that is expected: this is another tool's. */
+		if (parts || objstore_etag_opaque(r) || objstore_etag_opaque(&c->there->result)) {
+			c->dest_taken = false;
+		}
 	}
 	return r->size == c->dest_size && r->etag != NULL && strcmp(r->etag, c->etag) == 0 &&
 	       (c->dest_is_copy || (strcmp(c->dest_etag, c->etag) == 0 &&
@@ -282,10 +292,12 @@ static void copy_source_seen(struct obj_req *head)
 	objmeta_read(r, &m, &damaged);
 	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
 	c->foreign = r->status == OBJ_OK && !m.ours && !damaged;
+	c->dest_ours = c->meta == NULL && c->dest_exists && (m.ours ? ofs_oid_equal(&m.wid, &c->dest_wid)
+								    : ofs_oid_is_none(&c->dest_wid));
 	copied = copy_is_done(c, r, &m);
 	objmeta_clear(&m);
 	if (gone && c->dest_taken && c->meta == NULL && strcmp(c->dest_etag, c->etag) == 0) {
-		copy_end(c, OBJ_OK, NULL, c->dest_etag); /* all that there still is of it */
+		copy_made(c, c->dest_etag, c->there->result.version_id); /* all that there still is of it */
 		objstore_req_free(&head);
 		return;
 	}
@@ -296,7 +308,7 @@ static void copy_source_seen(struct obj_req *head)
 		return;
 	}
 	if (copied) {
-		copy_end(c, OBJ_OK, NULL, c->dest_etag);
+		copy_made(c, c->dest_etag, c->there->result.version_id); /* perhaps nobody looked what it has covered */
 		objstore_req_free(&head);
 		return;
 	}
@@ -427,6 +439,7 @@ struct del {
 	const struct row *row; /* the caller's; NULL: nothing else is known of the object */
 	struct ofs_oid oid;
 	int64_t since_ns; /* wall clock: its begin */
+	const char *expect;      /* ETag that the row has; NULL: none */
 	enum obj_status outcome; /* of the request, while what it has covered is looked at */
 	bool adopted; /* the fence was replaced by that of a later version of our own */
 	void (*done)(enum obj_status st, const char *message, void *arg);
@@ -466,8 +479,10 @@ static void del_check(struct del *d, const char *marker)
 	struct under_write w = {
 		.key = d->key,
 		.version = marker,
-		.expect = d->etag,
+		.expect = d->expect,
+		.fresh = d->expect == NULL && d->row != NULL && d->row->version_id == NULL,
 		.deleted = true,
+		.tried = d->outcome == OBJ_NOT_FOUND || d->outcome == OBJ_PRECONDITION,
 		.oid = d->oid,
 		.row = d->row,
 		.dir = d->row != NULL ? &d->row->parent : NULL,
@@ -563,10 +578,31 @@ static bool del_may(const struct del *d, const struct obj_result *r, struct objm
 	case WHOSE_EARLIER:
 		return d->row != NULL;
 	case WHOSE_TOMBSTONE:
-		return ofs_oid_equal(&m->oid, &d->oid);
+		/* Or of a row that is no more: its delete was taken over. */
+		return ofs_oid_equal(&m->oid, &d->oid) ||
+		       (whose_is_nodes(d->v, m) && index_get(d->v->index, &m->oid) == NULL);
 	default:
 		return false;
 	}
+}
+
+/* Of no file: an object that was left behind, or a copy. */
+static bool del_goes_by_fence(const struct del *d)
+{
+	return d->etag != NULL && (d->row == NULL || (d->row->name == NULL && objmeta_fences(d->etag)));
+}
+
+/* Class F1: by a delete of ours, perhaps, after which nobody has looked; or what was under it is back. Then that is
+ * done first. */
+static bool del_was_tried(struct del *d, enum obj_status outcome)
+{
+	if (!under_applies(d->v) || d->expect == NULL || d->row == NULL) {
+		return false;
+	}
+	d->outcome = outcome;
+	d->since_ns -= DEL_TRIED_NS;
+	del_check(d, NULL);
+	return true;
 }
 
 static void del_seen(struct obj_req *req)
@@ -575,18 +611,22 @@ static void del_seen(struct obj_req *req)
 	struct obj_result *r = &req->result;
 	struct objmeta m = {0};
 
+	if (r->status == OBJ_NOT_FOUND && del_was_tried(d, OBJ_NOT_FOUND)) {
+		objstore_req_free(&req);
+		return;
+	}
 	if (r->status != OBJ_OK || r->etag == NULL) {
 		del_end(d, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message);
 		objstore_req_free(&req);
 		return;
 	}
-	if (under_applies(d->v) && d->row == NULL && d->etag != NULL && strcmp(d->etag, r->etag) == 0) {
+	if (objstore_unfenced(d->v->store) && del_goes_by_fence(d) && strcmp(d->etag, r->etag) == 0) {
 		d->adopted = true;
 		del_now(d, false);
 	} else if (del_may(d, r, &m)) {
 		d->etag = talloc_strdup(d, r->etag);
 		d->adopted = true;
-		if (m.tombstone || under_applies(d->v)) {
+		if (m.tombstone || objstore_unfenced(d->v->store)) {
 			del_now(d, false);
 		} else if (d->v->store->caps.delete_if_match) {
 			del_now(d, true);
@@ -595,7 +635,7 @@ static void del_seen(struct obj_req *req)
 		}
 	} else if (d->row == NULL && d->etag != NULL && strcmp(d->etag, r->etag) == 0) {
 		del_end(d, OBJ_AWAY, "what became of a delete is not known"); /* nothing did: again */
-	} else {
+	} else if (!del_was_tried(d, OBJ_PRECONDITION)) {
 		del_end(d, OBJ_PRECONDITION, "changed by somebody else: kept");
 	}
 	objmeta_clear(&m);
@@ -631,10 +671,11 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 	d->v = v;
 	d->row = row;
 	d->oid = *oid;
+	d->expect = d->etag;
 	d->done = done;
 	d->arg = arg;
 	d->since_ns = clock_wall_ns(v->clock);
-	if (etag == NULL || under_applies(v) || (row != NULL && !objmeta_fences(etag))) {
+	if (etag == NULL || objstore_unfenced(v->store) || (row != NULL && !objmeta_fences(etag))) {
 		del_ask(d);
 	} else if (v->store->caps.delete_if_match) {
 		del_now(d, true);

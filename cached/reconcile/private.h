@@ -255,6 +255,7 @@ struct attempt {
 	int log_status;         /* of the first that failed */
 	bool unsure;            /* an upload of it was answered to nobody */
 	bool covered;           /* class F1: what lay under its write has been looked at */
+	char *looked_under;     /* class F1: ETag of an earlier write of ours, of which the same is true */
 	int64_t since_ns;       /* wall clock: its begin */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
 	int64_t sent_mtime_ns;  /* moved by an upload: Last-Modified of that; else 0 */
@@ -347,8 +348,11 @@ struct under_write { /* what was done to a key; borrowed during the call */
 	const char *key;
 	const char *version; /* as the store told, of the write or the delete's marker; NULL: it did not */
 	const char *etag;    /* of the write; NULL: a delete, or no answer came */
-	const char *expect;  /* ETag of what was to be covered; NULL: nothing */
+	const char *expect;  /* ETag of what was to be covered; NULL: nothing, or not known */
+	bool fresh;          /* nothing was: whatever lies there, down to a delete, was covered unseen */
 	bool deleted;
+	bool tried;          /* deleted, but by whom, and what came after it, is not known: without `expect` below, it was
+			      * not this one */
 	struct ofs_oid oid, wid;   /* of the file, of the write */
 	const struct row *row;     /* of the file, as before the write, until done; NULL: none */
 	const struct ofs_oid *dir; /* whose listing shows what is made of others' versions; NULL: not known */

@@ -46,13 +46,18 @@ static void step_covered(enum obj_status st, const char *message, void *arg)
 	step_uploaded_ok(c->a, c->etag, c->version_id, c->mtime_ns, c->data_gen, c->meta_gen);
 }
 
+/* What the row knows was looked under; an earlier write of ours that it does not know may have been answered, and then
+ * no more. */
 static struct under_write step_write(struct attempt *a, const char *etag, const char *version_id)
 {
+	const char *expect = a->old_key != NULL ? a->upload_if_match : a->row->etag;
+
 	return (struct under_write){
 		.key = a->key,
 		.version = version_id,
 		.etag = etag,
-		.expect = a->upload_if_match,
+		.expect = expect,
+		.fresh = expect == NULL && (a->old_key != NULL || a->row->version_id == NULL),
 		.oid = a->oid,
 		.wid = a->wid,
 		.row = a->row,
@@ -192,7 +197,7 @@ void step_taken(struct attempt *a, const char *why)
 {
 	struct under_write w;
 
-	if (under_applies(a->v) && !a->row->is_dir && a->unsure) {
+	if (under_applies(a->v) && !a->row->is_dir) {
 		/* Ours may lie under it, and have covered another. */
 		w = step_write(a, NULL, NULL);
 		under_check(a->v, &w, step_lost_covered, a);

@@ -119,6 +119,41 @@ static void step_found(struct attempt *a, const struct obj_result *r, const stru
 	}
 }
 
+static void step_looked_under(enum obj_status st, const char *message, void *arg)
+{
+	if (st != OBJ_OK) {
+		attempt_end_store(arg, "looking what an earlier upload has covered", st, message);
+		return;
+	}
+	step_ask_fence(arg);
+}
+
+/* Class F1: an earlier write of ours that the row does not know. Nobody may have looked what it has covered. */
+static bool step_must_look_under(struct attempt *a, enum whose who, const struct obj_req *req)
+{
+	const struct obj_result *r = &req->result;
+	const struct under_write w = {
+		.key = req->key,
+		.version = r->version_id,
+		.etag = r->etag,
+		.expect = a->row->etag,
+		.fresh = a->row->etag == NULL && a->row->version_id == NULL,
+		.oid = a->oid,
+		.row = a->row,
+		.dir = &a->row->parent,
+		.since_ns = a->since_ns,
+	};
+
+	if (!under_applies(a->v) || (who != WHOSE_EARLIER && (who != WHOSE_ROWS || a->row->etag != NULL)) ||
+			(a->looked_under != NULL && strcmp(a->looked_under, r->etag) == 0)) {
+		return false;
+	}
+	talloc_free(a->looked_under);
+	a->looked_under = talloc_strdup(a, r->etag);
+	under_check(a->v, &w, step_looked_under, a);
+	return true;
+}
+
 /* Somebody's. What was changed here becomes a conflict copy; what was not follows the next listing. */
 static void step_fence_taken(struct attempt *a, enum whose who)
 {
@@ -154,8 +189,13 @@ static void step_fence_known(struct obj_req *req)
 		objstore_req_free(&req);
 		return;
 	}
-	a->item->ask = false;
 	who = whose_is(&known, req->key, r, &m);
+	if (step_must_look_under(a, who, req)) {
+		objmeta_clear(&m);
+		objstore_req_free(&req);
+		return;
+	}
+	a->item->ask = false;
 	own = m.ours && ofs_oid_equal(&m.oid, &a->oid);
 	still = heir_is(a->row) && !own; /* what it was to replace */
 	if (who == WHOSE_ROWS || who == WHOSE_EARLIER || (who == WHOSE_TOMBSTONE && a->old_key == NULL)) {

@@ -35,6 +35,8 @@ struct under {
 	bool found;
 	bool finding; /* which version is ours: asked one by one */
 	bool restored;
+	bool again; /* what was put back at its name may have covered another */
+	char *copy_version, *copy_etag; /* of that */
 	unsigned made;
 	char *target;
 	int64_t since_ns; /* by the store's clock */
@@ -46,6 +48,8 @@ static void under_next(struct under *u);
 static void under_found(struct under *u, unsigned ours);
 static void under_plan(struct under *u);
 static void under_list(struct under *u, const char *token);
+static void under_again(struct under *u);
+static void under_restart(struct under *u);
 
 bool under_applies(const struct volume *v)
 {
@@ -105,6 +109,13 @@ static void under_kept(struct obj_req *req)
 	struct under *u = req->arg;
 	const struct obj_result *r = &req->result;
 
+	if (r->status == OBJ_UNKNOWN && strcmp(u->target, u->w.key) == 0) {
+		u->w.tried = true; /* the versions tell */
+		u->w.version = NULL;
+		objstore_req_free(&req);
+		under_restart(u);
+		return;
+	}
 	if (r->status != OBJ_OK) {
 		under_end(u, r->status, r->message);
 		objstore_req_free(&req);
@@ -114,7 +125,11 @@ static void under_kept(struct obj_req *req)
 	log_warning("reconcile", "conflict: somebody else wrote %s while this node did: that version is %s%s",
 			u->w.key, strcmp(u->target, u->w.key) == 0 ? "back at its name" : "now ", u->target);
 	u->made++;
-	u->restored = u->restored || strcmp(u->target, u->w.key) == 0;
+	if (strcmp(u->target, u->w.key) == 0) {
+		u->restored = u->again = true;
+		u->copy_version = r->version_id != NULL ? talloc_strdup(u, r->version_id) : NULL;
+		u->copy_etag = r->etag != NULL ? talloc_strdup(u, r->etag) : NULL;
+	}
 	objstore_req_free(&req);
 	u->at++;
 	under_next(u);
@@ -241,9 +256,14 @@ static void under_seen(struct obj_req *req)
 		who = whose_is(&known, u->w.key, r, &m);
 		objmeta_clear(&m);
 	}
-	if (u->finding && who == WHOSE_NOW) {
+	if (u->finding && (who == WHOSE_NOW || who == WHOSE_EARLIER)) {
 		under_found(u, u->at);
 		under_plan(u);
+		return;
+	}
+	if (!u->finding && who == WHOSE_ROWS) {
+		u->at = u->end; /* what lies below was known */
+		under_next(u);
 		return;
 	}
 	if (u->finding || r->status == OBJ_NOT_FOUND || who == WHOSE_NOW || who == WHOSE_ROWS ||
@@ -266,6 +286,10 @@ static void under_next(struct under *u)
 						strcmp(u->w.etag, e->etag) != 0)) {
 			break; /* the bytes that were written are no loss */
 		}
+	}
+	if (u->at == u->end && u->again) {
+		under_again(u);
+		return;
 	}
 	if (u->at == u->end) {
 		under_end(u, OBJ_OK, NULL);
@@ -295,6 +319,20 @@ static bool under_is_ours(const struct under *u, const struct obj_entry *e)
 	return u->w.etag != NULL && !e->is_marker && e->etag != NULL && strcmp(e->etag, u->w.etag) == 0;
 }
 
+/* The version that was to be covered: an ETag of no bytes tells nothing where more is known. */
+static bool under_is_expected(const struct under *u, const struct obj_entry *e)
+{
+	return u->w.expect != NULL && (u->w.row == NULL || objmeta_fences(u->w.expect)) && e->etag != NULL &&
+	       strcmp(e->etag, u->w.expect) == 0;
+}
+
+/* Without the version that was to be covered. */
+static bool under_bottom(struct under *u)
+{
+	u->end = u->w.tried ? u->ours + 1 : u->end;
+	return true;
+}
+
 /* Ours is known: how far below it has it covered what it did not know? false: what is listed does not tell. */
 static bool under_last(struct under *u)
 {
@@ -305,19 +343,19 @@ static bool under_last(struct under *u)
 		bool young = e->mtime_ns >= u->since_ns;
 
 		if (e->is_marker) {
-			return true;
+			return under_bottom(u);
 		}
-		if (u->w.expect != NULL && e->etag != NULL && strcmp(e->etag, u->w.expect) == 0) {
+		if (under_is_expected(u, e)) {
 			u->end = u->scanned;
 			return true;
 		}
-		if (young || u->scanned == u->ours + 1) {
+		if (u->w.fresh || young || u->scanned == u->ours + 1) {
 			u->end = u->scanned + 1;
 		} else if (u->w.expect == NULL && ++u->old > UNDER_OLD_MOST) {
-			return true;
+			return under_bottom(u);
 		}
 	}
-	return r->next_token == NULL;
+	return r->next_token == NULL && under_bottom(u);
 }
 
 /* Those that ours may be: it is as young as its write, unless it is of parts, and as old as the first of them. */
@@ -390,6 +428,47 @@ static int under_append(struct obj_result *r, struct obj_result *page)
 	return 0;
 }
 
+/* Which of those above the last delete is one from below it, put back by us; entry_count: none. */
+static unsigned under_put_back(const struct under *u)
+{
+	const struct obj_result *r = &u->list->result;
+	unsigned marker = 0;
+
+	while (marker < r->entry_count && !r->entries[marker].is_marker) {
+		marker++;
+	}
+	for (unsigned i = marker; i > 0 && marker < r->entry_count; i--) {
+		for (unsigned below = marker + 1; below < r->entry_count; below++) {
+			const char *put = r->entries[i - 1].etag, *was = r->entries[below].etag;
+
+			if (put != NULL && was != NULL && strcmp(put, was) == 0) {
+				return i - 1;
+			}
+		}
+	}
+	return r->entry_count;
+}
+
+/* The first page is there. */
+static void under_begin(struct under *u)
+{
+	const struct obj_result *r = &u->list->result;
+	unsigned put;
+
+	if (u->w.tried && r->entry_count > 0 && !r->entries[0].is_marker) {
+		put = under_put_back(u);
+		u->w.deleted = u->w.tried = false;
+		u->w.expect = NULL;
+		u->w.fresh = true;
+		if (put == r->entry_count) {
+			under_end(u, OBJ_OK, NULL);
+			return;
+		}
+		under_found(u, put);
+	}
+	under_plan(u);
+}
+
 static void under_listed(struct obj_req *req)
 {
 	struct under *u = req->arg;
@@ -399,7 +478,7 @@ static void under_listed(struct obj_req *req)
 		under_end(u, r->status, r->message);
 	} else if (u->list == NULL) {
 		u->list = req;
-		under_plan(u);
+		under_begin(u);
 		return;
 	} else if (under_append(&u->list->result, r) != 0) {
 		under_end(u, OBJ_LOCAL, "out of memory");
@@ -421,6 +500,25 @@ static void under_list(struct under *u, const char *token)
 	if (req != NULL) {
 		objstore_submit(u->v->store, req);
 	}
+}
+
+static void under_restart(struct under *u)
+{
+	u->found = u->finding = false;
+	u->scanned = u->at = u->end = u->old = 0;
+	objstore_req_free(&u->list);
+	under_list(u, NULL);
+}
+
+/* Down to the delete under which it was. */
+static void under_again(struct under *u)
+{
+	u->again = u->w.deleted = false;
+	u->w.version = u->copy_version;
+	u->w.etag = u->copy_etag;
+	u->w.expect = NULL;
+	u->w.fresh = true;
+	under_restart(u);
 }
 
 void under_check(struct volume *v, const struct under_write *w, under_done_fn done, void *arg)

@@ -76,7 +76,7 @@ static bool whose_same_fence(const struct row *row, const char *etag)
 	return strtoull(digits, NULL, 16) == clean.fence;
 }
 
-static bool whose_node(const struct volume *v, const struct objmeta *m)
+bool whose_is_nodes(const struct volume *v, const struct objmeta *m)
 {
 	char node[OFS_OID_HEX_BYTES];
 
@@ -159,7 +159,7 @@ enum whose whose_is(const struct whose_known *k, const char *key, const struct o
 		return WHOSE_TOMBSTONE;
 	}
 	if (m->ours && k->wid != NULL && ofs_oid_equal(&m->wid, k->wid)) {
-		return WHOSE_NOW;
+		return m->old || m->size == r->size ? WHOSE_NOW : WHOSE_EDITED;
 	}
 	if (row != NULL) {
 		state = whose_state(row, r, m);
@@ -174,7 +174,7 @@ enum whose whose_is(const struct whose_known *k, const char *key, const struct o
 	if (!m->ours) {
 		return WHOSE_FOREIGN;
 	}
-	if (!whose_node(k->v, m)) {
+	if (!whose_is_nodes(k->v, m)) {
 		return WHOSE_NODES;
 	}
 	return whose_is_later(row, r, m) ? WHOSE_EARLIER : WHOSE_EDITED;

@@ -32,6 +32,8 @@ enum whose whose_is(const struct whose_known *k, const char *key, const struct o
 const char *whose_why(enum whose who);
 /* Is nothing known of the row's object but that it is there? */
 bool whose_is_lost(const struct row *row);
+/* This node has written the object. */
+bool whose_is_nodes(const struct volume *v, const struct objmeta *m);
 /* A row whose object the index has forgotten: as the inode's record says. */
 void whose_lost(struct index *ix, struct row *row, const struct ofs_clean *clean);
 /* What a write that replaces the row's object names as its parent. */
