@@ -30,6 +30,16 @@ struct sim_object {
 	unsigned meta_count;
 	int64_t mtime_ns; /* by the wall clock */
 	bool archived; /* its bytes cannot be read or copied */
+	bool foreign;  /* another tool has written it */
+};
+
+/* Who looks on: before a request is served another tool may act; of a client's keys and those parked `covers` hears
+ * what a request of ours is about to replace or delete, `put` what is there after whoever's write. Each may be NULL. */
+struct sim_watch {
+	void (*before)(void *arg, const struct obj_req *q);
+	void (*covers)(void *arg, const struct sim_object *o, const struct obj_req *q);
+	void (*put)(void *arg, const struct sim_object *o);
+	void *arg;
 };
 
 struct sim_faults { /* of 1,000 requests */
@@ -46,6 +56,8 @@ struct coord *sim_coord(struct sim *s);
 /* A new store handle on the objects, which outlive it. */
 struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx);
 void sim_set_faults(struct sim *s, struct sim_faults f);
+/* The watcher's memory stays the caller's; NULL: nobody. */
+void sim_set_watch(struct sim *s, const struct sim_watch *watch);
 /* What the store honours, 3 unless this says otherwise; before the first sim_store. */
 void sim_set_fence(struct sim *s, int fence_class);
 /* Deletes of this key take two minutes from now on; NULL: of none. The key stays the caller's. */
@@ -61,6 +73,7 @@ struct sim_object *sim_objects(struct sim *s);
 struct sim_object *sim_object(struct sim *s, const char *key);
 /* Another tool puts it, now. */
 void sim_put(struct sim *s, const char *key, const char *text);
+void sim_put_with(struct sim *s, const char *key, const char *text, const struct obj_meta *meta, unsigned count);
 /* The same, with the metadata that is there if it `keeps` that. */
 void sim_edit(struct sim *s, const char *key, const char *text, bool keeps);
 /* Another tool deletes what is there, if anything is. */

@@ -139,7 +139,7 @@ void world_verify_bases(struct world *w, struct metalog *ml)
 {
 	const struct sim_object *o;
 
-	for (o = sim_objects(w->sim); o != NULL; o = o->next) {
+	for (o = w->others ? NULL : sim_objects(w->sim); o != NULL; o = o->next) {
 		size_t len = strlen(o->key);
 
 		if (strncmp(o->key, "p/" BASE_PLACE, strlen("p/" BASE_PLACE)) == 0 && len > 5 &&

@@ -224,6 +224,36 @@ static int client_open(struct world *w, const char *path, int flags)
 	return fd;
 }
 
+bool client_plain(struct world *w, const char *path, bool empty)
+{
+	int fd = client_open(w, path, O_RDONLY);
+	struct stat st, there;
+	bool plain = true;
+
+	world_trace(w, empty ? "empty" : "recall", path, "");
+	if (is_stub(w, fd)) {
+		plain = w->v != NULL && stub_make_plain(w, fd, path, empty) == 0;
+	}
+	plain = plain && fstat(fd, &st) == 0 && fstatat(w->tree_fd, path, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+			st.st_ino == there.st_ino;
+	close(fd);
+	return plain;
+}
+
+bool client_lists(struct world *w, const char *path, bool refresh)
+{
+	struct stub_ask a = {0};
+	int fd = w->v != NULL ? openat(w->tree_fd, *path ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (fd < 0) {
+		return false;
+	}
+	world_trace(w, "list", path, refresh ? "anew" : "");
+	mirror_list(w->v->mirror, 0, fd, refresh, on_stub_done, &a);
+	stub_wait(w, &a, path);
+	return a.status == 0;
+}
+
 void client_read(struct world *w, const char *path, bool must)
 {
 	struct model_file *f = world_file(w, path);

@@ -47,6 +47,7 @@ struct sim {
 	struct coord *coord;
 	struct sim_object *objects; /* by key */
 	struct sim_faults faults;
+	const struct sim_watch *watch; /* NULL: nobody */
 	int fence_class;
 	struct sim_version *versions; /* newest first; class F1 */
 	const char *slow_key; /* the caller's */

@@ -59,6 +59,22 @@ static void object_free_content(struct sim_object *o)
 	free(o->etag);
 }
 
+/* ---- who looks on ---- */
+
+static bool is_watched(const char *key)
+{
+	return strncmp(key, "p/.objectfs/", 12) != 0 || strncmp(key, "p/.objectfs/stage/", 18) == 0;
+}
+
+static void watch_covers(struct sim *s, const struct obj_req *q)
+{
+	const struct sim_object *o = object_get(s, q->key);
+
+	if (s->watch != NULL && s->watch->covers != NULL && o != NULL && is_watched(q->key)) {
+		s->watch->covers(s->watch->arg, o, q);
+	}
+}
+
 static void object_delete(struct sim *s, const char *key)
 {
 	struct sim_object **pp = object_find(s, key), *o = *pp;
@@ -180,22 +196,26 @@ static void do_versions(struct sim *s, struct obj_req *q)
 }
 
 static void object_put(struct sim *s, const char *key, uint8_t *data, size_t len,
-		const struct obj_meta *meta, unsigned meta_count)
+		const struct obj_meta *meta, unsigned meta_count, bool foreign)
 {
-	struct sim_object **pp = object_find(s, key), *o = *pp;
+	struct sim_object **pp = object_find(s, key), *o = *pp, was;
 
 	if (o == NULL || strcmp(o->key, key) != 0) {
 		o = calloc(1, sizeof(*o));
 		o->key = strdup(key);
 		o->next = *pp;
 		*pp = o;
-	} else {
-		object_free_content(o);
 	}
+	was = *o;
 	o->mtime_ns = clock_wall_ns(sim_clock(s));
 	o->archived = false;
-	content_set(o, data, len, meta, meta_count);
+	o->foreign = foreign;
+	content_set(o, data, len, meta, meta_count); /* which may be its own metadata */
+	object_free_content(&was);
 	version_add(s, key);
+	if (s->watch != NULL && s->watch->put != NULL && is_watched(key)) {
+		s->watch->put(s->watch->arg, o);
+	}
 }
 
 int64_t sim_listed_ns(const struct sim_object *o)
@@ -263,7 +283,8 @@ static void do_put(struct sim *s, struct obj_req *q)
 		q->result.status = OBJ_CANCELLED;
 		return;
 	}
-	object_put(s, q->key, data, q->length, q->meta, q->meta_count);
+	watch_covers(s, q);
+	object_put(s, q->key, data, q->length, q->meta, q->meta_count, false);
 	EVP_Digest(data, q->length, q->result.sha256, NULL, EVP_sha256(), NULL);
 	result_object(&q->result, object_get(s, q->key), false);
 	result_version(s, q, NULL);
@@ -291,8 +312,9 @@ static void do_copy(struct sim *s, struct obj_req *q)
 	}
 	data = calloc(1, o->len + 1);
 	memcpy(data, o->data, o->len);
+	watch_covers(s, q);
 	object_put(s, q->key, data, o->len, q->replace_meta ? q->meta : o->meta,
-			q->replace_meta ? q->meta_count : o->meta_count);
+			q->replace_meta ? q->meta_count : o->meta_count, false);
 	result_object(&q->result, object_get(s, q->key), false);
 }
 
@@ -402,6 +424,7 @@ static void request_serve(struct sim *s, struct obj_req *q)
 		break;
 	case OBJ_DELETE:
 		if (!condition_fails(s, q, object_get(s, q->key))) {
+			watch_covers(s, q);
 			object_delete(s, q->key);
 			version_add(s, q->key);
 			result_version(s, q, NULL);
@@ -436,6 +459,9 @@ void sim_request_run(struct sim *s, struct obj_req *q)
 {
 	int what[2];
 
+	if (s->watch != NULL && s->watch->before != NULL) {
+		s->watch->before(s->watch->arg, q);
+	}
 	request_serve(s, q);
 	what[0] = (int)q->op;
 	what[1] = (int)q->result.status;
@@ -468,6 +494,7 @@ struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx)
 	st->store.ops = &store_ops;
 	st->store.where = talloc_strdup(st, "simulated");
 	st->store.caps = (struct obj_caps){.fence_class = s->fence_class};
+	st->store.probe_count = 1;
 	st->store.caps.versioned = st->store.caps.lists_versions = s->fence_class == 1;
 	if (s->fence_class >= 2) {
 		st->store.caps.put_if_match = st->store.caps.put_if_none_match = true;
@@ -490,30 +517,34 @@ struct sim_object *sim_object(struct sim *s, const char *key)
 	return object_get(s, key);
 }
 
+void sim_put_with(struct sim *s, const char *key, const char *text, const struct obj_meta *meta, unsigned count)
+{
+	object_put(s, key, (uint8_t *)strdup(text), strlen(text), meta, count, true);
+}
+
 void sim_put(struct sim *s, const char *key, const char *text)
 {
-	object_put(s, key, (uint8_t *)strdup(text), strlen(text), NULL, 0);
+	sim_put_with(s, key, text, NULL, 0);
 }
 
 void sim_edit(struct sim *s, const char *key, const char *text, bool keeps)
 {
-	struct sim_object *o = object_get(s, key);
+	const struct sim_object *o = keeps ? object_get(s, key) : NULL;
 
-	if (o == NULL || !keeps) {
-		sim_put(s, key, text);
-		return;
-	}
-	free(o->data);
-	free(o->etag);
-	o->len = strlen(text);
-	o->data = (uint8_t *)strdup(text);
-	o->etag = object_etag(o->data, o->len);
-	o->mtime_ns = clock_wall_ns(sim_clock(s));
+	sim_put_with(s, key, text, o != NULL ? o->meta : NULL, o != NULL ? o->meta_count : 0);
 }
 
 void sim_remove(struct sim *s, const char *key)
 {
-	object_delete(s, key);
+	if (object_get(s, key) != NULL) {
+		object_delete(s, key);
+		version_add(s, key);
+	}
+}
+
+void sim_set_watch(struct sim *s, const struct sim_watch *watch)
+{
+	s->watch = watch;
 }
 
 struct sim_object *sim_objects(struct sim *s)

@@ -34,6 +34,7 @@ struct world {
 	int path_fd, tree_fd, trash_fd, limbo_fd, shm_fd;
 	struct ofs_ring_writer ring;
 	bool lost;  /* the disk it began with: its root is not listed */
+	bool others; /* write, too, and keep our metadata on what is not ours: bases are not looked at */
 	bool dying; /* the client is killed before its next hint */
 	struct model_file files[FILES_MOST];
 	unsigned file_count;
@@ -93,6 +94,10 @@ void client_write(struct world *w, const char *path, const char *text);
 void client_set_time(struct world *w, const char *path);
 /* Recalled if it has to be; other bytes than the model's: the test has failed. must: so is no bytes. */
 void client_read(struct world *w, const char *path, bool must);
+/* Its bytes are here, or (empty) none of them; false: they cannot be had, or the name is another's meanwhile. */
+bool client_plain(struct world *w, const char *path, bool empty);
+/* false: it cannot be listed now, or has gone. */
+bool client_lists(struct world *w, const char *path, bool refresh);
 /* The daemon is asked to take it from the disk, and may decline. */
 void client_evict(struct world *w, const char *path);
 /* The same for the names of a directory ("": the root), once its files have been evicted. */
