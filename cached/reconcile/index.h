@@ -3,8 +3,9 @@
  * The index: one row for every inode we know of and every object we have seen, by object id.
  * It says where S3 has it (as last synced) and where the mirror has it; where the two differ, there
  * is work. All rows are in memory (core thread only); SQLite (<volume>/index.db, WAL,
- * synchronous=NORMAL) is written behind on the DISK_INDEX lane, many rows a transaction. Losing
- * index.db costs requests, never data.
+ * synchronous=FULL) is written behind on the DISK_INDEX lane, many rows a transaction. What was
+ * committed outlives a power cut: a row that knew less than the write before the last could not tell
+ * this node's objects from others'. Losing index.db costs requests, never data.
  */
 #ifndef OFS_RECONCILE_INDEX_H
 #define OFS_RECONCILE_INDEX_H

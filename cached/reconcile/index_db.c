@@ -305,7 +305,7 @@ static int db_setup(struct index_db *db, const struct index_db_loader *loader, b
 	if (db_expect(db, "PRAGMA journal_mode = WAL", "wal") != 0) {
 		log_warning("index", "no write-ahead log on this file system: the index is slower");
 	}
-	ret = db_exec(db, "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;"
+	ret = db_exec(db, "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;"
 			  "PRAGMA cache_size = -16384");
 	if (ret == 0 && version == 0) {
 		*fresh = true;
