@@ -292,8 +292,8 @@ static void copy_source_seen(struct obj_req *head)
 	objmeta_read(r, &m, &damaged);
 	gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && m.ours && m.tombstone);
 	c->foreign = r->status == OBJ_OK && !m.ours && !damaged;
-	c->dest_ours = c->meta == NULL && c->dest_exists && (m.ours ? ofs_oid_equal(&m.wid, &c->dest_wid)
-								    : ofs_oid_is_none(&c->dest_wid));
+	c->dest_ours = c->meta == NULL && c->dest_exists && m.ours && !ofs_oid_is_none(&m.wid) &&
+			ofs_oid_equal(&m.wid, &c->dest_wid);
 	copied = copy_is_done(c, r, &m);
 	objmeta_clear(&m);
 	if (gone && c->dest_taken && c->meta == NULL && strcmp(c->dest_etag, c->etag) == 0) {
