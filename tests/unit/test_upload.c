@@ -16,6 +16,8 @@
 #include <sys/mman.h>
 #include "cached/base/clock.h"
 #include "cached/base/conf.h"
+#include "cached/core/trust.h"
+#include "cached/objstore/impl.h"
 #include "cached/upload/upload.h"
 #include "tests/lib/volume_fixture.h"
 
@@ -168,6 +170,107 @@ static void test_complete(void **state)
 		theirs = fixture_get(f, "p/k");
 		assert_string_equal(theirs, "theirs");
 		free(theirs);
+		fixture_free(&f);
+	}
+}
+
+/* ---- 2,048 bytes of user metadata ---- */
+
+/* As a signed volume's: what it adds is added last. */
+static int proof_out(struct obj_door *door, struct obj_req *req)
+{
+	char proof[TRUST_META_BYTES - sizeof(TRUST_PROOF_NAME) + 2];
+
+	(void)door;
+	memset(proof, 'p', sizeof(proof) - 1);
+	proof[sizeof(proof) - 1] = '\0';
+	return req->op == OBJ_PUT ? objstore_req_meta(req, TRUST_PROOF_NAME, proof) : 0;
+}
+
+static void proof_in(struct obj_door *door, struct obj_req *req)
+{
+	(void)door;
+	(void)req;
+}
+
+static void kept_known(enum obj_status st, const char *message, struct kept *kept, void *arg)
+{
+	(void)message;
+	assert_int_equal(st, OBJ_OK);
+	*(struct kept **)arg = kept;
+}
+
+/* Others' metadata of so many bytes on an object that is overwritten; how many of them the next one has. */
+static size_t keep_others(struct fixture *f, unsigned bytes)
+{
+	struct obj_req *head = objstore_req_new(OBJ_HEAD, "p/k");
+	struct upload *u = upload_new(f, f->v, "p/k");
+	struct kept *kept = NULL;
+	size_t total = 0, others = 0;
+	int answers = f->answers;
+	char value[2048];
+
+	memset(value, 'v', bytes - 4);
+	value[bytes - 4] = '\0';
+	assert_int_equal(obj_result_meta_add(&head->result, "note", value), 0);
+	kept_of(f, f->v, head, kept_known, &kept);
+	objstore_req_free(&head);
+	u->kept = kept;
+	u->done = uploaded;
+	u->arg = f;
+	ofs_oid_new(&u->meta.oid);
+	u->meta.ours = true;
+	u->meta.snapshot = calloc(1, sizeof(*u->meta.snapshot));
+	u->meta.snapshot->xattrs = calloc(4, sizeof(*u->meta.snapshot->xattrs));
+	for (unsigned i = 0; i < 4; i++) { /* each small enough, all together if nobody else needs room */
+		struct snapshot_xattr *x = &u->meta.snapshot->xattrs[u->meta.snapshot->xattr_count++];
+
+		assert_true(asprintf(&x->name, "user.%u", i) > 0);
+		x->len = 250;
+		x->value = malloc(x->len);
+		memset(x->value, (int)i, x->len);
+	}
+	upload_start(u);
+	fixture_advance(f, 1);
+	fixture_wait(f, answers + 1);
+	if (f->status != OBJ_OK) {
+		fail_msg("%u bytes: %s", bytes, f->message);
+	}
+	talloc_free(u);
+	talloc_free(kept);
+	head = objstore_req_new(OBJ_HEAD, "p/k");
+	assert_int_equal(fixture_run(f, head), OBJ_OK);
+	for (unsigned i = 0; i < head->result.meta_count; i++) {
+		size_t len = strlen(head->result.meta[i].name) + strlen(head->result.meta[i].value);
+
+		total += len;
+		others += strcmp(head->result.meta[i].name, "note") == 0 ? len : 0;
+	}
+	assert_true(total <= OBJ_META_MAX_BYTES);
+	objstore_req_free(&head);
+	assert_int_equal(fixture_delete(f, "p/k"), OBJ_OK);
+	return others;
+}
+
+/* Ours go elsewhere where others have some; what does not fit for all that is left out, and never refused. */
+static void test_room(void **state)
+{
+	struct obj_door door = {.out = proof_out, .in = proof_in};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct fixture *f = fixture_new();
+		size_t most = 0;
+
+		f->store->s.caps.put_if_none_match = f->store->s.caps.put_if_match = true;
+		f->store->s.door = i > 0 ? &door : NULL;
+		for (unsigned bytes = 100; bytes <= 2000; bytes += 20) {
+			size_t kept = keep_others(f, bytes);
+
+			assert_true(kept == bytes || (kept == 0 && bytes > 1000));
+			most = kept > most ? kept : most;
+		}
+		assert_true(most >= 1000 && most < 2000);
 		fixture_free(&f);
 	}
 }
@@ -432,6 +535,7 @@ int main(void)
 		cmocka_unit_test(test_open_interval),
 		cmocka_unit_test(test_outcomes),
 		cmocka_unit_test(test_complete),
+		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_plan),
 		cmocka_unit_test(test_blocks_file),
 		cmocka_unit_test(test_delta),
