@@ -202,6 +202,9 @@ static void test_remote_delete(void **state)
 /* The bucket was emptied, or is another: nothing is removed. */
 static void test_emptied_bucket(void **state)
 {
+	static const char another[] = "{\"format\":\"objectfs volume\",\"uuid\":\"00112233445566778899aabbccddeeff\","
+			"\"write_version\":1,\"read_version\":1,\"features\":[],\"created\":\"2026-01-01T00:00:00Z\","
+			"\"machine_sid\":\"\"}";
 	struct fixture *fx = *state;
 
 	fixture_put_text(fx, "f", "1");
@@ -212,6 +215,13 @@ static void test_emptied_bucket(void **state)
 	fixture_delete(fx, ".objectfs/volume");
 	assert_int_equal(fixture_list(fx, "", true), -EIO);
 	assert_non_null(strstr(fixture_message, "emptied bucket"));
+	assert_true(fixture_exists(fx, "f"));
+	assert_true(fixture_exists(fx, "d"));
+	talloc_free(fixture_put(fx, ".objectfs/volume", another, strlen(another), NULL));
+	assert_int_equal(fixture_list(fx, "", true), -EIO);
+	assert_non_null(strstr(fixture_message, "another's"));
+	talloc_free(fixture_put(fx, ".objectfs/volume", "{}", 2, NULL));
+	assert_int_equal(fixture_list(fx, "", true), -EIO);
 	assert_true(fixture_exists(fx, "f"));
 	assert_true(fixture_exists(fx, "d"));
 }
