@@ -174,6 +174,72 @@ static void test_complete(void **state)
 	}
 }
 
+/* ---- the look before ---- */
+
+#define EMPTY_ETAG "d41d8cd98f00b204e9800998ecf8427e"
+
+/* An empty object of this write is there. */
+static void put_empty(struct fixture *f, const struct ofs_oid *wid)
+{
+	struct obj_req *req = objstore_req_new(OBJ_PUT, "p/k");
+	struct objmeta m = {.ours = true, .wid = *wid};
+
+	ofs_oid_new(&m.oid);
+	m.snapshot = calloc(1, sizeof(*m.snapshot));
+	req->body = calloc(1, 1);
+	assert_int_equal(objmeta_put(req, &m), 0);
+	assert_int_equal(fixture_run(f, req), OBJ_OK);
+	objmeta_clear(&m);
+	objstore_req_free(&req);
+}
+
+static enum obj_status overwrite(struct fixture *f, const char *if_match, const struct ofs_oid *expect)
+{
+	struct upload *u = upload_new(f, f->v, "p/k");
+	int answers = f->answers;
+
+	u->fd = memfd_create("sent", MFD_CLOEXEC);
+	assert_true(u->fd >= 0 && ftruncate(u->fd, 5) == 0);
+	u->size = 5;
+	u->if_match = if_match != NULL ? talloc_strdup(u, if_match) : NULL;
+	u->expect = *expect;
+	u->done = uploaded;
+	u->arg = f;
+	ofs_oid_new(&u->meta.oid);
+	u->meta.snapshot = calloc(1, sizeof(*u->meta.snapshot));
+	upload_start(u);
+	fixture_advance(f, 1);
+	fixture_wait(f, answers + 1);
+	close(u->fd);
+	talloc_free(u);
+	return (enum obj_status)f->status;
+}
+
+/* All empty objects have one ETag: who has written it? And a store without conditions is asked before each write. */
+static void test_look(void **state)
+{
+	static const struct ofs_oid none, ours = {{1}}, theirs = {{2}};
+	struct fixture *f = fixture_new();
+
+	(void)state;
+	f->store->s.caps = (struct obj_caps){.fence_class = 3, .put_if_match = true, .put_if_none_match = true};
+	put_empty(f, &theirs);
+	assert_int_equal(overwrite(f, EMPTY_ETAG, &ours), OBJ_PRECONDITION);
+	assert_int_equal(f->store->seen[OBJ_PUT], 0);
+	put_empty(f, &ours);
+	assert_int_equal(overwrite(f, EMPTY_ETAG, &ours), OBJ_OK);
+	f->store->s.caps = (struct obj_caps){.fence_class = 1, .versioned = true, .lists_versions = true};
+	f->store->seen[OBJ_PUT] = 0;
+	assert_int_equal(fixture_put(f, "p/k", "theirs"), OBJ_OK);
+	assert_int_equal(overwrite(f, NULL, &none), OBJ_PRECONDITION);
+	assert_int_equal(overwrite(f, "0123456789abcdef0123456789abcdef", &none), OBJ_PRECONDITION);
+	assert_int_equal(f->store->seen[OBJ_PUT], 0);
+	assert_int_equal(fixture_delete(f, "p/k"), OBJ_OK);
+	assert_int_equal(overwrite(f, "0123456789abcdef0123456789abcdef", &none), OBJ_PRECONDITION);
+	assert_int_equal(overwrite(f, NULL, &none), OBJ_OK);
+	fixture_free(&f);
+}
+
 /* ---- 2,048 bytes of user metadata ---- */
 
 /* As a signed volume's: what it adds is added last. */
@@ -535,6 +601,7 @@ int main(void)
 		cmocka_unit_test(test_open_interval),
 		cmocka_unit_test(test_outcomes),
 		cmocka_unit_test(test_complete),
+		cmocka_unit_test(test_look),
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_plan),
 		cmocka_unit_test(test_blocks_file),
