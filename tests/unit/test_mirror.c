@@ -830,6 +830,32 @@ static void test_joined(void **state)
 	assert_int_equal(j[2].status, -ENOENT);
 }
 
+/* A page is as old as its request: of a row that has changed since it says nothing. */
+static void test_changed_meanwhile(void **state)
+{
+	struct fixture *fx = *state;
+	struct joined j = {0};
+	struct row *row;
+
+	fixture_put_text(fx, "sent", "1");
+	fixture_put_text(fx, "gone", "1");
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	fixture_delete(fx, "sent");
+	fixture_delete(fx, "gone");
+	fixture_fault(fx, OBJ_LIST, "", FAULT_HANG, OBJ_OK);
+	mirror_list(fx->v->mirror, 1, fixture_open(fx, "", O_PATH), true, on_joined, &j);
+	FIXTURE_UNTIL(fx, fx->hanging != NULL);
+	row = fixture_row(fx, "sent"); /* as an upload that ends now leaves it */
+	index_set_fence(fx->v->index, row, "another", NULL, &row->wid, 1, row->s3_mtime_ns);
+	fixture_release(fx);
+	fixture_until(fx, &j.done);
+	assert_int_equal(j.status, 0);
+	assert_true(fixture_exists(fx, "sent"));
+	assert_false(fixture_exists(fx, "gone"));
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_false(fixture_exists(fx, "sent"));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, fixture_setup, fixture_teardown)
@@ -852,6 +878,7 @@ int main(void)
 		T(tombstone_unfenced),
 		T(rmdir),
 		T(joined),
+		T(changed_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
