@@ -594,9 +594,51 @@ static void test_delta_moves(void **state)
 	delta_end(f, u);
 }
 
+/* A value that does not fit into metadata: nothing names it before it is there. */
+static void test_blobs_first(void **state)
+{
+	static const char name[] = "user.large";
+	struct fixture *f = fixture_new();
+	struct upload *u = upload_new(f, f->v, "p/k");
+	struct snapshot *s = calloc(1, sizeof(*s));
+	int answers = f->answers;
+
+	(void)state;
+	f->store->s.caps = (struct obj_caps){.fence_class = 3, .put_if_match = true, .put_if_none_match = true};
+	s->xattrs = calloc(1, sizeof(*s->xattrs));
+	s->xattr_count = 1;
+	s->xattrs[0].name = strdup(name);
+	s->xattrs[0].len = 3000;
+	s->xattrs[0].value = calloc(1, 3000);
+	u->fd = memfd_create("sent", MFD_CLOEXEC);
+	assert_int_equal(write(u->fd, "12345", 5), 5);
+	u->size = 5;
+	u->done = uploaded;
+	u->arg = f;
+	ofs_oid_new(&u->meta.oid);
+	u->meta.snapshot = s;
+	f->store->hold = OBJ_PUT;
+	upload_start(u);
+	for (int turns = 0; f->store->held == NULL && turns < 1000; turns++) {
+		fixture_advance(f, 1);
+		tevent_loop_once(f->ev);
+	}
+	assert_non_null(f->store->held);
+	assert_memory_equal(f->store->held->key, "p/.objectfs/blob/", 17);
+	assert_false(is_there(f));
+	delta_answer(f, OBJ_AWAY, NULL);
+	fixture_wait(f, answers + 1);
+	assert_int_equal(f->status, OBJ_AWAY);
+	assert_int_equal(f->store->seen[OBJ_PUT], 0); /* the object was not even tried */
+	close(u->fd);
+	talloc_free(u);
+	fixture_free(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_blobs_first),
 		cmocka_unit_test(test_part_bytes),
 		cmocka_unit_test(test_open_interval),
 		cmocka_unit_test(test_outcomes),
