@@ -4,12 +4,54 @@
 To stop it is to close its port and all connections: what it has in memory stays for the next start.
 """
 
+import http.client
+import json
 import os
 import signal
 
 from procs import Failure, Missing, Proc, answers, free_ports, signal_pid, tail, wait_until
 
 DNS = "s3.localhost"
+
+
+class Control:
+    """What is changed and asked while it runs (tests/s3sim/control.c, fault.h)."""
+
+    def __init__(self, port):
+        self.port = int(port)
+
+    def ask(self, method, path, document=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, None if document is None else json.dumps(document))
+            answer = connection.getresponse()
+            found = json.loads(answer.read())
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise Failure(f"s3sim: {method} {path} {document}: {found}")
+        return found
+
+    def set(self, **settings):
+        self.ask("PUT", "/settings", settings)
+
+    def fault(self, op, key, do, **order):
+        """The requests of that operation and key, patterns both, meet it: once, if no count says otherwise."""
+        self.ask("POST", "/faults", {"op": op, "key": key, "do": do, **order})
+
+    def hits(self):
+        """How many requests met each fault, in the order in which they were ordered."""
+        return [fault["hits"] for fault in self.ask("GET", "/faults")]
+
+    def clear(self):
+        self.ask("DELETE", "/faults")
+
+    def key(self, access, **what):
+        self.ask("PUT", f"/keys/{access}", what)
+
+    def requests(self, op):
+        """{status: how many} of an operation."""
+        return {int(status): number for status, number in self.ask("GET", "/counts")["requests"].get(op, {}).items()}
 
 
 class S3Sim:
@@ -34,10 +76,12 @@ class S3Sim:
         if not os.path.exists(program):
             raise Failure(f"{program} is not built; run 'make tests'")
         os.makedirs(self.path)
-        self.state["port"] = free_ports()
+        port = free_ports(2)
+        self.state.update(port=port, control=port + 1)
         self.proc.start(
-            [program, "--listen", f"127.0.0.1:{self.state['port']}", "--key", f"{access_key}:{secret_key}",
-             "--bucket", bucket, "--fence", fence or "f3", "--domain", DNS, "--log", f"{self.path}/requests",
+            [program, "--listen", f"127.0.0.1:{self.state['port']}", "--control", str(self.state["control"]),
+             "--key", f"{access_key}:{secret_key}", "--bucket", bucket,
+             "--fence", fence or "f3", "--domain", DNS, "--log", f"{self.path}/requests",
              *["--versioned"] * (fence == "f1")], f"{self.path}/out")
         wait_until(self._ready, 20, "s3sim serves")
 

@@ -25,6 +25,7 @@ import sys
 import tempfile
 
 from procs import Failure, listens, wait_until  # noqa: F401  (for the tests)
+from s3sim import Control
 from smb2 import Client, SmbError, nt_time, unix_time  # noqa: F401  (for the tests)
 
 LIB = os.path.dirname(os.path.realpath(__file__))
@@ -236,6 +237,10 @@ class Testbed:
             aws_secret_access_key=self.env["S3_SECRET_KEY"] or None,
             region_name=self.env["S3_REGION"] or None, verify=self.env["S3_CA"] or None,
             config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3}))
+
+    def sim(self):
+        """The testbed's s3sim, to be told what goes wrong."""
+        return Control(self.env["S3SIM_CONTROL"])
 
     def keys(self, internal=False):
         """{key without the volume's prefix: size} of the S3 store."""

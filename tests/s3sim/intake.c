@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include "fault.h"
 
 #define OBJECT_MAX_BYTES (5LL << 30)
 #define DOCUMENT_MAX_BYTES (4 << 20)
@@ -171,6 +172,18 @@ int intake_add(struct req *r, const char *data, size_t len)
 		len -= n;
 	}
 	return 0;
+}
+
+void intake_changed(struct req *r, const char *data, size_t len)
+{
+	char *copy = talloc_memdup(r, data, len);
+	int64_t at = r->fault->bytes - r->in.wire_bytes;
+
+	if (copy != NULL && at >= 0 && at < (int64_t)len) {
+		copy[at] ^= 0x20;
+	}
+	intake_add(r, copy == NULL ? data : copy, len);
+	talloc_free(copy);
 }
 
 static bool same_payload(struct req *r)

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include "control.h"
 
 static const char usage[] =
 		"usage: s3sim [OPTION ...]\n"
@@ -24,6 +25,9 @@ static const char usage[] =
 		"  --bucket NAME          exists from the beginning; more than once\n"
 		"  --versioned            buckets made so far keep versions\n"
 		"  --fence f0|f1|f2|f3    what conditions it honours; f3: all\n"
+		"  --set NAME=NUMBER      rtt_us, bytes_s, all_bytes_s, requests_s, clock_s, restore_ms, part_min_bytes,\n"
+		"                         bare_etags, silent_complete\n"
+		"  --control PORT         what can be changed while it runs: the head of control.c\n"
 		"  --region NAME          us-east-1\n"
 		"  --domain NAME          buckets are also names below it: s3.localhost\n"
 		"  --directory DIR        objects larger than 64 KiB lie there, not in memory; none stays\n"
@@ -60,12 +64,26 @@ static void add_key(struct sim *s, char *text)
 	}
 }
 
+static void set_one(struct sim *s, char *text)
+{
+	char *value = strchr(text, '='), *end;
+	long long number = value == NULL ? 0 : strtoll(value + 1, &end, 10);
+
+	if (value == NULL || end == value + 1 || *end != '\0') {
+		die("--set", "not NAME=NUMBER");
+	}
+	*value = '\0';
+	if (!control_set(s, text, number)) {
+		die("--set", "no such setting");
+	}
+}
+
 static void read_options(struct sim *s, int argc, char **argv, char **host, unsigned *port)
 {
 	static const struct option options[] = { { "listen", 1, NULL, 'l' }, { "key", 1, NULL, 'k' },
 		{ "bucket", 1, NULL, 'b' }, { "versioned", 0, NULL, 'v' }, { "fence", 1, NULL, 'f' },
 		{ "region", 1, NULL, 'r' }, { "domain", 1, NULL, 'd' }, { "directory", 1, NULL, 'D' },
-		{ "log", 1, NULL, 'L' }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+		{ "log", 1, NULL, 'L' }, { "set", 1, NULL, 's' }, { "control", 1, NULL, 'c' }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	char *colon;
 	int option;
 
@@ -96,6 +114,14 @@ static void read_options(struct sim *s, int argc, char **argv, char **host, unsi
 		case 'f':
 			if (!settings_fence(&s->set, optarg)) {
 				die("--fence", "none of f0, f1, f2, f3");
+			}
+			break;
+		case 's':
+			set_one(s, optarg);
+			break;
+		case 'c':
+			if (control_start(s, (unsigned)atoi(optarg)) != 0) {
+				die("--control", "cannot be served there");
 			}
 			break;
 		case 'r':
@@ -139,17 +165,19 @@ static void serve(struct sim *s, const char *host, unsigned port)
 
 	sigemptyset(&none);
 	while (!ending) {
-		be_away_or_not(s, host, port);
+		struct pollfd fds[] = { { .fd = server_fd(s), .events = POLLIN }, { .fd = control_fd(s), .events = POLLIN } };
+		int64_t patience = server_patience(s), other = control_patience(s);
 
-		struct pollfd fd = { .fd = server_fd(s), .events = POLLIN };
-		int64_t patience = server_patience(s);
-		struct timespec limit = { .tv_sec = patience / 1000000000, .tv_nsec = patience % 1000000000 };
+		patience = patience < 0 || (other >= 0 && other < patience) ? other : patience;
+		const struct timespec limit = { .tv_sec = patience / 1000000000, .tv_nsec = patience % 1000000000 };
 
 		if (patience != 0 && s->log != NULL) {
 			fflush(s->log);
 		}
-		ppoll(&fd, 1, patience < 0 ? NULL : &limit, &none);
+		ppoll(fds, 2, patience < 0 ? NULL : &limit, &none);
+		control_run(s);
 		server_run(s);
+		be_away_or_not(s, host, port);
 	}
 }
 
@@ -185,6 +213,7 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	serve(s, host, port);
 	server_stop(s);
+	control_stop(s);
 	if (s->log != NULL) {
 		fclose(s->log);
 	}

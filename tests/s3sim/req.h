@@ -119,6 +119,8 @@ void server_stop(struct sim *s);
 /* After the headers. false: answered. */
 bool intake_begin(struct req *r, enum digest_kind wanted);
 int intake_add(struct req *r, const char *data, size_t len);
+/* ... with one byte changed, as the request's fault says. */
+void intake_changed(struct req *r, const char *data, size_t len);
 /* Is it what was announced? false: answered. */
 bool intake_end(struct req *r);
 void intake_fini(struct intake *in);

@@ -2,7 +2,9 @@
 /*
  * Duty: requests over HTTP: in, to their operation, out again; never waiting for one of them.
  *
- *   NEW -[begin]-> BODY -[take]*-> BODY -[run]-> ANSWER -[send]-> SENT -> [on_done]
+ *   NEW -[begin]-> BODY -[take]*-> BODY -[run]-> ANSWER -[send_answer]-> SENT -> [on_done]
+ *
+ * Faults (fault.c) are met at the arrows: before, in mid-body, after the operation, and in the answer's bytes.
  *
  * Way:    libmicrohttpd calls; main.c turns the loop.
  * Thread: one, main's. Who has to wait is suspended, and resumed by server_run.
@@ -22,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "fault.h"
 
 #define MEMORY_BYTES ((size_t)320 << 10) /* of a connection: its largest read */
 #define BLOCK_BYTES ((size_t)256 << 10)
@@ -80,16 +83,20 @@ static void pace_used(int64_t *next_ns, int64_t bytes_s, size_t len, int64_t now
 static size_t pace(struct req *r, size_t len, int64_t *until)
 {
 	struct sim *s = r->sim;
-	int64_t now = mono_ns();
+	int64_t now = mono_ns(), bytes_s = s->set.bytes_s;
 	size_t n;
 
-	if (s->set.bytes_s <= 0 && s->set.all_bytes_s <= 0) {
+	if (r->fault != NULL && r->fault->what == FAULT_TRICKLE) {
+		bytes_s = r->fault->bytes;
+	}
+
+	if (bytes_s <= 0 && s->set.all_bytes_s <= 0) {
 		return len;
 	}
-	n = pace_one(&r->next_ns, s->set.bytes_s, len, now, until);
+	n = pace_one(&r->next_ns, bytes_s, len, now, until);
 	n = n == 0 ? 0 : pace_one(&s->all_next_ns, s->set.all_bytes_s, n, now, until);
 	if (n > 0) {
-		pace_used(&r->next_ns, s->set.bytes_s, n, now);
+		pace_used(&r->next_ns, bytes_s, n, now);
 		pace_used(&s->all_next_ns, s->set.all_bytes_s, n, now);
 	}
 	return n;
@@ -209,6 +216,7 @@ static ssize_t on_bytes(void *arg, uint64_t at, char *to, size_t max)
 		return 0;
 	}
 	n = body_read(r->body, r->from + (int64_t)at, to, len);
+	n = n <= 0 ? n : (int64_t)fault_bytes(r, (int64_t)at, (uint8_t *)to, (size_t)n);
 	if (n <= 0) {
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	}
@@ -231,8 +239,16 @@ static struct MHD_Response *small_body(struct req *r)
 static struct MHD_Response *response_of(struct req *r)
 {
 	bool head = r->method != NULL && strcmp(r->method, "HEAD") == 0;
-	bool slow = r->sim->set.bytes_s > 0 || r->sim->set.all_bytes_s > 0;
+	bool slow = r->sim->set.bytes_s > 0 || r->sim->set.all_bytes_s > 0 || fault_changes_answer(r);
 	struct MHD_Response *response;
+
+	if (r->text != NULL && r->body == NULL && !head && fault_changes_answer(r)) { /* told as an object's bytes are */
+		r->body = body_new(r);
+		r->length = (int64_t)r->text_len;
+		if (r->body == NULL || body_append(r->body, r->text, r->text_len) != 0) {
+			return NULL;
+		}
+	}
 
 	if (r->body != NULL && !head && !slow && r->length <= (int64_t)BLOCK_BYTES) {
 		return small_body(r);
@@ -298,6 +314,13 @@ static enum MHD_Result begin(struct req *r, struct MHD_Connection *conn, const c
 			intake_begin(r, u == NULL ? DIGEST_NONE : u->about.sum_kind);
 		}
 	}
+	if (r->status == 0) {
+		r->fault = fault_find(r);
+	}
+	if (fault_is(r, FAULT_RESET, FAULT_BEFORE)) {
+		fault_reset(r);
+		return MHD_NO;
+	}
 	if (r->status != 0 && req_header(r, "Expect") != NULL) {
 		return send_answer(r);
 	}
@@ -313,9 +336,39 @@ static enum MHD_Result take(struct req *r, const char *data, size_t *len)
 		suspend(r, until);
 		return MHD_YES;
 	}
-	intake_add(r, data, n);
+	if (fault_is(r, FAULT_RESET, FAULT_MID) && r->in.wire_bytes + (int64_t)n > r->fault->bytes) {
+		fault_reset(r);
+		return MHD_NO;
+	}
+	if (fault_is(r, FAULT_CORRUPT, FAULT_MID)) { /* on its way to the store */
+		intake_changed(r, data, n);
+	} else {
+		intake_add(r, data, n);
+	}
 	*len -= n;
 	return MHD_YES;
+}
+
+/* The operation has been done, and its answer is another. */
+static void answer_instead(struct req *r)
+{
+	const char *etag = pairs_get(&r->headers, "ETag");
+
+	if (fault_is(r, FAULT_ERROR, FAULT_AFTER) || r->fault->what == FAULT_INSIDE) {
+		r->status = 0;
+		r->headers = (struct pairs){ 0 };
+		r->body = NULL;
+		answer_error(r, r->fault->code, NULL);
+		r->status = r->fault->what == FAULT_INSIDE ? 200 : r->status;
+	} else if (r->fault->what == FAULT_ETAG && etag != NULL) {
+		for (unsigned i = 0; i < r->headers.count; i++) {
+			if (r->headers.list[i].value == etag) {
+				r->headers.list[i].value = "\"0123456789abcdef0123456789abcdef\"";
+			}
+		}
+	} else if (fault_is(r, FAULT_STALL, FAULT_AFTER)) {
+		r->due_ns = r->fault->ms < 0 ? FAULT_HELD : r->due_ns + r->fault->ms * 1000000;
+	}
 }
 
 static void run(struct req *r)
@@ -326,11 +379,20 @@ static void run(struct req *r)
 		return;
 	}
 	r->bucket = store_bucket(r->sim->store, r->bucket_name); /* it may have gone meanwhile */
+	if (r->fault != NULL && r->fault->when == FAULT_BEFORE &&
+			(r->fault->what == FAULT_ERROR || r->fault->what == FAULT_INSIDE)) {
+		answer_error(r, r->fault->code, NULL);
+		r->status = r->fault->what == FAULT_INSIDE ? 200 : r->status;
+		return;
+	}
 	if (has_bucket(r) && intake_end(r)) {
 		r->op->run(r);
 	}
 	if (r->status == 0) {
 		answer_error(r, "InternalError", NULL);
+	}
+	if (r->fault != NULL) {
+		answer_instead(r);
 	}
 }
 
@@ -351,8 +413,17 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 	if (*len > 0) {
 		return take(r, data, len);
 	}
+	if (r->stage == BODY && fault_is(r, FAULT_STALL, FAULT_BEFORE) && r->fault->ms != 0) {
+		suspend(r, r->fault->ms < 0 ? FAULT_HELD : mono_ns() + r->fault->ms * 1000000);
+		r->fault->ms = 0;
+		return MHD_YES;
+	}
 	if (r->stage == BODY) {
 		run(r);
+	}
+	if (fault_is(r, FAULT_RESET, FAULT_AFTER)) {
+		fault_reset(r);
+		return MHD_NO;
 	}
 	if (r->stage == ANSWER && mono_ns() < r->due_ns) {
 		suspend(r, r->due_ns);

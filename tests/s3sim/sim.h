@@ -45,7 +45,7 @@ struct count {
 
 struct MHD_Daemon;
 struct sim {
-	struct MHD_Daemon *daemon;
+	struct MHD_Daemon *daemon, *control;
 	struct settings set;
 	struct store *store;
 	struct credential *keys;
@@ -55,10 +55,9 @@ struct sim {
 	struct fault *faults;
 	uint64_t bytes_in, bytes_out;
 	FILE *log;
-	/* shape.c */
+	/* limits (server.c) */
 	int64_t all_next_ns, slot_s;
 	int64_t slot_requests;
-	bool away;
 };
 
 int64_t now_ns(const struct sim *s); /* of its clock */

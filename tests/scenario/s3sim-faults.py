@@ -1,0 +1,194 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# timeout: 240
+"""What a real store hardly shows, on s3sim, with the real daemon: each fault is met, and every byte is right at the end.
+
+Faults of writes (refused, lost before, in the middle of and after it has happened, changed on the way, answered with
+another ETag, errors inside a 200), of reads (cut short, changed, broken off, slow), of listings and deletes; another
+writer between a rename's copy, or a delete, and its condition; archived objects; credentials that expire or may nothing.
+"""
+
+import random
+
+from smb import SmbError, Testbed, check, fail, step, wait_until
+
+MIB = 1 << 20
+SMALL = 3 * MIB + 17
+LARGE = 66 * MIB  # comes in parts
+# of PutObject, one file each
+WRITES = {
+    "refused-500": {"do": "error", "count": 2},
+    "refused-503": {"do": "error", "code": "SlowDown", "count": 2},
+    "refused-400": {"do": "error", "code": "RequestTimeout"},
+    "refused-409": {"do": "error", "code": "ConditionalRequestConflict"},
+    "done-500": {"do": "error", "when": "after"},
+    "reset-before": {"do": "reset", "count": 2},
+    "reset-mid": {"do": "reset", "when": "mid", "bytes": MIB},
+    "reset-after": {"do": "reset", "when": "after"},
+    "changed": {"do": "corrupt", "when": "mid", "bytes": 2 * MIB},
+    "other-etag": {"do": "etag", "when": "after"},
+    "slow": {"do": "stall", "ms": 300},
+}
+# of GetObject
+READS = {
+    "refused-500": {"do": "error", "count": 2},
+    "refused-503": {"do": "error", "code": "SlowDown"},
+    "reset-before": {"do": "reset"},
+    "reset-mid": {"do": "reset", "when": "after"},
+    "changed": {"do": "corrupt", "bytes": MIB + 5},
+    "slow": {"do": "trickle", "bytes": 8 * MIB},
+    "refused-409": {"do": "truncate", "bytes": MIB + 1},
+    "refused-400": {"do": "truncate", "bytes": 0},
+}
+# of CompleteMultipartUpload
+COMPLETES = {
+    "inside-not-done": {"do": "inside"},
+    "inside-done": {"do": "inside", "when": "after"},
+    "reset-after": {"do": "reset", "when": "after"},
+}
+
+
+def noise(seed, size):
+    return random.Random(seed).randbytes(size)
+
+
+def met(sim, count):
+    hits = sim.hits()
+    check(len(hits) == count and 0 not in hits, f"not every fault was met: {hits}")
+    sim.clear()
+
+
+def put(bed, key, data, **more):
+    return bed.s3().put_object(Bucket=bed.S3_BUCKET, Key=bed.S3_PREFIX + key, Body=data, **more)
+
+
+def in_store(bed, key):
+    return bed.s3().get_object(Bucket=bed.S3_BUCKET, Key=bed.S3_PREFIX + key)["Body"].read()
+
+
+def same_in_store(bed, files):
+    for key, data in files.items():
+        check(in_store(bed, key) == data, f"{key} has other bytes in the store")
+    check({key for key in bed.keys() if not key.endswith("/")} == set(files), f"other objects: {sorted(bed.keys())}")
+
+
+def writes(bed, sim, client):
+    step("writes")
+    files = {f"w/{name}": noise(name, SMALL) for name in WRITES}
+    files.update({f"large/{name}": noise(name, LARGE) for name in COMPLETES})
+    for name, order in WRITES.items():
+        sim.fault("PutObject", f"{bed.S3_PREFIX}w/{name}", **order)
+    for name, order in COMPLETES.items():
+        sim.fault("CompleteMultipartUpload", f"{bed.S3_PREFIX}large/{name}", **order)
+    client.mkdir("w")
+    client.mkdir("large")
+    for name, data in files.items():
+        client.put(name, data)
+    bed.flush()
+    met(sim, len(WRITES) + len(COMPLETES))
+    same_in_store(bed, files)
+    uploads = bed.s3().list_multipart_uploads(Bucket=bed.S3_BUCKET).get("Uploads", [])
+    # parts whose Complete may still have been on its way when it was asked what became of it are fsck's
+    left = {upload["Key"] for upload in uploads} - {f"{bed.S3_PREFIX}large/inside-not-done"}
+    check(not left, f"parts were left: {left}")
+    check(bed.ctl_json("status")["counters"]["conflicts"] == 0, "our own write was taken for somebody else's")
+    return files
+
+
+def reads(bed, sim, files):
+    step("reads, on a new disk")
+    bed.wipe()
+    for name, order in READS.items():
+        sim.fault("GetObject", f"{bed.S3_PREFIX}w/{name}", **order)
+    sim.fault("ListObjectsV2", "", "truncate", bytes=100)
+    sim.fault("ListObjectsV2", "", "error", code="SlowDown")
+    with bed.client() as client:
+        for name, data in files.items():
+            check(client.get(name) == data, f"{name}: other bytes")
+        met(sim, len(READS) + 2)
+
+
+def between(bed, sim, client, files):
+    step("another writer, while a rename's copy is on its way")
+    name, other = "w/slow", noise("other", 1000)
+    sim.fault("CopyObject", f"{bed.S3_PREFIX}w/moved", "stall", ms=-1)
+    client.rename(name, "w/moved")
+    wait_until(lambda: sim.hits() == [1], 60, "the copy is held")
+    put(bed, name, other)
+    sim.clear()
+    bed.flush()
+    check(in_store(bed, "w/moved") in (files[name], other), "the copy is neither")
+    kept = {key: in_store(bed, key) for key in bed.keys() if key.startswith("w/") and not key.endswith("/")}
+    check(files[name] in kept.values(), f"what was renamed is nowhere: {sorted(kept)}")
+    check(other in kept.values(), f"what the other one wrote is nowhere: {sorted(kept)}")
+
+    step("another writer, while a delete is on its way")
+    sim.fault("DeleteObject", f"{bed.S3_PREFIX}w/changed", "stall", ms=-1)
+    client.unlink("w/changed")
+    wait_until(lambda: sim.hits() == [1], 60, "the delete is held")
+    put(bed, "w/changed", other)
+    sim.clear()
+    bed.flush()
+    check(in_store(bed, "w/changed") == other, "what the other one wrote was deleted")
+    refused = sim.requests("DeleteObject").get(412, 0) + sim.requests("CopyObject").get(412, 0)
+    check(refused > 0, "nothing was refused for its condition")
+    bed.ctl("refresh", f"{bed.MIRROR}/w")
+    check(client.get("w/changed") == other, "it is not on the share")
+
+
+def archived(bed, sim, client):
+    step("an archived object, and its restore")
+    data = noise("cold", SMALL)
+    put(bed, "w/cold", data, StorageClass="DEEP_ARCHIVE")
+    bed.ctl("refresh", f"{bed.MIRROR}/w")
+    check("w/cold" in bed.keys(), "it is not listed")
+    try:
+        client.get("w/cold")
+        fail("an archived object was read")
+    except SmbError:
+        pass
+    check(sim.requests("GetObject").get(403, 0) > 0, "it was not tried")
+    bed.s3().restore_object(Bucket=bed.S3_BUCKET, Key=bed.S3_PREFIX + "w/cold", RestoreRequest={"Days": 1})
+
+    def readable():
+        try:
+            return client.get("w/cold") == data
+        except SmbError:
+            return False
+
+    wait_until(readable, 60, "it is restored and read")
+
+
+def credentials(bed, sim, client):
+    step("credentials that expire, and that may nothing")
+    for error in ("ExpiredToken", "AccessDenied", "InvalidAccessKeyId"):
+        sim.key(bed.S3_ACCESS_KEY, error=error)
+        before = sum(sim.requests("PutObject").values())
+        client.put(f"w/during {error}", error.encode() * 100)
+        wait_until(lambda: sum(sim.requests("PutObject").values()) > before, 60, "it is tried")  # pylint: disable=cell-var-from-loop
+        sim.key(bed.S3_ACCESS_KEY, error=None)
+        bed.flush()
+        check(in_store(bed, f"w/during {error}") == error.encode() * 100, f"after {error}: other bytes")
+
+
+def main():
+    with Testbed(store="s3sim", set=["settle time=200ms"]) as bed:
+        sim = bed.sim()
+        check(bed.ctl_json("status")["volumes"][0]["fence"]["class"] == 3, "not F3")
+        with bed.client() as client:
+            files = writes(bed, sim, client)
+        reads(bed, sim, files)
+        with bed.client() as client:
+            between(bed, sim, client, files)
+            archived(bed, sim, client)
+            credentials(bed, sim, client)
+        bed.stop("store")
+        with bed.client() as client:
+            client.put("w/away", b"away")
+        bed.start("store")
+        bed.flush()
+        check(in_store(bed, "w/away") == b"away", "what was written while the store was away")
+
+
+if __name__ == "__main__":
+    main()
