@@ -102,25 +102,27 @@ VERSIONED = b'<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-0
     b"<Status>Enabled</Status></VersioningConfiguration>"
 
 
-def sign_put(host, path, query, body, access_key, secret_key):
-    """Headers of a PUT (AWS, "Authenticating Requests (AWS Signature Version 4)")."""
+def sign(method, host, path, query, body, access_key, secret_key, headers=None):
+    """Headers of a request (AWS, "Authenticating Requests (AWS Signature Version 4)"), those in `headers` among
+    them; path and query encoded, the query in order of its names."""
     def mac(key, text):
         return hmac.new(key, text.encode(), hashlib.sha256).digest()
 
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{REGION}/s3/aws4_request"
     payload = hashlib.sha256(body).hexdigest()
-    signed = "host;x-amz-content-sha256;x-amz-date"
-    canonical = f"PUT\n{path}\n{query}\nhost:{host}\nx-amz-content-sha256:{payload}\n" \
-        f"x-amz-date:{stamp}\n\n{signed}\n{payload}"
+    all_headers = {name.lower(): value for name, value in (headers or {}).items()}
+    all_headers.update({"host": host, "x-amz-content-sha256": payload, "x-amz-date": stamp})
+    signed = ";".join(sorted(all_headers))
+    lines = "".join(f"{name}:{all_headers[name]}\n" for name in sorted(all_headers))
+    canonical = f"{method}\n{path}\n{query}\n{lines}\n{signed}\n{payload}"
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n" \
         + hashlib.sha256(canonical.encode()).hexdigest()
     key = f"AWS4{secret_key}".encode()
     for part in scope.split("/"):
         key = mac(key, part)
     return {
-        "Host": host, "x-amz-date": stamp, "x-amz-content-sha256": payload,
-        "Content-Length": str(len(body)),
+        **all_headers, "Content-Length": str(len(body)),
         "Authorization": f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, "
                          f"SignedHeaders={signed}, Signature={mac(key, text).hex()}"}
 
@@ -218,7 +220,7 @@ class Rgw:
         host = f"127.0.0.1:{self.state['port']}"
 
         def done():
-            headers = sign_put(host, path, query, body, access_key, secret_key)
+            headers = sign("PUT", host, path, query, body, access_key, secret_key)
             connection = http.client.HTTPConnection(host, timeout=10)
             try:
                 connection.request("PUT", f"{path}?{query}", body, headers)

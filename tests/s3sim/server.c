@@ -26,7 +26,7 @@
 #include <time.h>
 #include "fault.h"
 
-#define MEMORY_BYTES ((size_t)320 << 10) /* of a connection: its largest read */
+#define MEMORY_BYTES ((size_t)64 << 10) /* of a connection; libmicrohttpd clears all of it for each request */
 #define BLOCK_BYTES ((size_t)256 << 10)
 #define IDLE_S 120u
 #define PACE_NS 20000000 /* bytes of so long at a time, where there is a limit */
