@@ -97,6 +97,8 @@ S3SIM_OBJ := $(call objects,obj,$(S3SIM_SRC))
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_MAIN))
 SIM := $(patsubst tests/sim/%.c,$(B)/tests/sim/%,$(SIM_MAIN))
 HELPERS := $(patsubst tests/lib/%.c,$(B)/tests/%,$(HELPER_MAIN))
+# a disk that remembers, for scenario/power; where FUSE's headers are
+POWER := $(if $(shell pkg-config --exists fuse3 && echo 1),$(B)/tests/power_disk)
 REPLAY := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(FUZZ_SRC))
 FUZZERS := $(if $(FUZZER),$(patsubst tests/fuzz/%.c,$(B)/%,$(FUZZ_SRC)))
 
@@ -109,7 +111,7 @@ all: $(PROGRAMS) $(MANUAL)
 module: $(B)/objectfs.so
 cached: $(B)/objectfs-cached
 ctl: $(B)/objectfsctl
-tests: $(UNIT) $(SIM) $(REPLAY) $(HELPERS) $(B)/s3sim
+tests: $(UNIT) $(SIM) $(REPLAY) $(HELPERS) $(B)/s3sim $(POWER)
 
 # Flags are part of what an object depends on.
 stamp_text = $(CC) $(COMMON) $(LIB_CFLAGS) $(MODULE_CFLAGS)
@@ -186,6 +188,11 @@ $(HELPERS): $(B)/tests/%: $(B)/obj/tests/lib/%.o $(test_libs)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+$(B)/tests/power_disk: tests/power/power_disk.c $(B)/flags
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMMON) $(LIB_CFLAGS) $(shell pkg-config --cflags fuse3) $(LDFLAGS) -o $@ $< \
+		$(shell pkg-config --libs fuse3)
 $(SIM): $(B)/tests/sim/%: $(B)/obj/tests/sim/%.o $(test_libs)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)

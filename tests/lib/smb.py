@@ -67,10 +67,11 @@ def bed_path():
 
 class Testbed:
     """A testbed of its own. Keywords: store, fs, plain, tls, set, smb (lists of KEY=VALUE),
-    fragment (a file), fence ("f0" to "f3"), objectfs=False, smbd=False. Up at once; down at the end of `with`."""
+    fragment (a file), fence ("f0" to "f3"), disk (a mountpoint), objectfs=False, smbd=False. Up at once; down at
+    the end of `with`."""
 
     def __init__(self, store="dir", fs="here", plain=False, tls=False, set=(), smb=(),
-                 objectfs=True, smbd=True, path=None, fragment=None, fence=None):
+                 objectfs=True, smbd=True, path=None, fragment=None, fence=None, disk=None):
         # pylint: disable=redefined-builtin
         self.env = {}
         self.up_done = False
@@ -82,7 +83,8 @@ class Testbed:
                 argv.append(option)
         for option, values in (("--set", set), ("--smb", smb),
                                ("--fragment", [fragment] if fragment else []),
-                               ("--fence", [fence] if fence else [])):
+                               ("--fence", [fence] if fence else []),
+                               ("--disk", [disk] if disk else [])):
             for value in values:
                 argv += [option, value]
         self._testbed(*argv)
