@@ -35,6 +35,7 @@
 	S(base_names, COUNTER, count, "names made from the bases of their directories, without a HEAD for each") \
 	S(bases_written, COUNTER, count, "bases of directories written")                                 \
 	S(bases_unusable, COUNTER, count, "bases, or chunks of them, that were missing, damaged or of a later version") \
+	S(names_hidden, COUNTER, count, "times that a name was not shown, as its metadata or rights cannot be read; the log says why") \
 	S(files_beside, COUNTER, count, "files that got an escape because a directory has their name") \
 	S(recalls, COUNTER, count, "files opened for recall")                                      \
 	S(recall_bytes, COUNTER, bytes, "bytes fetched from S3 into files")                        \

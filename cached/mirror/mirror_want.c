@@ -234,6 +234,7 @@ static void want_answer(struct want *w, enum want_verdict verdict, int status, c
 		w->message = talloc_strdup(w, message);
 	}
 	if (verdict == WANT_OMIT) {
+		stats_add(names_hidden, 1);
 		log_warning("mirror", "%s is not shown: %s", w->key, message ? message : "");
 	}
 	w->done(w);

@@ -666,6 +666,7 @@ static void test_ours(void **state)
 static void test_older_rights(void **state)
 {
 	struct fixture *fx = *state;
+	int64_t hidden = stats_get(names_hidden);
 	struct objmeta m;
 	struct row *row;
 
@@ -681,6 +682,7 @@ static void test_older_rights(void **state)
 	assert_int_equal(fixture_list(fx, "", true), 0);
 	assert_false(fixture_exists(fx, "f"));
 	assert_int_equal(fixture_lookup(fx, "", "f"), -EACCES);
+	assert_int_equal(stats_get(names_hidden), hidden + 2);
 	m.meta_gen = 9; /* the rights it had */
 	talloc_free(fixture_put_meta(fx, "f", "newer", 5, &m));
 	assert_int_equal(fixture_list(fx, "", true), 0);
