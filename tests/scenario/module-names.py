@@ -218,6 +218,9 @@ def locked(bed):
     trash = os.path.join(os.path.dirname(bed.mirror), "trash")
     with bed.client() as client:
         client.mkdir("locked")
+        handle = client.create("locked")
+        client.set_sddl(handle, "D:P(A;OICI;0x1f01ff;;;WD)")  # smbd lets pass what the kernel is to refuse
+        client.close(handle)
         client.put("locked/file", b"stays")
         client.put("locked.new", b"new")
         bed.flush()
