@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+import urllib.request
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
@@ -134,6 +135,16 @@ def rights(bed, path, count):
     wait_until(written, 120, "the log has them")
 
 
+def look(bed):
+    """As monitors and people do."""
+    for words in ("status", "health", "pending", "renames", "nodes"):
+        bed.ctl(words)
+    bed.ctl("doctor", "--smb-conf", bed.smb_conf, may_fail=True)
+    bed.ctl("support-bundle", "--smb-conf", bed.smb_conf, f"{bed.dir}/bundle.tar.gz")
+    with urllib.request.urlopen(f"http://{bed.http}/metrics", timeout=30) as page:
+        page.read()
+
+
 def begun(bed):
     """What is noted in the volume record once is there: the first client, and that there is a root."""
     mkdir(bed, "first")
@@ -172,6 +183,7 @@ def measure(bed, opt):
     row(f"a directory of {m} renamed", lambda: rename(bed, ("tree", "there")),
         put=2, copy=m + 1, delete=m + 2, head=2 * (m + 1) + 1, list=3 * (1 + m // LISTED))
     row(f"{opt.idle:g} idle seconds", lambda: time.sleep(opt.idle))
+    row("looking at all of it", lambda: look(bed), flush=False)
     row("a directory listed anew", lambda: bed.ctl("refresh", "many"), list=1 + n // LISTED)
     row("a file evicted", lambda: bed.ctl("evict", "large"), head=1)
     row(f"{mib} MiB read from the bucket", lambda: reads(bed, "large"), get=mib)

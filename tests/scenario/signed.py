@@ -335,10 +335,20 @@ def migrated(bed, mine):
     ready(bed)
     check_same(was, rights(bed), "signed since")
     check(volume(bed)["unproven"] == 0, "what was there before is not believed")
+    back = bucket.keep("closed/2")
     bucket.describe("closed/2", {NAME: bucket.meta("open/0")[NAME]})
     lose_disk(bed)
     ready(bed)
     check(not may_read(bed, "closed/2") and volume(bed)["unproven"] == 1, "unsigned, and believed")
+    step("the key is lost for good: the record says so as RECOVERY has it")
+    back()
+    record = json.loads(bucket.body(".objectfs/volume"))
+    record["features"].remove("signed")
+    del record["signed"]
+    lose_disk(bed, lambda: bucket.put(".objectfs/volume", json.dumps(record).encode()),
+              trust_metadata="all", signing_key_file=None)
+    ready(bed)
+    check_same(was, rights(bed), "signed no more")
 
 
 def main():
