@@ -8,9 +8,10 @@
  * Holds: 1. due is what has changed since its base was written, also after a restart;
  *        2. a base is written when nothing has changed for `base quiet`, or, at most once in that time, when a
  *           tenth of it is other; not for less than a hundredth, which a listing asks for at less cost than
- *           the LISTs of a write; never for fewer than `base names` files.
+ *           the LISTs of a write; never for fewer than `base names` files;
+ *        3. what may have to look at a million rows does so over many turns of the loop.
  *
- *   (nothing) --watched--> due --look_at--> writing --written--> (nothing), or due again
+ *   (nothing) --watched--> due --look--> [counting] --> writing --written--> (nothing), or due again
  */
 #include "bases.h"
 
@@ -34,18 +35,31 @@ struct due { /* talloc child of bases */
 	int64_t changed_ns; /* the last of them */
 	int64_t since_ns;   /* of the last write, or the first change */
 	uint64_t too_few;   /* changes at the last look, which were not enough */
+	int64_t again_ns;   /* not looked at before: its files have just been counted */
 	bool uncounted;     /* more has changed than `changes` says */
+};
+
+/* A directory whose tree has moved, or one below it; what is below that is gone through first. */
+struct moved { /* talloc child of bases */
+	struct moved *above;
+	struct volume *v;
+	struct index_walk walk;
 };
 
 struct bases {
 	struct volume *v;
 	struct due *table[TABLE_SLOTS];
-	unsigned count;
+	unsigned due_count;
 	bool started, muted;
 	bool idle; /* nothing is due but what has too few changes: the next one wakes */
 	struct clock_timer *timer;
 	struct due *writing;
 	uint64_t changes; /* of that, when it began */
+	struct due *counting; /* whether it has more files than `enough`, over many turns */
+	struct index_walk count;
+	uint64_t files, enough;
+	struct moved *moved; /* over many turns, too */
+	struct clock_timer *moved_turn;
 };
 
 static void look(void *arg);
@@ -81,7 +95,7 @@ static struct due *due_add(struct bases *b, const struct ofs_oid *dir)
 			d->next->prev = &d->next;
 		}
 		*slot = d;
-		b->count++;
+		b->due_count++;
 	}
 	return d;
 }
@@ -92,7 +106,7 @@ static void due_end(struct bases *b, struct due *d)
 	if (d->next != NULL) {
 		d->next->prev = d->prev;
 	}
-	b->count--;
+	b->due_count--;
 	talloc_free(d);
 }
 
@@ -103,14 +117,23 @@ static int64_t quiet_ns(const struct bases *b)
 	return quiet > QUIET_LEAST_NS ? quiet : QUIET_LEAST_NS;
 }
 
-static void look_later(struct bases *b)
+static bool due_is_still(const struct bases *b, const struct due *d)
+{
+	return clock_now_ns(b->v->clock) - d->changed_ns >= quiet_ns(b);
+}
+
+static int64_t look_wait_ns(const struct bases *b)
 {
 	int64_t wait = quiet_ns(b) / 8;
 
-	wait = wait < LOOK_LEAST_NS ? LOOK_LEAST_NS : wait > LOOK_MOST_NS ? LOOK_MOST_NS : wait;
-	if (b->timer == NULL && b->started && b->count > 0 && !b->idle && b->writing == NULL &&
-			b->v->read_only == NULL) {
-		b->timer = clock_timer_add(b->v->clock, b, clock_now_ns(b->v->clock) + wait, look, b);
+	return wait < LOOK_LEAST_NS ? LOOK_LEAST_NS : wait > LOOK_MOST_NS ? LOOK_MOST_NS : wait;
+}
+
+static void look_later(struct bases *b)
+{
+	if (b->timer == NULL && b->started && b->due_count > 0 && !b->idle && b->writing == NULL &&
+			b->counting == NULL && b->v->read_only == NULL) {
+		b->timer = clock_timer_add(b->v->clock, b, clock_now_ns(b->v->clock) + look_wait_ns(b), look, b);
 	}
 }
 
@@ -146,16 +169,22 @@ static void dir_changed(struct bases *b, struct row *dir)
 	look_later(b);
 }
 
-/* What a rename has copied is of another Last-Modified: the bases of all that moves say nothing any more. */
-static void tree_moves(struct bases *b, struct row *dir)
+/* ---- what moves ---- */
+
+static int moved_destructor(struct moved *m)
 {
+	if (m->v->index != NULL) {
+		index_walk_end(m->v->index, &m->walk);
+	}
+	return 0;
+}
+
+/* What a rename has copied is of another Last-Modified: the bases of all that moves say nothing any more. */
+static void moved_dir(struct bases *b, struct row *dir)
+{
+	struct moved *m;
 	struct due *d;
 
-	for (struct row *c = index_s3_child(b->v->index, dir); c != NULL; c = index_s3_next(b->v->index, c)) {
-		if (c->is_dir) {
-			tree_moves(b, c);
-		}
-	}
 	if (dir->has_base) {
 		dir_changed(b, dir);
 		d = due_find(b, &dir->oid);
@@ -163,6 +192,44 @@ static void tree_moves(struct bases *b, struct row *dir)
 			d->uncounted = true;
 		}
 	}
+	m = dir->s3_children != 0 ? talloc_zero(b, struct moved) : NULL;
+	if (m != NULL) { /* else it costs requests: what a base says is compared with what is listed */
+		m->v = b->v;
+		m->above = b->moved;
+		b->moved = m;
+		index_walk_begin(b->v->index, &m->walk, dir);
+		talloc_set_destructor(m, moved_destructor);
+	}
+}
+
+static void moved_turn(void *arg);
+
+static void moved_go_on(struct bases *b)
+{
+	struct clock *clock = b->v->clock;
+
+	if (b->moved != NULL && b->moved_turn == NULL) {
+		b->moved_turn = clock_timer_add(clock, b, clock_now_ns(clock), moved_turn, b);
+	}
+}
+
+static void moved_turn(void *arg)
+{
+	struct bases *b = arg;
+
+	b->moved_turn = NULL;
+	for (unsigned n = 0; n < b->v->mirror->list_turn && b->moved != NULL; n++) {
+		struct moved *m = b->moved;
+		struct row *c = index_walk_next(b->v->index, &m->walk);
+
+		if (c == NULL) {
+			b->moved = m->above;
+			talloc_free(m);
+		} else if (c->is_dir) {
+			moved_dir(b, c);
+		}
+	}
+	moved_go_on(b);
 }
 
 static void watched(void *arg, const struct row *row, enum index_change change)
@@ -177,7 +244,8 @@ static void watched(void *arg, const struct row *row, enum index_change change)
 	if (!row->is_dir && on) {
 		dir_changed(b, dir);
 	} else if (row->is_dir && on && change == INDEX_MOVES) {
-		tree_moves(b, dir);
+		moved_dir(b, dir);
+		moved_go_on(b);
 	} else if (row->is_dir && change == INDEX_LEAVES && row->has_base && b->started &&
 			b->v->read_only == NULL) {
 		base_remove(b, b->v, &row->oid);
@@ -219,49 +287,101 @@ static void written(const struct base_written *what, void *arg)
 	look_later(b);
 }
 
-enum due_verdict { DUE_NOT_YET, DUE_NOW, DUE_NEVER };
+enum due_verdict { DUE_NOT_YET, DUE_NOW, DUE_COUNT, DUE_NEVER };
 
 static bool due_is_too_little(const struct due *d)
 {
 	return d->too_few == d->changes && !d->uncounted;
 }
 
-static enum due_verdict due_look(struct bases *b, struct due *d)
+static enum due_verdict due_look(struct bases *b, const struct due *d)
 {
 	const struct row *dir = index_get(b->v->index, &d->dir);
-	int64_t now = clock_now_ns(b->v->clock), quiet = quiet_ns(b);
-	bool still = now - d->changed_ns >= quiet;
-	uint64_t enough;
+	int64_t now = clock_now_ns(b->v->clock);
+	bool still = due_is_still(b, d);
 
 	if (dir == NULL || !dir->in_s3 || dir->live == ROW_TRASHED) {
 		return DUE_NEVER;
 	}
-	if ((!still && now - d->since_ns < quiet) || due_is_too_little(d) ||
+	if ((!still && now - d->since_ns < quiet_ns(b)) || due_is_too_little(d) || now < d->again_ns ||
 			mirror_is_listing(b->v->mirror, &d->dir)) {
 		return DUE_NOT_YET;
 	}
 	if (files_of(b, dir, b->v->conf->base_names) < b->v->conf->base_names && !dir->has_base) {
 		return still ? DUE_NEVER : DUE_NOT_YET;
 	}
-	/* There are at most so many files if d->changes are that part of them. */
-	enough = d->changes * 100 / (still ? WORTH_PERCENT : HASTE_PERCENT);
-	if (dir->has_base && !d->uncounted && files_of(b, dir, enough + 1) > enough) {
-		d->too_few = still ? d->changes : 0;
-		return DUE_NOT_YET;
+	return dir->has_base && !d->uncounted ? DUE_COUNT : DUE_NOW;
+}
+
+static void due_write(struct bases *b, struct due *d)
+{
+	b->changes = d->changes;
+	b->idle = false;
+	if (base_write_start(b, b->v, &d->dir, written, b) != NULL) {
+		b->writing = d;
 	}
-	return DUE_NOW;
+}
+
+static void count_end(struct bases *b)
+{
+	struct due *d = b->counting;
+	bool ready = b->v->state == VOLUME_READY && b->v->read_only == NULL;
+
+	index_walk_end(b->v->index, &b->count);
+	b->counting = NULL;
+	d->again_ns = clock_now_ns(b->v->clock) + look_wait_ns(b);
+	if (b->files > b->enough) {
+		d->too_few = due_is_still(b, d) ? d->changes : 0;
+	} else if (ready && index_get(b->v->index, &d->dir) != NULL) {
+		due_write(b, d);
+	}
+	look(b);
+}
+
+static void count_turn(void *arg)
+{
+	struct bases *b = arg;
+	struct clock *clock = b->v->clock;
+	const struct row *c = NULL;
+
+	for (unsigned n = 0; n < b->v->mirror->list_turn && b->files <= b->enough; n++) {
+		c = index_walk_next(b->v->index, &b->count);
+		if (c == NULL) {
+			break;
+		}
+		b->files += !c->is_dir;
+	}
+	if (c == NULL || b->files > b->enough ||
+			clock_timer_add(clock, b, clock_now_ns(clock), count_turn, b) == NULL) {
+		count_end(b);
+	}
+}
+
+/* Are there at most so many files that d->changes are that part of them? */
+static void count_begin(struct bases *b, struct due *d, const struct row *dir)
+{
+	struct clock *clock = b->v->clock;
+
+	if (clock_timer_add(clock, b, clock_now_ns(clock), count_turn, b) == NULL) {
+		b->idle = false;
+		return;
+	}
+	b->counting = d;
+	b->enough = d->changes * 100 / (due_is_still(b, d) ? WORTH_PERCENT : HASTE_PERCENT);
+	b->files = 0;
+	index_walk_begin(b->v->index, &b->count, dir);
 }
 
 static void look(void *arg)
 {
 	struct bases *b = arg;
+	bool ready = b->v->state == VOLUME_READY && b->v->read_only == NULL;
 	struct due *d, *next;
 
 	b->timer = NULL;
-	b->idle = b->v->state == VOLUME_READY && b->v->read_only == NULL;
-	for (unsigned i = 0; i < TABLE_SLOTS && b->v->state == VOLUME_READY &&
-			b->v->read_only == NULL && b->writing == NULL; i++) {
-		for (d = b->table[i]; d != NULL && b->writing == NULL; d = next) {
+	b->idle = ready;
+	for (unsigned i = 0; i < TABLE_SLOTS && ready; i++) {
+		for (d = b->table[i]; d != NULL && b->writing == NULL && b->counting == NULL; d = next) {
 			enum due_verdict verdict = due_look(b, d);
 			struct row *dir = index_get(b->v->index, &d->dir);
 
@@ -272,11 +392,9 @@ static void look(void *arg)
 				}
 				due_end(b, d);
 			} else if (verdict == DUE_NOW) {
-				b->changes = d->changes;
-				b->idle = false;
-				if (base_write_start(b, b->v, &d->dir, written, b) != NULL) {
-					b->writing = d;
-				}
+				due_write(b, d);
+			} else if (verdict == DUE_COUNT) {
+				count_begin(b, d, dir);
 			} else {
 				b->idle = b->idle && due_is_too_little(d);
 			}
@@ -307,12 +425,21 @@ void bases_start(struct bases *b)
 	look_later(b);
 }
 
+static int bases_destructor(struct bases *b)
+{
+	if (b->counting != NULL && b->v->index != NULL) {
+		index_walk_end(b->v->index, &b->count);
+	}
+	return 0;
+}
+
 struct bases *bases_new(TALLOC_CTX *ctx, struct volume *v)
 {
 	struct bases *b = talloc_zero(ctx, struct bases);
 
 	if (b != NULL) {
 		b->v = v;
+		talloc_set_destructor(b, bases_destructor);
 		index_watch(v->index, watched, b);
 	}
 	return b;
