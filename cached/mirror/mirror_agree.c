@@ -236,22 +236,68 @@ static void listing_more(struct listing *l)
 
 /* ---- what is called otherwise ---- */
 
-/* The names that the tree has are others now. */
-static void listing_renamed_local(struct listing *l, struct renaming *list)
+/* The first of the sorted names that is not before this one. */
+static size_t listing_place(const char *const *names, size_t count, const char *name)
 {
-	for (struct renaming *r = list; r != NULL; r = r->next) {
-		r->place = r->status == 0 ? listing_local(l, r->from) : NULL;
-	}
-	for (struct renaming *r = list; r != NULL; r = r->next) {
-		const char *to = r->place != NULL ? list_text_put(&l->local_text, r->to, NULL) : NULL;
+	size_t low = 0;
 
-		if (to != NULL) {
-			*r->place = to;
+	while (low < count) {
+		size_t mid = low + (count - low) / 2;
+
+		if (strcmp(names[mid], name) < 0) {
+			low = mid + 1;
+		} else {
+			count = mid;
 		}
 	}
-	if (l->local_count > 0) {
-		qsort(l->local, l->local_count, sizeof(*l->local), listing_name_compare);
+	return low;
+}
+
+/* The names that the tree has are others now: a few of a million, which are put between those that stay. */
+static void listing_renamed_local(struct listing *l, struct renaming *list)
+{
+	size_t stay = 0, came = 0;
+	const char **names;
+
+	for (struct renaming *r = list; r != NULL; r = r->next) {
+		const char **place = r->status == 0 ? listing_local(l, r->from) : NULL;
+
+		r->place = place;
+		r->now = place != NULL ? list_text_put(&l->local_text, r->to, NULL) : NULL;
 	}
+	for (struct renaming *r = list; r != NULL; r = r->next) {
+		if (r->now != NULL) {
+			*r->place = NULL;
+		}
+	}
+	for (size_t i = 0; i < l->local_count; i++) {
+		if (l->local[i] != NULL) {
+			l->local[stay++] = l->local[i];
+		}
+	}
+	for (struct renaming *r = list; r != NULL; r = r->next) {
+		if (r->now != NULL) {
+			l->local[stay + came++] = r->now;
+		}
+	}
+	if (came == 0) {
+		return;
+	}
+	names = malloc(came * sizeof(*names));
+	if (names == NULL) {
+		qsort(l->local, l->local_count, sizeof(*l->local), listing_name_compare);
+		return;
+	}
+	memcpy(names, &l->local[stay], came * sizeof(*names));
+	qsort(names, came, sizeof(*names), listing_name_compare);
+	while (came-- > 0) {
+		size_t at = listing_place(l->local, stay, names[came]);
+
+		memmove(&l->local[at + came + 1], &l->local[at], (stay - at) * sizeof(*names));
+		l->local[at + came] = names[came];
+		stay = at;
+	}
+	free(names);
 }
 
 static void listing_stays(struct listing *l, const char *from, const char *to, const char *why)

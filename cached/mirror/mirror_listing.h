@@ -56,7 +56,6 @@ struct listing { /* talloc child of the mirror */
 	struct list_text *text;
 	struct list_entry *entries; /* malloc, like what is as many below */
 	size_t count, cap;
-	size_t paged; /* of them from pages; the others are redirects */
 	uint32_t *slots; /* open addressing: entry number + 1 */
 	size_t slot_mask;
 	struct index_walk walk; /* of rows that become children */

@@ -195,7 +195,7 @@ struct renaming { /* malloc'ed */
 	uint64_t ino;
 	bool held;  /* by a client */
 	int status; /* 0; -EAGAIN: in use; -EEXIST; -errno: it stays as it is */
-	const char **place; /* the caller's */
+	const char **place, *now; /* the caller's */
 };
 void renaming_free(struct renaming **r);
 /* On a worker. 0; -ENOENT: nothing of that id is called `from`; -EAGAIN: in use; -errno. */

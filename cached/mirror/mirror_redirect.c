@@ -3,7 +3,7 @@
  * Duty: listings and lookups where objects stay under other keys than their names' (redirects).
  * Way: mirror_list.c with all pages, mirror_ask.c for one name -> here -> reconcile's table, LIST of what is in
  *      doubt -> back.
- * Thread: core.
+ * Thread: core; paged_run on a worker.
  * Owns: struct below until answered.
  * Holds: 1. what is at a key and called otherwise is no name there, nor makes it a directory;
  *        2. what is called so is a name, and makes directories of all above it;
@@ -115,18 +115,15 @@ struct row *mirror_file_row(struct mirror *m, const struct ofs_oid *dir, const c
 
 /* ---- a listing ---- */
 
-/* Is it among what the pages had? */
-static bool listing_has(const struct listing *l, const char *raw, size_t len, bool is_dir)
-{
-	for (size_t i = 0; i < l->paged; i++) {
-		const struct list_entry *e = &l->entries[i];
-
-		if (e->is_dir == is_dir && strlen(e->raw) == len && strncmp(e->raw, raw, len) == 0) {
-			return true;
-		}
-	}
-	return false;
-}
+struct paged_job { /* which names the pages have */
+	struct disk_job job;
+	struct listing *l; /* core only */
+	const struct list_entry *entries; /* nobody changes them meanwhile */
+	size_t count;
+	/* out */
+	uint32_t *slots;
+	size_t slot_mask;
+};
 
 /* They come in order: of many in one directory only the first makes it an entry. */
 static void listing_redirect(void *arg, const char *from, const char *rest)
@@ -137,12 +134,15 @@ static void listing_redirect(void *arg, const char *from, const char *rest)
 	const struct list_entry *last = l->count > 0 ? &l->entries[l->count - 1] : NULL;
 	char *raw;
 
-	if ((last != NULL && last->is_dir == (slash != NULL) && strlen(last->raw) == len &&
-			    strncmp(last->raw, rest, len) == 0) ||
-			listing_has(l, rest, len, slash != NULL)) {
-		return; /* of a file: somebody has put an object at its key meanwhile */
+	if (last != NULL && last->is_dir == (slash != NULL) && strlen(last->raw) == len &&
+			strncmp(last->raw, rest, len) == 0) {
+		return;
 	}
 	raw = talloc_strndup(l, rest, len);
+	if (raw != NULL && listing_find(l, raw, slash != NULL) != NULL) {
+		talloc_free(raw); /* of a file: somebody has put an object at its key meanwhile */
+		return;
+	}
 	if (raw == NULL || listing_add(l, raw, slash != NULL, NULL, slash != NULL ? NULL : from) == NULL) {
 		listing_fail(l, -ENOMEM, "out of memory");
 	}
@@ -169,46 +169,94 @@ static void listing_doubted(int status, const char *message, bool any, void *arg
 	listing_doubts(l);
 }
 
-/* Directories below which there may be nothing but what is called otherwise. */
+/* May there be nothing below this directory but what is called otherwise? 0, 1, -ENOMEM. */
+static int listing_is_doubtful(const struct listing *l, const char *prefix)
+{
+	struct reconcile *rc = l->m->v->reconcile;
+
+	return prefix == NULL ? -ENOMEM
+			      : redirects_from_below(rc, prefix) > 0 && redirects_below(rc, prefix, NULL, NULL) == 0;
+}
+
 static void listing_doubts(struct listing *l)
 {
-	for (; l->doubt < l->count; l->doubt++) {
-		const struct list_entry *e = &l->entries[l->doubt];
-		char *prefix;
-		bool doubt;
+	bool any = redirects_from_below(l->m->v->reconcile, l->prefix) > 0;
 
-		if (!e->is_dir) {
-			continue;
-		}
-		prefix = talloc_asprintf(NULL, "%s%s/", l->prefix, e->raw); /* the listing may end with the answer */
-		if (prefix == NULL) {
-			listing_fail(l, -ENOMEM, "out of memory");
-			listing_end(l);
-			return;
-		}
-		doubt = redirects_from_below(l->m->v->reconcile, prefix) > 0 &&
-				redirects_below(l->m->v->reconcile, prefix, NULL, NULL) == 0;
-		if (doubt) {
+	while (any && l->doubt < l->count) {
+		const struct list_entry *e = &l->entries[l->doubt];
+		/* Nobody's child: the listing may end with the answer. */
+		char *prefix = e->is_dir ? talloc_asprintf(NULL, "%s%s/", l->prefix, e->raw) : NULL;
+		int doubt = e->is_dir ? listing_is_doubtful(l, prefix) : 0;
+
+		if (doubt == 1) {
 			mirror_below(l->m, l->request_id, prefix, listing_doubted, l);
 			talloc_free(prefix);
 			return;
 		}
 		talloc_free(prefix);
+		if (doubt < 0) {
+			listing_fail(l, doubt, "out of memory");
+			listing_end(l);
+			return;
+		}
+		l->doubt++;
+		if (listing_pauses(l, listing_doubts)) {
+			return;
+		}
 	}
 	listing_scan(l);
 }
 
+/* What is called otherwise comes to what the pages had. */
+static void listing_paged(struct disk_job *job)
+{
+	struct paged_job *j = (struct paged_job *)job;
+	struct listing *l = j->l;
+
+	l->slots = j->slots;
+	l->slot_mask = j->slot_mask;
+	free(j);
+	if (l->slots != NULL) {
+		redirects_below(l->m->v->reconcile, l->prefix, listing_redirect, l);
+		free(l->slots); /* of the pages alone */
+		l->slots = NULL;
+	} else {
+		listing_fail(l, -ENOMEM, "out of memory");
+	}
+	if (l->status != 0) {
+		listing_end(l);
+	} else {
+		listing_doubts(l);
+	}
+}
+
+static void paged_run(struct disk_job *job)
+{
+	struct paged_job *j = (struct paged_job *)job;
+
+	j->slots = entries_hash(j->entries, j->count, &j->slot_mask);
+}
+
 void listing_redirects(struct listing *l)
 {
-	l->paged = l->count;
-	redirects_below(l->m->v->reconcile, l->prefix, listing_redirect, l);
-	if (l->status != 0) {
+	struct reconcile *rc = l->m->v->reconcile;
+	struct paged_job *j;
+
+	if (redirects_below(rc, l->prefix, NULL, NULL) == 0) {
+		listing_doubts(l);
+		return;
+	}
+	j = calloc(1, sizeof(*j));
+	if (j == NULL) {
+		listing_fail(l, -ENOMEM, "out of memory");
 		listing_end(l);
 		return;
 	}
-	if (redirects_from_below(l->m->v->reconcile, l->prefix) == 0) {
-		listing_scan(l);
-		return;
-	}
-	listing_doubts(l);
+	j->l = l;
+	j->entries = l->entries;
+	j->count = l->count;
+	j->job.what = "mirror redirects";
+	j->job.run = paged_run;
+	j->job.done = listing_paged;
+	disk_submit(l->m->v->disk, DISK_ANY, &j->job);
 }
