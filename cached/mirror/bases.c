@@ -15,6 +15,7 @@
  */
 #include "bases.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include "base_write.h"
 #include "mirror_private.h"
@@ -266,7 +267,12 @@ static void written(const struct base_written *what, void *arg)
 	struct bases *b = arg;
 	struct due *d = b->writing;
 	struct row *dir = index_get(b->v->index, &d->dir);
+	char *path = dir != NULL && what->status == 0 ? index_path(b->v->index, b, dir) : NULL;
 
+	if (path != NULL) {
+		log_debug("mirror", "the base of %s has %" PRIu64 " names", path, what->rows);
+	}
+	talloc_free(path);
 	b->writing = NULL;
 	d->since_ns = clock_now_ns(b->v->clock);
 	if (dir != NULL) {

@@ -62,6 +62,7 @@ struct brake {
 	struct brake_held *held;
 	unsigned held_count; /* without the rest */
 	uint8_t rest[BRAKE_REST_BITS / 8]; /* by id: directories whose names the rest counts */
+	uint64_t rest_count; /* of these; an earlier daemon may have counted more */
 	struct brake_accepted *accepted;
 };
 
@@ -260,6 +261,7 @@ static void held_drop(struct mirror *m, struct brake_held **pp)
 	stats_add(removals_held, -(int64_t)h->count);
 	if (ofs_oid_is_none(&h->dir)) {
 		memset(m->brake->rest, 0, sizeof(m->brake->rest));
+		m->brake->rest_count = 0;
 	} else {
 		m->brake->held_count--;
 	}
@@ -287,7 +289,8 @@ static struct brake_held *held_get(struct brake *b, const struct ofs_oid *dir, c
 static void held_rest(struct mirror *m, const struct ofs_oid *dir, const struct ofs_oid *at, uint64_t count)
 {
 	static const struct ofs_oid none;
-	struct brake_held *h = held_get(m->brake, &none, at);
+	struct brake *b = m->brake;
+	struct brake_held *h = held_get(b, &none, at);
 	unsigned bit = (dir->bytes[0] | (unsigned)dir->bytes[1] << 8) % BRAKE_REST_BITS;
 	const struct row *row = h != NULL ? index_get(m->v->index, &h->at) : NULL;
 
@@ -299,10 +302,13 @@ static void held_rest(struct mirror *m, const struct ofs_oid *dir, const struct 
 		row = brake_above(m, row);
 	}
 	h->at = row != NULL ? row->oid : OFS_OID_ROOT;
-	if ((m->brake->rest[bit / 8] >> bit % 8 & 1) == 0) {
-		m->brake->rest[bit / 8] |= (uint8_t)(1u << bit % 8);
-		h->count += count;
-		stats_add(removals_held, (int64_t)count);
+	if ((b->rest[bit / 8] >> bit % 8 & 1) == 0) {
+		b->rest[bit / 8] |= (uint8_t)(1u << bit % 8);
+		b->rest_count += count;
+	}
+	if (b->rest_count > h->count) {
+		stats_add(removals_held, (int64_t)(b->rest_count - h->count));
+		h->count = b->rest_count;
 	}
 }
 
@@ -311,13 +317,24 @@ static void held_add(struct mirror *m, const struct ofs_oid *dir, const struct o
 	struct brake *b = m->brake;
 	struct brake_held *h;
 
-	if (ofs_oid_is_none(dir) || b->held_count >= BRAKE_HELD_MAX) {
+	if (b->held_count >= BRAKE_HELD_MAX) {
 		held_rest(m, dir, at, count);
 		return;
 	}
 	h = held_get(b, dir, at);
 	if (h != NULL) {
 		h->at = *at;
+		h->count += count;
+		stats_add(removals_held, (int64_t)count);
+	}
+}
+
+/* The rest is so many until its listings say more: which directories it is of is not noted. */
+static void held_load_rest(struct mirror *m, const struct ofs_oid *none, const struct ofs_oid *at, uint64_t count)
+{
+	struct brake_held *h = held_get(m->brake, none, at);
+
+	if (h != NULL) {
 		h->count += count;
 		stats_add(removals_held, (int64_t)count);
 	}
@@ -340,7 +357,11 @@ static void held_load(struct mirror *m)
 					"said from here on is forgotten", m->v->name);
 			return;
 		}
-		held_add(m, &d, &a, ofs_oid_is_none(&d) ? 0 : count); /* the rest is counted anew */
+		if (ofs_oid_is_none(&d)) {
+			held_load_rest(m, &d, &a, count);
+		} else {
+			held_add(m, &d, &a, count);
+		}
 	}
 }
 

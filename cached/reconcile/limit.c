@@ -2,10 +2,10 @@
 /*
  * Duty: the rename of a directory that has very many objects, or archived ones, or costs much is not begun in S3
  *       before somebody has allowed it.
- * Way: renames.c asks, before its claim; LIST of what would move -> the item, with its tally, begins again.
+ * Way: renames.c asks, before its claim; LIST of what would move -> the item, with its limit, begins again.
  *      admin/ -> reconcile_allow_renames. pmove.c tallies what it moves, for people.
  * Thread: core.
- * Owns: struct counting until its last page; the tally belongs to the item.
+ * Owns: struct counting until its last page; the limit belongs to the item.
  * Holds:
  *  1. nothing is claimed, nor written, before the limits are known to be kept, or allowed; what was begun is
  *     finished, whatever it costs;
@@ -64,28 +64,28 @@ void tally_add(struct tally *t, const struct volume *v, const struct obj_entry *
 }
 
 /* Has it passed one? Then it says so. */
-static bool tally_passes(struct tally *t, const struct conf_volume *conf)
+static bool limit_passes(struct limit *l, const struct conf_volume *conf)
 {
 	char *what = NULL;
 
-	if (conf->rename_limit != 0 && t->objects > conf->rename_limit) {
-		what = talloc_asprintf(t, "more than %u objects", conf->rename_limit);
-	} else if (conf->rename_limit_archived != 0 && t->archived > conf->rename_limit_archived) {
-		what = talloc_asprintf(t, "more than %u archived objects, which would stay under the old name",
+	if (conf->rename_limit != 0 && l->tally.objects > conf->rename_limit) {
+		what = talloc_asprintf(l, "more than %u objects", conf->rename_limit);
+	} else if (conf->rename_limit_archived != 0 && l->tally.archived > conf->rename_limit_archived) {
+		what = talloc_asprintf(l, "more than %u archived objects, which would stay under the old name",
 				conf->rename_limit_archived);
-	} else if (conf->rename_limit_cost != 0 && t->usd > conf->rename_limit_cost) {
-		what = talloc_asprintf(t, "it would cost more than $%u", conf->rename_limit_cost);
+	} else if (conf->rename_limit_cost != 0 && l->tally.usd > conf->rename_limit_cost) {
+		what = talloc_asprintf(l, "it would cost more than $%u", conf->rename_limit_cost);
 	} else {
 		return false;
 	}
-	t->why = talloc_asprintf(t, "not begun in S3: %s; objectfsctl renames --allow, or rename it back",
+	l->why = talloc_asprintf(l, "not begun in S3: %s; objectfsctl renames --allow, or rename it back",
 			what != NULL ? what : "too much");
 	return true;
 }
 
 struct counting { /* talloc child of the attempt */
 	struct attempt *a;
-	struct tally *tally;
+	struct limit *limit;
 };
 
 static void limit_list(struct counting *c, const char *token);
@@ -93,14 +93,14 @@ static void limit_list(struct counting *c, const char *token);
 static void limit_counted(struct counting *c)
 {
 	struct attempt *a = c->a;
-	struct tally *t = talloc_steal(a->item, c->tally);
+	struct limit *l = talloc_steal(a->item, c->limit);
 
-	talloc_free(a->item->tally);
-	a->item->tally = t;
-	if (t->over) {
+	talloc_free(a->item->limit);
+	a->item->limit = l;
+	if (l->over) {
 		stats_add(renames_held, 1);
 		log_warning("reconcile", "the rename of %s to %s is %s", a->old_key, a->key,
-				t->why != NULL ? t->why : "not begun in S3");
+				l->why != NULL ? l->why : "not begun in S3");
 	}
 	attempt_end_again(a, 0); /* its place may have been taken meanwhile */
 }
@@ -109,7 +109,7 @@ static void limit_listed(struct obj_req *req)
 {
 	struct counting *c = req->arg;
 	struct obj_result *r = &req->result;
-	struct tally *t = c->tally;
+	struct limit *l = c->limit;
 	unsigned i;
 
 	if (r->status != OBJ_OK) {
@@ -117,13 +117,13 @@ static void limit_listed(struct obj_req *req)
 		objstore_req_free(&req);
 		return;
 	}
-	for (i = 0; i < r->entry_count && !t->over; i++) {
+	for (i = 0; i < r->entry_count && !l->over; i++) {
 		if (!r->entries[i].is_prefix) {
-			tally_add(t, c->a->v, &r->entries[i]);
-			t->over = tally_passes(t, c->a->v->conf);
+			tally_add(&l->tally, c->a->v, &r->entries[i]);
+			l->over = limit_passes(l, c->a->v->conf);
 		}
 	}
-	if (r->next_token != NULL && !t->over) {
+	if (r->next_token != NULL && !l->over) {
 		limit_list(c, r->next_token);
 	} else {
 		limit_counted(c);
@@ -149,23 +149,23 @@ static void limit_list(struct counting *c, const char *token)
 bool limit_allows(struct attempt *a)
 {
 	const struct conf_volume *conf = a->v->conf;
-	struct tally *t = a->item->tally;
+	struct limit *l = a->item->limit;
 	struct counting *c;
 
 	if ((conf->rename_limit == 0 && conf->rename_limit_archived == 0 && conf->rename_limit_cost == 0) ||
 			ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
 		return true;
 	}
-	if (t != NULL && strcmp(t->from, a->old_key) == 0) {
-		if (t->over && !t->allowed) {
-			attempt_end_postponed(a, LIMIT_AGAIN_NS, "%s", t->why != NULL ? t->why : "out of memory");
+	if (l != NULL && strcmp(l->from, a->old_key) == 0) {
+		if (l->over && !l->allowed) {
+			attempt_end_postponed(a, LIMIT_AGAIN_NS, "%s", l->why != NULL ? l->why : "out of memory");
 			return false;
 		}
 		return true;
 	}
 	c = talloc_zero(a, struct counting);
-	if (c == NULL || (c->tally = talloc_zero(c, struct tally)) == NULL ||
-			(c->tally->from = talloc_strdup(c->tally, a->old_key)) == NULL) {
+	if (c == NULL || (c->limit = talloc_zero(c, struct limit)) == NULL ||
+			(c->limit->from = talloc_strdup(c->limit, a->old_key)) == NULL) {
 		attempt_end_failed(a, "out of memory");
 		return false;
 	}
@@ -177,17 +177,17 @@ bool limit_allows(struct attempt *a)
 bool limit_holds(const struct row *row)
 {
 	const struct work *w = row->work;
-	const struct tally *t = w != NULL ? w->tally : NULL;
+	const struct limit *l = w != NULL ? w->limit : NULL;
 
-	return t != NULL && t->over && !t->allowed && row->in_s3 && row->live == ROW_HERE && !step_at_home(row);
+	return l != NULL && l->over && !l->allowed && row->in_s3 && row->live == ROW_HERE && !step_at_home(row);
 }
 
 void limit_over(struct reconcile *rc, struct row *row)
 {
 	struct work *w = row->work;
 
-	if (w != NULL && w->tally != NULL && w->tally->over) {
-		TALLOC_FREE(w->tally);
+	if (w != NULL && w->limit != NULL && w->limit->over) {
+		TALLOC_FREE(w->limit);
 		work_item(rc, row, 0);
 	}
 }
@@ -218,8 +218,8 @@ unsigned reconcile_allow_renames(struct reconcile *rc, const char *path)
 		at = work_path(rc, w);
 		if (at != NULL && (len == 0 || (strncmp(at, path, len) == 0 &&
 						(at[len] == '\0' || at[len] == '/')))) {
-			w->tally->allowed = true;
-			log_notice("reconcile", "the rename of %s to %s is allowed", w->tally->from, at);
+			w->limit->allowed = true;
+			log_notice("reconcile", "the rename of %s to %s is allowed", w->limit->from, at);
 			work_item(rc, w->row, 0);
 			n++;
 		}

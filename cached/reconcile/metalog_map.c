@@ -126,15 +126,16 @@ int metalog_append_above(struct metalog *ml, const struct ofs_oid *oid, uint64_t
 		uint64_t data_gen, const uint8_t *packed, size_t packed_len,
 		void (*committed)(int status, void *arg), void *arg)
 {
-	const struct metalog_entry *e = metalog_find(ml, oid, 0);
-	bool has = e != NULL && e->meta_gen >= meta_gen && e->packed_len == packed_len &&
-			memcmp(e->packed, packed, packed_len) == 0;
+	struct entry *e = metalog_map_find(ml, oid);
+	uint64_t known_gen = e != NULL ? e->pub.meta_gen : 0;
+	bool has = known_gen > 0 && known_gen >= meta_gen && e->pub.packed_len == packed_len &&
+			memcmp(e->pub.packed, packed, packed_len) == 0;
 	uint8_t *copy;
 
 	if (has) {
-		metalog_map_find(ml, oid)->object_gen = 0; /* a fold must not leave it out */
+		e->object_gen = 0; /* a fold must not leave it out */
 	}
-	if (has && !metalog_map_find(ml, oid)->left_out && !is_on_its_way(ml, oid)) {
+	if (has && !e->left_out && !is_on_its_way(ml, oid)) {
 		committed(0, arg);
 		return 0;
 	}
@@ -143,8 +144,8 @@ int metalog_append_above(struct metalog *ml, const struct ofs_oid *oid, uint64_t
 		return -ENOMEM;
 	}
 	memcpy(copy, packed, packed_len);
-	if (e != NULL && e->meta_gen >= meta_gen) {
-		meta_gen = has ? e->meta_gen : e->meta_gen + 1;
+	if (known_gen > 0 && known_gen >= meta_gen) {
+		meta_gen = has ? known_gen : known_gen + 1;
 	}
 	metalog_append(ml, oid, meta_gen, data_gen, copy, packed_len, committed, arg);
 	return 0;

@@ -41,10 +41,15 @@ struct sent {
 };
 
 /* What the rename of a directory takes. */
-struct tally { /* talloc child of its item, but pmove's */
-	char *from; /* the old prefix */
+struct tally {
 	uint64_t objects, archived;
 	double usd; /* by AWS's public list */
+};
+
+/* The rename of a directory, counted before it begins. */
+struct limit { /* talloc child of its item */
+	char *from; /* the old prefix */
+	struct tally tally; /* over: as far as it was counted */
 	bool over, allowed; /* over: a limit was passed, and counting ended */
 	char *why;          /* over: for people */
 };
@@ -80,7 +85,7 @@ struct work { /* core only; talloc child of rc */
 	bool resend;               /* its data are wanted although they are clean: move.c */
 	struct kept *inherited;    /* what others set on the object it replaced, which has gone first */
 	bool ask;                  /* its fence does not hold: whose is the object by now? */
-	struct tally *tally;       /* directory: of the rename that it is, or was, about to begin; NULL: not counted */
+	struct limit *limit;       /* directory: of the rename that it is, or was, about to begin; NULL: not counted */
 	bool held;                 /* its data wait: too many conflicts */
 	bool relist;               /* what its name has in S3 is not what the row says: the directory is listed then */
 	bool stage;                /* park its object in .objectfs/stage/ first (a swap) */

@@ -81,7 +81,7 @@ static void rebase_run(struct disk_job *job)
 	uint8_t *ours = malloc(len + 1);
 	ssize_t n = 1;
 
-	while (ours != NULL && done < len && n > 0) {
+	while (ours != NULL && done < len && (n > 0 || (n < 0 && errno == EINTR))) {
 		n = pread(j->fd, ours + done, len - done, j->at + (int64_t)done);
 		done += n > 0 ? (size_t)n : 0;
 	}

@@ -170,8 +170,8 @@ static json_t *rename_json(const struct work *w)
 	if (o != NULL && m != NULL) {
 		move_add(o, m);
 	} else if (o != NULL && limit_holds(row)) {
-		json_object_set_new(o, "at_least", json_integer((json_int_t)w->tally->objects));
-		tally_tell(o, w->tally);
+		json_object_set_new(o, "at_least", json_integer((json_int_t)w->limit->tally.objects));
+		tally_tell(o, &w->limit->tally);
 	}
 	talloc_free(tmp);
 	return o;
