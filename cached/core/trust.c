@@ -47,6 +47,7 @@ struct trust {
 	struct obj_door door;
 	const char *prefix;
 	struct trust_key keys[TRUST_KEYS];
+	uint8_t ids[TRUST_KEYS][KEY_ID_BYTES]; /* what proofs call them */
 	unsigned key_count;
 	struct ofs_oid uuid;
 	int64_t since_ns;
@@ -119,6 +120,17 @@ unsigned trust_keys_parse(const char *text, size_t len, struct trust_key keys[TR
 	return keys[0].until_ns == 0 ? count : keys_none(why, "its first key has a time: it is the one that signs");
 }
 
+/* false: out of memory. */
+static bool key_id(const uint8_t key[KEY_BYTES], uint8_t id[KEY_ID_BYTES])
+{
+	static const char name[] = "objectfs key";
+	uint8_t mac[EVP_MAX_MD_SIZE] = {0};
+	bool good = HMAC(EVP_sha256(), key, KEY_BYTES, (const uint8_t *)name, sizeof(name) - 1, mac, NULL) != NULL;
+
+	memcpy(id, mac, KEY_ID_BYTES);
+	return good;
+}
+
 static const char *keys_load(struct trust *t, const char *file)
 {
 	char text[TRUST_KEYS * LINE_BYTES];
@@ -129,18 +141,23 @@ static const char *keys_load(struct trust *t, const char *file)
 		t->key_count = trust_keys_parse(text, (size_t)n, t->keys, &why);
 	}
 	OPENSSL_cleanse(text, sizeof(text));
+	for (unsigned i = 0; i < t->key_count; i++) {
+		if (!key_id(t->keys[i].bytes, t->ids[i])) {
+			return "out of memory";
+		}
+	}
 	return t->key_count > 0 ? NULL : why;
 }
 
 /* ---- proofs ---- */
 
 /* false: out of memory. */
-static bool proof_bytes(const uint8_t key[KEY_BYTES], const char *what, const struct ofs_oid *uuid,
-		const char *object, const void *data, size_t len, uint8_t proof[PROOF_BYTES])
+static bool proof_bytes(const uint8_t key[KEY_BYTES], const uint8_t id[KEY_ID_BYTES], const char *what,
+		const struct ofs_oid *uuid, const char *object, const void *data, size_t len,
+		uint8_t proof[PROOF_BYTES])
 {
-	static const char name[] = "objectfs key";
 	char hex[OFS_OID_HEX_BYTES], sum_hex[2 * SHA256_DIGEST_LENGTH + 1], *text = NULL;
-	uint8_t sum[SHA256_DIGEST_LENGTH], mac[EVP_MAX_MD_SIZE];
+	uint8_t sum[SHA256_DIGEST_LENGTH], mac[EVP_MAX_MD_SIZE] = {0};
 	bool good;
 	int n;
 
@@ -153,9 +170,8 @@ static bool proof_bytes(const uint8_t key[KEY_BYTES], const char *what, const st
 	if (n < 0) {
 		return false;
 	}
-	good = HMAC(EVP_sha256(), key, KEY_BYTES, (const uint8_t *)name, sizeof(name) - 1, mac, NULL) != NULL;
-	memcpy(proof, mac, KEY_ID_BYTES);
-	good = good && HMAC(EVP_sha256(), key, KEY_BYTES, (const uint8_t *)text, (size_t)n, mac, NULL) != NULL;
+	good = HMAC(EVP_sha256(), key, KEY_BYTES, (const uint8_t *)text, (size_t)n, mac, NULL) != NULL;
+	memcpy(proof, id, KEY_ID_BYTES);
 	memcpy(proof + KEY_ID_BYTES, mac, PROOF_BYTES - KEY_ID_BYTES);
 	free(text);
 	return good;
@@ -164,9 +180,20 @@ static bool proof_bytes(const uint8_t key[KEY_BYTES], const char *what, const st
 char *trust_proof(const uint8_t key[KEY_BYTES], const char *what, const struct ofs_oid *uuid,
 		const char *object, const void *data, size_t len)
 {
-	uint8_t proof[PROOF_BYTES];
+	uint8_t proof[PROOF_BYTES], id[KEY_ID_BYTES];
+	bool good = key_id(key, id) && proof_bytes(key, id, what, uuid, object, data, len, proof);
 
-	return proof_bytes(key, what, uuid, object, data, len, proof) ? base64_encode(proof, sizeof(proof)) : NULL;
+	return good ? base64_encode(proof, sizeof(proof)) : NULL;
+}
+
+/* By the key that signs. malloc; NULL: out of memory. */
+static char *proof_text(const struct trust *t, const char *what, const struct ofs_oid *uuid, const char *object,
+		const void *data, size_t len)
+{
+	uint8_t proof[PROOF_BYTES];
+	bool good = proof_bytes(t->keys[0].bytes, t->ids[0], what, uuid, object, data, len, proof);
+
+	return good ? base64_encode(proof, sizeof(proof)) : NULL;
 }
 
 /* Is what the key signed to be believed, of an object that the store dates so? */
@@ -192,10 +219,12 @@ static enum obj_proof proof_check(const struct trust *t, const struct obj_req *r
 		return OBJ_PROOF_WRONG;
 	}
 	for (unsigned i = 0; i < t->key_count && judged == OBJ_PROOF_OTHER_KEY; i++) {
-		if (!proof_bytes(t->keys[i].bytes, what, uuid, req->key, data, len, right)) {
-			judged = OBJ_PROOF_WRONG; /* not known is not proven */
-		} else if (memcmp(right, said, KEY_ID_BYTES) == 0 && key_counts(&t->keys[i], req->result.mtime_ns)) {
-			judged = CRYPTO_memcmp(right, said, PROOF_BYTES) == 0 ? OBJ_PROOF_GOOD : OBJ_PROOF_WRONG;
+		if (memcmp(t->ids[i], said, KEY_ID_BYTES) == 0 && key_counts(&t->keys[i], req->result.mtime_ns)) {
+			/* not known is not proven */
+			judged = proof_bytes(t->keys[i].bytes, t->ids[i], what, uuid, req->key, data, len, right) &&
+					CRYPTO_memcmp(right, said, PROOF_BYTES) == 0
+				? OBJ_PROOF_GOOD
+				: OBJ_PROOF_WRONG;
 		}
 	}
 	free(said);
@@ -277,10 +306,10 @@ static int door_out(struct obj_door *door, struct obj_req *req)
 	meta_remove(req, TRUST_UNPROVEN_NAME);
 	value = meta_of(req, OBJMETA_NAME);
 	if (control != NULL) {
-		proof = trust_proof(t->keys[0].bytes, "control", uuid_for(t, control), req->key, req->body,
+		proof = proof_text(t, "control", uuid_for(t, control), req->key, req->body,
 				(size_t)req->length);
 	} else if (value != NULL) {
-		proof = trust_proof(t->keys[0].bytes, "object", &t->uuid, req->key, value, strlen(value));
+		proof = proof_text(t, "object", &t->uuid, req->key, value, strlen(value));
 	} else {
 		return 0;
 	}

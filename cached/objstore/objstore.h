@@ -310,7 +310,7 @@ struct objstore {
 	uint64_t changes;     /* core only: requests so far that may change the bucket */
 	bool read_only;       /* core only: what would change the bucket is refused (INVALID) */
 	enum obj_sum sum_wanted; /* constant */
-	_Atomic int sum;           /* enum obj_sum that it checks; set by the probe; any thread */
+	_Atomic int sum;           /* enum obj_sum that it checks, not AUTO; set by the probe; any thread */
 	_Atomic bool sum_trailer;  /* it takes one behind the bytes */
 	_Atomic int trouble;    /* enum obj_status of the last answer that says the store cannot be used as
 				 * it is: AWAY, DENIED, NO_BUCKET; OBJ_OK since another one; any thread */

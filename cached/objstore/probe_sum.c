@@ -53,7 +53,7 @@ static void sums_known(struct sums *p)
 	struct objstore *s = *p->store;
 	char text[200];
 
-	atomic_store(&s->sum, p->checks ? s->sum_wanted : OBJ_SUM_NONE);
+	atomic_store(&s->sum, p->checks ? sum_of_name(sum_name(s->sum_wanted)) : OBJ_SUM_NONE); /* auto: which */
 	atomic_store(&s->sum_trailer, p->trailer);
 	if (p->checks || s->sum_wanted == OBJ_SUM_AUTO) {
 		sums_end(p, OBJ_OK, NULL);

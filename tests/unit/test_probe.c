@@ -247,7 +247,7 @@ static void each_request(const char *rules, bool sums, int fence_class)
 	requests = w.asked;
 	print_message("%s: %u requests\n", p.message, requests);
 	assert_int_equal(good.caps.fence_class, fence_class);
-	assert_int_equal(good.sum, sums ? OBJ_SUM_AUTO : OBJ_SUM_NONE);
+	assert_int_equal(good.sum, sums ? OBJ_SUM_CRC64NVME : OBJ_SUM_NONE);
 	assert_true(good.trailer == sums);
 	assert_null(fence_refusal(w.store));
 	for (unsigned at = 0; at < requests; at++) {

@@ -38,6 +38,7 @@ void s3_response_reset(struct s3_xfer *x)
 	x->region[0] = '\0';
 	x->delete_marker = false;
 	x->foreign_etag = false;
+	x->sum_of_parts = false;
 	if (x->req->op == OBJ_GET && x->got == 0) {
 		sum_begin(&x->sum, OBJ_SUM_NONE);
 	}
@@ -90,10 +91,11 @@ static void take_checksum(struct s3_xfer *x, const char *name, const char *value
 {
 	enum obj_sum kind = sum_of_name(name);
 
-	if (strcasecmp(name, "type") == 0 && strcasecmp(value, "COMPOSITE") == 0) {
+	if (x->req->op == OBJ_GET && strcasecmp(name, "type") == 0 && strcasecmp(value, "COMPOSITE") == 0) {
+		x->sum_of_parts = true; /* before its value, or behind it */
 		sum_begin(&x->sum, OBJ_SUM_NONE);
 	}
-	if (kind != OBJ_SUM_NONE && x->req->op == OBJ_GET && !x->confirm && x->got == 0 && !s3_range_asked(x) &&
+	if (kind != OBJ_SUM_NONE && x->req->op == OBJ_GET && !x->sum_of_parts && !x->confirm && x->got == 0 && !s3_range_asked(x) &&
 			x->http == 200 && strchr(value, '-') == NULL && sum_begin(&x->sum, kind)) {
 		snprintf(x->sum_said, sizeof(x->sum_said), "%s", value);
 	}

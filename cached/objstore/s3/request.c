@@ -405,6 +405,7 @@ static void checksum(struct s3_xfer *x, struct wire *w)
 	enum obj_sum kind = checksum_kind(x->s, req);
 	char name[64], text[OBJ_SUM_TEXT_BYTES];
 
+	x->sum_said[0] = '\0';
 	x->chunked = kind != OBJ_SUM_NONE && x->mem == NULL && x->body_len > 0 &&
 		     (req->sum_probe == OBJ_SUM_PROBE_TRAILER || atomic_load(&x->s->store.sum_trailer));
 	if (kind == OBJ_SUM_NONE || (x->mem == NULL && !x->chunked)) {

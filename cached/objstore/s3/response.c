@@ -335,7 +335,7 @@ static enum s3_verdict judge_document(struct s3_xfer *x)
 			v = not_understood(x);
 		}
 	} else {
-		enum obj_sum kind = sum_of_name(sum_name((enum obj_sum)atomic_load(&x->s->store.sum)));
+		enum obj_sum kind = (enum obj_sum)atomic_load(&x->s->store.sum);
 
 		free(req->result.etag);
 		req->result.etag = a.etag;

@@ -84,6 +84,7 @@ struct s3_xfer {
 	unsigned login;      /* generation of the credentials it is signed with */
 	EVP_MD_CTX *md5, *sha256;
 	struct sum sum;      /* PUT, PART: of what is sent; GET: of what has come; kind NONE: none */
+	bool sum_of_parts;   /* GET: the store's is of parts' checksums */
 	char sum_said[128];  /* GET: the store's; PUT, PART: what was sent with or behind the bytes */
 	bool chunked;        /* PUT, PART: framed, the checksum behind the bytes */
 	char frame[192];     /* what stands before them, then behind them */
