@@ -430,6 +430,10 @@ static void notes_clean(struct fsck *f)
 
 static void blobs_go_on(struct fsck *f)
 {
+	if (f->blobs_going) {
+		return; /* an answer that came at once */
+	}
+	f->blobs_going = true;
 	/* one at a time: what is just being deleted is one blob */
 	while (f->running == 0 && f->blob_next < f->blob_count) {
 		struct fsck_blob *b = f->all[f->blob_next++];
@@ -440,6 +444,7 @@ static void blobs_go_on(struct fsck *f)
 			blob_orphan(f, b);
 		}
 	}
+	f->blobs_going = false;
 	if (f->running == 0 && f->blob_next == f->blob_count && f->all != NULL) {
 		TALLOC_FREE(f->all);
 		fsck_blobs_over(f);

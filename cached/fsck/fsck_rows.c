@@ -22,7 +22,7 @@
 
 struct place { /* a directory that lacks something */
 	struct ofs_oid dir;
-	char *path;        /* malloc; NULL: it is not here */
+	char *path;        /* talloc, of nobody; NULL: it is not here */
 	int64_t listed_ns; /* 0: it is not listed */
 };
 
@@ -171,7 +171,7 @@ static void places_done(struct disk_job *job)
 	}
 	f->page_lacks_end = &f->page_lacks;
 	for (size_t i = 0; i < j->count; i++) {
-		free(j->places[i].path);
+		talloc_free(j->places[i].path);
 	}
 	free(j->places);
 	free(j);
@@ -191,15 +191,12 @@ static bool places_fill(struct places_job *j, const struct fsck *f)
 	j->places = calloc(room, sizeof(*j->places));
 	for (lack = f->page_lacks; lack != NULL && j->places != NULL; lack = lack->next) {
 		const struct row *row = index_get(f->v->index, &lack->dir);
-		char *path = NULL;
 
 		if (j->count > 0 && ofs_oid_equal(&lack->dir, &last)) {
 			continue;
 		}
 		last = j->places[j->count].dir = lack->dir;
-		path = row != NULL ? index_path(f->v->index, NULL, row) : NULL;
-		j->places[j->count++].path = path != NULL ? strdup(path) : NULL;
-		talloc_free(path);
+		j->places[j->count++].path = row != NULL ? index_path(f->v->index, NULL, row) : NULL;
 	}
 	return j->places != NULL;
 }

@@ -65,6 +65,7 @@ struct fsck { /* talloc child of the volume */
 	/* blobs */
 	struct fsck_blob **buckets, **all;
 	size_t blob_count, blob_next;
+	bool blobs_going; /* they are being gone through, further up the stack */
 	const struct fsck_blob *nodes_for; /* who else serves has been asked before it goes */
 	/* the sweep's notes */
 	json_t *notes;
