@@ -281,7 +281,8 @@ static void task_open_done(struct disk_job *job)
 		task_stays(t, i->path, strerror(-i->status));
 		task_item_end(i);
 	} else if (i->is_dir) {
-		mirror_list(t->v->mirror, t->cmd->request_id, i->fd, false, task_listed, i);
+		mirror_list(t->v->mirror, t->cmd->request_id, MIRROR_CLIENT_OWN, i->fd, false, task_listed,
+				i);
 	} else {
 		recall_open(t->v->recalls, t->cmd->request_id, RECALL_CLIENT_OWN, i->fd, task_opened, i);
 	}

@@ -29,6 +29,9 @@
 	S(lookups, COUNTER, count, "names asked for in unlisted directories")                      \
 	S(listings, COUNTER, count, "directories listed from S3")                                  \
 	S(listings_spared, COUNTER, count, "listings that serve longer, because nothing changed for long") \
+	S(walks, COUNTER, count, "walks through directories recognised: what is below is listed as a whole") \
+	S(walk_pages, COUNTER, count, "pages that were listed for them")                           \
+	S(walk_dirs, COUNTER, count, "directories that were listed by those pages")                \
 	S(names_absent_known, COUNTER, count, "absent names that S3 was not asked for again")      \
 	S(stubs_made, COUNTER, count, "stubs made in the mirror")                                  \
 	S(names_escaped, COUNTER, count, "names made under an escape: their keys are no names for SMB") \

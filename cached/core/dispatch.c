@@ -394,7 +394,7 @@ static int do_list(struct request *req, const uint8_t *frame, size_t len)
 		return -EBADMSG;
 	}
 	if (request_check(req, S_IFDIR, NULL)) {
-		mirror_list(req->v->mirror, req->id, take_fd(req),
+		mirror_list(req->v->mirror, req->id, session_client(req->session), take_fd(req),
 				(m.flags & OFS_WIRE_LIST_REFRESH) != 0, on_simple, req);
 	}
 	return 0;

@@ -19,6 +19,7 @@
 #include <string.h>
 #include "base_write.h"
 #include "mirror_private.h"
+#include "walk.h"
 #include "../reconcile/reconcile.h"
 
 #define TABLE_SLOTS 1024u
@@ -239,10 +240,11 @@ static void watched(void *arg, const struct row *row, enum index_change change)
 	struct row *dir = index_get(b->v->index, row->is_dir ? &row->oid : &row->s3_parent);
 	bool on = b->v->conf->base_quiet_ns > 0 && !b->muted && dir != NULL;
 
-	if (!row->is_dir && (change != INDEX_OTHER || !b->muted)) {
+	if (!row->is_dir && (change != INDEX_OTHER || (!b->muted && row->etag != NULL))) {
 		mirror_row_changes(b->v->mirror, row);
 	}
-	if (!row->is_dir && on) {
+	walk_row_changes(b->v->mirror, row, change);
+	if (!row->is_dir && on && (change != INDEX_OTHER || row->etag != NULL)) {
 		dir_changed(b, dir);
 	} else if (row->is_dir && on && change == INDEX_MOVES) {
 		moved_dir(b, dir);

@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #endif
 #include "mirror_private.h"
+#include "walk.h"
 #include "../reconcile/reconcile.h"
 
 #include <dirent.h>
@@ -99,7 +100,7 @@ struct mirror *mirror_new(TALLOC_CTX *ctx, struct volume *v)
 	snprintf(m->token, sizeof(m->token), "%016llx", (unsigned long long)token);
 	j = calloc(1, sizeof(*j));
 	m->absent = absent_new(m);
-	if (m->blobs == NULL || m->absent == NULL || j == NULL || brake_new(m) == NULL) {
+	if (m->blobs == NULL || m->absent == NULL || j == NULL || brake_new(m) == NULL || walks_new(m) == NULL) {
 		free(j);
 		talloc_free(m);
 		return NULL;
@@ -156,7 +157,7 @@ static void refresh_done(struct disk_job *job)
 						 : "cannot be opened in the mirror",
 				j->arg);
 	} else {
-		mirror_list(j->m, j->request_id, j->fd, true, j->done, j->arg);
+		mirror_list(j->m, j->request_id, MIRROR_CLIENT_OWN, j->fd, true, j->done, j->arg);
 	}
 	free(j->path);
 	free(j);

@@ -24,10 +24,12 @@ struct mirror *mirror_new(TALLOC_CTX *ctx, struct volume *v);
 /* dirfd: any descriptor of the directory, taken over. */
 void mirror_lookup(struct mirror *m, uint64_t request_id, int dirfd, const char *name,
 		mirror_done done, void *arg);
-/* refresh: list even if listed and young. Joined with one under way for the same directory, but a
+/* client: whose listings these are (session.h), MIRROR_CLIENT_OWN: objectfsctl's; one that walks through
+ * directories is answered by fewer requests. refresh: list even if listed and young. Joined with one under way for the same directory, but a
  * refresh never with one that has asked S3 before it: what was in S3 when it came is here at its answer. */
-void mirror_list(struct mirror *m, uint64_t request_id, int dirfd, bool refresh, mirror_done done,
-		void *arg);
+#define MIRROR_CLIENT_OWN 0u
+void mirror_list(struct mirror *m, uint64_t request_id, uint64_t client, int dirfd, bool refresh,
+		mirror_done done, void *arg);
 /* The same by path below the tree ("" or "." = root); not recursive. For objectfsctl and conflict
  * handling. */
 void mirror_refresh(struct mirror *m, uint64_t request_id, const char *path, mirror_done done,

@@ -162,6 +162,8 @@ static bool listing_want(struct listing *l, const struct list_entry *e, const ch
 	l->running++;
 	if (known == 0) {
 		want_start_known(w, &base);
+	} else if (e->implied) {
+		want_start_implied(w);
 	} else {
 		want_start(w);
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: one directory is brought into agreement with what S3 lists below its key.
- * Way: LIST from the client (or refresh) -> all pages -> look at the tree -> removals -> HEAD of what is
- *      new or other -> stubs -> LISTED -> answers to all who wait.
+ * Way: LIST from the client (or refresh) -> all pages (its own, or walk.c's) -> look at the tree -> removals
+ *      -> HEAD of what is new or other -> stubs -> LISTED -> answers to all who wait.
  * Thread: core; scan_run and mark_run on a worker (DISK_ORDER).
  * Owns: struct listing until its callers are answered; the entries.
  * Holds: 1. nothing is concluded before all pages are in;
@@ -10,8 +10,8 @@
  *        3. a caller is answered exactly once;
  *        4. a refresh is answered from pages that were asked for after it came.
  *
- *   listing_start -> listing_ready -> listing_page* -> listing_scanned -> (mirror_agree.c)
- *       -> listing_mark -> listing_end        (any failure -> listing_end)
+ *   listing_start -> listing_ready -> listing_page* or listing_flat_rows -> listing_scanned
+ *       -> (mirror_agree.c) -> listing_mark -> listing_end        (any failure -> listing_end)
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -25,6 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "flat.h"
+#include "walk.h"
 #include "../core/rings.h"
 #include "../reconcile/names.h"
 #include "../reconcile/reconcile.h"
@@ -32,7 +34,7 @@
 struct list_caller { /* talloc child of the mirror, then of the listing */
 	struct list_caller *next;
 	struct mirror *m;
-	uint64_t request_id;
+	uint64_t request_id, client;
 	bool refresh;
 	mirror_done done;
 	void *arg;
@@ -63,6 +65,7 @@ static int listing_destructor(struct listing *l)
 	free(l->local);
 	list_text_free(&l->text);
 	list_text_free(&l->local_text);
+	flat_dir_free(&l->flat);
 	*l->prev = l->next;
 	if (l->next != NULL) {
 		l->next->prev = l->prev;
@@ -78,6 +81,7 @@ static void listing_answer(struct listing *l)
 	struct list_caller *c = l->callers, *late = l->late;
 
 	l->callers = l->late = NULL;
+	walk_listing_ends(l);
 	/* Out of the table first: a caller may ask again at once. */
 	*l->prev = l->next;
 	if (l->next != NULL) {
@@ -401,7 +405,8 @@ static void listing_own_marker(struct listing *l, const struct obj_entry *e)
 	}
 }
 
-static int listing_take(struct listing *l, const struct obj_entry *e)
+/* e: its key is cut. implied: of a directory, it has no object of its own, that is known. */
+static int listing_take(struct listing *l, const struct obj_entry *e, bool implied)
 {
 	size_t prefix = strlen(l->prefix), len = strlen(e->key);
 	struct list_entry *n;
@@ -428,6 +433,7 @@ static int listing_take(struct listing *l, const struct obj_entry *e)
 	}
 	n->size = e->size;
 	n->mtime_ns = e->mtime_ns;
+	n->implied = implied;
 	return 0;
 }
 
@@ -447,7 +453,7 @@ static void listing_page_done(struct obj_req *req)
 		return;
 	}
 	for (i = 0; i < r->entry_count && ret == 0; i++) {
-		ret = r->entries[i].key ? listing_take(l, &r->entries[i]) : 0;
+		ret = r->entries[i].key ? listing_take(l, &r->entries[i], false) : 0;
 	}
 	token = r->next_token ? talloc_strdup(l, r->next_token) : NULL;
 	if (ret != 0 || (r->next_token != NULL && token == NULL)) {
@@ -482,7 +488,63 @@ static void listing_page(struct listing *l, const char *token)
 	objstore_submit(l->m->v->store, req);
 }
 
+void listing_pages(struct listing *l)
+{
+	l->started_wall_ns = clock_wall_ns(l->m->v->clock);
+	l->asked = ++l->m->list_clock;
+	stats_add(listings, 1);
+	listing_page(l, NULL);
+}
+
+/* ---- or the pages of a walk ---- */
+
+static void listing_flat_rows(struct listing *l)
+{
+	char key[2 * OBJ_KEY_MAX_BYTES];
+	struct flat_row *row;
+	int ret = 0;
+
+	while (ret == 0 && (row = flat_dir_next(l->flat)) != NULL) {
+		struct obj_entry e = {.key = key, .is_prefix = row->is_dir, .size = row->size,
+			.mtime_ns = row->mtime_ns, .etag = (char *)row->etag};
+
+		snprintf(key, sizeof(key), "%s%s%s", l->prefix, row->name, row->is_dir ? "/" : "");
+		ret = listing_take(l, &e, row->implied);
+		free(row);
+		if (ret == 0 && listing_pauses(l, listing_flat_rows)) {
+			return;
+		}
+	}
+	flat_dir_free(&l->flat);
+	if (ret != 0) {
+		listing_fail(l, ret, "out of memory");
+		listing_end(l);
+		return;
+	}
+	listing_redirects(l);
+}
+
+void listing_flat(struct listing *l, struct flat_dir *d)
+{
+	l->flat = d;
+	l->started_wall_ns = d->wall_ns;
+	l->asked = d->asked;
+	stats_add(listings, 1);
+	stats_add(walk_dirs, 1);
+	listing_flat_rows(l);
+}
+
 /* ---- the beginning ---- */
+
+bool listing_is_refresh(const struct listing *l)
+{
+	const struct list_caller *c = l->callers;
+
+	while (c != NULL && !c->refresh) {
+		c = c->next;
+	}
+	return c != NULL;
+}
 
 static int listing_note_child(struct listing *l, const struct row *row)
 {
@@ -517,10 +579,9 @@ static void listing_note_children(struct listing *l)
 		}
 	}
 	index_walk_end(ix, &l->walk);
-	l->started_wall_ns = clock_wall_ns(l->m->v->clock);
-	l->asked = ++l->m->list_clock;
-	stats_add(listings, 1);
-	listing_page(l, NULL);
+	if (!walk_answers(l)) {
+		listing_pages(l);
+	}
 }
 
 static void listing_still(void *arg, int status)
@@ -586,6 +647,7 @@ static void listing_start(struct list_caller *c, struct mirror_dir *dir)
 	}
 	l->m = m;
 	l->request_id = c->request_id;
+	l->client = c->client;
 	l->refresh = c->refresh;
 	absent_forget(m, &dir->oid);
 	l->dir = talloc_steal(l, dir);
@@ -660,8 +722,8 @@ bool mirror_is_listing(const struct mirror *m, const struct ofs_oid *dir)
 	return l != NULL;
 }
 
-void mirror_list(struct mirror *m, uint64_t request_id, int dirfd, bool refresh, mirror_done done,
-		void *arg)
+void mirror_list(struct mirror *m, uint64_t request_id, uint64_t client, int dirfd, bool refresh,
+		mirror_done done, void *arg)
 {
 	struct list_caller *c = talloc_zero(m, struct list_caller);
 
@@ -672,6 +734,7 @@ void mirror_list(struct mirror *m, uint64_t request_id, int dirfd, bool refresh,
 	}
 	c->m = m;
 	c->request_id = request_id;
+	c->client = client;
 	c->refresh = refresh;
 	c->came = ++m->list_clock;
 	c->done = done;

@@ -10,6 +10,8 @@
 #define LISTING_EXTEND_NS (30 * NS_PER_S)
 
 struct list_caller;
+struct flat_dir;
+struct walker;
 
 /* Of a million names these are a million: what is meant to be small is. */
 struct list_entry {
@@ -19,6 +21,7 @@ struct list_entry {
 	bool is_dir;
 	bool gone;  /* a file that has left S3, or was written, since the first page was asked for */
 	bool apart; /* a redirect says where its object is */
+	bool implied; /* a directory that has no object of its own */
 };
 
 static inline const char *entry_etag(const struct list_entry *e) /* NULL: not known */
@@ -47,6 +50,7 @@ struct listing { /* talloc child of the mirror */
 	struct listing *next, **prev;
 	struct mirror *m;
 	uint64_t request_id;
+	uint64_t client; /* of the first caller */
 	struct mirror_dir *dir;
 	struct list_caller *callers;
 	struct list_caller *late; /* refreshes that came after the first page was asked for */
@@ -89,6 +93,10 @@ struct listing { /* talloc child of the mirror */
 	bool extended; /* S3 could not be asked: the old listing was given more time */
 	int status;
 	char *message;
+	struct walker *walker;	 /* walk.c; NULL: it has not been asked */
+	struct listing *walk_next; /* of those that wait for its pages */
+	unsigned walk_until;	 /* so many of them */
+	struct flat_dir *flat;	 /* rows that are still to be taken */
 	size_t doubt; /* the next of the entries that may be nothing but what is called otherwise */
 };
 
@@ -97,6 +105,12 @@ struct listing { /* talloc child of the mirror */
 void listing_redirects(struct listing *l);
 
 /* --- mirror_list.c --- */
+/* Somebody wants what is in S3 now. */
+bool listing_is_refresh(const struct listing *l);
+/* Its own pages. */
+void listing_pages(struct listing *l);
+/* Instead of them; takes d over. */
+void listing_flat(struct listing *l, struct flat_dir *d);
 void listing_scan(struct listing *l);
 /* The first failure stays. */
 void listing_fail(struct listing *l, int status, const char *message);

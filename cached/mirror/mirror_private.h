@@ -38,6 +38,7 @@ struct mirror { /* core only */
 	char token[17];
 	struct brake *brake;      /* brake.c */
 	struct absent *absent;    /* absent.c */
+	struct walks *walks;      /* walk.c */
 	struct later *later;      /* mirror_held.c */
 	unsigned later_count;
 	bool later_started;
@@ -241,6 +242,8 @@ struct want *want_new(TALLOC_CTX *ctx, struct mirror *m, const struct ofs_oid *d
 /* Its object is at this key (whole), and not where the name says. 0 or -ENOMEM. */
 int want_set_apart(struct want *w, const char *from);
 void want_start(struct want *w);
+/* The same of a directory that has no object of its own: nobody is asked. */
+void want_start_implied(struct want *w);
 /* Has what S3 has at this key of a file another name here, wherever that is? */
 bool mirror_is_apart(struct mirror *m, const char *key);
 /* The row of the file that is called so in a directory, wherever its object is; NULL: none. */

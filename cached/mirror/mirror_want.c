@@ -632,6 +632,14 @@ void want_start_known(struct want *w, struct base_row *base)
 	want_found(w, &r, row);
 }
 
+void want_start_implied(struct want *w)
+{
+	struct row *row = want_row(w);
+
+	w->print = mirror_row_print(row);
+	want_found(w, NULL, row);
+}
+
 void want_start(struct want *w)
 {
 	want_head(w);

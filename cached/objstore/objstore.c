@@ -248,6 +248,7 @@ void objstore_req_free(struct obj_req **reqp)
 	free(req->source_if_match);
 	free(req->source_version_id);
 	free(req->token);
+	free(req->after);
 	free(req->upload_id);
 	free(req->parts);
 	free(req->whole_sum);

@@ -239,6 +239,7 @@ struct obj_req {
 	/* LIST, VERSIONS */
 	char delimiter;      /* 0: flat */
 	char *token;         /* owned; NULL: from the start */
+	char *after;         /* LIST: owned; only what stands behind this key below the prefix, be it there or not */
 	int max_keys;        /* 0: 1,000 */
 	/* MPU_PART, MPU_COPY, COMPLETE, ABORT */
 	char *upload_id;     /* owned */

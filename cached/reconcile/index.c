@@ -536,7 +536,7 @@ void index_watch(struct index *ix, index_watcher fn, void *arg)
 
 static void s3_changes(struct index *ix, const struct row *r, enum index_change change)
 {
-	if (ix->watch != NULL && r->in_s3 && (change != INDEX_OTHER || r->etag != NULL)) {
+	if (ix->watch != NULL && r->in_s3) {
 		ix->watch(ix->watch_arg, r, change);
 	}
 }

@@ -458,7 +458,7 @@ int fixture_list(struct fixture *fx, const char *path, bool refresh)
 {
 	struct answer a = {0};
 
-	mirror_list(fx->v->mirror, 1, fixture_open(fx, path, O_PATH), refresh, fixture_answered,
+	mirror_list(fx->v->mirror, 1, 1, fixture_open(fx, path, O_PATH), refresh, fixture_answered,
 			&a);
 	fixture_until(fx, &a.done);
 	return a.status;

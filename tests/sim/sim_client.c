@@ -249,7 +249,7 @@ bool client_lists(struct world *w, const char *path, bool refresh)
 		return false;
 	}
 	world_trace(w, "list", path, refresh ? "anew" : "");
-	mirror_list(w->v->mirror, 0, fd, refresh, on_stub_done, &a);
+	mirror_list(w->v->mirror, 0, 1, fd, refresh, on_stub_done, &a);
 	stub_wait(w, &a, path);
 	return a.status == 0;
 }

@@ -339,6 +339,7 @@ static void do_list(struct sim *s, struct obj_req *q)
 		}
 		name = cut != NULL ? strndup(o->key, cut - o->key + 1) : strdup(o->key);
 		if ((q->token != NULL && strcmp(name, q->token) <= 0) ||
+				(q->after != NULL && strcmp(name, q->after) <= 0) ||
 				(r->entry_count > 0 && strcmp(e[-1].key, name) == 0)) {
 			free(name);
 			continue;

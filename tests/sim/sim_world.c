@@ -536,7 +536,7 @@ static void names_of(struct world *w, const char *path, unsigned *found)
 	struct dirent *de;
 	DIR *d;
 
-	mirror_list(w->v->mirror, 0, openat(w->tree_fd, *path ? path : ".", O_RDONLY | O_DIRECTORY), true,
+	mirror_list(w->v->mirror, 0, 1, openat(w->tree_fd, *path ? path : ".", O_RDONLY | O_DIRECTORY), true,
 			on_listed, &f);
 	if (!sim_run_until(w->sim, is_flushed, &f, FLUSH_NS) || f.status != 0) {
 		die(w, "cannot be listed", path);

@@ -483,7 +483,7 @@ static void test_leaves(void **state)
 	assert_int_equal(fixture_list(b, "", true), 0);
 	dir = fixture_row(b, "d")->oid;
 	fixture_fault(b, OBJ_GET, ".objectfs/dir/", FAULT_HANG, OBJ_OK);
-	mirror_list(b->v->mirror, 1, fixture_open(b, "d", O_PATH), true, on_listed, &over);
+	mirror_list(b->v->mirror, 1, 1, fixture_open(b, "d", O_PATH), true, on_listed, &over);
 	FIXTURE_UNTIL(b, b->hanging != NULL); /* all pages are in when the base is asked for */
 	row = index_add(b->v->index, &oid, false);
 	index_set_s3(b->v->index, row, &dir, "f0040");

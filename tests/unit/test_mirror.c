@@ -813,7 +813,7 @@ static void test_joined(void **state)
 	fixture_put_text(fx, "a", "1");
 	memset(j, 0, sizeof(j));
 	for (i = 0; i < 3; i++) {
-		mirror_list(fx->v->mirror, i, fixture_open(fx, "", O_PATH), i == 2, on_joined, &j[i]);
+		mirror_list(fx->v->mirror, i, 1, fixture_open(fx, "", O_PATH), i == 2, on_joined, &j[i]);
 	}
 	for (i = 0; i < 3; i++) {
 		fixture_until(fx, &j[i].done);
@@ -845,7 +845,7 @@ static void test_changed_meanwhile(void **state)
 	fixture_delete(fx, "sent");
 	fixture_delete(fx, "gone");
 	fixture_fault(fx, OBJ_LIST, "", FAULT_HANG, OBJ_OK);
-	mirror_list(fx->v->mirror, 1, fixture_open(fx, "", O_PATH), true, on_joined, &j);
+	mirror_list(fx->v->mirror, 1, 1, fixture_open(fx, "", O_PATH), true, on_joined, &j);
 	FIXTURE_UNTIL(fx, fx->hanging != NULL);
 	row = fixture_row(fx, "sent"); /* as an upload that ends now leaves it */
 	index_set_fence(fx->v->index, row, "another", NULL, &row->wid, 1, row->s3_mtime_ns);

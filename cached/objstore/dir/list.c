@@ -247,7 +247,7 @@ void dir_run_list(struct dir_job *job)
 		.job = job,
 		.prefix = req->key,
 		.prefix_len = strlen(req->key),
-		.token = req->token,
+		.token = req->token != NULL ? req->token : req->after,
 		.delimiter = req->delimiter,
 		.max = req->max_keys == 0 ? PAGE_KEYS : (unsigned)req->max_keys,
 	};

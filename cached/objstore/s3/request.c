@@ -198,6 +198,9 @@ static void build_list(struct wire *w, const struct obj_req *req)
 	snprintf(text, sizeof(text), "%d", req->max_keys == 0 ? 1000 : req->max_keys);
 	query(w, "max-keys", text);
 	query(w, "prefix", req->key);
+	if (req->after != NULL && req->token == NULL) {
+		query(w, "start-after", req->after);
+	}
 }
 
 static void build_versions(struct wire *w, const struct obj_req *req)
