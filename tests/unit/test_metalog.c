@@ -54,16 +54,21 @@ static void append(struct fixture *f, unsigned n, uint64_t gen, const char *pack
 			fixture_committed, f);
 }
 
-static void expect_entry(struct fixture *f, unsigned n, uint64_t gen, const char *packed)
+static void expect_entry_of(struct fixture *f, unsigned n, uint64_t gen, uint64_t data_gen, const char *packed)
 {
 	struct ofs_oid oid = oid_of(n);
 	const struct metalog_entry *e = metalog_find(f->v->metalog, &oid, gen - 1);
 
 	assert_non_null(e);
-	assert_true(e->meta_gen == gen && e->data_gen == gen + 1);
+	assert_true(e->meta_gen == gen && e->data_gen == data_gen);
 	assert_int_equal(e->packed_len, strlen(packed));
 	assert_memory_equal(e->packed, packed, e->packed_len);
 	assert_null(metalog_find(f->v->metalog, &oid, gen));
+}
+
+static void expect_entry(struct fixture *f, unsigned n, uint64_t gen, const char *packed)
+{
+	expect_entry_of(f, n, gen, gen + 1, packed);
 }
 
 /* As after a restart of the daemon; the answer's status. */
@@ -445,6 +450,24 @@ static int append_above(struct fixture *f, unsigned n, uint64_t gen, const char 
 			strlen(packed), fixture_committed, f);
 }
 
+/* What this node says of a file counts, although the log has a newer generation of it: it goes above. */
+static void test_above(void **state)
+{
+	struct fixture *f = *state;
+
+	append(f, 1, 5, "another's");
+	assert_int_equal(append_above(f, 1, 3, "ours"), 0);
+	expect_entry_of(f, 1, 6, 4, "ours");
+	assert_int_equal(append_above(f, 1, 6, "again"), 0);
+	expect_entry_of(f, 1, 7, 7, "again");
+	metalog_flush(f->v->metalog);
+	fixture_wait(f, 3);
+	assert_int_equal(append_above(f, 1, 2, "again"), 0); /* as it is there */
+	fixture_wait(f, 4);
+	assert_int_equal(reload(f), 0);
+	expect_entry_of(f, 1, 7, 7, "again");
+}
+
 static void expect_none(struct fixture *f, unsigned n)
 {
 	struct ofs_oid oid = oid_of(n);
@@ -671,6 +694,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_load_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_above, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fold, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fold_large, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fold_killed, setup, teardown),

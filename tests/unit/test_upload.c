@@ -240,6 +240,58 @@ static void test_look(void **state)
 	fixture_free(&f);
 }
 
+/* ---- what the object names is there before it ---- */
+
+static struct upload *send_acl(struct fixture *f, int byte)
+{
+	struct upload *u = upload_new(f, f->v, "p/k");
+	struct snapshot_xattr *x = calloc(1, sizeof(*x));
+
+	x->name = strdup("security.NTACL");
+	x->len = 500;
+	x->value = malloc(x->len);
+	memset(x->value, byte, x->len);
+	u->meta.snapshot = calloc(1, sizeof(*u->meta.snapshot));
+	u->meta.snapshot->xattrs = x;
+	u->meta.snapshot->xattr_count = 1;
+	ofs_oid_new(&u->meta.oid);
+	u->done = uploaded;
+	u->arg = f;
+	upload_start(u);
+	fixture_advance(f, 1);
+	return u;
+}
+
+static void test_blob_first(void **state)
+{
+	struct fixture *f = fixture_new();
+	struct upload *u;
+
+	(void)state;
+	f->store->s.caps = (struct obj_caps){.fence_class = 3, .put_if_match = true, .put_if_none_match = true};
+	f->store->fail_op = OBJ_PUT;
+	f->store->fail_with = OBJ_AWAY;
+	f->store->fail_count = 1;
+	u = send_acl(f, 'a');
+	fixture_wait(f, 1);
+	assert_int_equal(f->status, OBJ_AWAY);
+	assert_int_equal(f->store->seen[OBJ_PUT], 1); /* the object's own was not sent */
+	talloc_free(u);
+	f->store->hold = OBJ_PUT;
+	u = send_acl(f, 'b');
+	while (f->store->held == NULL) {
+		tevent_loop_once(f->ev);
+	}
+	assert_non_null(strstr(f->store->held->key, ".objectfs/blob/"));
+	assert_int_equal(f->store->seen[OBJ_PUT], 1);
+	test_store_release(f->store);
+	fixture_wait(f, 2);
+	assert_int_equal(f->status, OBJ_OK);
+	assert_int_equal(f->store->seen[OBJ_PUT], 3);
+	talloc_free(u);
+	fixture_free(&f);
+}
+
 /* ---- 2,048 bytes of user metadata ---- */
 
 /* As a signed volume's: what it adds is added last. */
@@ -644,6 +696,7 @@ int main(void)
 		cmocka_unit_test(test_outcomes),
 		cmocka_unit_test(test_complete),
 		cmocka_unit_test(test_look),
+		cmocka_unit_test(test_blob_first),
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_plan),
 		cmocka_unit_test(test_blocks_file),
