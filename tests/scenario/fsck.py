@@ -191,6 +191,8 @@ def scenario(bed):
     bed.flush()
     keys = store.keys()
     check(orphan_key in keys, "swept at first sight")
+    if not bed.s3_bucket:  # it is years old there: of the two looks the second came too soon
+        check(fsck(bed, "--repair", "--older", "700000")[2]["swept"] == 0 and orphan_key in store.keys(), "so soon")
     check({"plain", blob["lost"], parked, stray} <= keys and not {"grave", probe, log[0]} & keys, f"{keys}")
     check(hashlib.sha256(store.get(blob["damaged"])).hexdigest() == blob["damaged"][-64:], "the blob")
     with bed.client() as client:
