@@ -23,6 +23,7 @@
 #include <string.h>
 
 #define UNDER_OLD_MOST 10u
+#define UNDER_TRIED_MOST 1000u
 #define UNDER_MARGIN_NS (60 * NS_PER_S) /* clocks, and the length of a write */
 
 struct under {
@@ -449,13 +450,17 @@ static unsigned under_put_back(const struct under *u)
 	return r->entry_count;
 }
 
-/* The first page is there. */
+/* A page is there. What was put back is known by what lies below the delete. */
 static void under_begin(struct under *u)
 {
 	const struct obj_result *r = &u->list->result;
 	unsigned put;
 
 	if (u->w.tried && r->entry_count > 0 && !r->entries[0].is_marker) {
+		if (r->next_token != NULL && r->entry_count < UNDER_TRIED_MOST) {
+			under_list(u, r->next_token);
+			return;
+		}
 		put = under_put_back(u);
 		u->w.deleted = u->w.tried = false;
 		u->w.expect = NULL;
@@ -483,7 +488,7 @@ static void under_listed(struct obj_req *req)
 	} else if (under_append(&u->list->result, r) != 0) {
 		under_end(u, OBJ_LOCAL, "out of memory");
 	} else {
-		under_plan(u);
+		under_begin(u);
 	}
 	objstore_req_free(&req);
 }
@@ -513,7 +518,7 @@ static void under_restart(struct under *u)
 /* Down to the delete under which it was. */
 static void under_again(struct under *u)
 {
-	u->again = u->w.deleted = false;
+	u->again = u->w.deleted = u->w.tried = false;
 	u->w.version = u->copy_version;
 	u->w.etag = u->copy_etag;
 	u->w.expect = NULL;
