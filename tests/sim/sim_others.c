@@ -721,6 +721,8 @@ static void share_is_store(struct others *x)
 		key = index_key(w->v->index, w->v, "p/", &row->s3_parent, row->s3_name, false, NULL);
 		o = key != NULL ? sim_object(w->sim, key) : NULL;
 		if (o == NULL || o->len != strlen(f->text) || memcmp(o->data, f->text, o->len) != 0) {
+			fprintf(stderr, "%s; in %s: %.*s; row %s\n", f->text, row->s3_name, o != NULL ? (int)o->len : 0,
+					o != NULL ? (const char *)o->data : "", row->etag != NULL ? row->etag : "-");
 			die(w, path, "has other bytes than its object");
 		}
 		talloc_free(key);
