@@ -27,6 +27,7 @@
 #define OPS_PER_SEED 120
 #define ACTS_PER_SEED 60
 #define DEPTH_BYTES_MOST 60
+#define PATH_BYTES_MOST 200 /* longer names, of conflicts of conflicts, are left alone */
 #define WINDOW_NS (200 * NS_PER_MS) /* from the look to the write that goes by it: two requests, and some */
 #define YOUNG_NS (5 * NS_PER_S)    /* nobody may have been told yet that it is there: by metadata and size it is known */
 #define BACKUPS 16
@@ -345,7 +346,7 @@ static void model_file(struct world *w, const char *path, struct stat *st)
 	struct model_file *f = &w->files[w->file_count];
 	int fd;
 
-	if (w->file_count == FILES_MOST - 2 || strlen(path) > 200) {
+	if (w->file_count == FILES_MOST - 2 || strlen(path) > PATH_BYTES_MOST) {
 		return;
 	}
 	w->file_count++;
@@ -382,7 +383,7 @@ static void model_dir(struct world *w, const char *path)
 			die(w, name, "cannot be looked at");
 		} else if (!S_ISDIR(st.st_mode)) {
 			model_file(w, name, &st);
-		} else if (w->dir_count < DIRS_MOST - 2 && strlen(name) < 200) {
+		} else if (w->dir_count < DIRS_MOST - 2 && strlen(name) < PATH_BYTES_MOST) {
 			snprintf(w->dirs[w->dir_count++], 256, "%s", name);
 			model_dir(w, name);
 		}
@@ -698,6 +699,7 @@ static void share_is_store(struct others *x)
 {
 	struct world *w = &x->w;
 	unsigned files = 0, objects = 0;
+	size_t longest = 0;
 	char path[256];
 
 	model_look(w);
@@ -730,8 +732,9 @@ static void share_is_store(struct others *x)
 	}
 	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
 		objects += strncmp(o->key, "p/.objectfs/", 12) != 0 && !is_marker(o->key);
+		longest = strlen(o->key) > longest ? strlen(o->key) : longest;
 	}
-	if (files != objects && w->file_count < FILES_MOST - 2 && w->dir_count < DIRS_MOST - 2) {
+	if (files != objects && longest < PATH_BYTES_MOST && w->file_count < FILES_MOST - 2 && w->dir_count < DIRS_MOST - 2) {
 		die(w, "objects that are no files", "");
 	}
 }
