@@ -320,11 +320,20 @@ static bool under_is_ours(const struct under *u, const struct obj_entry *e)
 	return u->w.etag != NULL && !e->is_marker && e->etag != NULL && strcmp(e->etag, u->w.etag) == 0;
 }
 
-/* The version that was to be covered: an ETag of no bytes tells nothing where more is known. */
+/* The version that was to be covered. An ETag comes again with the same bytes, sent by us once more, say: the row may
+ * know the version itself. One of no bytes tells nothing where more is known. */
 static bool under_is_expected(const struct under *u, const struct obj_entry *e)
 {
-	return u->w.expect != NULL && (u->w.row == NULL || objmeta_fences(u->w.expect)) && e->etag != NULL &&
-	       strcmp(e->etag, u->w.expect) == 0;
+	const struct row *row = u->w.row;
+
+	if (u->w.expect == NULL || e->etag == NULL || strcmp(e->etag, u->w.expect) != 0) {
+		return false;
+	}
+	if (row != NULL && row->etag != NULL && strcmp(row->etag, u->w.expect) == 0 && row->version_id != NULL &&
+			!heir_is(row)) {
+		return strcmp(e->version_id, row->version_id) == 0;
+	}
+	return row == NULL || objmeta_fences(u->w.expect);
 }
 
 /* Without the version that was to be covered. */
