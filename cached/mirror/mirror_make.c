@@ -33,6 +33,7 @@
 #include "../recall/recall.h"
 #include "../reconcile/names.h"
 #include "../reconcile/reconcile.h"
+#include "../reconcile/whose.h"
 
 struct stub *stub_new(const char *name, const char *raw, bool is_dir)
 {
@@ -321,11 +322,26 @@ static int make_of_other_name(const struct make_at *at, struct stub *s)
 	return ret;
 }
 
-static void make_one(struct make_at *at, struct stub *s)
+/* Something has the name: the same file, made by a lookup at the same time, or before a kill took its row? Then
+ * its record says of which version it is. */
+static void make_met(struct make_at *at, struct stub *s)
 {
-	struct ofs_record rec;
+	struct ofs_clean clean;
 	struct stat st;
 
+	if (ofs_record_get_at(&at->place->rio, at->dir_fd, s->name, &s->found) != 0 ||
+			!ofs_oid_equal(&s->found.oid, &s->oid) ||
+			fstatat(at->dir_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+		return;
+	}
+	objmeta_clean(&s->wid, s->etag, &clean);
+	s->status = 0;
+	s->ino = st.st_ino;
+	s->other = !s->is_dir && s->found.clean.fence != clean.fence;
+}
+
+static void make_one(struct make_at *at, struct stub *s)
+{
 	s->status = s->is_dir ? -ENOENT : make_of_other_name(at, s);
 	if (s->status == -ENOENT) {
 		s->status = s->is_dir ? make_in_limbo(at, s) : make_file(at, s);
@@ -335,13 +351,8 @@ static void make_one(struct make_at *at, struct stub *s)
 			s->status == -EDQUOT || s->status == -EMFILE || s->status == -ENFILE) {
 		s->fatal = true;
 	}
-	/* Made by a lookup of the same name at the same time? */
-	if (s->status == -EEXIST &&
-			ofs_record_get_at(&at->place->rio, at->dir_fd, s->name, &rec) == 0 &&
-			ofs_oid_equal(&rec.oid, &s->oid) &&
-			fstatat(at->dir_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		s->status = 0;
-		s->ino = st.st_ino;
+	if (s->status == -EEXIST) {
+		make_met(at, s);
 	}
 }
 
@@ -355,6 +366,7 @@ struct make_job {
 	struct mirror_target dir;
 	struct stub *list;
 	int status;
+	bool others; /* core only: files of other versions were met */
 	void (*done)(int status, unsigned omitted, void *arg);
 	void *arg;
 };
@@ -381,6 +393,22 @@ static void make_run(struct disk_job *job)
 	mirror_target_keep_times(&j->dir);
 }
 
+/* The file is of another version than the row was given: what is known of it is what its record says, and the
+ * next listing finds the change. */
+static void make_row_other(struct make_job *j, const struct stub *s, struct row *row)
+{
+	struct index *ix = j->m->v->index;
+
+	if (s->other) {
+		whose_lost(ix, row, &s->found.clean);
+		index_set_gens(ix, row, s->found.data_gen, s->found.meta_gen);
+		j->others = true;
+		if (j->m->v->reconcile != NULL) {
+			reconcile_touch(j->m->v->reconcile, row);
+		}
+	}
+}
+
 static void make_row_done(struct make_job *j, const struct stub *s)
 {
 	struct index *ix = j->m->v->index;
@@ -393,12 +421,32 @@ static void make_row_done(struct make_job *j, const struct stub *s)
 	if (s->status == 0) {
 		if (row->live == ROW_NOT_HERE && (live == NULL || live == row)) {
 			index_set_here(ix, row, &j->dir.oid, s->name, s->ino);
+			make_row_other(j, s, row);
 		}
 	} else if (s->status == -EEXIST && row->live == ROW_NOT_HERE) {
 		/* Somebody's own file has the name: it must not inherit the object's fence. */
 		index_clear_s3(ix, row);
 		mirror_forget(j->m, row);
 	}
+}
+
+static void make_looked(int status, const char *message, void *arg)
+{
+	(void)arg;
+	if (status != 0) {
+		log_notice("mirror", "listing again: %s", message != NULL ? message : strerror(-status));
+	}
+}
+
+static void make_look_again(struct make_job *j)
+{
+	const struct row *dir = j->others ? index_get(j->m->v->index, &j->dir.oid) : NULL;
+	char *path = dir != NULL ? index_path(j->m->v->index, NULL, dir) : NULL;
+
+	if (path != NULL) {
+		mirror_refresh(j->m, 0, path, make_looked, NULL);
+	}
+	talloc_free(path);
 }
 
 static const char *make_hint(const struct stub *s)
@@ -448,6 +496,7 @@ static void make_done(struct disk_job *job)
 		}
 		stub_free(&s);
 	}
+	make_look_again(j);
 	close(j->dir.fd);
 	j->done(j->status, omitted, j->arg);
 	free(j);

@@ -696,6 +696,25 @@ static void test_older_rights(void **state)
 	objmeta_clear(&m);
 }
 
+/* Here it is of the empty version, and a kill has taken its row; another tool has put bytes meanwhile. */
+static void test_row_taken(void **state)
+{
+	struct fixture *fx = *state;
+	struct row *row;
+	struct stat st = {0};
+
+	fixture_put_text(fx, "f", "");
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	row = fixture_row(fx, "f");
+	index_clear_s3(fx->v->index, row);
+	index_set_live(fx->v->index, row, ROW_NOT_HERE);
+	fixture_put_text(fx, "f", "bytes");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	FIXTURE_UNTIL(fx, fstatat(fx->v->tree_fd, "f", &st, 0) == 0 && st.st_size == 5);
+	assert_true((fixture_record(fx, "f").flags & OFS_REC_STUB) != 0);
+	FIXTURE_UNTIL(fx, !mirror_is_listing(fx->v->mirror, &OFS_OID_ROOT));
+}
+
 /* What other tools say of modes: READONLY is taken from it, links and devices are not made, nor rights. */
 static void test_foreign_modes(void **state)
 {
@@ -875,6 +894,7 @@ int main(void)
 		T(limbo_keeps_what_was_written),
 		T(ours),
 		T(older_rights),
+		T(row_taken),
 		T(foreign_modes),
 		T(tombstone),
 		T(tombstone_unfenced),
