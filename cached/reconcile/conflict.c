@@ -24,12 +24,15 @@
 
 /* ---- so many in an hour that something else is wrong ---- */
 
+/* Those that are being made count, too. */
 static bool conflict_is_one_too_many(const struct reconcile *rc)
 {
-	const struct conflict *oldest = &rc->conflicts[rc->conflicts_made % CONFLICTS_AN_HOUR];
+	unsigned count = rc->conflicts_made + rc->conflicts_running;
+	const struct conflict *oldest = &rc->conflicts[count % CONFLICTS_AN_HOUR];
 
-	return rc->conflicts_made >= rc->conflicts_accepted + CONFLICTS_AN_HOUR &&
-	       clock_now_ns(rc->v->clock) - oldest->at_ns < CONFLICT_HOUR_NS;
+	return count >= rc->conflicts_accepted + CONFLICTS_AN_HOUR &&
+	       (rc->conflicts_running >= CONFLICTS_AN_HOUR ||
+			       clock_now_ns(rc->v->clock) - oldest->at_ns < CONFLICT_HOUR_NS);
 }
 
 bool step_conflicts_hold(struct attempt *a)
@@ -153,14 +156,6 @@ static void conflict_run(struct disk_job *job)
 	close(fd);
 }
 
-static void conflict_refreshed(int status, const char *message, void *arg)
-{
-	(void)arg;
-	if (status != 0) {
-		log_notice("reconcile", "listing after a conflict: %s", message ? message : "failed");
-	}
-}
-
 static void conflict_done(struct disk_job *job)
 {
 	struct conflict_job *c = (struct conflict_job *)job;
@@ -169,6 +164,7 @@ static void conflict_done(struct disk_job *job)
 	char *dir = talloc_strdup(v, c->dir);
 	struct news *news = NULL;
 
+	a->item->rc->conflicts_running--;
 	if (c->status == 0) {
 		const char *below = strcmp(c->dir, ".") == 0 ? "" : c->dir, *slash = below[0] != '\0' ? "/" : "";
 		char *path = talloc_asprintf(a, "%s%s%s", below, slash, c->name);
@@ -189,7 +185,7 @@ static void conflict_done(struct disk_job *job)
 		a->item->rc->since_ns = 0;
 		attempt_end_done(a);
 		if (dir != NULL) {
-			mirror_refresh(v->mirror, 0, dir, conflict_refreshed, NULL);
+			reconcile_relist(v, dir);
 		}
 	} else if (c->status == -ESTALE || c->status == -ENOENT || c->status == -ENODATA) {
 		attempt_end_postponed(a, 200 * NS_PER_MS, "it has moved");
@@ -288,5 +284,6 @@ void step_conflict(struct attempt *a, const char *why)
 	c->oid = a->oid;
 	c->parent = a->row->parent;
 	c->tree_fd = a->v->tree_fd;
+	a->item->rc->conflicts_running++;
 	disk_submit(a->v->disk, DISK_ORDER, &c->job);
 }

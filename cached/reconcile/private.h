@@ -131,6 +131,7 @@ struct reconcile { /* core only */
 	/* conflict.c: the last ones */
 	struct conflict conflicts[CONFLICTS_AN_HOUR];
 	unsigned conflicts_made, conflicts_accepted; /* the first so many are no reason to stop */
+	unsigned conflicts_running; /* that are being made */
 	/* marks.c */
 	struct clock_timer *sweep_timer;
 	bool sweeping;
