@@ -225,6 +225,14 @@ static void step_marker_taken(struct attempt *a, enum whose who, const char *eta
 	step_upload_over(a, etag, &m->wid);
 }
 
+/* An earlier write of ours, by its metadata, whose ETag was seen just before, and was another: somebody has put other
+ * bytes there with them. */
+static bool step_was_edited(const struct attempt *a, const struct obj_result *r, const struct objmeta *m)
+{
+	return a->upload_if_match != NULL && !ofs_oid_is_none(&m->wid) && ofs_oid_equal(&m->wid, &a->upload_expect) &&
+	       strcmp(a->upload_if_match, r->etag) != 0;
+}
+
 /* After 412 or an unknown outcome: what is there now? */
 static void step_outcome(struct obj_req *req)
 {
@@ -249,6 +257,9 @@ static void step_outcome(struct obj_req *req)
 		return;
 	}
 	who = whose_is(&known, req->key, r, &m);
+	if (who == WHOSE_EARLIER && step_was_edited(a, r, &m)) {
+		who = WHOSE_EDITED;
+	}
 	if (!foreign_none(r)) {
 		index_set_plain(a->v->index, a->row, false);
 	}
@@ -370,12 +381,13 @@ const struct kept *step_kept(const struct attempt *a)
 static void step_kept_known(enum obj_status st, const char *message, struct kept *kept, void *arg)
 {
 	struct attempt *a = arg;
-	char *if_match = a->upload_if_match;
+	char *if_match;
 
 	if (st != OBJ_OK) {
 		attempt_end_store(a, "asking what others have set on it", st, message);
 		return;
 	}
+	if_match = talloc_steal(a->v, a->upload_if_match); /* the attempt may end in the call below */
 	a->kept = kept;
 	a->upload_if_match = NULL;
 	step_upload_over(a, if_match, &a->upload_expect);
