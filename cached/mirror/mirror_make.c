@@ -337,6 +337,7 @@ static void make_met(struct make_at *at, struct stub *s)
 	objmeta_clean(&s->wid, s->etag, &clean);
 	s->status = 0;
 	s->ino = st.st_ino;
+	s->met = true;
 	s->other = !s->is_dir && s->found.clean.fence != clean.fence;
 }
 
@@ -393,19 +394,19 @@ static void make_run(struct disk_job *job)
 	mirror_target_keep_times(&j->dir);
 }
 
-/* The file is of another version than the row was given: what is known of it is what its record says, and the
- * next listing finds the change. */
-static void make_row_other(struct make_job *j, const struct stub *s, struct row *row)
+/* Perhaps it was changed here, and nobody knows. Of another version than the row was given, it is what its record says,
+ * and the next listing finds the change. */
+static void make_row_met(struct make_job *j, const struct stub *s, struct row *row)
 {
-	struct index *ix = j->m->v->index;
+	struct volume *v = j->m->v;
 
 	if (s->other) {
-		whose_lost(ix, row, &s->found.clean);
-		index_set_gens(ix, row, s->found.data_gen, s->found.meta_gen);
+		whose_lost(v->index, row, &s->found.clean);
+		index_set_gens(v->index, row, s->found.data_gen, s->found.meta_gen);
 		j->others = true;
-		if (j->m->v->reconcile != NULL) {
-			reconcile_touch(j->m->v->reconcile, row);
-		}
+	}
+	if (v->reconcile != NULL) {
+		reconcile_found(v->reconcile, &j->dir.oid, s->name);
 	}
 }
 
@@ -421,7 +422,9 @@ static void make_row_done(struct make_job *j, const struct stub *s)
 	if (s->status == 0) {
 		if (row->live == ROW_NOT_HERE && (live == NULL || live == row)) {
 			index_set_here(ix, row, &j->dir.oid, s->name, s->ino);
-			make_row_other(j, s, row);
+			if (s->met) {
+				make_row_met(j, s, row);
+			}
 		}
 	} else if (s->status == -EEXIST && row->live == ROW_NOT_HERE) {
 		/* Somebody's own file has the name: it must not inherit the object's fence. */

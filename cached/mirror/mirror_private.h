@@ -126,7 +126,8 @@ struct stub { /* malloc'ed; moves between threads */
 	int status; /* 0: made; -EEXIST: something else has the name; -errno */
 	bool rights_kept; /* changed: the rights that are here stay, and go to the log */
 	bool appeared; /* it was not there before */
-	bool other; /* a file of this id was there, of another version of the object: its record says which */
+	bool met; /* a file of this id was there */
+	bool other; /* of another version of the object: its record says which */
 	struct ofs_record found; /* that */
 	bool fatal; /* the failure is not this name's own */
 	bool no_rights; /* what its directory hands down cannot be told */
