@@ -24,6 +24,7 @@
 
 #define UNDER_OLD_MOST 10u
 #define UNDER_TRIED_MOST 1000u
+#define UNDER_RESTARTS_MOST 3u
 #define UNDER_MARGIN_NS (60 * NS_PER_S) /* clocks, and the length of a write */
 
 struct under {
@@ -38,7 +39,7 @@ struct under {
 	bool restored;
 	bool again; /* what was put back at its name may have covered another */
 	char *copy_version, *copy_etag; /* of that */
-	unsigned made;
+	unsigned made, restarts;
 	char *target;
 	int64_t since_ns; /* by the store's clock */
 	under_done_fn done;
@@ -110,7 +111,7 @@ static void under_kept(struct obj_req *req)
 	struct under *u = req->arg;
 	const struct obj_result *r = &req->result;
 
-	if (r->status == OBJ_UNKNOWN && strcmp(u->target, u->w.key) == 0) {
+	if (r->status == OBJ_UNKNOWN && strcmp(u->target, u->w.key) == 0 && ++u->restarts <= UNDER_RESTARTS_MOST) {
 		u->w.tried = true; /* the versions tell */
 		u->w.version = NULL;
 		objstore_req_free(&req);
