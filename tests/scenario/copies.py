@@ -395,7 +395,7 @@ def stopped(bed):
 def main():
     for store in ("dir", "rgw"):
         step(f"store {store}")
-        with Testbed(store=store, set=["settle time=1s", f"copy limit={SIZE}"]) as bed:
+        with Testbed(store=store, set=["settle time=10s", f"copy limit={SIZE}"]) as bed:
             with bed.client() as client:
                 client.put("small", data_of("small", 1000))
                 client.put("over", b"to be replaced")
