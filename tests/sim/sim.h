@@ -71,6 +71,8 @@ void sim_crash(struct sim *s);
 struct sim_object *sim_objects(struct sim *s);
 /* NULL: nothing is there. */
 struct sim_object *sim_object(struct sim *s, const char *key);
+/* Has it these bytes? NULL has none. */
+bool sim_object_is(const struct sim_object *o, const char *text);
 /* Another tool puts it, now. */
 void sim_put(struct sim *s, const char *key, const char *text);
 void sim_put_with(struct sim *s, const char *key, const char *text, const struct obj_meta *meta, unsigned count);

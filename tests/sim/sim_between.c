@@ -145,16 +145,11 @@ static bool lost_over_deleted(unsigned moment)
 static const char *const edits[] = {"the 1st", "the 2nd", "the 3rd", "the 4th", "the 5th", "the 6th"};
 #define EDITS (sizeof(edits) / sizeof(edits[0]))
 
-static bool object_is(const struct sim_object *o, const char *text)
-{
-	return o != NULL && o->len == strlen(text) && memcmp(o->data, text, o->len) == 0;
-}
-
 static bool is_shown(struct world *w, const char *text)
 {
 	const struct sim_object *o = sim_objects(w->sim);
 
-	while (o != NULL && !object_is(o, text)) {
+	while (o != NULL && !sim_object_is(o, text)) {
 		o = o->next;
 	}
 	return o != NULL;
@@ -176,7 +171,7 @@ static bool covered_many(unsigned moment, unsigned *covered)
 		sim_put(w.sim, "p/one", edits[i]);
 	}
 	world_settle(&w);
-	if (object_is(sim_object(w.sim, "p/one"), "here")) {
+	if (sim_object_is(sim_object(w.sim, "p/one"), "here")) {
 		for (size_t i = 0; i < EDITS; i++) {
 			if (!is_shown(&w, edits[i])) {
 				die(&w, "covered, and not shown", edits[i]);

@@ -21,7 +21,7 @@ static void want_text(struct world *w, const char *key, const char *text)
 {
 	const struct sim_object *o = sim_object(w->sim, key);
 
-	if (o == NULL || o->len != strlen(text) || memcmp(o->data, text, o->len) != 0) {
+	if (!sim_object_is(o, text)) {
 		die(w, o != NULL ? "other bytes" : "not there", key);
 	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: the judge of sim_judge.h.
- * Way: sim_others.c tells what clients and the other tool do, sim_store.c what is stored.
+ * Way: sim_others.c tells what clients do, sim_tool.c what the other tool does, sim_store.c what is stored.
  * Thread: one.
  * Owns: the versions.
  * Holds:
@@ -98,7 +98,7 @@ void judge_stored(struct judge *j, const struct sim_object *o)
 	}
 }
 
-static bool is_file(const struct sim_object *o)
+bool judge_is_file(const struct sim_object *o)
 {
 	return strncmp(o->key, "p/.objectfs/", 12) != 0 && o->key[strlen(o->key) - 1] != '/';
 }
@@ -110,7 +110,7 @@ void judge_store(struct judge *j)
 		unsigned there = 0;
 
 		for (const struct sim_object *o = sim_objects(j->w->sim); o != NULL; o = o->next) {
-			there += is_file(o) && o->len == strlen(v->text) && memcmp(o->data, v->text, o->len) == 0;
+			there += judge_is_file(o) && sim_object_is(o, v->text);
 		}
 		if (there < v->live) {
 			fprintf(stderr, "%u of %u are there\n", there, v->live);
@@ -121,6 +121,8 @@ void judge_store(struct judge *j)
 		if (strstr(o->key, "/.objectfs/stage/") || strstr(o->key, "/.objectfs/rename/")) {
 			die(j->w, "left behind", o->key);
 		}
-		judge_known(j, is_file(o) ? o->data : NULL, is_file(o) ? o->len : 0, o->key);
+		if (judge_is_file(o)) {
+			judge_known(j, o->data, o->len, o->key);
+		}
 	}
 }

@@ -36,6 +36,8 @@ struct version *judge_known(struct judge *j, const void *data, size_t len, const
 void judge_ended(struct judge *j, const void *data, size_t len, const char *how);
 /* The text that was stored under this ETag; NULL: no such. */
 const char *judge_text(const struct judge *j, const char *etag);
+/* A file's object, neither a marker nor the volume's own. */
+bool judge_is_file(const struct sim_object *o);
 /* An object is so now. */
 void judge_stored(struct judge *j, const struct sim_object *o);
 /* All is over, and in the store: each version that must be is there, each file of the share is an object. */

@@ -22,317 +22,12 @@
 #include "cached/core/rings.h"
 #include "cached/reconcile/index.h"
 #include "cached/reconcile/reconcile.h"
-#include "sim_judge.h"
+#include "sim_others.h"
 
 #define OPS_PER_SEED 120
 #define ACTS_PER_SEED 60
 #define DEPTH_BYTES_MOST 60
 #define PATH_BYTES_MOST 200 /* longer names, of conflicts of conflicts, are left alone */
-#define WINDOW_NS (200 * NS_PER_MS) /* from the look to the write that goes by it: two requests, and some */
-#define YOUNG_NS (5 * NS_PER_S)    /* nobody may have been told yet that it is there: by metadata and size it is known */
-#define BACKUPS 16
-#define HIDDEN 16
-#define HIDDEN_NS (300 * NS_PER_S) /* an outage, or a kill, and all that comes first then */
-
-struct backup { /* as the other tool had it once */
-	char key[300];
-	char *text;
-	struct obj_meta *meta;
-	unsigned meta_count;
-};
-
-struct hidden { /* class F1: what a write of ours has covered, and may not have looked at yet */
-	char key[300], text[64];
-	int64_t at_ns;
-};
-
-struct others {
-	struct world w;
-	struct judge j;
-	struct sim_watch watch;
-	struct backup backups[BACKUPS];
-	unsigned backup_count;
-	struct hidden hidden[HIDDEN];
-	unsigned hidden_count;
-	unsigned acts, serial;
-	bool acting;
-	int fence_class;
-};
-
-/* ---- the other tool ---- */
-
-static const char *text_of(const struct sim_object *o, char text[64])
-{
-	snprintf(text, 64, "%.*s", (int)o->len, (const char *)o->data);
-	return text;
-}
-
-static void backup_free(struct backup *b)
-{
-	for (unsigned i = 0; i < b->meta_count; i++) {
-		free(b->meta[i].name);
-		free(b->meta[i].value);
-	}
-	free(b->meta);
-	free(b->text);
-}
-
-static void backup_make(struct others *x, const struct sim_object *o)
-{
-	struct backup *b = &x->backups[x->backup_count % BACKUPS];
-	char text[64];
-
-	backup_free(b);
-	snprintf(b->key, sizeof(b->key), "%s", o->key);
-	b->text = strdup(text_of(o, text));
-	b->meta = calloc(o->meta_count + 1, sizeof(*b->meta));
-	b->meta_count = o->meta_count;
-	for (unsigned i = 0; i < o->meta_count; i++) {
-		b->meta[i].name = strdup(o->meta[i].name);
-		b->meta[i].value = strdup(o->meta[i].value);
-	}
-	x->backup_count++;
-}
-
-static bool is_marker(const char *key)
-{
-	return key[strlen(key) - 1] == '/';
-}
-
-/* Some file's object, or NULL. */
-static struct sim_object *pick_object(struct others *x, const char *prefix)
-{
-	struct sim_object *o, *picked = NULL;
-	unsigned n = 0;
-
-	for (o = sim_objects(x->w.sim); o != NULL; o = o->next) {
-		if (strncmp(o->key, prefix, strlen(prefix)) == 0 && !is_marker(o->key) &&
-				strncmp(o->key, "p/.objectfs/", 12) != 0 &&
-				sim_random(x->w.sim, ++n) == 0) {
-			picked = o;
-		}
-	}
-	return picked;
-}
-
-/* What covers a write of ours before it has looked hides what lies under it. */
-static void other_hides(struct others *x, const char *key)
-{
-	for (unsigned i = 0; i < HIDDEN; i++) {
-		struct hidden *h = &x->hidden[i];
-
-		if (strcmp(h->key, key) == 0 && clock_now_ns(sim_clock(x->w.sim)) - h->at_ns < HIDDEN_NS) {
-			judge_ended(&x->j, h->text, strlen(h->text), "hidden by the other tool");
-			h->key[0] = '\0';
-		}
-	}
-}
-
-/* What is there is replaced by who sees it; what is of no bytes is nobody's loss. */
-static void other_put(struct others *x, const char *key, const char *text, bool is_new, const struct obj_meta *meta,
-		unsigned count)
-{
-	static const struct obj_meta own[] = {{"author", "another tool"}, {"mtime", "1600000000.5"}};
-	const struct sim_object *o = sim_object(x->w.sim, key);
-
-	if (o != NULL && (o->len != strlen(text) || memcmp(o->data, text, o->len) != 0)) {
-		judge_ended(&x->j, o->data, o->len, "overwritten by the other tool");
-	}
-	if (is_new) {
-		judge_written(&x->j, text, true);
-	}
-	other_hides(x, key);
-	world_trace(&x->w, "other puts", key, text);
-	sim_put_with(x->w.sim, key, text, meta != NULL ? meta : own, meta != NULL ? count : 2);
-}
-
-static void other_remove(struct others *x, const char *key)
-{
-	const struct sim_object *o = sim_object(x->w.sim, key);
-
-	if (o != NULL) {
-		judge_ended(&x->j, o->data, o->len, "deleted by the other tool");
-		other_hides(x, key);
-		world_trace(&x->w, "other deletes", key, "");
-		sim_remove(x->w.sim, key);
-	}
-}
-
-static void fresh_key(struct others *x, const char *beside, char key[300])
-{
-	const char *slash = strrchr(beside, '/');
-
-	snprintf(key, 300, "%.*so%u", slash != NULL ? (int)(slash + 1 - beside) : 0, beside, x->serial++);
-}
-
-static void new_text(struct others *x, const struct sim_object *o, char text[64])
-{
-	int pad = 0;
-
-	if (o != NULL && sim_random(x->w.sim, 3) == 0) {
-		pad = (int)o->len; /* of the same size */
-	}
-	snprintf(text, 64, "other %-*u", pad > 6 && pad < 64 ? pad - 6 : 0, x->serial++);
-}
-
-/* The bytes of the client's file of this key. */
-static bool text_here(struct others *x, const char *key, char text[64])
-{
-	int fd = openat(x->w.tree_fd, key + 2, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	struct ofs_record rec;
-	ssize_t n = -1;
-
-	if (fd >= 0 && ofs_record_get(&x->w.rio, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) == 0) {
-		n = pread(fd, text, 63, 0);
-	}
-	if (fd >= 0) {
-		close(fd);
-	}
-	text[n > 0 ? n : 0] = '\0';
-	return n > 0;
-}
-
-static void other_copy(struct others *x, const struct sim_object *o, bool rename)
-{
-	char to[300], text[64];
-
-	fresh_key(x, o->key, to);
-	other_put(x, to, text_of(o, text), true, o->meta, o->meta_count);
-	if (rename) {
-		other_remove(x, o->key);
-	}
-}
-
-/* What is there now, or of another file: its metadata, on bytes of the tool's own. */
-static void other_edit(struct others *x, const char *key, const struct sim_object *o, const struct sim_object *like)
-{
-	bool young = o != NULL && clock_wall_ns(sim_clock(x->w.sim)) - o->mtime_ns < YOUNG_NS;
-	char text[64];
-
-	new_text(x, young ? NULL : o, text);
-	if (!young || o->len != strlen(text)) {
-		other_put(x, key, text, true, like->meta, like->meta_count);
-	}
-}
-
-static void other_puts_back(struct others *x)
-{
-	unsigned n = x->backup_count < BACKUPS ? x->backup_count : BACKUPS;
-	const struct backup *b = n > 0 ? &x->backups[sim_random(x->w.sim, n)] : NULL;
-
-	if (b != NULL && *b->text != '\0') {
-		other_put(x, b->key, b->text, false, b->meta, b->meta_count);
-	}
-}
-
-static void other_acts(struct others *x, const char *near)
-{
-	const struct sim_object *o = sim_object(x->w.sim, near), *like;
-	char key[300], text[64];
-
-	snprintf(key, sizeof(key), "%s", near);
-	switch (sim_random(x->w.sim, 16)) {
-	default:
-		new_text(x, o, text);
-		other_put(x, key, text, true, NULL, 0);
-		return;
-	case 4:
-	case 5:
-	case 6:
-		other_remove(x, key);
-		return;
-	case 7:
-		if (o != NULL && o->len > 0) {
-			other_edit(x, key, o, o);
-		}
-		return;
-	case 8:
-		if (o != NULL) { /* and its metadata are lost */
-			other_put(x, key, text_of(o, text), false, NULL, 0);
-		}
-		return;
-	case 9:
-		if (text_here(x, key, text)) {
-			other_put(x, key, text, false, NULL, 0);
-		}
-		return;
-	case 10:
-	case 11:
-		if (o != NULL && o->len > 0) {
-			other_copy(x, o, sim_random(x->w.sim, 2) == 0);
-		}
-		return;
-	case 12:
-		other_puts_back(x);
-		return;
-	case 13:
-		like = pick_object(x, "p/");
-		if (like != NULL && like->len > 0) {
-			other_edit(x, key, o, like);
-		}
-		return;
-	case 14:
-		other_put(x, key, "", false, NULL, 0);
-		return;
-	case 15:
-		fresh_key(x, near, key);
-		new_text(x, NULL, text);
-		other_put(x, key, text, true, NULL, 0);
-		return;
-	}
-}
-
-/* ---- between two requests ---- */
-
-static void on_request(void *arg, const struct obj_req *q)
-{
-	struct others *x = arg;
-	const char *near = q->source_key != NULL && sim_random(x->w.sim, 2) == 0 ? q->source_key : q->key;
-	const struct sim_object *o = NULL;
-	char key[300];
-
-	if (!x->acting || x->acts == 0 || strncmp(near, "p/", 2) != 0 ||
-			strncmp(near, "p/.objectfs/", 12) == 0 || sim_random(x->w.sim, 5) != 0) {
-		return;
-	}
-	if (q->op == OBJ_LIST) {
-		o = pick_object(x, near);
-	} else if (sim_random(x->w.sim, 8) == 0) {
-		o = pick_object(x, "p/");
-	}
-	snprintf(key, sizeof(key), "%s", o != NULL ? o->key : near);
-	if (is_marker(key) || (strstr(key, " (conflict ") != NULL && sim_object(x->w.sim, key) == NULL)) {
-		return; /* nobody guesses these names */
-	}
-	x->acts--;
-	other_acts(x, key);
-}
-
-static void on_covers(void *arg, const struct sim_object *o, const struct obj_req *q)
-{
-	struct others *x = arg;
-	struct hidden *h = &x->hidden[x->hidden_count % HIDDEN];
-	bool unfenced = x->fence_class == 0 || (x->fence_class == 2 && q->op != OBJ_PUT);
-
-	if (o->foreign && unfenced && clock_wall_ns(sim_clock(x->w.sim)) - o->mtime_ns < WINDOW_NS) {
-		judge_ended(&x->j, o->data, o->len, "covered in a window");
-	} else if (o->foreign && x->fence_class == 1) {
-		snprintf(h->key, sizeof(h->key), "%s", o->key);
-		text_of(o, h->text);
-		h->at_ns = clock_now_ns(sim_clock(x->w.sim));
-		x->hidden_count++;
-	}
-}
-
-static void on_stored(void *arg, const struct sim_object *o)
-{
-	struct others *x = arg;
-
-	judge_stored(&x->j, o);
-	if (!is_marker(o->key) && o->len > 0 && sim_random(x->w.sim, 4) == 0) {
-		backup_make(x, o);
-	}
-}
 
 /* ---- clients: they go by what is in the tree ---- */
 
@@ -661,13 +356,7 @@ static void kill_or_cut(struct others *x)
 		one_operation(x); /* nobody listens */
 	}
 	for (unsigned acts = (unsigned)sim_random(w->sim, 3); acts > 0; acts--) {
-		const struct sim_object *o = pick_object(x, "p/");
-		char key[300];
-
-		if (o != NULL && x->acting) {
-			snprintf(key, sizeof(key), "%s", o->key);
-			other_acts(x, key);
-		}
+		tool_act(x);
 	}
 	daemon_start(w);
 	if (cut) {
@@ -722,7 +411,7 @@ static void share_is_store(struct others *x)
 		}
 		key = index_key(w->v->index, w->v, "p/", &row->s3_parent, row->s3_name, false, NULL);
 		o = key != NULL ? sim_object(w->sim, key) : NULL;
-		if (o == NULL || o->len != strlen(f->text) || memcmp(o->data, f->text, o->len) != 0) {
+		if (!sim_object_is(o, f->text)) {
 			fprintf(stderr, "%s; in %s: %.*s; row %s\n", f->text, row->s3_name, o != NULL ? (int)o->len : 0,
 					o != NULL ? (const char *)o->data : "", row->etag != NULL ? row->etag : "-");
 			die(w, path, "has other bytes than its object");
@@ -731,7 +420,7 @@ static void share_is_store(struct others *x)
 		files++;
 	}
 	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		objects += strncmp(o->key, "p/.objectfs/", 12) != 0 && !is_marker(o->key);
+		objects += judge_is_file(o);
 		longest = strlen(o->key) > longest ? strlen(o->key) : longest;
 	}
 	if (files != objects && longest < PATH_BYTES_MOST && w->file_count < FILES_MOST - 2 && w->dir_count < DIRS_MOST - 2) {
@@ -754,13 +443,10 @@ static void run_seed(uint64_t seed)
 
 	x->fence_class = fence_class_of(seed);
 	x->j.w = w;
-	x->acts = ACTS_PER_SEED;
 	world_open(w, seed, x->fence_class);
 	w->others = true;
-	x->watch = (struct sim_watch){on_request, on_covers, on_stored, x};
-	sim_set_watch(w->sim, &x->watch);
 	sim_set_faults(w->sim, (struct sim_faults){.away = 20, .lost_answer = 20, .conflict = seed % 8 == 2 ? 50 : 0});
-	x->acting = true;
+	tool_start(x, ACTS_PER_SEED);
 	for (unsigned i = 0; i < OPS_PER_SEED; i++) {
 		one_operation(x);
 		if (sim_random(w->sim, 3) == 0) {
@@ -770,7 +456,7 @@ static void run_seed(uint64_t seed)
 			kill_or_cut(x);
 		}
 	}
-	x->acting = false;
+	tool_rest(x);
 	sim_set_faults(w->sim, (struct sim_faults){0});
 	(void)reconcile_accept_conflicts(w->v->reconcile);
 	world_settle(w);
@@ -782,11 +468,8 @@ static void run_seed(uint64_t seed)
 			(long long)(stats_get(conflicts) - conflicts), (long long)(stats_get(rebased) - rebased),
 			(unsigned long long)sim_events(w->sim), (unsigned long long)sim_trace(w->sim));
 	fflush(stdout);
-	sim_set_watch(w->sim, NULL);
+	tool_stop(x);
 	world_close(w);
-	for (unsigned i = 0; i < BACKUPS; i++) {
-		backup_free(&x->backups[i]);
-	}
 	judge_free(&x->j);
 	free(x);
 }

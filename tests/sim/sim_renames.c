@@ -17,17 +17,12 @@
 
 /* ---- what must be in the store ---- */
 
-static bool object_is(struct world *w, const char *key, const char *text)
+static void want_object(struct world *w, const char *key, const char *text)
 {
 	const struct sim_object *o = sim_object(w->sim, key);
 
-	return o != NULL && o->len == strlen(text) && memcmp(o->data, text, o->len) == 0;
-}
-
-static void want_object(struct world *w, const char *key, const char *text)
-{
-	if (!object_is(w, key, text)) {
-		die(w, sim_object(w->sim, key) != NULL ? "other bytes" : "not there", key);
+	if (!sim_object_is(o, text)) {
+		die(w, o != NULL ? "other bytes" : "not there", key);
 	}
 }
 
@@ -46,7 +41,7 @@ static unsigned count_text(struct world *w, const char *prefix, const char *text
 	unsigned n = 0;
 
 	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		n += strncmp(o->key, prefix, strlen(prefix)) == 0 && object_is(w, o->key, text);
+		n += strncmp(o->key, prefix, strlen(prefix)) == 0 && sim_object_is(o, text);
 	}
 	return n;
 }

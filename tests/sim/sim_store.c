@@ -518,6 +518,11 @@ struct sim_object *sim_object(struct sim *s, const char *key)
 	return object_get(s, key);
 }
 
+bool sim_object_is(const struct sim_object *o, const char *text)
+{
+	return o != NULL && o->len == strlen(text) && memcmp(o->data, text, o->len) == 0;
+}
+
 void sim_put_with(struct sim *s, const char *key, const char *text, const struct obj_meta *meta, unsigned count)
 {
 	object_put(s, key, (uint8_t *)strdup(text), strlen(text), meta, count, true);

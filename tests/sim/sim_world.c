@@ -303,8 +303,7 @@ void world_verify(struct world *w)
 		if (i == w->file_count) {
 			die(w, "object of no file", o->key);
 		}
-		if (o->len != strlen(w->files[i].text) ||
-				memcmp(o->data, w->files[i].text, o->len) != 0) {
+		if (!sim_object_is(o, w->files[i].text)) {
 			die(w, "wrong bytes", o->key);
 		}
 		found++;
