@@ -3,6 +3,7 @@
 #   make deps       install the Debian packages that are missing (root)
 #   make            build/objectfs.so, build/objectfs-cached, build/objectfsctl
 #   make test       everything that gates; also: check, unit, replay, sim, scenario, smb
+#   make sim SEEDS=100 FIRST=1     so many random lives in each class of store, and what was tried
 #   make demo       a running share to look at; make demo-stop ends it
 #   make install    DESTDIR= PREFIX=/usr/local; make uninstall
 #   make deb        Debian packages into build/deb/
@@ -218,7 +219,8 @@ test: deps
 	$(Q)$(MAKE) --no-print-directory all tests
 	$(Q)SANITIZER='$(SANITIZER)' MAKE='$(MAKE)' tests/run $(TESTS)
 unit replay sim: tests
-	$(Q)SANITIZER='$(SANITIZER)' MAKE='$(MAKE)' tests/run $@
+	$(Q)SANITIZER='$(SANITIZER)' $(if $(and $(SEEDS),$(filter sim,$@)),tests/ledger sim $(SEEDS) $(FIRST),\
+		MAKE='$(MAKE)' tests/run $@)
 scenario smb: all tests
 	$(Q)SANITIZER='$(SANITIZER)' MAKE='$(MAKE)' tests/run $@ $(TESTS)
 check: all

@@ -10,6 +10,7 @@
 #include "cached/base/log.h"
 #include "cached/reconcile/index.h"
 #include "cached/reconcile/reconcile.h"
+#include "sim_tally.h"
 #include "sim_world.h"
 
 static void tree_open(struct world *w, unsigned seed)
@@ -250,5 +251,6 @@ int main(void)
 	if (covered == 0) {
 		return 1;
 	}
+	tally_print();
 	return 0;
 }

@@ -19,6 +19,7 @@
 #include "cached/base/log.h"
 #include "cached/base/stats.h"
 #include "cached/core/rings.h"
+#include "sim_tally.h"
 #include "sim_world.h"
 
 #define OPS_PER_SEED 150
@@ -400,6 +401,7 @@ static uint64_t run_seed(uint64_t seed)
 			(long long)stats_get(evictions), (long long)stats_get(stubs_dropped),
 			(long long)stats_get(log_segments_folded), w.bases.rows, w.bases.valid,
 			(unsigned long long)sim_events(w.sim), (unsigned long long)trace);
+	fflush(stdout);
 	world_close(&w);
 	return trace;
 }
@@ -425,5 +427,6 @@ int main(int argc, char **argv)
 	for (i = 0; argc == 1 && i < sizeof(failed) / sizeof(failed[0]); i++) {
 		run_seed(failed[i]);
 	}
+	tally_print();
 	return 0;
 }

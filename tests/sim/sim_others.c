@@ -23,6 +23,7 @@
 #include "cached/reconcile/index.h"
 #include "cached/reconcile/reconcile.h"
 #include "sim_others.h"
+#include "sim_tally.h"
 
 #define OPS_PER_SEED 120
 #define ACTS_PER_SEED 60
@@ -489,5 +490,6 @@ int main(int argc, char **argv)
 	for (unsigned long i = 0; argc == 1 && i < sizeof(failed) / sizeof(failed[0]); i++) {
 		run_seed(failed[i]);
 	}
+	tally_print();
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include "cached/base/log.h"
 #include "cached/reconcile/reconcile.h"
+#include "sim_tally.h"
 #include "sim_world.h"
 
 #define MINUTE_NS (60 * NS_PER_S)
@@ -524,5 +525,6 @@ int main(void)
 		printf("%s: %u moments\n", stories[i].name, moment + 1);
 		fflush(stdout);
 	}
+	tally_print();
 	return 0;
 }

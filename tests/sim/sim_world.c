@@ -29,6 +29,7 @@
 #include "cached/recall/recall.h"
 #include "cached/reconcile/index_priv.h"
 #include "cached/reconcile/reconcile.h"
+#include "sim_tally.h"
 #include "tests/lib/scratch.h"
 
 #define DRAIN_NS (4 * 3600 * NS_PER_S)
@@ -36,7 +37,9 @@
 
 void die(struct world *w, const char *what, const char *detail)
 {
-	fprintf(stderr, "sim_core: seed %llu: %s: %s\n", (unsigned long long)w->seed, what, detail);
+	fprintf(stderr, "%s: seed %llu: %s: %s\n", program_invocation_short_name, (unsigned long long)w->seed, what,
+			detail);
+	tally_print();
 	exit(1);
 }
 
@@ -114,6 +117,9 @@ void daemon_start(struct world *w)
 	struct ofs_record root;
 	bool fresh;
 
+	if (w->killed) {
+		tally_crash();
+	}
 	w->v = v;
 	v->root_known = ofs_record_get(&w->rio, w->tree_fd, &root) == 0 &&
 			(root.flags & OFS_REC_KNOWN) != 0;
@@ -216,6 +222,7 @@ void daemon_kill(struct world *w)
 	index_files(w, "index.killed", "index.db");
 	talloc_free(v);
 	w->v = NULL;
+	w->killed = true;
 }
 
 /* ---- the model ---- */
@@ -633,6 +640,7 @@ void world_close(struct world *w)
 	close(w->shm_fd);
 	disk_close(w);
 	close(w->path_fd);
+	tally_time(clock_now_ns(sim_clock(w->sim)));
 	sim_free(&w->sim);
 	scratch_remove(w->root);
 }

@@ -33,6 +33,7 @@ struct world {
 	struct ofs_shm *shm;
 	int path_fd, tree_fd, trash_fd, limbo_fd, shm_fd;
 	struct ofs_ring_writer ring;
+	bool killed; /* a daemon was, and the next one goes on */
 	bool lost;  /* the disk it began with: its root is not listed */
 	bool others; /* write, too, and keep our metadata on what is not ours: bases are not looked at */
 	bool dying; /* the client is killed before its next hint */
