@@ -23,6 +23,7 @@
 #define OBJ_META_MAX_BYTES 2048u /* user metadata, names and values */
 #define OBJ_PUT_MAX_BYTES (5LL << 30)
 #define OBJ_PART_MIN_BYTES (5LL << 20)
+#define OBJ_PARTS_ABOVE_BYTES (64LL << 20)
 #define OBJ_PARTS_MAX 10000
 
 enum obj_op {
@@ -310,6 +311,8 @@ struct objstore {
 	struct obj_door *door; /* NULL: none; set before the first request */
 	uint64_t changes;     /* core only: requests so far that may change the bucket */
 	bool read_only;       /* core only: what would change the bucket is refused (INVALID) */
+	/* Constant: the most that one PUT takes, and from which size on parts are better; 0: as on AWS. */
+	int64_t put_max_bytes, parts_above_bytes;
 	enum obj_sum sum_wanted; /* constant */
 	_Atomic int sum;           /* enum obj_sum that it checks, not AUTO; set by the probe; any thread */
 	_Atomic bool sum_trailer;  /* it takes one behind the bytes */
@@ -359,6 +362,16 @@ void objstore_probe(struct objstore *s, const char *prefix,
 static inline bool objstore_unfenced(const struct objstore *s)
 {
 	return s->caps.fence_class == 1 || (s->caps.fence_class == 0 && s->probe_count > 0);
+}
+
+static inline int64_t objstore_put_max(const struct objstore *s)
+{
+	return s->put_max_bytes > 0 ? s->put_max_bytes : OBJ_PUT_MAX_BYTES;
+}
+
+static inline int64_t objstore_parts_above(const struct objstore *s)
+{
+	return s->parts_above_bytes > 0 ? s->parts_above_bytes : OBJ_PARTS_ABOVE_BYTES;
 }
 
 static inline bool objstore_complete_fenced(const struct objstore *s, const char *if_match)

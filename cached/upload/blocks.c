@@ -43,7 +43,7 @@ struct blocks *blocks_new(int64_t size, int64_t each)
 	int64_t count = each > 0 && size > 0 ? (size - 1) / each + 1 : 0;
 	struct blocks *b;
 
-	if (each < OBJ_PART_MIN_BYTES || each > OBJ_PUT_MAX_BYTES || count < 1 || count > OBJ_PARTS_MAX) {
+	if (each > OBJ_PUT_MAX_BYTES || count < 1 || count > OBJ_PARTS_MAX) {
 		return NULL;
 	}
 	b = calloc(1, sizeof(*b));

@@ -444,7 +444,6 @@ static void test_plan(void **state)
 	check_plan(b, other, 0, "s8 c8 s8 c8 c8 c8 c8 c8 c8 c1");
 	blocks_free(&b);
 	assert_null(blocks_new(0, 8 * MIB));
-	assert_null(blocks_new(8 * MIB, 4 * MIB)); /* no part may be so small */
 	assert_null(blocks_new(8 * MIB, 6 * GIB));
 	assert_null(blocks_new(OBJECT_MAX_BYTES, 5 * GIB - 1)); /* one too many */
 	assert_null(blocks_new(-1, 8 * MIB));

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: a large object in parts.
+ * Way: upload.c -> here -> object store; the end is upload.c's again.
+ * Thread: core; bodies are read by the store's thread.
+ * Owns: the requests in flight, and the upload in the store until it is completed or aborted.
+ * Holds:
+ *  1. a multipart upload that does not end in OBJ_OK or OBJ_UNKNOWN is aborted;
+ *  2. a part that is a copy is of the object that is replaced, held to it by its ETag or version, and of a
+ *     block whose bytes are the same; whatever the store has against it, all is sent.
+ *
+ *   [compare] -> create -> parts -> [head] -> complete -> done
+ *                  |  \-------\------\---> abort -> done
+ *                  \------------------------/ (all is sent)
+ */
+#include "upload_private.h"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../base/log.h"
+#include "../base/stats.h"
+#include "../core/volume.h"
+
+#define UPLOAD_PARTS_AT_ONCE 4
+#define UPLOAD_COPY_BYTES (256LL << 20) /* of one copied part, if a block is not larger */
+
+bool upload_may_copy(const struct upload *u)
+{
+	const struct obj_caps *caps = &u->v->store->caps;
+	int64_t above = u->v->conf->delta_above_bytes;
+
+	return above > 0 && u->size >= above && (caps->part_copy_if_match || caps->part_copy_version) &&
+	       objstore_part_source_refusal(u->key) == NULL;
+}
+
+int64_t upload_copied(const struct upload *u)
+{
+	const struct upload_state *s = u->state;
+	int64_t bytes = 0;
+
+	for (int i = 0; i < s->part_count; i++) {
+		bytes += s->parts[i].copy ? s->parts[i].length : 0;
+	}
+	return bytes;
+}
+
+static void parts_create(struct upload *u);
+
+/* From its beginning, without what the store does not copy. */
+static void parts_all(struct upload *u)
+{
+	struct upload_state *s = u->state;
+
+	stats_add(delta_refused, 1);
+	log_notice("upload", "%s is sent whole: the store would not copy what has not changed (%s)", u->key,
+			s->failed_message);
+	blocks_ask_free(&s->ask);
+	s->again = false;
+	s->failed = OBJ_OK;
+	s->part_count = s->next_part = 0;
+	TALLOC_FREE(s->parts);
+	TALLOC_FREE(s->upload_id);
+	if (s->cancelled) {
+		upload_finish(u, OBJ_CANCELLED, "opened for writing");
+	} else {
+		parts_create(u);
+	}
+}
+
+static void parts_abort_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+
+	if (req->result.status != OBJ_OK) {
+		log_notice("upload", "parts of %s could not be removed (%s): remove them with a bucket "
+				"rule for incomplete multipart uploads", u->key,
+				objstore_status_name(req->result.status));
+	}
+	objstore_req_free(&req);
+	if (u->state->again) {
+		parts_all(u);
+	} else {
+		upload_finish(u, u->state->failed, u->state->failed_message);
+	}
+}
+
+static void parts_abort(struct upload *u)
+{
+	struct obj_req *req = upload_req(u, OBJ_MPU_ABORT, parts_abort_done);
+
+	if (req == NULL || (req->upload_id = strdup(u->state->upload_id)) == NULL) {
+		objstore_req_free(&req);
+		u->state->again = false;
+		upload_finish(u, u->state->failed, u->state->failed_message);
+		return;
+	}
+	req->still_valid = NULL;
+	objstore_submit(u->v->store, req);
+}
+
+static void parts_fail(struct upload *u, enum obj_status status, const char *message)
+{
+	struct upload_state *s = u->state;
+	int i;
+
+	if (s->failed == OBJ_OK) {
+		s->failed = status;
+		s->failed_message = talloc_strdup(u, message ? message : "");
+		for (i = 0; i < s->part_count; i++) {
+			if (s->running[i] != NULL) {
+				atomic_store(&s->running[i]->cancelled, true);
+			}
+		}
+	}
+	if (s->parts_running == 0) {
+		parts_abort(u);
+	}
+}
+
+/* The same as `status`, unless it was about copied parts: those may have been what the store did not take. */
+static void parts_fail_copy(struct upload *u, enum obj_status status, const char *message)
+{
+	u->state->again = u->state->again || (u->state->failed == OBJ_OK && u->state->ask != NULL &&
+			(status == OBJ_INVALID || status == OBJ_DENIED || status == OBJ_ARCHIVED || status == OBJ_DAMAGED));
+	parts_fail(u, status, message);
+}
+
+static void parts_checked(void *arg)
+{
+	upload_finish(arg, OBJ_OK, NULL);
+}
+
+static void parts_complete_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	enum obj_status st = req->result.status;
+
+	u->state->single = NULL;
+	if (st == OBJ_OK) {
+		upload_take_result(u, &req->result);
+	}
+	if (st == OBJ_OK && kept_has_tags(u->kept)) {
+		objstore_req_free(&req);
+		kept_check(u->kept, u->key, parts_checked, u);
+		return;
+	}
+	if (st == OBJ_OK || st == OBJ_UNKNOWN) {
+		if (req->result.message != NULL) {
+			u->message = talloc_strdup(u, req->result.message);
+		}
+		objstore_req_free(&req);
+		upload_finish(u, st, NULL);
+		return;
+	}
+	parts_fail_copy(u, st, req->result.message);
+	objstore_req_free(&req);
+}
+
+static void parts_complete(struct upload *u)
+{
+	struct upload_state *s = u->state;
+	struct obj_req *req = upload_req(u, OBJ_MPU_COMPLETE, parts_complete_done);
+	int i;
+
+	if (req == NULL || (req->upload_id = strdup(s->upload_id)) == NULL ||
+			(req->parts = calloc(s->part_count, sizeof(*req->parts))) == NULL) {
+		objstore_req_free(&req);
+		parts_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	for (i = 0; i < s->part_count; i++) {
+		req->parts[i].number = i + 1;
+		req->parts[i].etag = s->etags[i];
+		req->parts[i].sum = s->sums[i];
+	}
+	req->part_count = s->part_count;
+	if (s->ask != NULL && s->ask->sum[0] != '\0') {
+		req->whole_sum = strdup(s->ask->sum);
+	}
+	if (objstore_complete_fenced(u->v->store, u->if_match) && upload_condition(u, req) != 0) {
+		objstore_req_free(&req);
+		parts_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	s->single = req;
+	objstore_submit(u->v->store, req);
+}
+
+/* Stores whose Complete takes no condition (class F2), or one that tells nothing: look right before; a narrow
+ * window stays. */
+static void parts_head_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	struct obj_result *r = &req->result;
+	bool same;
+
+	if (r->status != OBJ_OK && r->status != OBJ_NOT_FOUND) {
+		parts_fail(u, r->status, r->message);
+		objstore_req_free(&req);
+		return;
+	}
+	same = upload_same(u, r);
+	objstore_req_free(&req);
+	if (!same) {
+		parts_fail(u, OBJ_PRECONDITION, "changed while its parts were being sent");
+		return;
+	}
+	stats_add(fence_windows, 1);
+	parts_complete(u);
+}
+
+static void parts_done(struct upload *u)
+{
+	struct obj_req *req;
+
+	if (u->leased && !upload_still_leased((void *)(intptr_t)u->fd)) {
+		parts_fail(u, OBJ_CANCELLED, "opened for writing");
+		return;
+	}
+	if (objstore_complete_fenced(u->v->store, u->if_match) && !upload_must_look(u)) {
+		parts_complete(u);
+		return;
+	}
+	req = upload_req(u, OBJ_HEAD, parts_head_done);
+	if (req == NULL) {
+		parts_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->still_valid = NULL;
+	objstore_submit(u->v->store, req);
+}
+
+static void parts_more(struct upload *u);
+
+/* Of a part that was sent: what it was made of, now; false: it is not what it was when it was compared. */
+static bool parts_sent(struct upload *u, const struct blocks_part *part, const uint8_t sha256[32])
+{
+	unsigned i = u->blocks != NULL ? (unsigned)(part->offset / u->blocks->each) : 0;
+
+	if (u->blocks == NULL || part->copy) {
+		return true;
+	}
+	if (u->state->ask != NULL) {
+		return memcmp(u->blocks->sha256[i], sha256, 32) == 0;
+	}
+	memcpy(u->blocks->sha256[i], sha256, 32);
+	return true;
+}
+
+/* Where the store tells a copied part's SHA-256, the part is one block. */
+static bool parts_copied_right(const struct upload *u, const struct obj_req *req)
+{
+	char text[OBJ_SUM_TEXT_BYTES];
+
+	if (req->result.sum == NULL || atomic_load(&u->v->store->sum) != OBJ_SUM_SHA256 ||
+			req->length != blocks_bytes(u->blocks, (unsigned)(req->offset / u->blocks->each))) {
+		return true;
+	}
+	EVP_EncodeBlock((unsigned char *)text, u->blocks->sha256[req->offset / u->blocks->each], 32);
+	return strcmp(text, req->result.sum) == 0;
+}
+
+static void parts_part_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	struct upload_state *s = u->state;
+	int i = req->part_number - 1;
+
+	s->running[i] = NULL;
+	s->parts_running--;
+	if (req->op == OBJ_MPU_COPY && (req->result.status != OBJ_OK || !parts_copied_right(u, req))) {
+		parts_fail_copy(u, req->result.status == OBJ_OK ? OBJ_DAMAGED : req->result.status,
+				req->result.message != NULL ? req->result.message : "a copy has another checksum");
+		objstore_req_free(&req);
+		return;
+	}
+	if (req->result.status == OBJ_OK && !parts_sent(u, &s->parts[i], req->result.sha256)) {
+		parts_fail(u, OBJ_CANCELLED, "it was changed while it was sent");
+		objstore_req_free(&req);
+		return;
+	}
+	if (req->result.status != OBJ_OK || req->result.etag == NULL) {
+		parts_fail(u, req->result.status == OBJ_OK ? OBJ_UNKNOWN : req->result.status,
+				req->result.message);
+		objstore_req_free(&req);
+		return;
+	}
+	s->etags[i] = talloc_strdup(u, req->result.etag);
+	s->sums[i] = req->result.sum ? talloc_strdup(u, req->result.sum) : NULL;
+	objstore_req_free(&req);
+	if (s->failed != OBJ_OK || s->etags[i] == NULL) {
+		parts_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	parts_more(u);
+}
+
+/* The object that is replaced, held to what was compared. */
+static bool parts_source(const struct upload *u, struct obj_req *req)
+{
+	const struct obj_caps *caps = &u->v->store->caps;
+	const char *version = caps->part_copy_version ? u->state->ask->version : NULL;
+
+	req->source_key = strdup(u->key);
+	req->source_if_match = caps->part_copy_if_match ? strdup(u->if_match) : NULL;
+	req->source_version_id = version != NULL ? strdup(version) : NULL;
+	req->source_customer = u->v->conf->encryption == CONF_SSE_CUSTOMER;
+	return req->source_key != NULL && (!caps->part_copy_if_match || req->source_if_match != NULL) &&
+	       (version == NULL || req->source_version_id != NULL);
+}
+
+static void parts_more(struct upload *u)
+{
+	struct upload_state *s = u->state;
+
+	while (s->next_part < s->part_count && s->parts_running < UPLOAD_PARTS_AT_ONCE) {
+		int i = s->next_part;
+		const struct blocks_part *part = &s->parts[i];
+		struct obj_req *req = upload_req(u, part->copy ? OBJ_MPU_COPY : OBJ_MPU_PART, parts_part_done);
+
+		if (req == NULL || (req->upload_id = strdup(s->upload_id)) == NULL ||
+				(part->copy && !parts_source(u, req))) {
+			objstore_req_free(&req);
+			parts_fail(u, OBJ_LOCAL, "out of memory");
+			return;
+		}
+		req->part_number = i + 1;
+		req->opaque_etag = kept_is_encrypted(u->kept);
+		req->fd = part->copy ? -1 : u->fd;
+		req->offset = part->offset;
+		req->length = part->length;
+		s->running[i] = req;
+		s->next_part++;
+		s->parts_running++;
+		objstore_submit(u->v->store, req);
+	}
+	if (s->parts_running == 0) {
+		parts_done(u);
+	}
+}
+
+/* Which parts it has, and what is to be known of them. */
+static bool parts_divide(struct upload *u)
+{
+	struct upload_state *s = u->state;
+	int64_t each = upload_part_bytes(u->v->conf, u->size), run;
+	struct blocks *b;
+
+	blocks_free(&u->blocks);
+	if (s->ask != NULL) {
+		u->blocks = s->ask->now;
+		s->ask->now = NULL;
+	} else {
+		u->blocks = blocks_new(u->size, each);
+	}
+	b = u->blocks;
+	if (b == NULL || (s->parts = talloc_zero_array(u, struct blocks_part, b->count)) == NULL) {
+		return false;
+	}
+	/* Of parts with a SHA-256 each is compared: so they are blocks. */
+	run = atomic_load(&u->v->store->sum) == OBJ_SUM_SHA256 ? 0 : UPLOAD_COPY_BYTES;
+	if (s->ask != NULL) {
+		s->part_count = (int)blocks_plan(b, s->ask->same, run, s->parts);
+		return true;
+	}
+	for (s->part_count = 0; s->part_count < (int)b->count; s->part_count++) {
+		s->parts[s->part_count].offset = each * s->part_count;
+		s->parts[s->part_count].length = blocks_bytes(b, (unsigned)s->part_count);
+	}
+	return true;
+}
+
+static void parts_create_done(struct obj_req *req)
+{
+	struct upload *u = req->arg;
+	struct upload_state *s = u->state;
+
+	if (req->result.status != OBJ_OK || req->result.upload_id == NULL) {
+		enum obj_status st = req->result.status;
+
+		/* A Create of unknown outcome leaves nothing but an empty upload. */
+		u->message = talloc_strdup(u, req->result.message ? req->result.message : "");
+		objstore_req_free(&req);
+		upload_finish(u, st == OBJ_OK || st == OBJ_UNKNOWN ? OBJ_AWAY : st, NULL);
+		return;
+	}
+	s->upload_id = talloc_strdup(u, req->result.upload_id);
+	objstore_req_free(&req);
+	if (s->upload_id == NULL) {
+		upload_finish(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	if (!parts_divide(u)) {
+		parts_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	s->etags = talloc_zero_array(u, char *, s->part_count);
+	s->sums = talloc_zero_array(u, char *, s->part_count);
+	s->running = talloc_zero_array(u, struct obj_req *, s->part_count);
+	if (s->etags == NULL || s->sums == NULL || s->running == NULL) {
+		s->part_count = 0; /* none runs */
+		parts_fail(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	if (s->cancelled) {
+		parts_fail(u, OBJ_CANCELLED, "opened for writing");
+		return;
+	}
+	parts_more(u);
+}
+
+static void parts_create(struct upload *u)
+{
+	struct obj_req *req = upload_req(u, OBJ_MPU_CREATE, parts_create_done);
+
+	if (!upload_describe(u, &req)) {
+		return;
+	}
+	req->still_valid = NULL;
+	objstore_submit(u->v->store, req);
+}
+
+static void parts_compared(struct blocks_ask *q)
+{
+	struct upload *u = q->arg;
+
+	u->state->comparing = false;
+	if (!q->known || (q->version == NULL && !u->v->store->caps.part_copy_if_match)) {
+		blocks_ask_free(&u->state->ask);
+	}
+	if (u->state->cancelled) {
+		upload_finish(u, OBJ_CANCELLED, "opened for writing");
+	} else {
+		parts_create(u);
+	}
+}
+
+/* Is something of the object that it replaces to be had from there? */
+void upload_parts(struct upload *u)
+{
+	enum obj_sum kind = (enum obj_sum)atomic_load(&u->v->store->sum);
+	struct blocks_ask *q = NULL;
+
+	if (u->if_match != NULL && !u->whole && upload_may_copy(u)) {
+		q = calloc(1, sizeof(*q));
+	}
+	if (q != NULL) {
+		q->fd = fcntl(u->fd, F_DUPFD_CLOEXEC, 0); /* who goes may leave it behind */
+	}
+	if (q == NULL || q->fd < 0 || (q->etag = strdup(u->if_match)) == NULL) {
+		blocks_ask_free(&q);
+		parts_create(u);
+		return;
+	}
+	q->v = u->v;
+	q->oid = u->meta.oid;
+	q->size = u->size;
+	q->sum_kind = kind != OBJ_SUM_SHA256 && atomic_load(&u->v->store->sum_trailer) ? kind : OBJ_SUM_NONE;
+	q->done = parts_compared;
+	q->arg = u;
+	u->state->ask = q;
+	u->state->comparing = true;
+	blocks_ask(q);
+}
+
+void upload_parts_cancel(struct upload *u)
+{
+	struct upload_state *s = u->state;
+
+	if (s->comparing) {
+		atomic_store(&s->ask->cancelled, true);
+	}
+	if (s->upload_id != NULL && s->single == NULL && s->failed == OBJ_OK && s->parts_running > 0) {
+		parts_fail(u, OBJ_CANCELLED, "opened for writing");
+	}
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What upload.c (one request) and parts.c (many) share of an upload; nobody else includes it. Core thread only. */
+#ifndef OFS_UPLOAD_PRIVATE_H
+#define OFS_UPLOAD_PRIVATE_H
+
+#include "upload.h"
+
+struct upload_state {
+	int64_t since_ns;
+	bool cancelled;
+	struct obj_req *single; /* the PUT or Complete in flight */
+	/* parts.c */
+	char *upload_id;
+	int part_count, next_part, parts_running;
+	struct blocks_part *parts; /* by part number - 1 */
+	struct blocks_ask *ask; /* what the object has already; NULL: nothing, or it was not asked */
+	bool comparing; /* it is being asked */
+	bool again;     /* once it is aborted: all is sent */
+	char **etags, **sums;  /* by part number - 1; checksums may be missing */
+	struct obj_req **running; /* by part number - 1, NULL when not in flight */
+	enum obj_status failed;
+	char *failed_message;
+};
+
+/* --- upload.c --- */
+/* It has ended: calls `done`. message may be NULL. */
+void upload_finish(struct upload *u, enum obj_status status, const char *message);
+/* Common fields of a request that belongs to an upload; it is given up once the lease is. NULL: out of memory. */
+struct obj_req *upload_req(struct upload *u, enum obj_op op, void (*done)(struct obj_req *));
+/* What it may replace, as the request's condition. 0 or -1. */
+int upload_condition(struct upload *u, struct obj_req *req);
+/* ETag, version and date of what was stored. */
+void upload_take_result(struct upload *u, const struct obj_result *r);
+/* Our metadata, and what others had set; *req NULL: out of memory. false: the upload has ended. */
+bool upload_describe(struct upload *u, struct obj_req **req);
+/* What is there is what is to be replaced. */
+bool upload_same(const struct upload *u, const struct obj_result *r);
+/* Its condition would hold for any empty object: who has put this one? Or the store has none. */
+bool upload_must_look(const struct upload *u);
+bool upload_still_leased(void *fd);
+
+/* --- parts.c --- */
+void upload_parts(struct upload *u);
+/* Bytes that were not sent: the store copied them. */
+int64_t upload_copied(const struct upload *u);
+/* May what has not changed be copied, of this object or of its next version? */
+bool upload_may_copy(const struct upload *u);
+/* The lease is being broken: parts in flight are given up. */
+void upload_parts_cancel(struct upload *u);
+
+#endif
