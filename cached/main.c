@@ -25,6 +25,7 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "base/pace.h"
 #include "base/stats.h"
 #include "core/core.h"
 #include "http/http.h"
@@ -297,14 +298,52 @@ static int core_loop(struct daemon *d)
 	return 0;
 }
 
+static int64_t boottime_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return timespec_ns(ts);
+}
+
+/* The service manager starts us at once, however often we die: waiting is ours. false: told to stop meanwhile. */
+static bool pace(const char *run_directory)
+{
+	unsigned count = pace_count(run_directory, boottime_ns());
+	int64_t wait_ns = pace_wait_ns(count);
+	struct timespec wait = {.tv_sec = wait_ns / NS_PER_S, .tv_nsec = wait_ns % NS_PER_S};
+	sigset_t stops;
+	int got = -1, ret;
+
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGINT);
+	if (wait_ns > 0) {
+		log_warning("core", "the daemon has ended %u times, each within a minute of its start: this one begins in "
+				    "%.2f s. Why it ends is in the lines before, or in the service manager's journal",
+				count, (double)wait_ns / NS_PER_S);
+		notify_send("STATUS=has ended %u times; begins in %.2f s", count, (double)wait_ns / NS_PER_S);
+		got = sigtimedwait(&stops, NULL, &wait);
+	}
+	ret = got > 0 ? 0 : pace_begin(run_directory, count, boottime_ns());
+	if (ret != 0 && ret != -ENOENT) { /* the first start makes the directory */
+		log_warning("core", "%s/starts: %s", run_directory, strerror(-ret));
+	}
+	return got <= 0;
+}
+
 static int run(struct core *core, int *ready_fd)
 {
 	struct daemon d = {.core = core, .signal_fd = -1};
 	struct tevent_fd *fde = NULL;
+	const char *run_directory = core->conf->global.run_directory;
 	char *error = NULL;
 	int ret;
 
-	notify_open();
+	if (notify_open() && !pace(run_directory)) {
+		notify_close();
+		return 0;
+	}
 	privs_raise_limits();
 	privs_drop();
 	ret = core_open(core, &error);
@@ -343,6 +382,9 @@ out:
 		close(d.signal_fd);
 	}
 	notify_close();
+	if (ret == 0) {
+		pace_end(run_directory);
+	}
 	log_notice("core", "stopped");
 	return ret != 0 ? 1 : 0;
 }

@@ -108,7 +108,7 @@ static const char *fds_name(int i, size_t *len)
 	return at;
 }
 
-void notify_open(void)
+bool notify_open(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 
@@ -123,6 +123,7 @@ void notify_open(void)
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_PID");
 	unsetenv("LISTEN_FDNAMES");
+	return notify.fd >= 0;
 }
 
 void notify_close(void)

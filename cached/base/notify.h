@@ -9,8 +9,8 @@
 
 /* From NOTIFY_SOCKET, WATCHDOG_* and LISTEN_* of the environment, which are taken out of it.
  * Without a service manager all calls do nothing. Before threads; once the process is the one that
- * serves. */
-void notify_open(void);
+ * serves. false: there is none. */
+bool notify_open(void);
 void notify_close(void);
 /* "READY=1\nSTATUS=text"; never blocks. */
 void notify_send(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -57,7 +57,9 @@ class Manager:
 
 
 class Daemon:
-    def __init__(self, notify=None, watchdog=True, pid=None, before=()):
+    """start=False: it is not started yet."""
+
+    def __init__(self, notify=None, watchdog=True, pid=None, before=(), start=True):
         self.dir = tempfile.mkdtemp(dir=WORK)
         self.socket = f"{self.dir}/sock"
         self.log = f"{self.dir}/log"
@@ -67,15 +69,19 @@ class Daemon:
                        f"cache directory = {self.dir}/cache\nlog file = {self.log}\n"
                        f"[volume one]\nstore = dir\ndirectory = {self.dir}/store\n")
         os.mkdir(f"{self.dir}/store")
-        env = dict(os.environ)
+        self.env = dict(os.environ)
         if notify:
-            env["NOTIFY_SOCKET"] = notify
-        script = ""
+            self.env["NOTIFY_SOCKET"] = notify
+        self.before, self.script = before, ""
         if watchdog:
-            script = f"export WATCHDOG_USEC={int(WATCHDOG_S * 1e6)} WATCHDOG_PID={pid or '$$'}\n"
+            self.script = f"export WATCHDOG_USEC={int(WATCHDOG_S * 1e6)} WATCHDOG_PID={pid or '$$'}\n"
+        if start:
+            self.start()
+
+    def start(self):
         self.child = subprocess.Popen(
-            ["sh", "-c", script + 'exec "$@"', "sh", *before, f"{BUILD}/objectfs-cached", "-c",
-             self.conf, "--foreground"], stdin=subprocess.DEVNULL, env=env)
+            ["sh", "-c", self.script + 'exec "$@"', "sh", *self.before, f"{BUILD}/objectfs-cached", "-c",
+             self.conf, "--foreground"], stdin=subprocess.DEVNULL, env=self.env)
 
     def serves(self):
         with socket.socket(socket.AF_UNIX) as sock:
@@ -159,6 +165,40 @@ def other_managers():
         with open(daemon.log, encoding="utf-8") as file:
             warned = file.read().count("the service manager is not reached")
         check(warned == (1 if name else 0), f"{name}: {warned} warnings")
+
+
+def crashes():
+    step("a daemon that dies over and over begins later and later, and at once after an ordinary end")
+    manager = Manager(f"{WORK}/crashes")
+    daemon = Daemon(manager.name)
+    starts = f"{daemon.dir}/run/starts"
+    waits = lambda: open(daemon.log, encoding="utf-8").read().count("each within a minute of its start")
+    for kills in range(6):  # the first start makes the directory, and is not counted
+        manager.until("READY=1")
+        check(waits() == max(kills - 3, 0), f"{kills} kills: {waits()} starts have waited")
+        daemon.child.kill()
+        daemon.child.wait()
+        daemon.start()
+    manager.until("READY=1")
+    daemon.end()
+    manager.until("STOPPING=1")
+    check(not os.path.exists(starts), "an ordinary end counts")
+    step("it can be stopped while it waits")
+    with open(starts, "w", encoding="ascii") as file:
+        file.write(f"50 {time.clock_gettime_ns(time.CLOCK_BOOTTIME)}\n")
+    daemon.start()
+    manager.until("STATUS=has ended 51 times; begins in 30.00 s")
+    daemon.end()
+    check(not daemon.serves() and not manager.next(0.01), "it has served")
+    step("what the file cannot mean makes nobody wait")
+    for text in ("", "x", "7", "7 -1", f"7 {1 << 62}", "4294967295 1", "9" * 70):
+        with open(starts, "w", encoding="ascii") as file:
+            file.write(text)
+        daemon.start()
+        said = manager.until("READY=1")
+        check(not any("has ended" in line for line in sum(said, [])), f"{text!r}: {said}")
+        daemon.end()
+        manager.until("STOPPING=1")
 
 
 # --- the files of packaging/ ------------------------------------------------------------------------
@@ -280,6 +320,7 @@ def others():
 
 
 life()
+crashes()
 other_managers()
 filtered(unit())
 others()
