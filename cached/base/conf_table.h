@@ -166,6 +166,9 @@
 		"connections to the store")                                                        \
 	O(COUNT, retries, "retries", "5", 1, 100, CONF_S3_ONLY,                                    \
 		"how often a failed request is sent again")                                        \
+	O(DURATION, read_patience_ns, "read patience", "15s", 0, CONF_DAY, CONF_S3_ONLY,           \
+		"for so long from its beginning clients do not see that the store is away: what they wait for is sent again " \
+		"until then; 0: only as often as retries says")                                    \
 	O(DURATION, request_timeout_ns, "request timeout", "30s", CONF_S, CONF_DAY, CONF_S3_ONLY,  \
 		"a request that moves no byte for so long has failed")                             \
 	O(DURATION, backlog_age_ns, "backlog age", "1h", CONF_S, 365 * CONF_DAY, 0,                \

@@ -36,6 +36,7 @@ struct objstore *volume_store_new(TALLOC_CTX *ctx, struct mailbox *mb, const str
 			.user_agent = agent,
 			.max_connections = cv->connections,
 			.retries = cv->retries,
+			.patience_ns = cv->read_patience_ns,
 			.request_timeout_s = (unsigned)(cv->request_timeout_ns / NS_PER_S),
 	};
 

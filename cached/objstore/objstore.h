@@ -396,6 +396,7 @@ struct objstore_s3_conf { /* strings borrowed during new */
 	const char *user_agent;
 	unsigned max_connections;   /* 0: 32 */
 	unsigned retries;           /* 0: 5 */
+	int64_t patience_ns;        /* so long from its beginning an outage is ridden out by what a reader waits for */
 	unsigned request_timeout_s; /* 0: 30; no byte moved for so long */
 };
 /* NULL and *error (talloc child of ctx, a sentence that says what to do). */

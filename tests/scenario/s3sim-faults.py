@@ -9,6 +9,7 @@ writer between a rename's copy, or a delete, and its condition; archived objects
 """
 
 import random
+import threading
 
 from smb import SmbError, Testbed, check, fail, step, wait_until
 
@@ -174,8 +175,31 @@ def credentials(bed, sim, client):
         check(in_store(bed, f"w/during {error}") == error.encode() * 100, f"after {error}: other bytes")
 
 
+def outage(bed, client):
+    step("the store is away for a moment: written on, and readers wait for it")
+    client.put("w/stub", noise("stub", 5000))
+    bed.flush()
+    bed.ctl("evict", "w/stub")
+    bed.stop("store")
+    found = []
+
+    def read():
+        with bed.client() as other:
+            found.append(other.get("w/stub"))
+    reader = threading.Thread(target=read)
+    reader.start()
+    wait_until(lambda: "w/stub: attempt 8 failed" in bed.log(), what="it is asked for more often than `retries` says")
+    check(not found, "bytes, and nobody was there to give them")
+    client.put("w/away", b"away")
+    bed.start("store")
+    reader.join(60)
+    check(found == [noise("stub", 5000)], "the reader has not got its bytes")
+    bed.flush()
+    check(in_store(bed, "w/away") == b"away", "what was written while the store was away")
+
+
 def main():
-    with Testbed(store="s3sim", set=["settle time=200ms"]) as bed:
+    with Testbed(store="s3sim", set=["settle time=200ms", "read patience=2m"]) as bed:
         sim = bed.sim()
         check(bed.ctl_json("status")["volumes"][0]["fence"]["class"] == 3, "not F3")
         with bed.client() as client:
@@ -185,12 +209,7 @@ def main():
             between(bed, sim, client, files)
             archived(bed, sim, client)
             credentials(bed, sim, client)
-        bed.stop("store")
-        with bed.client() as client:
-            client.put("w/away", b"away")
-        bed.start("store")
-        bed.flush()
-        check(in_store(bed, "w/away") == b"away", "what was written while the store was away")
+            outage(bed, client)
 
 
 if __name__ == "__main__":

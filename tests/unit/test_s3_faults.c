@@ -565,6 +565,72 @@ static void test_store_closed_under_requests(void **state)
 	}
 }
 
+/* --- outages --- */
+
+static int setup_patient(void **state)
+{
+	scripted_conf.patience_ns = 600 * 1000000000LL;
+	return scripted_setup(state);
+}
+
+/* What somebody waits for is asked for until the store is back; the rest as often as ever, and what is no outage is none. */
+static void test_outage_is_ridden_out(void **state)
+{
+	static const char *const away[] = { HANG_UP, SLOW_DOWN, INTERNAL, HANG_UP, HANG_UP };
+	struct obj_req *req;
+	unsigned before;
+
+	(void)state;
+	for (unsigned i = 0; i < 5; i++) {
+		scripted_answer(away[i]);
+	}
+	scripted_answer(ANSWER("200 OK", "Content-Length: 2\r\nETag: \"e1\"\r\n", "ok"));
+	req = scripted_make(OBJ_GET);
+	scripted_run(req, OBJ_OK);
+	assert_int_equal(scripted_asked(), 6);
+	objstore_req_free(&req);
+
+	before = scripted_asked();
+	for (unsigned i = 0; i < 3; i++) {
+		scripted_answer(SLOW_DOWN);
+	}
+	req = scripted_make(OBJ_GET);
+	req->prio = OBJ_PRIO_AHEAD;
+	scripted_run(req, OBJ_AWAY);
+	assert_int_equal(scripted_asked(), before + 3);
+	objstore_req_free(&req);
+
+	before = scripted_asked();
+	scripted_answer(ANSWER("200 OK", "Content-Length: 5\r\nETag: \"e1\"\r\n", "ok"));
+	for (unsigned i = 0; i < 2; i++) {
+		scripted_answer(ANSWER("206 Partial", "Content-Length: 3\r\nContent-Range: bytes 2-4/5\r\nETag: \"e1\"\r\n", ""));
+	}
+	req = scripted_make(OBJ_GET);
+	scripted_run(req, OBJ_DAMAGED);
+	assert_int_equal(scripted_asked(), before + 3);
+	objstore_req_free(&req);
+}
+
+static int setup_hasty(void **state)
+{
+	scripted_conf.patience_ns = 1;
+	return scripted_setup(state);
+}
+
+static void test_long_outage_is_told(void **state)
+{
+	struct obj_req *req;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		scripted_answer(HANG_UP);
+	}
+	req = scripted_make(OBJ_GET);
+	scripted_run(req, OBJ_AWAY);
+	assert_int_equal(scripted_asked(), 3);
+	objstore_req_free(&req);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, scripted_setup, scripted_teardown)
@@ -596,6 +662,8 @@ int main(void)
 		T(test_cancel_on_the_wire),
 		cmocka_unit_test_setup_teardown(test_readers_go_first, scripted_setup_single, scripted_teardown),
 		T(test_store_closed_under_requests),
+		cmocka_unit_test_setup_teardown(test_outage_is_ridden_out, setup_patient, scripted_teardown),
+		cmocka_unit_test_setup_teardown(test_long_outage_is_told, setup_hasty, scripted_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,8 @@
  *         2. A part of the connections is kept free for readers that wait: uploads take three
  *            quarters at most, housekeeping half.
  *         3. Nothing goes out while credentials are being looked for that the store would take.
- *         4. Delays between attempts have full jitter, so that many daemons do not beat in time.
+ *         4. An outage no longer than the store's patience is not seen by who reads or lists.
+ *         5. Delays between attempts have full jitter, so that many daemons do not beat in time.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -29,6 +30,7 @@
 #define ROOM "s3"
 #define BACKOFF_FIRST_NS 200000000LL
 #define BACKOFF_MAX_NS 10000000000LL
+#define BACKOFF_WAITED_NS 1000000000LL
 #define LOOK_MS 250 /* how often `cancelled` is looked at */
 #define IDLE_MS 60000
 #define PROGRESS_BYTES (1 << 20)
@@ -192,21 +194,47 @@ static bool start_all(struct s3_store *s)
 
 /* --- ending --- */
 
+/* Somebody waits, and asking again changes nothing. */
+static bool is_waited_for(const struct obj_req *req)
+{
+	return req->prio == OBJ_PRIO_READER && (req->op == OBJ_HEAD || req->op == OBJ_GET || req->op == OBJ_LIST);
+}
+
 static int64_t backoff_ns(const struct s3_xfer *x)
 {
-	int64_t top = BACKOFF_FIRST_NS;
+	int64_t top = BACKOFF_FIRST_NS, most = is_waited_for(x->req) ? BACKOFF_WAITED_NS : BACKOFF_MAX_NS;
 	uint64_t random = 0;
 	int64_t ns;
 
-	for (unsigned i = 1; i < x->attempt && top < BACKOFF_MAX_NS; i++) {
+	for (unsigned i = 1; i < x->attempt && top < most; i++) {
 		top *= 2;
 	}
-	top = top > BACKOFF_MAX_NS ? BACKOFF_MAX_NS : top;
+	top = top > most ? most : top;
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
 		random = (uint64_t)top;
 	}
 	ns = (int64_t)(random % (uint64_t)top);
 	return ns + (int64_t)x->retry_after_s * 1000000000;
+}
+
+static void away_note(struct s3_store *s, struct s3_xfer *x, enum s3_verdict verdict)
+{
+	if (verdict == S3_RETRY && x->req->result.status == OBJ_AWAY) {
+		x->away_since_ns = x->away_since_ns == 0 ? x->started_ns : x->away_since_ns;
+		s->away_since_ns = s->away_since_ns == 0 ? x->started_ns : s->away_since_ns;
+	} else if (x->http != 0 && x->http < 500) {
+		s->away_since_ns = 0;
+	}
+}
+
+/* Neither the store as a whole nor this request has been without an answer for long: one that others get must not
+ * keep one waiting that fails each time, nor one that is new, when the store has long been away. */
+static bool rides_out(const struct s3_store *s, const struct s3_xfer *x)
+{
+	int64_t now = s3_now_ns();
+
+	return x->req->result.status == OBJ_AWAY && is_waited_for(x->req) && now - x->away_since_ns < s->patience_ns &&
+			(s->away_since_ns == 0 || now - s->away_since_ns < s->patience_ns);
 }
 
 static void running_remove(struct s3_store *s, struct s3_xfer *x)
@@ -232,7 +260,8 @@ static void ended(struct s3_store *s, struct s3_xfer *x, CURLcode code)
 		x->attempt = 0; /* it gets on: not the same failure again and again */
 	}
 	attempt_end(s, x);
-	if (verdict == S3_RETRY && x->attempt < s->retries) {
+	away_note(s, x, verdict);
+	if (verdict == S3_RETRY && (x->attempt < s->retries || rides_out(s, x))) {
 		const struct log_volume *before = log_enter(req->log);
 
 		x->attempt++;

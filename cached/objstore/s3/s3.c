@@ -218,6 +218,7 @@ static bool take_conf(struct s3_store *s, const struct objstore_s3_conf *conf, c
 		s->max_connections = CONNECTIONS_MAX;
 	}
 	s->retries = conf->retries == 0 ? RETRIES_DEFAULT : conf->retries;
+	s->patience_ns = conf->patience_ns;
 	s->timeout_s = conf->request_timeout_s == 0 ? TIMEOUT_DEFAULT_S : conf->request_timeout_s;
 	s->store.where = talloc_asprintf(s, "s3://%s at %s://%s", s->bucket, s->scheme,
 			s->host == NULL ? "AWS" : s->host);

@@ -38,6 +38,7 @@ struct s3_store {
 	struct s3_sse sse;
 	struct s3_keeper *keeper;
 	unsigned max_connections, retries, timeout_s;
+	int64_t patience_ns;
 	pthread_t thread;
 	bool thread_running;
 	CURLM *multi;
@@ -52,6 +53,7 @@ struct s3_store {
 	time_t clock_offset_s; /* server minus ours */
 	enum { S3_ETAG_UNSURE, S3_ETAG_QUOTED, S3_ETAG_BARE } if_match_form; /* on PUT */
 	enum { S3_MD5_UNSURE, S3_MD5_YES, S3_MD5_NO } etag_is_md5;
+	int64_t away_since_ns;  /* the first attempt that did not reach it, with none since that did; 0: it is there */
 	int64_t bucket_seen_ns; /* start of the last request that proved the bucket to be there */
 	struct s3_xfer *queue[S3_PRIOS], **queue_last[S3_PRIOS];
 	struct s3_xfer *waiting, *running; /* for their retry; on the wire */
@@ -107,6 +109,7 @@ struct s3_xfer {
 	char *pinned;      /* GET: ETag of what `got` came from */
 	unsigned attempt;
 	int64_t due_ns;
+	int64_t away_since_ns; /* its first attempt that did not reach the store; 0: none yet */
 	bool maybe_done; /* an attempt may have taken effect */
 	bool clock_set, region_set, bare_tried, confirmed, login_tried;
 };
