@@ -7,7 +7,8 @@
 #   make demo       a running share to look at; make demo-stop ends it
 #   make install    DESTDIR= PREFIX=/usr/local; make uninstall
 #   make deb        Debian packages into build/deb/
-#   make fuzz       libFuzzer on every target, FUZZ_SECONDS=60 each
+#   make fuzz       libFuzzer (clang) on every target, FUZZ_SECONDS=60 each; ONLY=NAME: on one
+#   make fuzz-coverage   what each target has reached, of the files it names (clang, llvm)
 #   make test-samba-next, test-waf: with the Samba after this one; inside Samba's source tree. Below DIR=
 #
 # V=1 shows the commands. CC=clang. SAMBA_SOURCE=DIR: Samba's source, instead of through apt.
@@ -101,7 +102,7 @@ HELPERS := $(patsubst tests/lib/%.c,$(B)/tests/%,$(HELPER_MAIN))
 # a disk that remembers, for scenario/power; where FUSE's headers are
 POWER := $(if $(shell pkg-config --exists fuse3 && echo 1),$(B)/tests/power_disk)
 REPLAY := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(FUZZ_SRC))
-FUZZERS := $(if $(FUZZER),$(patsubst tests/fuzz/%.c,$(B)/%,$(FUZZ_SRC)))
+FUZZERS := $(if $(FUZZER),$(patsubst tests/fuzz/%.c,$(B)/%,$(if $(ONLY),tests/fuzz/fuzz_$(ONLY).c,$(FUZZ_SRC))))
 
 # --- what `make` makes: of what there is a source for -----------------------------------------------
 PROGRAMS := $(if $(MODULE_SRC),$(B)/objectfs.so) $(if $(MAIN_OBJ),$(B)/objectfs-cached) \
@@ -201,7 +202,8 @@ $(SIM): $(B)/tests/sim/%: $(B)/obj/tests/sim/%.o $(test_libs)
 $(REPLAY): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(test_libs)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(LINK) -o $@ $^ $(LIBS)
+	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+replay-programs: $(if $(ONLY),$(B)/tests/fuzz/fuzz_$(ONLY),$(REPLAY))
 # An S3 server for tests, of nothing but its own.
 $(B)/s3sim: $(S3SIM_OBJ)
 	$(call say,LINK,$@)
@@ -213,7 +215,7 @@ $(B)/bench/index: $(B)/obj/tests/bench/index.o $(B)/libcached.a
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 
 # --- tests ------------------------------------------------------------------------------------------
-.PHONY: test check unit replay sim scenario smb fuzz fuzz-run
+.PHONY: test check unit replay sim scenario smb fuzz fuzz-run fuzz-coverage replay-programs
 # A second make, because what deps installs changes what this file finds.
 test: deps
 	$(Q)$(MAKE) --no-print-directory all tests
@@ -240,7 +242,11 @@ fuzz-run: $(FUZZERS)
 	done
 $(FUZZERS): $(B)/%: $(B)/obj/tests/fuzz/%.o $(test_libs)
 	$(call say,LINK,$@)
-	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS) -lcmocka
+fuzz-coverage:
+	$(Q)$(MAKE) --no-print-directory CC=clang B=build/coverage \
+		CFLAGS='-O1 -g -fprofile-instr-generate -fcoverage-mapping' replay-programs
+	$(Q)tests/fuzz/coverage build/coverage $(ONLY)
 
 .PHONY: test-samba-next test-waf
 test-samba-next:

@@ -26,23 +26,23 @@ static const struct right {
 	const char *name, *without;
 	const char *unsure; /* what a single refusal may lack; NULL: the name */
 } rights[OBJ_WANTS] = {
-	[OBJ_WANT_LIST] = { "s3:ListBucket", "nothing is listed, and nothing is taken for absent" },
+	[OBJ_WANT_LIST] = { "s3:ListBucket", "nothing is listed, and nothing is taken for absent", NULL },
 	[OBJ_WANT_READ] = { "s3:GetObject", "what is only in S3 cannot be read",
 		"s3:GetObject (or s3:ListBucket, if there is no such object)" },
-	[OBJ_WANT_WRITE] = { "s3:PutObject", "changes wait on this machine's disk" },
+	[OBJ_WANT_WRITE] = { "s3:PutObject", "changes wait on this machine's disk", NULL },
 	[OBJ_WANT_COPY] = { "s3:PutObject, or, as the object has tags, s3:GetObjectTagging or "
 			    "s3:PutObjectTagging,", "renames wait",
 		"s3:GetObject or s3:PutObject (or, if the object has tags, s3:GetObjectTagging or "
 		"s3:PutObjectTagging)" },
 	[OBJ_WANT_DELETE] = { "s3:DeleteObject",
-		"the keys of what was deleted or renamed stay in the bucket" },
+		"the keys of what was deleted or renamed stay in the bucket", NULL },
 	[OBJ_WANT_ABORT] = { "s3:AbortMultipartUpload",
-		"parts of uploads that were given up stay in the bucket, and are paid for" },
-	[OBJ_WANT_UPLOADS] = { "s3:ListBucketMultipartUploads", "what is left of uploads is not found" },
-	[OBJ_WANT_TAGS] = { "s3:GetObjectTagging", "objects that have tags are not overwritten" },
-	[OBJ_WANT_VERSIONS] = { "s3:ListBucketVersions", "it is not seen whose versions lie under ours" },
-	[OBJ_WANT_VERSIONING] = { "s3:GetBucketVersioning", "it is not seen when versioning is switched" },
-	[OBJ_WANT_SET_TAGS] = { "s3:PutObjectTagging", "large objects lose their tags when they are overwritten" },
+		"parts of uploads that were given up stay in the bucket, and are paid for", NULL },
+	[OBJ_WANT_UPLOADS] = { "s3:ListBucketMultipartUploads", "what is left of uploads is not found", NULL },
+	[OBJ_WANT_TAGS] = { "s3:GetObjectTagging", "objects that have tags are not overwritten", NULL },
+	[OBJ_WANT_VERSIONS] = { "s3:ListBucketVersions", "it is not seen whose versions lie under ours", NULL },
+	[OBJ_WANT_VERSIONING] = { "s3:GetBucketVersioning", "it is not seen when versioning is switched", NULL },
+	[OBJ_WANT_SET_TAGS] = { "s3:PutObjectTagging", "large objects lose their tags when they are overwritten", NULL },
 };
 
 static struct objstore *live;

@@ -100,6 +100,15 @@ static int load_kv(void *arg, const char *key, const char *value)
 	return 0;
 }
 
+/* Paths are made of it: it stays in its directory, whatever the file says. */
+static bool name_is_component(const struct index_db_row *in)
+{
+	const char *name = in->name;
+
+	return name == NULL || ofs_oid_equal(&in->oid, &OFS_OID_ROOT) ||
+	       (name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0);
+}
+
 /* Into no map yet: places need every parent, see load_link. */
 static int load_row(void *arg, const struct index_db_row *in)
 {
@@ -108,7 +117,7 @@ static int load_row(void *arg, const struct index_db_row *in)
 	struct row *r;
 
 	if (live > ROW_TRASHED || (live == ROW_HERE && in->name == NULL) ||
-			((in->flags & INDEX_DB_IN_S3) != 0 && in->s3_name == NULL)) {
+			((in->flags & INDEX_DB_IN_S3) != 0 && in->s3_name == NULL) || !name_is_component(in)) {
 		return -EBADMSG;
 	}
 	if (ix->count == ix->load_room) {

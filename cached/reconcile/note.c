@@ -103,9 +103,11 @@ bool rename_note_read(const struct volume *v, const struct obj_result *r, struct
 					      &n->stays) != 0) {
 		return false;
 	}
+	if (cutoff_s < 0 || cutoff_s > INT64_MAX / NS_PER_S) {
+		return false;
+	}
 	n->cutoff_ns = cutoff_s * NS_PER_S;
-	return (strcmp(format, FORMAT) == 0 || strcmp(format, FORMAT_BEFORE) == 0) && cutoff_s >= 0 &&
-	       cutoff_s <= INT64_MAX / NS_PER_S &&
+	return (strcmp(format, FORMAT) == 0 || strcmp(format, FORMAT_BEFORE) == 0) &&
 	       (note_is_clients(v, n->from) || rename_note_is_parked(v, n->from)) &&
 	       (note_is_clients(v, n->to) || (n->stays != NULL && rename_note_is_parked(v, n->to)));
 }

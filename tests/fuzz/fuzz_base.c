@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Any bytes as a head, as a chunk, and as what a chunk holds: what is taken makes the same rows again. */
+/* Covers: cached/mirror/base.c cached/mirror/base_head.c */
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Any bytes as objectfs.conf: a sound configuration, or an error that says where. */
+/* Covers: cached/base/conf.c cached/base/conf_value.c cached/base/conf_check.c */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* What servers and programs that hand out credentials may answer, on any bytes; corpus/creds. */
+/* Covers: cached/objstore/s3/creds.c */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

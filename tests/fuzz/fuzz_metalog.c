@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Any bytes as a log segment: as they are, and as its lines with head and checksum made right. */
+/* Covers: cached/reconcile/metalog_segment.c */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

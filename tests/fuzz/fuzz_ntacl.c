@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Any bytes as a directory's NT ACL: what it hands down fits into an xattr and can be handed down again,
  * and whom it names can be told. */
+/* Covers: cached/mirror/ntacl.c */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

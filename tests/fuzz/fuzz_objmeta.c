@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Any bytes as user metadata of an object: as the text of our value and of a foreign time, and in
  * base64, so that the fields behind it are reached. */
+/* Covers: cached/mirror/objmeta.c */
 #include <stdlib.h>
 #include <string.h>
 #include "cached/mirror/base64.h"

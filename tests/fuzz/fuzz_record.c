@@ -3,6 +3,7 @@
  * Any bytes as a record, as they are and with the checksum made right, so that the fields behind
  * it are reached; and as an object id in hex.
  */
+/* Covers: shared/record.c */
 #include <stdlib.h>
 #include <string.h>
 #include "shared/record.h"

@@ -3,6 +3,7 @@
  * Any bytes as head and first slots of a ring file, once as they are and once with the checksum of
  * slot 1 made right: the daemon's reader, then a module taking the ring over.
  */
+/* Covers: shared/ring.c */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The readers of S3's and STS's XML on any bytes; corpus/s3xml. */
+/* Covers: cached/objstore/s3/xml.c */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

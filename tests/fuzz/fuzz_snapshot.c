@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Any bytes as a packed snapshot: what is taken packs to the same bytes again; splitting it makes
  * nothing unreadable. */
+/* Covers: cached/mirror/snapshot_pack.c */
 #include <stdlib.h>
 #include <string.h>
 #include "cached/mirror/snapshot.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Any bytes as the volume record: taken with an id, or refused with a message. */
+/* Covers: cached/core/volrec.c */
 #include <stdlib.h>
 #include "cached/core/volrec.h"
 #include "shared/record.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Any bytes as a frame: what decodes must encode to the same bytes again. */
+/* Covers: shared/wire.c */
 #include <stdlib.h>
 #include <string.h>
 #include "shared/wire.h"

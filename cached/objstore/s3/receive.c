@@ -86,6 +86,14 @@ static void without_chunked(char *value)
 	*out = '\0';
 }
 
+/* Seconds that fit as nanoseconds, too; -1: not a date. */
+static time_t http_date(const char *value)
+{
+	time_t t = curl_getdate(value, NULL);
+
+	return t >= 0 && t <= INT64_MAX / 1000000000 ? t : -1;
+}
+
 /* Of a whole object, in one of the kinds we know; not that of parts' checksums ("...-3"). */
 static void take_checksum(struct s3_xfer *x, const char *name, const char *value)
 {
@@ -136,11 +144,11 @@ static void take_header(struct s3_xfer *x, const char *name, char *value)
 		x->range_start = n < 1 ? -1 : x->range_start;
 		x->total = n < 2 ? -1 : x->total;
 	} else if (strcasecmp(name, "last-modified") == 0) {
-		time_t t = curl_getdate(value, NULL);
+		time_t t = http_date(value);
 
 		r->mtime_ns = t == -1 ? 0 : (int64_t)t * 1000000000;
 	} else if (strcasecmp(name, "date") == 0) {
-		x->date = curl_getdate(value, NULL);
+		x->date = http_date(value);
 		if (x->date != -1) {
 			atomic_store(&x->s->store.clock_offset_s, (int64_t)x->date - time(NULL));
 		}
