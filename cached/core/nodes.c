@@ -106,8 +106,7 @@ static bool node_is_ours(const struct nodes *n, const struct node *node)
 	return strcmp(node->id, n->v->node_id) == 0;
 }
 
-/* NULL: damaged. */
-static json_t *doc_parse(const char *id, const void *text, size_t len)
+json_t *nodes_doc_parse(const char *id, const void *text, size_t len)
 {
 	json_t *doc = len <= NODES_TEXT_MAX_BYTES ? json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL)
 						  : NULL;
@@ -388,7 +387,7 @@ static void on_node(struct obj_req *req)
 	node = r->status == OBJ_OK ? talloc_zero(n, struct node) : NULL;
 	if (node != NULL) {
 		snprintf(node->id, sizeof(node->id), "%s", id);
-		node->doc = doc_parse(id, r->body, r->body_len);
+		node->doc = nodes_doc_parse(id, r->body, r->body_len);
 		node->etag = r->etag != NULL ? talloc_strdup(node, r->etag) : NULL;
 		talloc_set_destructor(node, node_destroy);
 		if (node->doc == NULL) {
@@ -515,7 +514,7 @@ static bool nodes_keep(struct nodes *n, struct obj_req *req)
 		n->list = ours;
 	}
 	json_decref(ours->doc);
-	ours->doc = doc_parse(ours->id, req->body, (size_t)req->length);
+	ours->doc = nodes_doc_parse(ours->id, req->body, (size_t)req->length);
 	return ours->doc != NULL;
 }
 

@@ -41,5 +41,7 @@ void nodes_forget(struct nodes *n, const char *id,
 		void (*done)(int status, const char *message, void *arg), void *arg);
 /* [{node, host, version, log, serving, here}] */
 json_t *nodes_json(const struct nodes *n);
+/* What the object of this id says; NULL: damaged. For tests. */
+json_t *nodes_doc_parse(const char *id, const void *text, size_t len);
 
 #endif

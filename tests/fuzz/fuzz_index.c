@@ -76,12 +76,16 @@ static void cell(sqlite3_stmt *stmt, int at, struct ofs_rd *r)
 	}
 }
 
-/* An id of few, so that rows name each other. */
-static void small_id(sqlite3_stmt *stmt, int at, uint8_t n, uint8_t id[16])
+/* An id of few, so that rows name each other; those that mean something are among them. */
+static void small_id(uint8_t n, uint8_t id[16])
 {
+	const struct ofs_oid *known[] = { &OFS_OID_ROOT, &OFS_OID_STAGE, &OFS_OID_APART };
+
 	memset(id, 0, 16);
 	id[15] = n % 8;
-	sqlite3_bind_blob(stmt, at, id, 16, SQLITE_STATIC);
+	if (n % 8 < 3) {
+		memcpy(id, known[n % 8], 16);
+	}
 }
 
 static void rows_make(sqlite3 *db, struct ofs_rd *r)
@@ -97,9 +101,10 @@ static void rows_make(sqlite3 *db, struct ofs_rd *r)
 
 		sqlite3_clear_bindings(stmt);
 		if (how & 1) { /* a row as we write it, of any family */
-			small_id(stmt, 1, ofs_rd_u8(r), id);
-			fixed[15] = ofs_rd_u8(r) % 8;
-			fixed[31] = ofs_rd_u8(r) % 8;
+			small_id(ofs_rd_u8(r), id);
+			small_id(ofs_rd_u8(r), fixed);
+			small_id(ofs_rd_u8(r), fixed + 16);
+			sqlite3_bind_blob(stmt, 1, id, sizeof(id), SQLITE_STATIC);
 			sqlite3_bind_int64(stmt, 2, ofs_rd_u8(r));
 			sqlite3_bind_int64(stmt, 3, ofs_rd_u8(r));
 			sqlite3_bind_blob(stmt, 4, fixed, sizeof(fixed), SQLITE_STATIC);
