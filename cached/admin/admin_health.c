@@ -25,6 +25,7 @@
 struct health_try {
 	int status;
 	uint64_t free_bytes;
+	bool inodes_gone;
 };
 
 struct health_job { /* owner: as disk.h says */
@@ -189,16 +190,23 @@ static void health_store(const struct volume *v, TALLOC_CTX *ctx, json_t *list)
 static void health_mirror(const struct volume *v, const struct health_try *t, TALLOC_CTX *ctx,
 		json_t *list)
 {
-	size_t before = json_array_size(list);
+	size_t before = json_array_size(list), failed;
+	char *path = NULL;
 
 	if (t->status == -ENOSPC || t->status == -EDQUOT ||
 			(t->status == 0 && t->free_bytes < MIRROR_FREE_MIN_BYTES)) {
 		say_finding(list, FINDING_MIRROR_FULL, v,
-				talloc_asprintf(ctx, "%llu bytes are free below %s",
-						(unsigned long long)t->free_bytes, v->path));
+				talloc_asprintf(ctx, "%llu bytes%s are free below %s",
+						(unsigned long long)t->free_bytes,
+						t->inodes_gone ? " and no inodes" : "", v->path));
 	} else if (t->status != 0) {
 		say_finding(list, FINDING_MIRROR_BAD, v,
 				talloc_asprintf(ctx, "%s: %s", v->path, strerror(-t->status)));
+	}
+	failed = v->reconcile != NULL ? reconcile_disk_failed(v->reconcile, ctx, &path) : 0;
+	if (failed > 0) {
+		say_finding(list, FINDING_DISK_FAILS, v,
+				talloc_asprintf(ctx, "%s%s", path != NULL ? path : "?", failed > 1 ? ", and others" : ""));
 	}
 	if (atomic_load(&v->shm->write_full) != 0) {
 		say_finding(list, FINDING_CACHE_FULL, v, v->path);
@@ -247,7 +255,8 @@ static void health_run(struct disk_job *job)
 	struct health_job *h = (struct health_job *)job;
 
 	for (unsigned i = 0; i < h->count; i++) {
-		h->tries[i].status = volume_fs_try(h->volumes[i], &h->tries[i].free_bytes);
+		h->tries[i].status = volume_fs_try(h->volumes[i], &h->tries[i].free_bytes,
+				&h->tries[i].inodes_gone);
 	}
 }
 

@@ -98,8 +98,13 @@
 	D(MIRROR_BAD, "mirror-bad", FAILED, "mirror", "the mirror cannot be written",              \
 		"check the file system below the cache directory: dmesg, mount options, fsck")     \
 	D(MIRROR_FULL, "mirror-full", FAILED, "mirror", "the mirror's file system is full",        \
-		"free space on it, or make it larger: clients cannot write, nor read what is only " \
-		"in S3")                                                                           \
+		"free space on it (or inodes, where none is left), or make it larger: clients cannot " \
+		"write, nor read what is only in S3; what they wrote is kept, and sent once there is room") \
+	D(DISK_FAILS, "disk-fails", DEGRADED, "mirror",                                            \
+		"the local disk fails (input/output error) where changes are that S3 does not have yet", \
+		"dmesg names the disk; objectfsctl pending names the files: they are kept here as they are, and " \
+		"nothing of them is sent; put a good copy in the place of each (save it again, or from a " \
+		"backup), or delete it, and replace the disk")                                     \
 	D(CACHE_FULL, "cache-full", DEGRADED, "mirror",                                            \
 		"writers are refused: the cache is full of what S3 does not have yet",             \
 		"objectfsctl pending says what waits and why; it ends when enough is sent, or "    \

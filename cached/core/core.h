@@ -71,8 +71,8 @@ void privs_raise_limits(void);
 int volume_fs_open(struct volume *v, const struct core *core, bool *new_tree, char **error);
 void volume_fs_close(struct volume *v);
 /* Can the mirror's file system be written? Worker thread; may block. 0 or -errno; *free_bytes: for those
- * who are not root. */
-int volume_fs_try(const struct volume *v, uint64_t *free_bytes);
+ * who are not root; *inodes_gone: none is left. */
+int volume_fs_try(const struct volume *v, uint64_t *free_bytes, bool *inodes_gone);
 
 /* --- volume.c --- */
 /* Everything of a volume that can be had without S3. Sync. NULL and *error (child of core). */

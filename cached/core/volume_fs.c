@@ -218,17 +218,19 @@ int volume_fs_open(struct volume *v, const struct core *core, bool *new_tree, ch
 	return ret;
 }
 
-int volume_fs_try(const struct volume *v, uint64_t *free_bytes)
+int volume_fs_try(const struct volume *v, uint64_t *free_bytes, bool *inodes_gone)
 {
 	static const char some[4096];
 	struct statfs fs;
 	int fd, ret = 0;
 
 	*free_bytes = 0;
+	*inodes_gone = false;
 	if (fstatfs(v->tree_fd, &fs) != 0) {
 		return -errno;
 	}
 	*free_bytes = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+	*inodes_gone = fs.f_files > 0 && fs.f_ffree == 0;
 	fd = fscheck_scratch(v->limbo_fd);
 	if (fd < 0) {
 		return fd;

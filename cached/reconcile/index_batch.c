@@ -316,12 +316,18 @@ static void batch_done(struct disk_job *job)
 		return;
 	}
 	if (status != 0) {
-		log_error("index", "the index could not be written, tried again: %s",
-				strerror(-status));
-		ix->flight_failed = true;
+		if (!ix->failing) {
+			log_error("index", "the index cannot be written (%s): nothing is sent to S3 meanwhile, what "
+					"waits is kept; tried again each second", strerror(-status));
+		}
+		ix->failing = ix->flight_failed = true;
 		ix->retry_ticks = BATCH_RETRY_TICKS;
 		waits_tell(ix, status);
 		return;
+	}
+	if (ix->failing) {
+		log_notice("index", "the index is written again");
+		ix->failing = false;
 	}
 	ix->rows_done = b->rows_upto;
 	ix->misc_done = b->misc_upto;

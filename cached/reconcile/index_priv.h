@@ -53,6 +53,7 @@ struct index {
 	uint64_t misc_queued, misc_done;             /* deletes and values */
 	struct index_batch *flight; /* submitted, or failed and waiting to be sent again */
 	bool flight_failed;
+	bool failing; /* the last batch did, and it has been told */
 	unsigned retry_ticks;
 	struct index_wait *waits, **waits_tail;
 };

@@ -318,6 +318,7 @@ static void look_done(struct disk_job *job)
 				w->failures++;
 				work_postpone(w, 100 * NS_PER_MS, "its directory has moved");
 			} else {
+				w->disk_failed = l->dir_status == -EIO;
 				work_failed(w, "its directory cannot be looked at: %s",
 						strerror(-l->dir_status));
 			}
@@ -347,6 +348,7 @@ static void look_done(struct disk_job *job)
 		look_warn_copied_stub(l->path, l->seen.name);
 	} else if (l->seen.status != -EINVAL && l->seen.status != -ENOENT) {
 		rc->since_ns = 0;
+		w->disk_failed = l->seen.status == -EIO;
 		work_failed(w, "cannot be looked at: %s", strerror(-l->seen.status));
 		goto out;
 	}

@@ -15,7 +15,9 @@
  *     stripe's write counter are those of the copy. A write bumps the counter before it begins, and
  *     under the lease nobody writes: what is equal then is what S3 has. A write to another file of
  *     the stripe costs one upload more. The metadata are read after the copy: should they be older
- *     than its bytes, nothing would ever send them again.
+ *     than its bytes, nothing would ever send them again;
+ *  5. what the disk did not take when it was to be made durable is not sent as it is: the kernel says so once,
+ *     and may have forgotten the bytes by the next try. A later write is another state, and is sent.
  */
 #include "private.h"
 #include <errno.h>
@@ -53,6 +55,8 @@ struct prepare_job {
 	bool data, resend; /* its bytes are wanted too, if they are dirty; in any case */
 	bool was_sent;
 	struct sent sent; /* if was_sent; without its etag */
+	bool unstored; /* in and out, as in the item */
+	uint64_t unstored_gen;
 	/* out */
 	int status; /* 0; -ENOENT: not there; -EBUSY: open for writing; -errno */
 	int fd;
@@ -171,6 +175,18 @@ static int prepare_record(struct prepare_job *p, ino_t ino)
 	return rc;
 }
 
+/* Worker. S3 must never be ahead of what this disk would hold after a power cut: a record that says clean vouches
+ * for the bytes, and a dirty file that lost them would replace good ones. */
+static int prepare_durable(struct prepare_job *p)
+{
+	if (fdatasync(p->fd) == 0) {
+		return 0;
+	}
+	p->unstored = errno == EIO;
+	p->unstored_gen = p->rec.data_gen;
+	return -errno;
+}
+
 /* Worker. The bytes, if there is no lease on them, then the metadata. */
 static int prepare_content(struct prepare_job *p, const struct stat *st)
 {
@@ -238,15 +254,16 @@ static int prepare_file(struct prepare_job *p)
 	if (rc != 0) {
 		return rc;
 	}
+	if (prepare_wants_data(p) && p->unstored && p->rec.data_gen == p->unstored_gen) {
+		return -EIO;
+	}
 	p->unchanged = prepare_is_unchanged(p);
 	rc = prepare_content(p, &st);
 	if (rc != 0) {
 		return rc;
 	}
-	/* S3 must never be ahead of what this disk would hold after a power cut: a record that says
-	 * clean vouches for the bytes, and a dirty file that lost them would replace good ones. */
-	if (prepare_wants_data(p) && p->leased && fdatasync(p->fd) != 0) {
-		return -errno;
+	if (prepare_wants_data(p) && p->leased && (rc = prepare_durable(p)) != 0) {
+		return rc;
 	}
 	if (fstat(p->fd, &st) != 0) {
 		return -errno;
@@ -305,6 +322,9 @@ static void prepare_done(struct disk_job *job)
 	a->snapshot = p->snapshot;
 	a->size = p->size;
 	a->ctime_ns = p->ctime_ns;
+	a->item->unstored = p->unstored;
+	a->item->unstored_gen = p->unstored_gen;
+	a->item->disk_failed = status == -EIO;
 	free(p->path);
 	free(p);
 	if (status == -ENOENT || status == -ESTALE || status == -ENOTDIR || status == -ELOOP) {
@@ -319,6 +339,11 @@ static void prepare_done(struct disk_job *job)
 	}
 	if (status == -EBUSY) {
 		prepare_busy(a, interval_ns);
+		return;
+	}
+	if (status == -EIO && a->item->unstored) {
+		attempt_end_failed(a, "the local disk did not take what was written to it: it is not sent before it is "
+				"written again");
 		return;
 	}
 	if (status != 0) {
@@ -363,6 +388,8 @@ void step_prepare(struct attempt *a)
 			(p->resend || !reconcile_conflicts_held(a->item->rc)); /* then they are not sent */
 	p->was_sent = !p->resend && prepare_was_sent(a);
 	p->sent = a->item->sent;
+	p->unstored = a->item->unstored;
+	p->unstored_gen = a->item->unstored_gen;
 	p->urgent = a->item->urgent;
 	p->failed = a->item->failures > 0;
 	p->versions = a->v->store->caps.versioned;

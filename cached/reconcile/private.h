@@ -69,6 +69,7 @@ struct work { /* core only; talloc child of rc */
 	bool again;   /* something changed while it was running */
 	unsigned attempts, failures;
 	char *reason; /* why it is not done yet, for people */
+	bool disk_failed; /* the local disk failed the last try */
 	struct waiter *waiters;
 	/* WORK_PLACE */
 	struct work *hash_next;
@@ -82,6 +83,8 @@ struct work { /* core only; talloc child of rc */
 	struct work *blocked_on;   /* the item that must go first, or NULL */
 	struct work *blocked_next; /* siblings in blocked_on->blocks */
 	bool times;                /* directory: its children changed, and with them its write time */
+	bool unstored;             /* what the generation below wrote, the local disk did not take: it may have lost it */
+	uint64_t unstored_gen;
 	bool resend;               /* its data are wanted although they are clean: move.c */
 	struct kept *inherited;    /* what others set on the object it replaced, which has gone first */
 	bool ask;                  /* its fence does not hold: whose is the object by now? */

@@ -389,7 +389,6 @@ void work_go_on(struct work *w, int64_t delay_ns)
 {
 	w->running = false;
 	w->again = false;
-	w->failures = 0;
 	heap_set(w, clock_now_ns(w->rc->v->clock) + delay_ns);
 	work_wake_blocked(w);
 }

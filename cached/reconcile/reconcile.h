@@ -57,6 +57,8 @@ json_t *reconcile_pending(struct reconcile *rc, unsigned most);
 json_t *reconcile_renames(struct reconcile *rc, unsigned most);
 /* How much is pending, and for how long the oldest of it has been; 0: nothing. */
 void reconcile_backlog(const struct reconcile *rc, size_t *count, int64_t *oldest_ns);
+/* How much of it waits because the local disk failed (EIO); *path: of the first, talloc child of ctx. */
+size_t reconcile_disk_failed(const struct reconcile *rc, TALLOC_CTX *ctx, char **path);
 /* Is S3 behind the mirror for this row or this place? Listings must then not touch it. */
 bool reconcile_is_pending(struct reconcile *rc, const struct row *row);
 bool reconcile_place_is_pending(struct reconcile *rc, const struct ofs_oid *parent,

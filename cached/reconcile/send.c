@@ -324,6 +324,7 @@ static void step_uploaded(struct upload *u)
 		step_ask_outcome(a);
 		break;
 	default:
+		a->item->disk_failed = u->local_errno == EIO;
 		attempt_end_store(a, "upload", u->status, u->message);
 		break;
 	}

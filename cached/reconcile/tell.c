@@ -108,6 +108,18 @@ void reconcile_backlog(const struct reconcile *rc, size_t *count, int64_t *oldes
 	*oldest_ns = rc->works != NULL ? clock_now_ns(rc->v->clock) - first : 0;
 }
 
+size_t reconcile_disk_failed(const struct reconcile *rc, TALLOC_CTX *ctx, char **path)
+{
+	size_t count = 0;
+
+	for (const struct work *w = rc->works; w != NULL; w = w->next) {
+		if (w->disk_failed && count++ == 0) {
+			*path = work_path(ctx, w);
+		}
+	}
+	return count;
+}
+
 /* ---- renames ---- */
 
 static const struct pmove *move_of(const struct work *w)

@@ -280,6 +280,7 @@ static void parts_part_done(struct obj_req *req)
 		return;
 	}
 	if (req->result.status != OBJ_OK || req->result.etag == NULL) {
+		u->local_errno = s->failed == OBJ_OK ? req->result.local_errno : u->local_errno;
 		parts_fail(u, req->result.status == OBJ_OK ? OBJ_UNKNOWN : req->result.status,
 				req->result.message);
 		objstore_req_free(&req);

@@ -142,6 +142,7 @@ static void upload_put_done(struct obj_req *req)
 	enum obj_status st = req->result.status;
 
 	u->state->single = NULL;
+	u->local_errno = req->result.local_errno;
 	if (st == OBJ_OK) {
 		upload_take_result(u, &req->result);
 		if (u->fd >= 0) {

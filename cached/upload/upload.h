@@ -38,6 +38,7 @@ struct upload {
 	void *arg;
 	/* out */
 	enum obj_status status;
+	int local_errno; /* LOCAL: of the descriptor; 0: something else */
 	char *message, *etag, *version_id;
 	int64_t mtime_ns;
 	bool has_sha256;

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A disk whose every write is known in its order, and what may be on it after the power was cut.
+"""A disk whose every write is known in its order, and what may be on it after the power was cut; or one that
+fails where it is told to.
 
-    disk = Disk(directory, "ext4", record=True)     # a loop device on power_disk.c, made and mounted
-    disk.mark("flushed 17")                         # a line in the log, between the writes
+    disk = Disk(program, directory, "ext4", record=True)    # a loop device on power_disk.c, made and mounted
+    disk.mark("flushed 17")                                 # a line in the log, between the writes
+    disk.fail("read", *disk.extents(path))                  # the bytes of this file cannot be read any more
     disk.close()
 
     cuts = Replay(Log(disk.log_path))
@@ -15,6 +17,7 @@ is every reordering.
 """
 
 import ctypes
+import fcntl
 import mmap
 import os
 import struct
@@ -33,6 +36,10 @@ OPTIONS = {"ext4": "data=ordered,noatime", "xfs": "noatime,nouuid"}
 WRITE, FLUSH, ZERO, MARK = 1, 2, 3, 4
 ENTRY = struct.Struct("<IIQQ")
 SECTOR = 512
+FS_IOC_FIEMAP = 0xC020660B
+FIEMAP = struct.Struct("<QQIIII")       # of linux/fiemap.h
+EXTENT = struct.Struct("<QQQ2QI3I")
+EXTENTS_MOST = 32
 CLONE_NEWNS = 0x20000
 
 
@@ -67,6 +74,7 @@ class Disk:
         self.mounted = []       # namespaces where it is, as words before a command
         self.served = []        # ... and the file below it
         self.marks = -1
+        self.faults = []        # lines for power_disk.c
         os.makedirs(self.fuse, exist_ok=True)
         os.makedirs(self.mount, exist_ok=True)
         if record:
@@ -108,6 +116,45 @@ class Disk:
     def mark(self, text):
         """Between what was written before and what is written from now on."""
         os.write(self.marks, text.encode())
+
+    def fail(self, what, *ranges):
+        """From now on what is "read" or "write" there answers EIO, besides what does so already. ranges:
+        (offset, length) on the disk; none: all of it."""
+        self.faults += [f"{what} {offset} {length}" for offset, length in ranges or [(0, DISK_BYTES[self.fs])]]
+        self._tell_faults()
+
+    def heal(self):
+        """Nothing fails any more."""
+        self.faults = []
+        self._tell_faults()
+
+    def _tell_faults(self):
+        with open(f"{self.fuse}/faults", "wb", buffering=0) as file:
+            file.write("".join(f"{line}\n" for line in self.faults or [""]).encode())
+
+    @staticmethod
+    def extents(path):
+        """Where a file's bytes are on the disk: [(offset, length)]. They are written there first."""
+        fd = os.open(path, os.O_RDONLY | os.O_NOATIME)
+        try:
+            os.fsync(fd)
+            found = bytearray(FIEMAP.pack(0, 1 << 62, 1, 0, EXTENTS_MOST, 0).ljust(
+                FIEMAP.size + EXTENTS_MOST * EXTENT.size, b"\0"))
+            fcntl.ioctl(fd, FS_IOC_FIEMAP, found)
+            count = FIEMAP.unpack_from(found)[3]
+            each = [EXTENT.unpack_from(found, FIEMAP.size + number * EXTENT.size) for number in range(count)]
+            return [(physical, length) for _, physical, length, *_ in each]
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def forget(path):
+        """What memory has of a file's bytes: who reads it asks the disk. They are there already."""
+        fd = os.open(path, os.O_RDONLY | os.O_NOATIME)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
 
     def flushes(self):
         """Does a flush of the file system arrive as one?"""

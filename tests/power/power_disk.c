@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * A disk that remembers the order in which it was written: a file for a loop device, by FUSE.
+ * A disk that remembers the order in which it was written, and fails where it is told to: a file for a loop
+ * device, by FUSE.
  * Way: the kernel's loop driver writes `disk`, its flushes come as fsync (FUA as a write and a flush, as the
  *      driver offers none); a test writes a line to `mark`. Each is appended to the log as it is answered.
+ *      A write to `faults` says which bytes answer EIO from then on, and takes back what was said before: lines
+ *      "read OFFSET LENGTH" and "write OFFSET LENGTH", or an empty one.
  * Thread: one, so the log's order is one in which the writes may have happened. What the log has before a flush
  *      the disk had when the flush came.
  * Owns: the image, the log, the mount; all end with the process.
@@ -11,6 +14,7 @@
  *        2. An entry: kind, 0 (32 bits each), offset, length (64 bits each), little-endian as all is here;
  *           then the bytes of a write or a mark.
  *        3. Without a log it is a disk like any other, whose flushes cost nothing.
+ *        4. What answers EIO has done nothing. A discard never does.
  *
  * usage: power_disk IMAGE LOG|- MOUNTPOINT
  */
@@ -18,7 +22,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse.h>
+#include <inttypes.h>
 #include <linux/falloc.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,9 +41,19 @@ struct entry {
 	uint64_t length;
 };
 
+enum name { NAME_DISK, NAME_MARK, NAME_FAULTS };
+#define FAULTS_MAX 64
+
+struct fault {
+	bool write;
+	uint64_t offset, length;
+};
+
 struct disk {
 	int image_fd;
 	int log_fd; /* -1: no log */
+	struct fault faults[FAULTS_MAX];
+	unsigned fault_count;
 };
 
 static struct disk *disk_get(void)
@@ -63,6 +79,48 @@ static int log_append(enum kind kind, uint64_t offset, uint64_t length, const ch
 	return (size_t)n == iov[0].iov_len + iov[1].iov_len ? 0 : -ENOSPC;
 }
 
+static bool is_bad(bool write, uint64_t offset, uint64_t length)
+{
+	const struct disk *d = disk_get();
+
+	for (unsigned i = 0; i < d->fault_count; i++) {
+		const struct fault *f = &d->faults[i];
+
+		if (f->write == write && offset < f->offset + f->length && f->offset < offset + length) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* 0; -EINVAL: not such lines, or too many; those before it count. */
+static int faults_set(const char *text, size_t size)
+{
+	struct disk *d = disk_get();
+	char lines[4096], word[8], *rest = lines, *line;
+
+	if (size >= sizeof(lines)) {
+		return -EINVAL;
+	}
+	memcpy(lines, text, size);
+	lines[size] = '\0';
+	d->fault_count = 0;
+	while ((line = strsep(&rest, "\n")) != NULL) {
+		struct fault *f = &d->faults[d->fault_count];
+
+		if (line[0] == '\0') {
+			continue;
+		}
+		if (d->fault_count == FAULTS_MAX ||
+				sscanf(line, "%7s %" SCNu64 " %" SCNu64, word, &f->offset, &f->length) != 3) {
+			return -EINVAL;
+		}
+		f->write = strcmp(word, "write") == 0;
+		d->fault_count++;
+	}
+	return 0;
+}
+
 static int disk_getattr(const char *path, struct stat *st, struct fuse_file_info *fi)
 {
 	(void)fi;
@@ -80,13 +138,13 @@ static int disk_getattr(const char *path, struct stat *st, struct fuse_file_info
 		return 0;
 	}
 	st->st_mode = S_IFREG | 0600;
-	return strcmp(path, "/mark") == 0 ? 0 : -ENOENT;
+	return strcmp(path, "/mark") == 0 || strcmp(path, "/faults") == 0 ? 0 : -ENOENT;
 }
 
 static int disk_open(const char *path, struct fuse_file_info *fi)
 {
 	fi->direct_io = 1;
-	fi->fh = strcmp(path, "/mark") == 0;
+	fi->fh = strcmp(path, "/mark") == 0 ? NAME_MARK : strcmp(path, "/faults") == 0 ? NAME_FAULTS : NAME_DISK;
 	return 0;
 }
 
@@ -96,8 +154,11 @@ static int disk_read(const char *path, char *buf, size_t size, off_t offset,
 	ssize_t n;
 
 	(void)path;
-	if (fi->fh != 0) {
+	if (fi->fh != NAME_DISK) {
 		return 0;
+	}
+	if (is_bad(false, (uint64_t)offset, size)) {
+		return -EIO;
 	}
 	n = pread(disk_get()->image_fd, buf, size, offset);
 	return n < 0 ? -errno : (int)n;
@@ -110,13 +171,20 @@ static int disk_write(const char *path, const char *buf, size_t size, off_t offs
 	int ret;
 
 	(void)path;
-	if (fi->fh == 0) {
+	if (fi->fh == NAME_FAULTS) {
+		ret = faults_set(buf, size);
+		return ret != 0 ? ret : (int)size;
+	}
+	if (fi->fh == NAME_DISK) {
+		if (is_bad(true, (uint64_t)offset, size)) {
+			return -EIO;
+		}
 		n = pwrite(disk_get()->image_fd, buf, size, offset);
 	}
 	if (n < 0) {
 		return -errno;
 	}
-	ret = log_append(fi->fh != 0 ? KIND_MARK : KIND_WRITE, (uint64_t)offset, (uint64_t)n, buf);
+	ret = log_append(fi->fh == NAME_MARK ? KIND_MARK : KIND_WRITE, (uint64_t)offset, (uint64_t)n, buf);
 	return ret != 0 ? ret : (int)n;
 }
 
@@ -125,14 +193,14 @@ static int disk_truncate(const char *path, off_t size, struct fuse_file_info *fi
 	(void)path;
 	(void)size;
 	(void)fi;
-	return 0; /* `mark` is opened as a shell opens it; the disk keeps its size */
+	return 0; /* the others are opened as a shell opens them; the disk keeps its size */
 }
 
 static int disk_fsync(const char *path, int datasync, struct fuse_file_info *fi)
 {
 	(void)path;
 	(void)datasync;
-	return fi->fh != 0 ? 0 : log_append(KIND_FLUSH, 0, 0, NULL);
+	return fi->fh != NAME_DISK ? 0 : log_append(KIND_FLUSH, 0, 0, NULL);
 }
 
 /* Discards and zeroes; both read as zeros afterwards, as loop devices do. */
@@ -142,7 +210,7 @@ static int disk_fallocate(const char *path, int mode, off_t offset, off_t length
 	const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
 	(void)path;
-	if (fi->fh != 0 || (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) == 0) {
+	if (fi->fh != NAME_DISK || (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) == 0) {
 		return -EOPNOTSUPP;
 	}
 	if (fallocate(disk_get()->image_fd, how, offset, length) != 0) {
