@@ -127,11 +127,6 @@ const char *flat_prefix(const struct flat *f)
 	return f->prefix;
 }
 
-const char *flat_at(const struct flat *f)
-{
-	return f->any ? f->last : NULL;
-}
-
 bool flat_is_whole(const struct flat *f)
 {
 	return f->whole;

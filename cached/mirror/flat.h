@@ -45,8 +45,6 @@ int flat_add(struct flat *f, const struct obj_entry *e);
 /* The last page is in. */
 void flat_end(struct flat *f);
 bool flat_is_whole(const struct flat *f);
-/* The last key so far; NULL: none. */
-const char *flat_at(const struct flat *f);
 size_t flat_bytes(const struct flat *f);
 
 enum flat_answer {

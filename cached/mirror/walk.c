@@ -57,6 +57,7 @@ struct walks { /* talloc child of the mirror */
 	struct mirror *m;
 	struct walker *walkers;
 	struct clock_timer *timer;
+	struct clock_timer *serving; /* in the next turn of the loop */
 	bool unordered; /* the store lists in another order than that of keys */
 };
 
@@ -155,10 +156,37 @@ static void walk_serve(struct walker *w)
 	}
 }
 
+static void walks_serve(void *arg)
+{
+	struct walks *ws = arg;
+
+	ws->serving = NULL;
+	for (struct walker *w = ws->walkers; w != NULL; w = w->next) {
+		walk_serve(w);
+	}
+}
+
+/* Not from inside: a listing goes on as far as it can. */
+static void walks_serve_soon(struct walks *ws)
+{
+	struct clock *clock = ws->m->v->clock;
+
+	if (ws->serving == NULL) {
+		ws->serving = clock_timer_add(clock, ws, clock_now_ns(clock), walks_serve, ws);
+	}
+}
+
+/* Is it of the volume's own place? */
+static bool walk_is_own(const struct walks *ws, const char *key)
+{
+	size_t prefix = strlen(ws->m->v->prefix);
+
+	return strncmp(key, ws->m->v->prefix, prefix) == 0 && strncmp(key + prefix, WALK_OWN, strlen(WALK_OWN)) == 0;
+}
+
 /* 0 or -errno. */
 static int sweep_take(struct sweep *s, struct obj_result *r)
 {
-	const char *prefix = s->ws->m->v->prefix;
 	const char *last = NULL;
 	int ret = 0;
 
@@ -169,15 +197,14 @@ static int sweep_take(struct sweep *s, struct obj_result *r)
 			continue;
 		}
 		last = key;
-		if (strncmp(key, prefix, strlen(prefix)) != 0 ||
-				strncmp(key + strlen(prefix), WALK_OWN, strlen(WALK_OWN)) != 0) {
+		if (!walk_is_own(s->ws, key)) {
 			ret = flat_add(s->flat, &r->entries[i]);
 		}
 	}
 	if (last != NULL) {
 		talloc_free(s->after);
-		s->after = strncmp(last + strlen(prefix), WALK_OWN, strlen(WALK_OWN)) == 0
-				? talloc_asprintf(s, "%s" WALK_BEHIND_OWN, prefix) : talloc_strdup(s, last);
+		s->after = walk_is_own(s->ws, last) ? talloc_asprintf(s, "%s" WALK_BEHIND_OWN, s->ws->m->v->prefix)
+						    : talloc_strdup(s, last);
 	}
 	if (ret == 0 && r->next_token == NULL) {
 		flat_end(s->flat);
@@ -262,6 +289,7 @@ static void walks_look(void *arg)
 	int64_t now = clock_now_ns(ws->m->v->clock);
 
 	ws->timer = NULL;
+	walks_serve(ws); /* should a timer for it have failed */
 	while ((w = *pp) != NULL) {
 		if (w->asking > 0 || now - w->last_ns < WALK_REST_NS) {
 			pp = &w->next;
@@ -348,7 +376,7 @@ static void walker_sweeps(struct walks *ws, struct walker *w, const char *key)
 	w->sweep = s;
 	sweep_ask(s);
 	if (!s->flight) {
-		walk_serve(w);
+		walks_serve_soon(ws);
 	}
 }
 
@@ -370,10 +398,10 @@ static struct flat_dir *walks_take(struct walks *ws, const char *key)
 bool walk_answers(struct listing *l)
 {
 	struct walks *ws = l->m->walks;
-	struct walker *w = walker_get(ws, l->client);
+	struct walker *w = ws->unordered || listing_is_refresh(l) ? NULL : walker_get(ws, l->client);
 	struct flat_dir *d;
 
-	if (w == NULL || ws->unordered || listing_is_refresh(l)) {
+	if (w == NULL) {
 		return false;
 	}
 	d = walks_take(ws, l->prefix);
@@ -410,26 +438,37 @@ void walk_listing_ends(struct listing *l)
 	}
 }
 
+/* All keys below a directory are others, of which the pages had some. */
+static void walks_end(struct walks *ws)
+{
+	for (struct walker *w = ws->walkers; w != NULL; w = w->next) {
+		if (w->sweep != NULL) {
+			sweep_drop(w);
+			walks_serve_soon(ws);
+		}
+	}
+}
+
 void walk_row_changes(struct mirror *m, const struct row *row, enum index_change change)
 {
 	char *key = NULL;
 
+	if (m != NULL && row->is_dir && change == INDEX_MOVES) {
+		walks_end(m->walks);
+		return;
+	}
 	for (struct walker *w = m != NULL ? m->walks->walkers : NULL; w != NULL; w = w->next) {
 		if (w->sweep == NULL) {
 			continue;
 		}
-		if (row->is_dir && change == INDEX_MOVES) {
-			/* All keys below it are others, of which the pages had some. */
-			sweep_drop(w);
-			walk_serve(w);
-			continue;
+		if (key == NULL) { /* that which its key is in: its name may be elsewhere */
+			key = index_key(m->v->index, m, m->v->prefix, &row->s3_parent, row->s3_name, false, NULL);
+			if (key == NULL) {
+				return;
+			}
+			*(strrchr(key, '/') != NULL ? strrchr(key, '/') + 1 : key) = '\0';
 		}
-		if (key == NULL) {
-			key = index_key(m->v->index, m, m->v->prefix, &row->s3_parent, "", false, NULL);
-		}
-		if (key != NULL) {
-			flat_touch(w->sweep->flat, key);
-		}
+		flat_touch(w->sweep->flat, key);
 	}
 	talloc_free(key);
 }

@@ -10,7 +10,6 @@
 struct listing;
 struct mirror;
 struct walks;
-struct walker;
 
 /* m->walks; NULL: out of memory. */
 struct walks *walks_new(struct mirror *m);

@@ -34,20 +34,20 @@ struct door {
 	struct fixture *fx;
 };
 
-struct stale { /* a LIST that lacks what contains fault_key */
+struct edited { /* an answer that is not what the store says */
 	struct fixture *fx;
 	void (*done)(struct obj_req *req);
 	void *arg;
 };
 
-static void stale_done(struct obj_req *req)
+/* A LIST that lacks what contains fault_key. */
+static void edit_stale(struct fixture *fx, struct obj_req *req)
 {
-	struct stale *s = req->arg;
 	struct obj_entry *e = req->result.entries;
 	unsigned kept = 0;
 
 	for (unsigned i = 0; i < req->result.entry_count; i++) {
-		if (strstr(e[i].key, s->fx->fault_key) == NULL) {
+		if (strstr(e[i].key, fx->fault_key) == NULL) {
 			struct obj_entry moved = e[i];
 
 			e[i] = e[kept];
@@ -56,6 +56,17 @@ static void stale_done(struct obj_req *req)
 			free(e[i].key);
 			e[i].key = NULL;
 		}
+	}
+}
+
+static void edited_done(struct obj_req *req)
+{
+	struct edited *s = req->arg;
+
+	if (s->fx->fault == FAULT_STALE) {
+		edit_stale(s->fx, req);
+	} else if (s->fx->fault == FAULT_EDIT) {
+		s->fx->fault_edit(req);
 	}
 	req->done = s->done;
 	req->arg = s->arg;
@@ -78,12 +89,12 @@ static void door_submit(struct objstore *s, struct obj_req *req)
 			fx->hanging = req;
 			return;
 		}
-		if (fx->fault == FAULT_STALE) {
-			struct stale *s = calloc(1, sizeof(*s));
+		if (fx->fault == FAULT_STALE || fx->fault == FAULT_EDIT) {
+			struct edited *s = calloc(1, sizeof(*s));
 
 			assert_non_null(s);
-			*s = (struct stale){fx, req->done, req->arg};
-			req->done = stale_done;
+			*s = (struct edited){fx, req->done, req->arg};
+			req->done = edited_done;
 			req->arg = s;
 			fx->inner->ops->submit(fx->inner, req);
 			return;

@@ -17,8 +17,8 @@
 #include "cached/recall/recall.h"
 #include "cached/reconcile/index.h"
 
-/* STALE: a LIST of something else lacks what contains the key. */
-enum fixture_fault { FAULT_NONE, FAULT_FAIL, FAULT_HANG, FAULT_STALE };
+/* STALE: a LIST of something else lacks what contains the key. EDIT: fault_edit has the answer first. */
+enum fixture_fault { FAULT_NONE, FAULT_FAIL, FAULT_HANG, FAULT_STALE, FAULT_EDIT };
 
 struct fixture {
 	TALLOC_CTX *ctx;
@@ -35,6 +35,7 @@ struct fixture {
 	enum obj_op fault_op;
 	char fault_key[64];
 	enum obj_status fault_status;
+	void (*fault_edit)(struct obj_req *req);
 	struct obj_req *hanging; /* by next */
 	unsigned sent[OBJ_OP_MAX];
 	int64_t asked_bytes; /* of GETs */

@@ -233,6 +233,82 @@ static void test_renamed(void **state)
 	assert_int_equal(fixture_count(fx, "a/05"), FILES);
 }
 
+/* So it is for who waits for a page then: he asks for his own, and not while the index is at work. */
+static void test_renamed_waiting(void **state)
+{
+	struct fixture *fx = *state;
+	struct asked walker;
+	unsigned lists;
+
+	index_watch(fx->v->index, watched, fx);
+	fill(fx, "a");
+	list(fx, 1, "");
+	list(fx, 1, "a");
+	assert_int_equal(walk(fx, 1, "a", 0, 1), 1);
+	fixture_fault(fx, OBJ_LIST, "share/", FAULT_HANG, OBJ_OK);
+	list_begin(fx, &walker, 1, "a/01", false);
+	FIXTURE_UNTIL(fx, fx->hanging != NULL);
+	fx->fault = FAULT_NONE;
+	lists = fx->sent[OBJ_LIST];
+	index_set_s3(fx->v->index, fixture_row(fx, "a/05"), &fixture_row(fx, "a")->oid, "other");
+	assert_int_equal(fx->sent[OBJ_LIST], lists);
+	list_end(fx, &walker);
+	assert_int_equal(fx->sent[OBJ_LIST], lists + 1);
+	assert_int_equal(fixture_count(fx, "a/01"), FILES);
+	fixture_release(fx);
+	assert_int_equal(walk(fx, 1, "a", 2, 3), 1); /* the sweep that was on its way is nobody's */
+}
+
+/* An object that lies apart, below the old key of a file that is called otherwise now, follows its name: what the page
+ * says of the directory that it was in is not used. */
+static void test_apart(void **state)
+{
+	struct fixture *fx = *state;
+	struct ofs_oid oid = {{9}};
+	struct row *row;
+
+	begin(fx);
+	row = index_add(fx->v->index, &oid, false);
+	index_set_apart(fx->v->index, row, "a/10/1");
+	assert_int_equal(walk(fx, 1, "a", 9, 11), 1); /* 10 */
+	assert_false(fixture_exists(fx, "a/10/1"));
+	index_set_apart(fx->v->index, row, "a/11/1");
+	assert_int_equal(walk(fx, 1, "a", 12, 13), 0);
+	index_set_s3(fx->v->index, row, &fixture_row(fx, "a")->oid, "moved"); /* the last of 11 that is said of it */
+	fixture_delete(fx, "a/11/1");
+	assert_int_equal(walk(fx, 1, "a", 11, 12), 1);
+	assert_int_equal(fixture_count(fx, "a/11"), FILES - 1);
+}
+
+static void edit_short(struct obj_req *req)
+{
+	struct obj_result *r = &req->result;
+
+	if (strcmp(req->key, "share/") == 0) { /* the sweep's */
+		assert_true(r->entry_count > SUBS);
+		free(r->entries[SUBS].key);
+		r->entries[SUBS].key = strdup("x");
+	}
+}
+
+/* A store that lists other keys than were asked for, short ones among them, is asked for each directory from then on. */
+static void test_strange(void **state)
+{
+	struct fixture *fx = *state;
+
+	index_watch(fx->v->index, watched, fx);
+	fill(fx, "a");
+	list(fx, 1, "");
+	list(fx, 1, "a");
+	walk(fx, 1, "a", 0, 1);
+	fixture_fault(fx, OBJ_LIST, "share/", FAULT_EDIT, OBJ_OK);
+	fx->fault_edit = edit_short;
+	assert_int_equal(walk(fx, 1, "a", 1, 2), 2); /* the sweep, and its own */
+	fx->fault = FAULT_NONE;
+	assert_int_equal(walk(fx, 1, "a", 2, SUBS), SUBS - 2);
+	assert_int_equal(fixture_count(fx, "a/01"), FILES);
+}
+
 static void test_removals(void **state)
 {
 	struct fixture *fx = *state;
@@ -356,6 +432,9 @@ int main(void)
 		T(others),
 		T(ours),
 		T(renamed),
+		T(renamed_waiting),
+		T(apart),
+		T(strange),
 		T(removals),
 		T(brake),
 		T(waiting),
