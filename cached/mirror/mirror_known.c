@@ -91,22 +91,36 @@ void listing_marks_gone(struct listing *l)
 	l->gone_count = 0;
 }
 
+/* What the pages call its object; NULL: it is in another directory. One that lies apart has a whole key for a name. */
+static const char *known_name(const struct listing *l, const struct row *row)
+{
+	const char *below = l->prefix + strlen(l->m->v->prefix);
+	size_t len = strlen(below);
+
+	if (!row_is_apart(row)) {
+		return ofs_oid_equal(&l->dir->oid, &row->s3_parent) ? row->s3_name : NULL;
+	}
+	return strncmp(row->s3_name, below, len) == 0 && strchr(row->s3_name + len, '/') == NULL
+			? row->s3_name + len : NULL;
+}
+
 void mirror_row_changes(struct mirror *m, const struct row *row)
 {
 	for (struct listing *l = m->listings; l != NULL; l = l->next) {
+		const char *name = l->asked != 0 ? known_name(l, row) : NULL;
 		char **gone;
 
-		if (l->asked == 0 || !ofs_oid_equal(&l->dir->oid, &row->s3_parent)) {
+		if (name == NULL) {
 			continue;
 		}
 		if (l->slots != NULL) {
-			known_mark(l, row->s3_name);
+			known_mark(l, name);
 			continue;
 		}
 		gone = talloc_realloc(l, l->gone, char *, l->gone_count + 1);
 		if (gone != NULL) {
 			l->gone = gone;
-			gone[l->gone_count] = talloc_strdup(gone, row->s3_name);
+			gone[l->gone_count] = talloc_strdup(gone, name);
 		}
 		if (gone == NULL || gone[l->gone_count] == NULL) {
 			l->base_asked = true; /* without a base, then */

@@ -499,6 +499,31 @@ static void test_leaves(void **state)
 	world_end(&a, &b);
 }
 
+/* Nor does one whose object has lain apart, below the directory's key, called otherwise: while the page is on its way it
+ * follows its name, and the page still has its old key. */
+static void test_leaves_apart(void **state)
+{
+	struct fixture *a, *b;
+	struct ofs_oid oid = {{9}};
+	struct row *row;
+	bool over = false;
+
+	(void)state;
+	world(&a, &b);
+	assert_int_equal(fixture_list(b, "", true), 0);
+	row = index_add(b->v->index, &oid, false);
+	index_set_apart(b->v->index, row, "d/f0040");
+	fixture_fault(b, OBJ_LIST, "d/", FAULT_HANG, OBJ_OK);
+	mirror_list(b->v->mirror, 1, 1, fixture_open(b, "d", O_PATH), true, on_listed, &over);
+	FIXTURE_UNTIL(b, b->hanging != NULL);
+	index_set_s3(b->v->index, row, &OFS_OID_ROOT, "called so");
+	memset(b->sent, 0, sizeof(b->sent));
+	fixture_release(b);
+	fixture_until(b, &over);
+	assert_int_equal(b->sent[OBJ_HEAD], 1);
+	world_end(&a, &b);
+}
+
 /* Fewer files than make a base: what there is goes. */
 static void test_few(void **state)
 {
@@ -645,6 +670,7 @@ int main(void)
 		cmocka_unit_test(test_race),
 		cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_leaves),
+		cmocka_unit_test(test_leaves_apart),
 		cmocka_unit_test(test_few),
 		cmocka_unit_test(test_young),
 		cmocka_unit_test(test_idle),
