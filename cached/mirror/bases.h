@@ -12,7 +12,7 @@
 struct volume;
 struct bases;
 
-/* Watches the volume's index. NULL: out of memory. */
+/* Watches the volume's index, for listings under way and walks as well. NULL: out of memory. */
 struct bases *bases_new(TALLOC_CTX *ctx, struct volume *v);
 /* The volume is READY: what was due when the last daemon ended is due. */
 void bases_start(struct bases *b);

@@ -301,7 +301,8 @@ void absent_listed(struct mirror *m, const struct ofs_oid *dir, int64_t asked_ns
 int64_t absent_listed_ns(struct mirror *m, const struct ofs_oid *dir);
 
 /* --- mirror_known.c --- */
-/* A file's row is about to leave its place in S3. */
+/* What S3 has of a file's row has changed, or it is about to leave its place: what listings under way know from the
+ * directory's base does not count for it. */
 void mirror_row_changes(struct mirror *m, const struct row *row);
 
 /* --- mirror.c --- */
