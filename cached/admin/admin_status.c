@@ -257,7 +257,7 @@ static void items_answer(struct admin_cmd *c, const char *name, unsigned most,
 
 void admin_conflicts(struct admin_cmd *c)
 {
-	items_answer(c, "conflicts", ADMIN_CONFLICTS_MAX, reconcile_conflicts);
+	items_answer(c, "conflicts", CONFLICTS_AN_HOUR, reconcile_conflicts);
 }
 
 void admin_pending(struct admin_cmd *c)

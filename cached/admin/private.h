@@ -13,7 +13,6 @@
 #define ADMIN_PENDING_MAX 10000u /* and no more text than fits a frame with them */
 #define ADMIN_ITEMS_TEXT_BYTES (3u << 19)
 #define ADMIN_RENAMES_MAX 500u
-#define ADMIN_CONFLICTS_MAX 1000u /* there are never so many */
 
 /* One command under way; talloc child of core, freed by admin_answer. */
 struct admin_cmd {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: the mirror's room as a whole: made, swept at start, asked by path.
- * Way: core opens it with the volume; objectfsctl and conflict handling ask mirror_refresh.
+ * Way: core opens it with the volume; objectfsctl asks mirror_refresh, reconcile mirror_relist.
  * Thread: core; sweep_run and refresh_run on a worker.
  * Owns: struct mirror.
  * Holds: what is in limbo/ at start was being made (removed: it never had a name a client knew) or was
@@ -183,6 +183,19 @@ void mirror_refresh(struct mirror *m, uint64_t request_id, const char *path, mir
 	j->job.run = refresh_run;
 	j->job.done = refresh_done;
 	disk_submit(m->v->disk, DISK_ORDER, &j->job);
+}
+
+static void relisted(int status, const char *message, void *arg)
+{
+	(void)arg;
+	if (status != 0) {
+		log_notice("mirror", "listing again: %s", message != NULL ? message : strerror(-status));
+	}
+}
+
+void mirror_relist(struct mirror *m, const char *path)
+{
+	mirror_refresh(m, 0, path, relisted, NULL);
 }
 
 void mirror_when_still(struct mirror *m, TALLOC_CTX *ctx, const struct ofs_oid *dir,

@@ -30,10 +30,11 @@ void mirror_lookup(struct mirror *m, uint64_t request_id, int dirfd, const char 
 #define MIRROR_CLIENT_OWN 0u
 void mirror_list(struct mirror *m, uint64_t request_id, uint64_t client, int dirfd, bool refresh,
 		mirror_done done, void *arg);
-/* The same by path below the tree ("" or "." = root); not recursive. For objectfsctl and conflict
- * handling. */
+/* The same by path below the tree ("" or "." = root); not recursive. */
 void mirror_refresh(struct mirror *m, uint64_t request_id, const char *path, mirror_done done,
 		void *arg);
+/* The same, nobody waits for it: what fails is logged. */
+void mirror_relist(struct mirror *m, const char *path);
 /* Is a listing of this directory under way? */
 bool mirror_is_listing(const struct mirror *m, const struct ofs_oid *dir);
 /* 0: S3 holds no client-visible key below dirfd/name besides its own marker; -ENOTEMPTY. */

@@ -433,21 +433,13 @@ static void make_row_done(struct make_job *j, const struct stub *s)
 	}
 }
 
-static void make_looked(int status, const char *message, void *arg)
-{
-	(void)arg;
-	if (status != 0) {
-		log_notice("mirror", "listing again: %s", message != NULL ? message : strerror(-status));
-	}
-}
-
 static void make_look_again(struct make_job *j)
 {
 	const struct row *dir = j->others ? index_get(j->m->v->index, &j->dir.oid) : NULL;
 	char *path = dir != NULL ? index_path(j->m->v->index, NULL, dir) : NULL;
 
 	if (path != NULL) {
-		mirror_refresh(j->m, 0, path, make_looked, NULL);
+		mirror_relist(j->m, path);
 	}
 	talloc_free(path);
 }

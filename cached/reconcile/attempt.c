@@ -65,19 +65,6 @@ static struct work *attempt_close(struct attempt *a)
 	return w;
 }
 
-static void relisted(int status, const char *message, void *arg)
-{
-	(void)arg;
-	if (status != 0) {
-		log_notice("reconcile", "listing what has changed in S3: %s", message ? message : "failed");
-	}
-}
-
-void reconcile_relist(struct volume *v, const char *path)
-{
-	mirror_refresh(v->mirror, 0, path, relisted, NULL);
-}
-
 /* The directory that is to be listed now; NULL: none. */
 static char *attempt_relist(struct attempt *a)
 {
@@ -101,7 +88,7 @@ void attempt_end_done(struct attempt *a)
 	work_done(attempt_close(a));
 	evict_closed(v->evictor, &oid);
 	if (relist != NULL) {
-		reconcile_relist(v, relist);
+		mirror_relist(v->mirror, relist);
 		talloc_free(relist);
 	}
 }

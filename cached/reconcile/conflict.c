@@ -2,10 +2,12 @@
 /*
  * Duty: when S3 holds somebody else's object under our name, keep both: ours goes on under a
  * conflict name, theirs comes into the mirror as a stub.
- * Way: target.c, send.c, move.c -> step_conflict -> worker renames the inode -> row, listing.
+ * Way: whoever finds it (target.c, step.c, send.c, move.c, redirect.c) -> step_conflict -> worker renames the inode
+ *      -> row, listing. under.c has made its own, and tells of it here (conflict_made).
  * Thread: core; the rename on a worker.
- * Owns: its job; ends the attempt.
- * Holds: the local name is given up by rename(2) alone, so there is no moment without our data.
+ * Owns: its job; the list of those that were made; ends the attempt.
+ * Holds: 1. the local name is given up by rename(2) alone, so there is no moment without our data;
+ *        2. after CONFLICTS_AN_HOUR within an hour no file is sent, over restarts, until somebody accepts that.
  */
 #include "private.h"
 #include "../core/announce.h"
@@ -185,7 +187,7 @@ static void conflict_done(struct disk_job *job)
 		a->item->rc->since_ns = 0;
 		attempt_end_done(a);
 		if (dir != NULL) {
-			reconcile_relist(v, dir);
+			mirror_relist(v->mirror, dir);
 		}
 	} else if (c->status == -ESTALE || c->status == -ENOENT || c->status == -ENODATA) {
 		attempt_end_postponed(a, 200 * NS_PER_MS, "it has moved");

@@ -139,7 +139,7 @@ void index_remove(struct index *ix, struct row *r);
 uint64_t index_count(struct index *ix);
 /* What becomes of a row's S3 side. */
 enum index_change {
-	INDEX_OTHER,  /* it has come to its place, or has another fence */
+	INDEX_OTHER,  /* it has come to its place, or has another fence (ETag, version, wid) */
 	INDEX_MOVES,  /* it is about to leave its place for another */
 	INDEX_LEAVES, /* it is about to leave S3 */
 };
@@ -171,6 +171,9 @@ char *index_key(struct index *ix, TALLOC_CTX *ctx, const char *prefix,
 /* One step down the key below a directory: the row of the first component of *rest, which is cut off.
  * NULL: nothing is left, or no row is there. *rest is changed. */
 struct row *index_below(struct index *ix, const struct ofs_oid *dir, char **rest);
+/* Below tree/: of the file that has this key (below the prefix), or that would have it. NULL: its directory is not
+ * known, or not here. talloc child of ctx. */
+char *index_path_of(struct index *ix, TALLOC_CTX *ctx, const char *key);
 /* "a/b/c" below tree/ of a row that is HERE ("." for the root); NULL: an ancestor is not here. */
 char *index_path(struct index *ix, TALLOC_CTX *ctx, const struct row *r);
 

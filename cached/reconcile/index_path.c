@@ -135,3 +135,34 @@ char *index_path(struct index *ix, TALLOC_CTX *ctx, const struct row *r)
 	}
 	return path;
 }
+
+char *index_path_of(struct index *ix, TALLOC_CTX *ctx, const char *key)
+{
+	char *copy = talloc_strdup(ctx, key), *rest = copy, *name, *dir, *path = NULL;
+	const struct row *row = index_get(ix, &OFS_OID_ROOT), *file, *live;
+
+	while (rest != NULL && row != NULL && strchr(rest, '/') != NULL) {
+		row = index_below(ix, &row->oid, &rest);
+	}
+	if (rest == NULL || row == NULL) {
+		talloc_free(copy);
+		return NULL;
+	}
+	file = index_at_s3(ix, &row->oid, rest, false);
+	if (file != NULL && file->live == ROW_HERE) {
+		path = index_path(ix, ctx, file);
+		talloc_free(copy);
+		return path;
+	}
+	dir = index_path(ix, copy, row);
+	name = name_from_raw(copy, rest);
+	live = name != NULL ? index_at_live(ix, &row->oid, name) : NULL;
+	if (live != NULL && live->is_dir) {
+		name = name_from_raw_beside_dir(copy, rest);
+	}
+	if (dir != NULL && name != NULL) {
+		path = strcmp(dir, ".") == 0 ? talloc_strdup(ctx, name) : talloc_asprintf(ctx, "%s/%s", dir, name);
+	}
+	talloc_free(copy);
+	return path;
+}

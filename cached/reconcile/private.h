@@ -101,7 +101,6 @@ struct work { /* core only; talloc child of rc */
 };
 
 #define RECONCILE_PLACE_BUCKETS 16384u
-#define CONFLICTS_AN_HOUR 100u
 
 struct conflict { /* talloc children of the reconcile */
 	int64_t at_ns, wall_ns;
@@ -264,6 +263,7 @@ struct attempt {
 	int log_status;         /* of the first that failed */
 	bool unsure;            /* an upload of it was answered to nobody */
 	bool covered;           /* class F1: what lay under its write has been looked at */
+	const char *taken_why;  /* class F1: of the conflict that it ends in, once what lies under it has been looked at */
 	char *looked_under;     /* class F1: ETag of an earlier write of ours, of which the same is true */
 	int64_t since_ns;       /* wall clock: its begin */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
@@ -275,8 +275,6 @@ struct attempt *attempt_new(struct work *item);
 void attempt_end_done(struct attempt *a);
 /* Something is in S3, but not all yet. */
 void attempt_end_again(struct attempt *a, int64_t delay_ns);
-/* A directory by its path in the volume is listed now; what comes of it is logged. */
-void reconcile_relist(struct volume *v, const char *path);
 void attempt_end_failed(struct attempt *a, const char *fmt, ...)
 		__attribute__((format(printf, 2, 3)));
 void attempt_end_postponed(struct attempt *a, int64_t delay_ns, const char *fmt, ...)
@@ -327,7 +325,7 @@ void step_log(struct attempt *a);
 /* A deep copy; NULL: out of memory. */
 struct snapshot *step_snapshot_copy(const struct snapshot *s);
 
-/* Its key holds something foreign: a conflict. Ends the attempt. */
+/* Its key holds something foreign: a conflict; why: constant. Ends the attempt. */
 void step_taken(struct attempt *a, const char *why);
 /* A write was refused, or nobody knows: what is there now? */
 void step_ask_outcome(struct attempt *a);

@@ -107,12 +107,14 @@ void reconcile_resend(struct reconcile *rc, const struct row *row);
 void reconcile_found(struct reconcile *rc, const struct ofs_oid *parent, const char *name);
 /* Something happened to the row that no hint tells. */
 void reconcile_touch(struct reconcile *rc, struct row *row);
-/* [{path, copy, reason, at}], the last ones since the start, newest first, 100 and `most` at most: one of the two
- * versions is at `path`, the other at `copy` (null: a version in the bucket). New reference. */
+#define CONFLICTS_AN_HOUR 100u
+/* [{path, copy, reason, at}], the last ones since the start, newest first, CONFLICTS_AN_HOUR and `most` at most: one of
+ * the two versions is at `path`, the other at `copy` (null: a version in the bucket), as clients see them. New
+ * reference. */
 json_t *reconcile_conflicts(struct reconcile *rc, unsigned most);
-/* How many of them within the last day; 100: perhaps more. */
+/* How many of them within the last day; CONFLICTS_AN_HOUR: perhaps more. */
 unsigned reconcile_conflicts_lately(const struct reconcile *rc);
-/* More than 100 conflicts within an hour have stopped the sending of files, until it is accepted. */
+/* More than CONFLICTS_AN_HOUR have stopped the sending of files, until it is accepted. */
 bool reconcile_conflicts_held(const struct reconcile *rc);
 /* It goes on; false: it was not held. */
 bool reconcile_accept_conflicts(struct reconcile *rc);

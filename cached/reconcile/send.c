@@ -179,6 +179,15 @@ void step_first_upload(struct attempt *a)
 	index_commit(ix, step_place_committed, a);
 }
 
+/* What somebody else has at its key stays there, and the file goes beside. */
+static void step_beside(struct attempt *a)
+{
+	if (a->old_key != NULL) {
+		claim_drop(a); /* nothing of ours was copied there */
+	}
+	step_conflict(a, a->taken_why);
+}
+
 static void step_lost_covered(enum obj_status st, const char *message, void *arg)
 {
 	struct attempt *a = arg;
@@ -187,26 +196,21 @@ static void step_lost_covered(enum obj_status st, const char *message, void *arg
 		attempt_end_store(a, "looking what an upload has covered", st, message);
 		return;
 	}
-	if (a->old_key != NULL) {
-		claim_drop(a);
-	}
-	step_conflict(a, "somebody else has written it");
+	step_beside(a);
 }
 
 void step_taken(struct attempt *a, const char *why)
 {
 	struct under_write w;
 
+	a->taken_why = why;
 	if (under_applies(a->v) && !a->row->is_dir) {
 		/* Ours may lie under it, and have covered another. */
 		w = step_write(a, NULL, NULL);
 		under_check(a->v, &w, step_lost_covered, a);
 		return;
 	}
-	if (a->old_key != NULL) {
-		claim_drop(a); /* nothing of ours was copied there */
-	}
-	step_conflict(a, why);
+	step_beside(a);
 }
 
 /* A directory is one, whoever makes it: of two writers of its marker the last one counts, and it is said.

@@ -64,7 +64,7 @@ static void under_end(struct under *u, enum obj_status st, const char *message)
 	char *path = dir != NULL ? index_path(u->v->index, u, dir) : NULL;
 
 	if (path != NULL) {
-		reconcile_relist(u->v, path);
+		mirror_relist(u->v->mirror, path);
 	}
 	u->done(st, message, u->arg);
 	objstore_req_free(&u->head); /* the message may be of one of them */
@@ -95,15 +95,35 @@ static struct obj_req *under_req(struct under *u, enum obj_op op, const char *ke
 
 /* ---- one version that is not ours ---- */
 
+/* As clients call it; what none could, by its key. talloc child of u; NULL: out of memory. */
+static char *under_path(struct under *u, const char *key)
+{
+	const char *below = key + strlen(u->v->prefix);
+	char *path = index_path_of(u->v->index, u, below);
+
+	return path != NULL ? path : talloc_strdup(u, below);
+}
+
 /* It is at `target` now; NULL: nowhere but among the key's versions. */
 static void under_told(struct under *u, const char *target)
 {
-	size_t prefix = strlen(u->v->prefix);
+	const char *why = u->w.deleted ? "somebody else wrote it while this node deleted it"
+				       : "somebody else wrote it while this node did";
+	char *path = under_path(u, u->w.key), *copy = target != NULL ? under_path(u, target) : NULL;
+	const char *name = path != NULL ? path : u->w.key;
 
+	if (target == NULL) {
+		log_warning("reconcile", "conflict: %s: %s: version %s is too large to be copied, and stays in the "
+				"bucket as a version", name, why, under_at(u)->version_id);
+	} else {
+		log_warning("reconcile", "conflict: %s: %s: that version is %s%s", name, why,
+				strcmp(target, u->w.key) == 0 ? "back at its name" : "now ",
+				strcmp(target, u->w.key) == 0 ? "" : copy != NULL ? copy : target);
+	}
 	conflict_brake(u->v->reconcile); /* made all the same: nothing else shows that version */
-	conflict_made(u->v->reconcile, u->w.key + prefix, target != NULL ? target + prefix : NULL,
-			u->w.deleted ? "somebody else wrote it while this node deleted it"
-				     : "somebody else wrote it while this node did");
+	conflict_made(u->v->reconcile, name, copy, why);
+	talloc_free(path);
+	talloc_free(copy);
 }
 
 static void under_kept(struct obj_req *req)
@@ -124,8 +144,6 @@ static void under_kept(struct obj_req *req)
 		return;
 	}
 	under_told(u, u->target);
-	log_warning("reconcile", "conflict: somebody else wrote %s while this node did: that version is %s%s",
-			u->w.key, strcmp(u->target, u->w.key) == 0 ? "back at its name" : "now ", u->target);
 	u->made++;
 	if (strcmp(u->target, u->w.key) == 0) {
 		u->restored = u->again = true;
@@ -227,8 +245,6 @@ static void under_place(struct under *u)
 	if (u->target == NULL) {
 		under_end(u, OBJ_LOCAL, "out of memory");
 	} else if (u->head->result.size > u->v->conf->copy_limit_bytes) {
-		log_warning("reconcile", "conflict: version %s of %s, by somebody else, is too large to be copied: "
-				"it stays in the bucket as a version", under_at(u)->version_id, u->w.key);
 		under_told(u, NULL);
 		u->at++;
 		under_next(u);

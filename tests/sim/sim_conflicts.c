@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include "cached/base/log.h"
 #include "cached/base/stats.h"
 #include "cached/reconcile/reconcile.h"
@@ -15,7 +17,6 @@
 
 #define MINUTE_NS (60 * NS_PER_S)
 #define MOMENT_NS (5 * NS_PER_S) /* what is there has settled, and was sent */
-#define AN_HOUR 100 /* so many conflicts are none too many */
 
 static void want_text(struct world *w, const char *key, const char *text)
 {
@@ -43,12 +44,24 @@ static void want_told(struct world *w, const char *name, const char *other)
 	json_decref(list);
 }
 
-/* Somebody's PUT comes between our look and our PUT. */
+/* Somebody's PUT comes between our look and our request, once that is on its way. */
+static void crossed(struct world *w, enum obj_op op, const char *key, const char *theirs)
+{
+	uint64_t sent = sim_requests_of(w->sim, op);
+
+	while (sim_requests_of(w->sim, op) == sent) {
+		if (!sim_step(w->sim)) {
+			die(w, "nothing is sent", key);
+		}
+	}
+	sim_put(w->sim, key, theirs);
+	sim_run_until(w->sim, NULL, NULL, MOMENT_NS);
+}
+
 static void conflict(struct world *w, unsigned i, const char *name, bool made)
 {
 	int64_t before = stats_get(conflicts);
 	char ours[40], theirs[40], key[40];
-	uint64_t puts;
 
 	snprintf(ours, sizeof(ours), "ours %u", i);
 	snprintf(theirs, sizeof(theirs), "theirs %u", i);
@@ -56,13 +69,7 @@ static void conflict(struct world *w, unsigned i, const char *name, bool made)
 	client_create(w, name, "first");
 	sim_run_until(w->sim, NULL, NULL, MOMENT_NS);
 	client_write(w, name, ours);
-	for (puts = sim_requests_of(w->sim, OBJ_PUT); sim_requests_of(w->sim, OBJ_PUT) == puts;) {
-		if (!sim_step(w->sim)) {
-			die(w, "nothing is sent", name);
-		}
-	}
-	sim_put(w->sim, key, theirs);
-	sim_run_until(w->sim, NULL, NULL, MOMENT_NS);
+	crossed(w, OBJ_PUT, key, theirs);
 	if (stats_get(conflicts) != before + made) {
 		die(w, "not counted", name);
 	}
@@ -94,7 +101,7 @@ static void many(unsigned fence_class)
 	unsigned i;
 
 	open_quick(&w, fence_class);
-	for (i = 0; i < AN_HOUR; i++) {
+	for (i = 0; i < CONFLICTS_AN_HOUR; i++) {
 		name_of(i, name);
 		conflict(&w, i, name, true);
 		client_unlink(&w, name);
@@ -129,7 +136,7 @@ static void few(unsigned fence_class)
 	char name[16];
 
 	open_quick(&w, fence_class);
-	for (unsigned i = 0; i < AN_HOUR + 10; i++) {
+	for (unsigned i = 0; i < CONFLICTS_AN_HOUR + 10; i++) {
 		name_of(i, name);
 		conflict(&w, i, name, true);
 		client_unlink(&w, name);
@@ -138,11 +145,95 @@ static void few(unsigned fence_class)
 	world_close(&w);
 }
 
+/* What the last conflict says of which file; the other one is called so, from its beginning, and is there. */
+static void want_reason(struct world *w, const char *path, const char *other, const char *reason)
+{
+	json_t *list = reconcile_conflicts(w->v->reconcile, 1);
+	const json_t *c = json_array_get(list, 0);
+	const char *told = json_string_value(json_object_get(c, "path"));
+	const char *copy = json_string_value(json_object_get(c, "copy"));
+	const char *why = json_string_value(json_object_get(c, "reason"));
+	struct stat st;
+
+	if (told == NULL || strcmp(told, path) != 0) {
+		die(w, "another path is told", told);
+	}
+	if (why == NULL || strcmp(why, reason) != 0) {
+		die(w, "another reason is told", why);
+	}
+	if (copy == NULL || strncmp(copy, other, strlen(other)) != 0 ||
+			fstatat(w->tree_fd, copy, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+		die(w, "the other one is not called so", copy);
+	}
+	json_decref(list);
+}
+
+static void edits(void *arg, const struct obj_req *q)
+{
+	struct world *w = arg;
+
+	if (q->op == OBJ_HEAD && sim_object_is(sim_object(w->sim, "p/one"), "ours")) {
+		sim_edit(w->sim, "p/one", "theirs, and longer", true);
+	}
+}
+
+/* The answer to a write is lost, and another tool edits what it has made before it is looked at: the conflict says so. */
+static void edited(unsigned fence_class)
+{
+	struct world w;
+	struct sim_watch watch = {.before = edits, .arg = &w};
+	uint64_t puts;
+
+	open_quick(&w, fence_class);
+	client_create(&w, "one", "first");
+	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
+	client_write(&w, "one", "ours");
+	puts = sim_requests_of(w.sim, OBJ_PUT);
+	sim_set_faults(w.sim, (struct sim_faults){.lost_answer = 1000});
+	while (sim_requests_of(w.sim, OBJ_PUT) == puts || !sim_object_is(sim_object(w.sim, "p/one"), "ours")) {
+		if (!sim_step(w.sim)) {
+			die(&w, "nothing is sent", "one");
+		}
+	}
+	sim_set_faults(w.sim, (struct sim_faults){0});
+	sim_set_watch(w.sim, &watch);
+	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
+	sim_set_watch(w.sim, NULL);
+	want_text(&w, "p/one", "theirs, and longer");
+	want_told(&w, "one", "ours");
+	want_reason(&w, "one", "one (conflict ", "another tool has changed it and kept its metadata, or put an older version back");
+	world_close(&w);
+}
+
+/* Both names are those that clients see, where keys are no names. */
+static void called(void)
+{
+	static const char path[] = "%~d%3A/%~12%3A30.doc", key[] = "p/d:/12:30.doc";
+	struct world w;
+
+	open_quick(&w, 1);
+	client_mkdir(&w, "%~d%3A");
+	client_create(&w, path, "first");
+	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
+	client_write(&w, path, "ours");
+	crossed(&w, OBJ_PUT, key, "theirs");
+	want_text(&w, key, "ours");
+	want_reason(&w, path, "%~d%3A/%~12%3A30 (conflict ", "somebody else wrote it while this node did");
+	client_unlink(&w, path);
+	crossed(&w, OBJ_DELETE, key, "theirs, later");
+	want_text(&w, key, "theirs, later");
+	want_reason(&w, path, path, "somebody else wrote it while this node deleted it");
+	world_close(&w);
+}
+
 int main(void)
 {
 	talloc_disable_null_tracking();
 	signal(SIGRTMIN, SIG_IGN);
 	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
+	called();
+	edited(1);
+	edited(3);
 	few(1);
 	many(1);
 	many(3);
