@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 #include "../core/rings.h"
 #include "../reconcile/metalog.h"
 #include "../reconcile/reconcile.h"
@@ -356,15 +357,18 @@ static void measure_run(struct disk_job *job)
 		struct space_file *f = &m->files[i];
 		struct ofs_record rec;
 		struct stat st;
+		int fd = mirror_open_beneath(m->tree_fd, f->path, O_PATH | O_NOFOLLOW);
 
-		if (fstatat(m->tree_fd, f->path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-				S_ISREG(st.st_mode) &&
-				ofs_record_get_at(&m->rio, m->tree_fd, f->path, &rec) == 0 &&
+		if (fd < 0) {
+			continue;
+		}
+		if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && ofs_record_get(&m->rio, fd, &rec) == 0 &&
 				(rec.flags & OFS_REC_STUB) == 0) {
 			f->oid = rec.oid;
 			f->bytes = (uint64_t)st.st_blocks * 512;
 			f->there = true;
 		}
+		close(fd);
 	}
 }
 

@@ -21,6 +21,7 @@
 #include "../base/log.h"
 #include "../base/stats.h"
 #include "../core/nodes.h"
+#include "../mirror/mirror.h"
 #include "../upload/upload.h"
 
 #define BUCKETS 4096u
@@ -129,7 +130,7 @@ static char *blob_key(const struct fsck *f, const struct fsck_blob *b)
 static void local_run(struct disk_job *job)
 {
 	struct local *l = (struct local *)job;
-	int fd = openat(l->tree_fd, l->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int fd = mirror_open_beneath(l->tree_fd, l->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 	struct snapshot *s = NULL;
 	struct ofs_record rec;
 

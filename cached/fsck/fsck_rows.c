@@ -370,8 +370,7 @@ static void on_row(struct obj_req *req)
 		/* Exception: a system call on this thread, for a file whose object is lost. */
 		struct ofs_record rec;
 		char *path = index_path(f->v->index, f, row);
-		int fd = path != NULL ? openat(f->v->tree_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
-				O_CLOEXEC) : -1;
+		int fd = path != NULL ? mirror_open_beneath(f->v->tree_fd, path, O_PATH | O_NOFOLLOW) : -1;
 
 		stub = fd < 0 || ofs_record_get(&f->v->rio, fd, &rec) != 0 ||
 				(rec.flags & OFS_REC_STUB) != 0;
