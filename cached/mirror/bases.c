@@ -38,6 +38,7 @@ struct due { /* talloc child of bases */
 	int64_t since_ns;   /* of the last write, or the first change */
 	uint64_t too_few;   /* changes at the last look, which were not enough */
 	int64_t again_ns;   /* not looked at before: its files have just been counted */
+	bool enough;        /* they have, and so few they are that the changes are worth a write */
 	bool uncounted;     /* more has changed than `changes` says */
 };
 
@@ -57,9 +58,9 @@ struct bases {
 	struct clock_timer *timer;
 	struct due *writing;
 	uint64_t changes; /* of that, when it began */
-	struct due *counting; /* whether it has more files than `enough`, over many turns */
+	struct due *counting; /* whether it has more files than `files_most`, over many turns */
 	struct index_walk count;
-	uint64_t files, enough;
+	uint64_t files, files_most;
 	struct moved *moved; /* over many turns, too */
 	struct clock_timer *moved_turn;
 };
@@ -318,7 +319,7 @@ static enum due_verdict due_look(struct bases *b, const struct due *d)
 	if (files_of(b, dir, b->v->conf->base_names) < b->v->conf->base_names && !dir->has_base) {
 		return still ? DUE_NEVER : DUE_NOT_YET;
 	}
-	return dir->has_base && !d->uncounted ? DUE_COUNT : DUE_NOW;
+	return dir->has_base && !d->uncounted && !d->enough ? DUE_COUNT : DUE_NOW;
 }
 
 static void due_write(struct bases *b, struct due *d)
@@ -327,21 +328,20 @@ static void due_write(struct bases *b, struct due *d)
 	b->idle = false;
 	if (base_write_start(b, b->v, &d->dir, written, b) != NULL) {
 		b->writing = d;
+		d->enough = false;
 	}
 }
 
 static void count_end(struct bases *b)
 {
 	struct due *d = b->counting;
-	bool ready = b->v->state == VOLUME_READY && b->v->read_only == NULL;
 
 	index_walk_end(b->v->index, &b->count);
 	b->counting = NULL;
-	d->again_ns = clock_now_ns(b->v->clock) + look_wait_ns(b);
-	if (b->files > b->enough) {
+	d->enough = b->files <= b->files_most;
+	if (!d->enough) {
+		d->again_ns = clock_now_ns(b->v->clock) + look_wait_ns(b);
 		d->too_few = due_is_still(b, d) ? d->changes : 0;
-	} else if (ready && index_get(b->v->index, &d->dir) != NULL) {
-		due_write(b, d);
 	}
 	look(b);
 }
@@ -352,14 +352,14 @@ static void count_turn(void *arg)
 	struct clock *clock = b->v->clock;
 	const struct row *c = NULL;
 
-	for (unsigned n = 0; n < b->v->mirror->list_turn && b->files <= b->enough; n++) {
+	for (unsigned n = 0; n < b->v->mirror->list_turn && b->files <= b->files_most; n++) {
 		c = index_walk_next(b->v->index, &b->count);
 		if (c == NULL) {
 			break;
 		}
 		b->files += !c->is_dir;
 	}
-	if (c == NULL || b->files > b->enough ||
+	if (c == NULL || b->files > b->files_most ||
 			clock_timer_add(clock, b, clock_now_ns(clock), count_turn, b) == NULL) {
 		count_end(b);
 	}
@@ -375,7 +375,7 @@ static void count_begin(struct bases *b, struct due *d, const struct row *dir)
 		return;
 	}
 	b->counting = d;
-	b->enough = d->changes * 100 / (due_is_still(b, d) ? WORTH_PERCENT : HASTE_PERCENT);
+	b->files_most = d->changes * 100 / (due_is_still(b, d) ? WORTH_PERCENT : HASTE_PERCENT);
 	b->files = 0;
 	index_walk_begin(b->v->index, &b->count, dir);
 }

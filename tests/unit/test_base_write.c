@@ -611,52 +611,106 @@ static void hand_fires(int64_t later_ns)
 	}
 }
 
+/* A directory of 250 files that has a base; the last of them. */
+static struct row *hand_dir(struct fixture *fx, uint8_t id, const char *name)
+{
+	struct ofs_oid oid = {{0xd, id}};
+	struct row *dir = index_add(fx->v->index, &oid, true), *file = NULL;
+	char text[32];
+
+	index_set_s3(fx->v->index, dir, &OFS_OID_ROOT, name);
+	bases_mute(fx->v->bases, true);
+	for (unsigned i = 0; i < 250; i++) {
+		struct ofs_oid file_oid = {{0xf, (uint8_t)i, id}};
+
+		snprintf(text, sizeof(text), "f%u", i);
+		file = index_add(fx->v->index, &file_oid, false);
+		index_set_s3(fx->v->index, file, &oid, text);
+	}
+	bases_mute(fx->v->bases, false);
+	index_set_base(fx->v->index, dir, false, true);
+	return file;
+}
+
+static struct clock *hand_begin(struct fixture *fx)
+{
+	struct clock *clock = fx->v->clock;
+
+	hand.clock.ops = &hand_ops;
+	hand.now_ns = 1000000 * NS_PER_S;
+	hand.fn = NULL;
+	fx->v->clock = &hand.clock;
+	bases_start(fx->v->bases);
+	assert_null(hand.fn);
+	return clock;
+}
+
+static void hand_end(struct fixture **fx, struct clock *clock)
+{
+	(*fx)->v->clock = clock;
+	TALLOC_FREE((*fx)->v->bases);
+	index_watch((*fx)->v->index, NULL, NULL);
+	fixture_free(fx);
+}
+
+static void changes(struct fixture *fx, struct row *file, unsigned times)
+{
+	static unsigned version;
+	char etag[16];
+
+	while (times-- > 0) {
+		snprintf(etag, sizeof(etag), "%u", ++version);
+		index_set_fence(fx->v->index, file, etag, NULL, NULL, 1, version);
+	}
+}
+
 /* What has changed too little waits for the next change, and for no timer. */
 static void test_idle(void **state)
 {
 	struct fixture *fx = node_new(NULL);
-	struct clock *clock = fx->v->clock;
-	struct ofs_oid oid = {{0xd}};
-	struct row *dir = index_add(fx->v->index, &oid, true), *file = NULL;
-	char name[32];
+	struct row *file = hand_dir(fx, 1, "d"), *dir = index_get(fx->v->index, &file->s3_parent);
+	struct clock *clock = hand_begin(fx);
 
 	(void)state;
-	hand.clock.ops = &hand_ops;
-	hand.now_ns = 1000000 * NS_PER_S;
-	hand.fn = NULL;
-	index_set_s3(fx->v->index, dir, &OFS_OID_ROOT, "d");
-	bases_mute(fx->v->bases, true);
-	for (unsigned i = 0; i < 250; i++) {
-		struct ofs_oid id = {{0xf, (uint8_t)i, (uint8_t)(i >> 8)}};
-
-		snprintf(name, sizeof(name), "f%u", i);
-		file = index_add(fx->v->index, &id, false);
-		index_set_s3(fx->v->index, file, &oid, name);
-	}
-	bases_mute(fx->v->bases, false);
-	index_set_base(fx->v->index, dir, false, true);
-	fx->v->clock = &hand.clock;
-	bases_start(fx->v->bases);
-	assert_null(hand.fn);
-	index_set_fence(fx->v->index, file, "one", NULL, NULL, 1, 1);
+	changes(fx, file, 1);
 	hand_fires(10 * NS_PER_S);
 	assert_non_null(hand.fn); /* it may change on */
 	hand_fires(2 * 3600 * NS_PER_S);
 	assert_null(hand.fn);
 	assert_in_range(hand.turns, 101 / fx->v->mirror->list_turn, 250); /* 101 were counted, few in one turn */
 	assert_true(dir->base_due);
-	index_set_fence(fx->v->index, file, "two", NULL, NULL, 1, 2);
+	changes(fx, file, 1);
 	hand_fires(10 * NS_PER_S);
 	hand_fires(2 * 3600 * NS_PER_S);
 	assert_null(hand.fn);
 	/* three of 250 are enough */
-	index_set_fence(fx->v->index, file, "three", NULL, NULL, 1, 3);
+	changes(fx, file, 1);
 	hand_fires(10 * NS_PER_S);
 	assert_non_null(hand.fn);
-	fx->v->clock = clock;
-	TALLOC_FREE(fx->v->bases);
-	index_watch(fx->v->index, NULL, NULL);
-	fixture_free(&fx);
+	hand_end(&fx, clock);
+}
+
+/* Two directories have changed enough. Each has its files counted before it is written: one after the other they are,
+ * and no third change wakes the second. */
+static void test_one_after_the_other(void **state)
+{
+	struct fixture *fx = node_new(NULL);
+	struct row *files[2] = {hand_dir(fx, 1, "d"), hand_dir(fx, 2, "e")};
+	struct row *dirs[2] = {index_get(fx->v->index, &files[0]->s3_parent), index_get(fx->v->index, &files[1]->s3_parent)};
+	struct clock *clock = hand_begin(fx);
+
+	(void)state;
+	changes(fx, files[0], 3);
+	changes(fx, files[1], 3);
+	hand_fires(2 * 3600 * NS_PER_S);
+	assert_null(hand.fn); /* one is being written */
+	FIXTURE_UNTIL(fx, !dirs[0]->base_due || !dirs[1]->base_due);
+	assert_true(dirs[0]->base_due || dirs[1]->base_due);
+	assert_non_null(hand.fn);
+	hand_fires(3600 * NS_PER_S);
+	FIXTURE_UNTIL(fx, !dirs[0]->base_due && !dirs[1]->base_due);
+	assert_null(hand.fn);
+	hand_end(&fx, clock);
 }
 
 int main(void)
@@ -674,6 +728,7 @@ int main(void)
 		cmocka_unit_test(test_few),
 		cmocka_unit_test(test_young),
 		cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_one_after_the_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
