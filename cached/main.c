@@ -345,7 +345,7 @@ static int run(struct core *core, int *ready_fd)
 		return 0;
 	}
 	privs_raise_limits();
-	privs_drop();
+	privs_drop(core->conf->global.core_dumps);
 	ret = core_open(core, &error);
 	if (ret == 0) {
 		d.signal_fd = signals_open();

@@ -33,6 +33,8 @@
 	O(PATH, log_file, "log file", NULL, 2, 1024, 0, "log file; standard error if unset")       \
 	O(COUNT, workers, "workers", "8", 2, 64, 0, "threads for work on the local disk")          \
 	O(STR, group, "group", NULL, 1, 64, 0, "group that may use objectfsctl; root only if unset") \
+	O(BOOL, core_dumps, "core dumps", "no", 0, 0, 0,                                           \
+		"leave a core when the daemon ends by a fault; it has the keys to the bucket in it") \
 	O(STR, http_listen, "http listen", "127.0.0.1:9470", 0, 64, 0,                             \
 		"address and port of metrics and health pages, which need no password; empty: none")
 

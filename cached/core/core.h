@@ -56,8 +56,9 @@ void cachedir_close(struct core *core);
 int cachedir_make_path(const char *path, unsigned mode);
 
 /* --- privs.c --- */
-/* Drop every capability the daemon does not need; a missing one is no error. Before threads. */
-void privs_drop(void);
+/* Drop every capability the daemon does not need; a missing one is no error. core_dumps: a core may be left when it
+ * ends by a fault. Before threads. */
+void privs_drop(bool core_dumps);
 /* Names of the capabilities on our list that this thread does not have, "" if none; *needed: without
  * one of them something does not work, not only worse. talloc child of ctx. */
 char *privs_missing(TALLOC_CTX *ctx, bool *needed);

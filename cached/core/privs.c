@@ -16,6 +16,14 @@
 #include "core.h"
 #include "../base/log.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED
+#endif
+#endif
+
 /* In containers some are often missing: without those not `needed` records are kept in user.objectfs,
  * and leases are taken as the owner. */
 static const struct {
@@ -34,12 +42,17 @@ static const struct {
 		{CAP_FSETID, "CAP_FSETID", true},
 };
 
-void privs_drop(void)
+void privs_drop(bool core_dumps)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];
 	uint32_t keep[2] = {0, 0};
 
+#ifndef SANITIZED /* looks for leaks by ptrace, which this forbids, too */
+	(void)prctl(PR_SET_DUMPABLE, core_dumps ? 1 : 0, 0, 0, 0);
+#else
+	(void)core_dumps;
+#endif
 	if (geteuid() != 0) {
 		return;
 	}

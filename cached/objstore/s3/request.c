@@ -82,6 +82,7 @@ static void wire_fini(struct wire *w)
 {
 	for (unsigned i = 0; i < w->count; i++) {
 		free(w->headers[i].name);
+		explicit_bzero(w->headers[i].value, strlen(w->headers[i].value)); /* a token, a customer's key */
 		free(w->headers[i].value);
 	}
 	free(w->headers);
@@ -626,6 +627,7 @@ static int sign(struct s3_xfer *x, struct wire *w)
 			return -ENOMEM;
 		}
 		grown = curl_slist_append(x->headers, line);
+		explicit_bzero(line, strlen(line));
 		free(line);
 		if (grown == NULL) {
 			return -ENOMEM;

@@ -11,13 +11,15 @@
  * Thread: this file on the core thread; creds*.c on keeper.c's; everything else of this directory on
  *         the store's. They meet in the inbox, in the keeper and in the mailbox.
  * Owns:   configuration, credentials, the thread and its multi handle.
- * Holds:  1. Credentials are wiped when the store is freed, and never part of a message.
+ * Holds:  1. Credentials are wiped when they are replaced or the store is freed, in libcurl's memory too, and never
+ *            part of a message.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "s3.h"
 #include <errno.h>
+#include <malloc.h>
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,6 +32,7 @@
 #define CONNECTIONS_MAX 256u
 #define RETRIES_DEFAULT 5u
 #define TIMEOUT_DEFAULT_S 30u
+#define WIPED_BYTES 65536u
 
 static void s3_submit(struct objstore *store, struct obj_req *req)
 {
@@ -72,9 +75,33 @@ static int store_free(struct s3_store *s)
 	return 0;
 }
 
+/* What libcurl has had in its hands: headers with tokens and keys, answers that hand them out. Of the large buffers
+ * for bytes of files, which come and go with each request, headers are at the beginning. */
+static void wiping_free(void *p)
+{
+	size_t room = p != NULL ? malloc_usable_size(p) : 0;
+
+	if (p != NULL) {
+		explicit_bzero(p, room < WIPED_BYTES ? room : WIPED_BYTES);
+		free(p);
+	}
+}
+
+static void *wiping_realloc(void *p, size_t size)
+{
+	size_t had = p != NULL ? malloc_usable_size(p) : 0;
+	void *grown = malloc(size);
+
+	if (grown != NULL && had > 0) {
+		memcpy(grown, p, had < size ? had : size);
+		wiping_free(p);
+	}
+	return grown;
+}
+
 static void curl_begin(void)
 {
-	curl_global_init(CURL_GLOBAL_DEFAULT);
+	curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wiping_free, wiping_realloc, strdup, calloc);
 }
 
 /* Bucket naming rules of the Amazon S3 user guide, with the older stores' capitals and '_'. */

@@ -7,7 +7,7 @@
  *
  * Way:    request.c builds what is signed and sends exactly that.
  * Thread: any; pure.
- * Holds:  1. Keys derived from the secret are wiped before return.
+ * Holds:  1. Keys derived from the secret, and what was signed, are wiped before return.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -119,6 +119,7 @@ static bool canonical_hash(const struct sigv4_request *r, char out[65])
 		return false;
 	}
 	sigv4_sha256_hex(text, len, out);
+	OPENSSL_cleanse(text, len); /* a token is in it */
 	free(text);
 	return true;
 }
