@@ -54,7 +54,7 @@
 		"stop the daemon, make the bucket again with what was in it, start the daemon; "   \
 		"or correct the volume's bucket; nothing is removed here meanwhile")               \
 	D(OBJECT_DAMAGED, "object-damaged", DEGRADED, "store",                                     \
-		"the store does not give out all bytes of an object",                              \
+		"the store does not give out all bytes of an object, or other ones",               \
 		"put an older version or a copy of the object in its place, then objectfsctl "     \
 		"refresh and warm the file")                                                       \
 	D(CLOCK_OFF, "clock-off", DEGRADED, "store",                                               \

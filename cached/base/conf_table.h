@@ -81,8 +81,9 @@
 		"encryption = customer: 32 random bytes, or their base64; without it nobody reads the " \
 		"objects again")                                                                   \
 	O(CHECKSUM, checksum, "checksum", "auto", 0, 0, CONF_S3_ONLY,                              \
-		"checksum sent with what is written, and compared with what is read whole: CRC64NVME where " \
-		"the store checks it (auto), this one or the volume does not start, or none")      \
+		"checksum sent with what is written, and compared with what is read: CRC64NVME where " \
+		"the store checks it (auto), this one or the volume does not start, or none (then what is " \
+		"fetched is compared with nothing)")                                               \
 	O(TRUST, trust_metadata, "trust metadata", "all", 0, 0, 0,                                 \
 		"whose rights and attributes in the bucket are believed: everybody's who may write there " \
 		"(all), or those alone that are signed with the volume's key (signed)")            \

@@ -44,6 +44,8 @@
 	S(recall_bytes, COUNTER, bytes, "bytes fetched from S3 into files")                        \
 	S(recall_failures, COUNTER, count, "extents that could not be fetched")                    \
 	S(recalls_whole, COUNTER, count, "files made resident")                                    \
+	S(recalls_wrong, COUNTER, count, "times that all of a file had come, and its bytes were not its object's: they were thrown away") \
+	S(recalls_untold, COUNTER, count, "files made resident although nothing says whether their bytes are right") \
 	S(recalls_slowed, COUNTER, count, "reads of stubs that waited because their client was over its budget") \
 	S(guard_waits, COUNTER, count, "local programs that opened a stub and waited for its data") \
 	S(guard_errors, COUNTER, count, "those of them that got an error")                         \

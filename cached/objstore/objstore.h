@@ -196,7 +196,10 @@ struct obj_result {
 	unsigned entry_count;
 	char *next_token;  /* NULL: the listing is complete */
 	char *upload_id;   /* MPU_CREATE */
-	char *sum;         /* PART: the checksum that was sent, for Complete; MPU_COPY: that the store made; NULL: none */
+	char *sum;         /* PART: the checksum that was sent, for Complete; MPU_COPY: that the store made; HEAD, if asked
+			    * for: of the whole object; NULL: none */
+	enum obj_sum sum_kind; /* HEAD: of which kind it is */
+	bool held;         /* GET: what has come is what the store has the checksum of */
 	bool versioned;    /* VERSIONING: what is replaced or deleted stays as a version */
 };
 
@@ -212,6 +215,7 @@ struct obj_req {
 	enum obj_prio prio;
 	bool as_it_is;    /* conditions of a PUT are sent though the store does not honour them */
 	bool rights_told; /* the caller says what a refusal means: rights.c does not */
+	bool wants_sum;   /* HEAD: the checksum that the store keeps of the whole object, if it does */
 	uint64_t request_id; /* of the client's request that caused it, 0: none; for the log */
 	char *key;           /* owned; LIST: the prefix ("" allowed) */
 	char *version_id;    /* owned; HEAD, GET: this version, NULL: the current one */
@@ -316,6 +320,8 @@ struct objstore {
 	enum obj_sum sum_wanted; /* constant */
 	_Atomic int sum;           /* enum obj_sum that it checks, not AUTO; set by the probe; any thread */
 	_Atomic bool sum_trailer;  /* it takes one behind the bytes */
+	_Atomic bool etag_md5;     /* an ETag of 32 digits is the MD5 of the bytes, unless they are encrypted
+				    * (objstore_etag_opaque): found by writes whose bytes it had checked */
 	_Atomic int trouble;    /* enum obj_status of the last answer that says the store cannot be used as
 				 * it is: AWAY, DENIED, NO_BUCKET; OBJ_OK since another one; any thread */
 	_Atomic int64_t clock_offset_s; /* the store's clock minus ours, by its last answer; any thread */

@@ -10,7 +10,8 @@
  *        2. a recall is freed only when no GET, HEAD or job uses it;
  *        3. every callback comes exactly once, also after RELEASE.
  *
- *   FILLING -all here-> FINISHING -> PLAIN          (recall_go)
+ *   FILLING -all here-> VERIFYING -> FINISHING -> PLAIN          (recall_go)
+ *      |                    \-other bytes-> FILLING, at last DEAD
  *      |  -412-> CHECKING -same size, nothing here yet-> FILLING, else DEAD
  *      |  -404-> DEAD          -discard-> DISCARDING -> PLAIN
  */
@@ -49,6 +50,11 @@ bool recall_has(const struct recall *r, uint64_t extent)
 			(extent % 8)) & 1;
 }
 
+bool recall_came(const struct recall *r, uint64_t extent)
+{
+	return (r->come[extent / 8] >> (extent % 8)) & 1;
+}
+
 void recall_bits_clear(struct recall *r)
 {
 	size_t i;
@@ -56,17 +62,32 @@ void recall_bits_clear(struct recall *r)
 	for (i = 0; i < r->map_bytes; i++) {
 		atomic_store_explicit(&r->map[i], 0, memory_order_release);
 	}
+	memset(r->come, 0, r->map_bytes);
 	r->filled = 0;
 }
 
-static void recall_bits_set_all(struct recall *r)
+void recall_give_all(struct recall *r)
 {
 	size_t i;
 
 	for (i = 0; i < r->map_bytes; i++) {
 		atomic_store_explicit(&r->map[i], 0xff, memory_order_release);
 	}
+	memset(r->come, 0xff, r->map_bytes);
 	r->filled = r->extents;
+}
+
+/* The last one is held back in any case: nobody reads to the end of what is wrong. */
+void recall_take(struct recall *r, uint64_t extent)
+{
+	uint8_t bit = (uint8_t)(1u << (extent % 8));
+
+	r->come[extent / 8] |= bit;
+	r->filled++;
+	if (!r->verified && (r->whole_first || r->filled == r->extents)) {
+		return;
+	}
+	atomic_fetch_or_explicit(&r->map[extent / 8], bit, memory_order_release);
 }
 
 static int recall_map_new(struct recall *r)
@@ -85,7 +106,8 @@ static int recall_map_new(struct recall *r)
 	}
 	r->map = p;
 	r->busy = talloc_zero_array(r, uint8_t, r->map_bytes);
-	return r->busy ? 0 : -ENOMEM;
+	r->come = talloc_zero_array(r, uint8_t, r->map_bytes);
+	return r->busy != NULL && r->come != NULL ? 0 : -ENOMEM;
 }
 
 /* ---- recalls ---- */
@@ -526,7 +548,9 @@ void recall_fetch(struct recalls *rs, uint64_t request_id, uint64_t open_id, uin
 		done(0, NULL, arg);
 		return;
 	}
-	if (whole) {
+	r->whole_first = r->whole_first || (r->filled == 0 && r->size <= RECALL_WHOLE_BYTES && recall_may_verify(r));
+	x->whole = x->whole || whole;
+	if (whole || r->whole_first) {
 		first = 0;
 		end = r->extents;
 	} else {
@@ -553,7 +577,7 @@ void recall_fetch(struct recalls *rs, uint64_t request_id, uint64_t open_id, uin
 	for (pp = &r->waits; *pp != NULL; pp = &(*pp)->next) {
 	}
 	*pp = w;
-	if (!whole) {
+	if (!whole && !r->whole_first) {
 		reader_ahead(x, first, end);
 	}
 	recall_go(r);
@@ -587,7 +611,7 @@ static void discard_done(struct recall_file_job *j)
 		discard_tell(r->rs->v, &r->oid);
 		evict_note_gone(r->rs->v->evictor, &r->oid);
 		/* Others who read it find the end of the file. */
-		recall_bits_set_all(r);
+		recall_give_all(r);
 		recall_became_plain(r);
 		done(0, NULL, arg);
 	} else if (status == -ETIMEDOUT) { /* a lock: nothing has happened */

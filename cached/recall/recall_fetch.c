@@ -6,7 +6,7 @@
  *      version: recall_object.c.
  * Thread: core.
  * Owns: GETs in flight; the turn.
- * Holds: 1. a bit is set after the bytes are in the file, and only for the version the row names;
+ * Holds: 1. an extent counts as come after its bytes are in the file, and only for the version the row names;
  *        2. the next GET is for the client that has the fewest under way, and of its files for the one
  *           whose turn is longest ago: who reads a million files is one reader among others.
  */
@@ -63,12 +63,11 @@ static void fetch_got(struct recall *r, struct recall_get *g, struct obj_result 
 {
 	uint64_t extent = g->extent;
 
-	if (r->state != RECALL_FILLING || recall_has(r, extent)) {
+	if (r->state != RECALL_FILLING || recall_came(r, extent)) {
 		return;
 	}
-	atomic_fetch_or_explicit(&r->map[extent / 8], (uint8_t)(1u << (extent % 8)),
-			memory_order_release);
-	r->filled++;
+	r->verified = r->verified || (res->held && r->extents == 1);
+	recall_take(r, extent);
 	r->checks = 0;
 	r->moves = 0;
 	stats_add(recall_bytes, res->size);
@@ -204,7 +203,7 @@ static bool fetch_start(const struct fetch_choice *c)
 
 static bool wait_wants(struct recall *r, struct recall_wait *w)
 {
-	while (w->at < w->end && (recall_has(r, w->at) || fetch_busy(r, w->at))) {
+	while (w->at < w->end && (recall_came(r, w->at) || fetch_busy(r, w->at))) {
 		w->at++;
 	}
 	return w->at < w->end;
@@ -216,7 +215,7 @@ static bool ahead_wants(struct recall *r)
 		return false;
 	}
 	while (r->ahead_at < r->ahead_end &&
-			(recall_has(r, r->ahead_at) || fetch_busy(r, r->ahead_at))) {
+			(recall_came(r, r->ahead_at) || fetch_busy(r, r->ahead_at))) {
 		r->ahead_at++;
 	}
 	return r->ahead_at < r->ahead_end;

@@ -3,12 +3,12 @@
  * Duty: what a recall needs next: the volume and its row, a look at the object, GETs, or to be made
  *       plain; and those who wait are answered.
  * Way: recall.c, and whatever has ended -> recall_go -> recall_fetch.c, recall_object.c,
- *      recall_file.c -> recall_go again.
+ *      recall_check.c, recall_file.c -> recall_go again.
  * Thread: core.
  * Owns: waits until answered.
  * Holds: 1. a wait leaves the list before it is answered: once, whatever its callback does;
  *        2. callbacks run while the recall is held: they may release it;
- *        3. a file is made plain only when all its bits are set.
+ *        3. a file is made plain only when all its bits are set, and recall_check.c has nothing against it.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -52,6 +52,7 @@ static void recall_answer_waits(struct recall *r)
 		if (w->whole ? r->state == RECALL_PLAIN : w->here >= w->end) {
 			*pp = w->next;
 			w->next = NULL;
+			r->lent = r->lent || (!r->verified && w->here > w->first);
 			*last = w;
 			last = &w->next;
 		} else {
@@ -91,6 +92,15 @@ void recall_rewind_waits(struct recall *r)
 
 	for (w = r->waits; w != NULL; w = w->next) {
 		w->at = w->here;
+	}
+}
+
+void recall_restart_waits(struct recall *r)
+{
+	struct recall_wait *w;
+
+	for (w = r->waits; w != NULL; w = w->next) {
+		w->at = w->here = w->first;
 	}
 }
 
@@ -232,10 +242,12 @@ static void finish_done(struct recall_file_job *j)
 			"the file cannot be made resident");
 }
 
-static void finish_start(struct recall *r)
+void recall_finish(struct recall *r)
 {
 	struct recall_file_job *j = recall_file_job_new(r->rs, r);
 
+	recall_give_all(r);
+	recall_answer_waits(r);
 	if (j == NULL) {
 		recall_fail_waits(r, -ENOMEM, "out of memory");
 		return;
@@ -259,7 +271,7 @@ static void go_filling(struct recall *r)
 	const struct row *row;
 
 	if (r->filled == r->extents) {
-		finish_start(r);
+		recall_verify(r);
 		return;
 	}
 	if (!recall_fetch_wanted(r)) {

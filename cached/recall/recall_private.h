@@ -18,12 +18,14 @@
 
 #define RECALL_EXTENT_BYTES (1LL << RECALL_EXTENT_SHIFT)
 #define RECALL_AHEAD_MAX 16u /* extents */
+#define RECALL_WHOLE_BYTES (4LL << 20) /* up to this size nothing is given out before all is verified */
 #define RECALL_KEEP_NS (10 * NS_PER_S)
 #define FETCH_OVER 4u /* GETs in flight, at most: so many times `parallel fetches` */
 
 enum recall_state {
 	RECALL_FILLING,
-	RECALL_FINISHING,  /* all here: the job that makes it plain is under way */
+	RECALL_VERIFYING,  /* all here: is it what S3 has? */
+	RECALL_FINISHING,  /* all here and right: the job that makes it plain is under way */
 	RECALL_PLAIN,      /* marker and STUB are gone */
 	RECALL_CHECKING,   /* GETs said 412: a HEAD is under way, or GETs still to end */
 	RECALL_DISCARDING, /* GETs still to end, then the job that empties it */
@@ -64,6 +66,7 @@ struct recall_reader { /* one open_id; talloc child of the recall */
 	uint64_t seq_next; /* extent after the last range */
 	uint64_t ahead_end;
 	unsigned window; /* extents */
+	bool whole; /* it has asked for all, and reads nothing before */
 };
 
 struct recall_get { /* talloc child of the recall */
@@ -86,12 +89,15 @@ struct recall { /* talloc child of recalls; core only */
 	uint64_t ino;
 	struct ofs_oid oid;
 	int fd;
-	uint64_t size, extents, filled;
+	uint64_t size, extents, filled; /* filled: bits of `come` */
 	int64_t since_ns; /* until the first extent is here, then 0 */
 	int map_fd;
 	_Atomic uint8_t *map; /* shared with readers: set after the bytes are in the file */
 	size_t map_bytes;
 	uint8_t *busy; /* bit: GET in flight */
+	uint8_t *come; /* bit: the bytes are in the file; given out they are by `map` */
+	bool whole_first;
+	bool lent;     /* something was given out that was not verified */
 	struct recall_reader *readers;
 	struct recall_wait *waits; /* oldest first */
 	struct recall_reader *ahead_by; /* for whom extents are read ahead; NULL: none are */
@@ -106,6 +112,8 @@ struct recall { /* talloc child of recalls; core only */
 	unsigned place;    /* which of the keys renames under way give it is asked (reconcile_moving_key) */
 	unsigned moves;    /* changes of `place` since the last GET that gave something */
 	unsigned checks;   /* HEADs since the last GET that gave something */
+	bool verified;     /* what is here is right, or cannot be told */
+	unsigned wrong;    /* times that it was not */
 	struct clock_timer *timer;
 	int dead_status;
 	char *dead_message;
@@ -148,7 +156,11 @@ void recall_hold(struct recall *r);
 void recall_unhold(struct recall *r);
 void recall_became_plain(struct recall *r);
 void recall_bits_clear(struct recall *r);
-bool recall_has(const struct recall *r, uint64_t extent);
+bool recall_has(const struct recall *r, uint64_t extent); /* given out */
+bool recall_came(const struct recall *r, uint64_t extent);
+/* The bytes of this extent are in the file: given out at once, or with the rest once that is verified. */
+void recall_take(struct recall *r, uint64_t extent);
+void recall_give_all(struct recall *r);
 /* From recall_go, once no GET writes into the file. */
 void recall_discard_now(struct recall *r);
 
@@ -174,8 +186,11 @@ bool recall_idle(const struct recall *r);
 void recall_fail_waits(struct recall *r, int status, const char *message);
 /* Those that need this extent. */
 void recall_fail_extent(struct recall *r, uint64_t extent, int status, const char *message);
-/* What they wait for may have to be asked for again. */
+/* What they wait for may have to be asked for again; from its beginning: nothing is here any more. */
 void recall_rewind_waits(struct recall *r);
+void recall_restart_waits(struct recall *r);
+/* All bytes are here, and are right. */
+void recall_finish(struct recall *r);
 
 /* --- recall_fetch.c --- */
 /* Is there an extent to ask for? */
@@ -201,6 +216,12 @@ void recall_damage_note(struct recall *r, const char *key);
 void recall_damage_forget(struct recall *r);
 /* DEAD: every reader gets the status. */
 void recall_kill(struct recall *r, int status, const char *message);
+
+/* --- recall_check.c --- */
+/* All bytes are here: recall_finish if they are those of the object; else they are fetched again. */
+void recall_verify(struct recall *r);
+/* Will that be able to tell? */
+bool recall_may_verify(const struct recall *r);
 
 /* --- recall_file.c: disk jobs --- */
 struct recall_file_job {

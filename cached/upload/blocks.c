@@ -155,13 +155,16 @@ unsigned blocks_plan(const struct blocks *b, const bool *same, int64_t run_bytes
 
 /* ---- files ---- */
 
-static struct blocks *file_read(int dir_fd, const char *name)
+struct blocks *blocks_read(int dir_fd, const struct ofs_oid *oid)
 {
-	int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	char name[OFS_OID_HEX_BYTES];
 	struct blocks *b = NULL;
 	uint8_t *data = NULL;
 	struct stat st;
+	int fd;
 
+	ofs_oid_hex(oid, name);
+	fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= FILE_MAX_BYTES) {
 		data = malloc((size_t)st.st_size);
 	}
@@ -280,10 +283,7 @@ static int block_digest(struct blocks_ask *q, unsigned i, uint8_t *buf, uint8_t 
 /* Worker. What was sent, if it is still what the store has. */
 static bool ask_begin(struct blocks_ask *q)
 {
-	char name[OFS_OID_HEX_BYTES];
-
-	ofs_oid_hex(&q->oid, name);
-	q->was = file_read(q->dir_fd, name);
+	q->was = blocks_read(q->dir_fd, &q->oid);
 	if (q->was == NULL || strcmp(q->was->etag, q->etag) != 0) {
 		return false;
 	}

@@ -37,6 +37,9 @@ struct blocks_part {
 	int64_t offset, length;
 	bool copy; /* the store has it */
 };
+/* Those that are kept of a file; dir_fd: of blocks/. NULL: none. Worker. */
+struct blocks *blocks_read(int dir_fd, const struct ofs_oid *oid);
+
 /* The parts of an object of these blocks, of which `same` the store has at the same place: each that differs is one,
  * runs of the others are, up to `run_bytes` (0: each is one). `parts` has room for b->count; how many there are. */
 unsigned blocks_plan(const struct blocks *b, const bool *same, int64_t run_bytes, struct blocks_part *parts);

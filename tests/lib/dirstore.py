@@ -79,11 +79,11 @@ def _publish(old, new, link):
 
 def put_object(bed, key, data=b"", size=None, pieces=(), meta=None, etag=None, if_match=None):
     """All of data; or `size` bytes, zeros but for pieces: [(offset, bytes)]. meta: user metadata.
-    The ETag is always another, unless it is given. if_match: an ETag, or "" for none at all. The new
+    The ETag is always another, unless it is given, and no MD5 of the bytes: as of what came in parts. if_match: an ETag, or "" for none at all. The new
     ETag; None: it is another."""
     if size is None:
         size, pieces = len(data), [(0, data)]
-    etag = etag or f"{random.randrange(1 << 128):032x}"
+    etag = etag or f"{random.randrange(1 << 128):032x}-2"
     new = os.path.join(bed.store_dir, f"tmp/{random.randrange(1 << 64):016x}")
     os.makedirs(os.path.dirname(new), exist_ok=True)
     with key_lock(bed, key):

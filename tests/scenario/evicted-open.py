@@ -188,7 +188,7 @@ def reopened_within(bed):
 # --- another daemon -------------------------------------------------------------------------------
 def another_daemon(bed):
     step("a client reads on after the daemon has been replaced, and the object too")
-    old, new = data_of("old"), data_of("new", 2 * MIB + 1000)
+    old, new = data_of("old", 6 * MIB + 77), data_of("new", 5 * MIB + 1000)  # more than is fetched at once
     with bed.client() as client:
         client.put("both", old)
     evict(bed, "both")
@@ -203,10 +203,10 @@ def another_daemon(bed):
         def anew():  # the first one to come upon it is told so
             with bed.client(user=2) as other:
                 try:
-                    return other.read(other.create("both", READ_DATA), 2 * MIB, MIB)
+                    return other.read(other.create("both", READ_DATA), 5 * MIB, MIB)
                 except SmbError:
                     return None
-        wait_until(lambda: anew() == new[2 * MIB:], 20, "another client reads what is there now")
+        wait_until(lambda: anew() == new[5 * MIB:], 20, "another client reads what is there now")
         message = client.send_read(file, 0, MIB)
         os.kill(pid, signal.SIGCONT)
         check(client.end_read(message) == new[:MIB], "bytes that a daemon had fetched that is no more")

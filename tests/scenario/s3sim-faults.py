@@ -106,10 +106,22 @@ def reads(bed, sim, files):
     sim.fault("GetObject", f"{bed.S3_PREFIX}w/slow", "truncate", bytes=MIB // 2, skip=1)
     sim.fault("ListObjectsV2", "", "truncate", bytes=100)
     sim.fault("ListObjectsV2", "", "error", code="SlowDown")
+    # a range of a small file, of which nothing is given out before all is right, and of a large one
+    sim.fault("GetObject", f"{bed.S3_PREFIX}w/reset-mid", "corrupt", bytes=1000, skip=2)
+    sim.fault("GetObject", f"{bed.S3_PREFIX}large/reset-after", "corrupt", bytes=1000, skip=5)
     with bed.client() as client:
         for name, data in files.items():
-            check(client.get(name) == data, f"{name}: other bytes")
-        met(sim, len(READS) + 3)
+            try:
+                got = client.get(name)
+            except SmbError as error:
+                check(name == "large/reset-after", f"{name}: {error}")
+                step(f"{name}, of which a byte came wrong: {error}")
+                got = client.get(name)
+            check(got == data, f"{name}: other bytes")
+        met(sim, len(READS) + 5)
+    counters = bed.ctl_json("status")["counters"]
+    check(counters["recalls_wrong"] == 2, f"wrong bytes were noticed {counters['recalls_wrong']} times")
+    check(counters["recalls_untold"] == 0, f"of {counters['recalls_untold']} files nothing was known")
 
 
 def between(bed, sim, client, files):

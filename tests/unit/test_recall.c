@@ -325,6 +325,150 @@ static void test_failure(void **state)
 	free(data);
 }
 
+static int flips; /* so many more GETs */
+
+/* The first byte comes as another. */
+static void flip(struct obj_req *req)
+{
+	uint8_t byte;
+
+	if (req->result.status == OBJ_OK && flips > 0 && flips-- > 0) {
+		assert_int_equal(pread(req->sink_fd, &byte, 1, req->sink_offset), 1);
+		byte ^= 1;
+		assert_int_equal(pwrite(req->sink_fd, &byte, 1, req->sink_offset), 1);
+	}
+}
+
+static void flipped(struct fixture *fx, const char *key, int count)
+{
+	flips = count;
+	fx->fault_edit = flip;
+	fixture_fault(fx, OBJ_GET, key, FAULT_EDIT, OBJ_OK);
+}
+
+static void verifying(struct fixture *fx)
+{
+	fx->conf.checksum = CONF_SUM_AUTO;
+	fx->conf.part_size_bytes = 8 * MIB;
+	atomic_store(&fx->v->store->etag_md5, true);
+}
+
+/* What comes range by range is held against the object's ETag before the file is plain. */
+static void test_other_bytes(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *data = stub(fx, "f", 5 * MIB + 1, 9);
+	struct opened o = open_it(fx, "f"), p;
+	int64_t wrong = stats_get(recalls_wrong), untold = stats_get(recalls_untold);
+	const char *key = NULL;
+
+	verifying(fx);
+	flipped(fx, "share/f", 1);
+	assert_int_equal(fetch(fx, o.id, 0, 0, true), 0);
+	assert_int_equal(stats_get(recalls_wrong), wrong + 1);
+	assert_int_equal(fx->asked_bytes, 2 * (5 * MIB + 1));
+	assert_int_equal(fx->sent[OBJ_HEAD], 1 + 1); /* for the stub, and when it was wrong: is the ETag an MD5? */
+	check_plain(fx, "f", 5 * MIB + 1);
+	check_bytes(fx, "f", data, 0, 5 * MIB + 1);
+	done_with(fx, &o);
+	free(data);
+
+	/* of ranges: the last one to come is given to nobody, and who has others gets an error */
+	data = stub(fx, "g", 6 * MIB, 10);
+	o = open_it(fx, "g");
+	p = open_it(fx, "g");
+	flipped(fx, "share/g", 1);
+	for (unsigned i = 6; i > 1; i--) {
+		assert_int_equal(fetch(fx, o.id, (i - 1) * MIB, MIB, false), 0);
+	}
+	assert_true(mapped(&o, 5));
+	assert_int_equal(fetch(fx, o.id, 0, MIB, false), -EIO);
+	assert_false(mapped(&o, 0) || mapped(&o, 5));
+	assert_int_equal(fetch(fx, p.id, 2 * MIB, 1, false), -EIO);
+	assert_int_equal(stats_get(recalls_wrong), wrong + 2);
+	assert_int_equal(recall_damaged(fx->v->recalls, &key), 1);
+	assert_true(fixture_record(fx, "g").flags & OFS_REC_STUB);
+	done_with(fx, &o);
+	done_with(fx, &p);
+	o = open_it(fx, "g");
+	assert_int_equal(fetch(fx, o.id, 0, 6 * MIB, false), 0);
+	check_bytes(fx, "g", data, 0, 6 * MIB);
+	FIXTURE_UNTIL(fx, recall_damaged(fx->v->recalls, &key) == 0);
+	done_with(fx, &o);
+	free(data);
+
+	/* a small one is given out only when all is right */
+	data = stub(fx, "small", 3 * MIB, 10);
+	o = open_it(fx, "small");
+	flipped(fx, "share/small", 2);
+	assert_int_equal(fetch(fx, o.id, 0, 1, false), 0);
+	assert_int_equal(stats_get(recalls_wrong), wrong + 3);
+	check_bytes(fx, "small", data, 0, 3 * MIB);
+	done_with(fx, &o);
+	free(data);
+
+	/* each time: an error, told until it is read */
+	data = stub(fx, "h", 2 * MIB, 11);
+	o = open_it(fx, "h");
+	flipped(fx, "share/h", 1000);
+	assert_int_equal(fetch(fx, o.id, 0, 0, true), -EIO);
+	assert_non_null(strstr(fixture_message, "are not those of the object"));
+	assert_int_equal(stats_get(recalls_wrong), wrong + 6);
+	assert_false(mapped(&o, 0));
+	assert_true(fixture_record(fx, "h").flags & OFS_REC_STUB);
+	assert_int_equal(recall_damaged(fx->v->recalls, &key), 1);
+	assert_string_equal(key, "share/h");
+	done_with(fx, &o);
+	fixture_fault(fx, OBJ_GET, "", FAULT_NONE, OBJ_OK);
+	o = open_it(fx, "h");
+	assert_int_equal(fetch(fx, o.id, 0, 0, true), 0);
+	assert_int_equal(recall_damaged(fx->v->recalls, &key), 0);
+	check_bytes(fx, "h", data, 0, 2 * MIB);
+	done_with(fx, &o);
+	free(data);
+	assert_int_equal(stats_get(recalls_untold), untold);
+}
+
+/* Where it cannot be told nothing is refused; where the store cannot be asked whether it is wrong, it is not given. */
+static void test_cannot_be_told(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *data;
+	struct opened o;
+	int64_t untold = stats_get(recalls_untold), wrong = stats_get(recalls_wrong);
+
+	verifying(fx);
+	fx->conf.checksum = CONF_SUM_NONE; /* not wanted */
+	data = stub(fx, "f", 2 * MIB, 12);
+	o = open_it(fx, "f");
+	flipped(fx, "share/f", 1);
+	assert_int_equal(fetch(fx, o.id, 0, 0, true), 0);
+	assert_int_equal(stats_get(recalls_untold), untold + 1);
+	done_with(fx, &o);
+	free(data);
+	fx->conf.checksum = CONF_SUM_AUTO;
+	data = stub(fx, "g", 2 * MIB, 13);
+	atomic_store(&fx->v->store->etag_md5, false); /* nothing is known */
+	o = open_it(fx, "g");
+	assert_int_equal(fetch(fx, o.id, 0, 0, true), 0);
+	assert_int_equal(stats_get(recalls_untold), untold + 2);
+	atomic_store(&fx->v->store->etag_md5, true);
+	done_with(fx, &o);
+	free(data);
+	data = stub(fx, "h", 6 * MIB, 14);
+	o = open_it(fx, "h");
+	flipped(fx, "share/h", 1);
+	for (unsigned i = 6; i > 1; i--) {
+		assert_int_equal(fetch(fx, o.id, (i - 1) * MIB, MIB, false), 0);
+	}
+	fixture_fault(fx, OBJ_HEAD, "share/h", FAULT_FAIL, OBJ_AWAY);
+	assert_int_equal(fetch(fx, o.id, 0, MIB, false), -EIO);
+	assert_false(mapped(&o, 0) || mapped(&o, 5));
+	assert_int_equal(stats_get(recalls_wrong), wrong + 1);
+	done_with(fx, &o);
+	free(data);
+}
+
 /* The key is told until the object is read, replaced or gone. */
 static void test_damaged(void **state)
 {
@@ -567,6 +711,8 @@ int main(void)
 		T(shared),
 		T(one_hangs),
 		T(failure),
+		T(other_bytes),
+		T(cannot_be_told),
 		T(damaged),
 		T(discard),
 		T(replaced_before),

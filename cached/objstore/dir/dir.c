@@ -247,6 +247,7 @@ struct objstore *objstore_dir_new(TALLOC_CTX *ctx, struct mailbox *mb, const cha
 	st = talloc_zero(ctx, struct dir_store);
 	if (st != NULL) {
 		st->store.ops = &dir_ops;
+		atomic_store(&st->store.etag_md5, true);
 		st->mb = mb;
 		st->rules = rules;
 		st->root = talloc_strdup(st, real);

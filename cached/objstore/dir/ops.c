@@ -162,6 +162,10 @@ static void run_head(struct dir_job *job)
 		return;
 	}
 	describe(job, &head);
+	if (req->wants_sum && head.sum[0] != '\0') {
+		req->result.sum = strdup(head.sum);
+		req->result.sum_kind = OBJ_SUM_CRC64NVME;
+	}
 	if (req->if_match != NULL && strcmp(req->if_match, req->result.etag) != 0) {
 		obj_fail(req, OBJ_PRECONDITION, "the object is another one by now");
 	}
@@ -222,6 +226,7 @@ static int deliver_bytes(struct obj_req *req, int fd, int64_t from, int64_t leng
 	if (ret == 0 && done == length && said[0] != '\0') {
 		sum_text(&sum, text);
 		ret = strcmp(text, said) != 0 ? -EBADMSG : 0;
+		r->held = ret == 0;
 	}
 	r->size = done;
 	if (req->sink_fd < 0) {

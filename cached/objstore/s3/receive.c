@@ -99,9 +99,18 @@ static void take_checksum(struct s3_xfer *x, const char *name, const char *value
 {
 	enum obj_sum kind = sum_of_name(name);
 
-	if (x->req->op == OBJ_GET && strcasecmp(name, "type") == 0 && strcasecmp(value, "COMPOSITE") == 0) {
+	bool reads = x->req->op == OBJ_GET || x->req->op == OBJ_HEAD;
+
+	if (reads && strcasecmp(name, "type") == 0 && strcasecmp(value, "COMPOSITE") == 0) {
 		x->sum_of_parts = true; /* before its value, or behind it */
 		sum_begin(&x->sum, OBJ_SUM_NONE);
+		free(x->req->result.sum);
+		x->req->result.sum = NULL;
+	}
+	if (x->req->op == OBJ_HEAD && kind != OBJ_SUM_NONE && !x->sum_of_parts && !x->confirm &&
+			x->req->result.sum == NULL && strchr(value, '-') == NULL) {
+		x->req->result.sum = strdup(value);
+		x->req->result.sum_kind = kind;
 	}
 	if (kind != OBJ_SUM_NONE && x->req->op == OBJ_GET && !x->sum_of_parts && !x->confirm && x->got == 0 && !s3_range_asked(x) &&
 			x->http == 200 && strchr(value, '-') == NULL && sum_begin(&x->sum, kind)) {

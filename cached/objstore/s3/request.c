@@ -497,6 +497,9 @@ static void build_op(struct s3_xfer *x, struct wire *w)
 		if (req->version_id != NULL) {
 			query(w, "versionId", req->version_id);
 		}
+		if (req->wants_sum && atomic_load(&x->s->store.sum) != OBJ_SUM_NONE) {
+			header(w, "x-amz-checksum-mode", true, "ENABLED");
+		}
 		conditions(x, w);
 		break;
 	case OBJ_GET:

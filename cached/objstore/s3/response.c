@@ -373,6 +373,7 @@ static bool same_sum(struct s3_xfer *x)
 	}
 	sum_text(&x->sum, text);
 	if (strcmp(text, x->sum_said) == 0) {
+		x->req->result.held = true;
 		return true;
 	}
 	obj_fail(x->req, OBJ_DAMAGED, "the bytes that came are not those that the store has the checksum of (%s, "
@@ -442,6 +443,7 @@ static enum s3_verdict judge_put(struct s3_xfer *x)
 	if (plain && x->signed_body && x->s->etag_is_md5 == S3_MD5_UNSURE) {
 		/* the store has checked this body's SHA-256, so its ETag tells how it makes them */
 		x->s->etag_is_md5 = strcmp(r->etag, hex) == 0 ? S3_MD5_YES : S3_MD5_NO;
+		atomic_store(&x->s->store.etag_md5, x->s->etag_is_md5 == S3_MD5_YES);
 	}
 	if (plain && x->s->etag_is_md5 == S3_MD5_YES && strcmp(r->etag, hex) != 0) {
 		obj_fail(x->req, OBJ_UNKNOWN, "the store kept other bytes than were sent");
