@@ -203,6 +203,33 @@ static void test_get_broken_off(void **state)
 	objstore_req_free(&req);
 }
 
+/* An answer that does not say where it ends, or has nothing of the rest that was asked for, is not all of it. */
+static void test_get_without_end(void **state)
+{
+	struct obj_req *req = scripted_make(OBJ_GET);
+
+	(void)state;
+	scripted_answer(ANSWER("200 OK", "ETag: \"e1\"\r\n", "0123"));
+	scripted_answer(ANSWER("206 Partial", "Content-Length: 6\r\nContent-Range: bytes 4-9/10\r\n"
+				     "ETag: \"e1\"\r\n", "456789"));
+	scripted_run(req, OBJ_OK);
+	expect_body(req, "0123456789");
+	objstore_req_free(&req);
+	req = scripted_make(OBJ_GET);
+	scripted_answer(ANSWER("200 OK", "Content-Length: 10\r\nETag: \"e1\"\r\n", "0123"));
+	scripted_answer(ANSWER("200 OK", NO_BODY, ""));
+	scripted_answer(ANSWER("206 Partial", "Content-Length: 6\r\nContent-Range: bytes 4-9/10\r\n"
+				     "ETag: \"e1\"\r\n", "456789"));
+	scripted_run(req, OBJ_OK);
+	expect_body(req, "0123456789");
+	objstore_req_free(&req);
+	req = scripted_make(OBJ_GET);
+	scripted_answer(ANSWER("200 OK", "Transfer-Encoding: chunked\r\n", "4\r\n0123\r\n0\r\n\r\n"));
+	scripted_run(req, OBJ_OK);
+	expect_body(req, "0123");
+	objstore_req_free(&req);
+}
+
 /* Each time: it is not the network. */
 static void test_get_damaged(void **state)
 {
@@ -646,6 +673,7 @@ int main(void)
 		T(test_if_match_form),
 		T(test_get_broken_off),
 		T(test_get_damaged),
+		T(test_get_without_end),
 		T(test_get_changed_meanwhile),
 		T(test_get_short_range),
 		T(test_range_ignored),

@@ -36,15 +36,15 @@ void s3_response_reset(struct s3_xfer *x)
 	x->date = -1;
 	x->retry_after_s = 0;
 	x->region[0] = '\0';
+	x->framed = false;
 	x->delete_marker = false;
 	x->foreign_etag = false;
 	x->sum_of_parts = false;
 	if (x->req->op == OBJ_GET && x->got == 0) {
 		sum_begin(&x->sum, OBJ_SUM_NONE);
 	}
-	if (x->req->op != OBJ_GET || x->confirm || x->got == 0) {
-		x->in_len = 0;
-	}
+	/* what broke off is not done, and nothing else that came belongs to it */
+	x->in_len = x->req->op == OBJ_GET && !x->confirm && x->req->sink_fd < 0 ? (size_t)x->got : 0;
 }
 
 /* --- headers --- */
@@ -147,6 +147,9 @@ static void take_header(struct s3_xfer *x, const char *name, char *value)
 		r->etag = s3_etag_plain(value);
 	} else if (strcasecmp(name, "content-length") == 0) {
 		x->content_length = strtoll(value, NULL, 10);
+		x->framed = true;
+	} else if (strcasecmp(name, "transfer-encoding") == 0) {
+		x->framed = x->framed || strcasestr(value, "chunked") != NULL;
 	} else if (strcasecmp(name, "content-range") == 0) {
 		int n = sscanf(value, "bytes %" SCNd64 "-%*d/%" SCNd64, &x->range_start, &x->total);
 

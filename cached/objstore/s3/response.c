@@ -395,7 +395,8 @@ static enum s3_verdict judge_get(struct s3_xfer *x)
 	if (cut || (x->content_length >= 0 && x->sent != x->content_length)) {
 		return broke_off(x);
 	}
-	if (x->http == 200 && x->content_length < 0 && x->sent == 0 && x->got == 0) {
+	/* It has ended; but is that all? Nothing, in answer to what should begin further on, is no rest either. */
+	if (!x->framed || (x->sent == 0 && x->total < 0 && req->offset + x->got > 0)) {
 		return not_understood(x);
 	}
 	if (!same_sum(x)) {

@@ -97,6 +97,7 @@ struct s3_xfer {
 	long http;
 	int64_t content_length; /* -1: not said */
 	int64_t range_start, total; /* of Content-Range; -1: not said */
+	bool framed;            /* where it ends is said */
 	time_t date;            /* -1: not said */
 	unsigned retry_after_s;
 	char region[S3_REGION_BYTES];
