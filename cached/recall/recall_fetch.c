@@ -99,6 +99,11 @@ static void fetch_failed(struct recall *r, struct recall_get *g, struct obj_req 
 			return;
 		}
 	}
+	if (g->ahead && res->status == OBJ_AWAY) { /* who has come to wait for it asks himself, and longer */
+		r->ahead_by = NULL;
+		recall_rewind_waits(r);
+		return;
+	}
 	stats_add(recall_failures, 1);
 	if (res->status == OBJ_DAMAGED) {
 		recall_damage_note(r, req->key);

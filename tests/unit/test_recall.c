@@ -17,6 +17,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 #include "cached/base/stats.h"
+#include "cached/objstore/impl.h"
 #include "tests/lib/mirror_fixture.h"
 
 #define MIB (1u << 20)
@@ -321,6 +322,44 @@ static void test_failure(void **state)
 	o = open_it(fx, "g");
 	assert_int_equal(o.status, 0);
 	assert_int_equal(fetch(fx, o.id, 0, 1, false), -EROFS);
+	done_with(fx, &o);
+	free(data);
+}
+
+/* What was read ahead and did not come is asked for again by who waits for it. */
+static void test_ahead_fails(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *data = stub(fx, "f", 40 * MIB, 11);
+	struct opened o = open_it(fx, "f");
+	struct fetched f;
+	struct obj_req *req;
+	uint64_t at = 0;
+
+	while (fx->hanging == NULL) {
+		assert_int_equal(fetch(fx, o.id, at * MIB, 65536, false), 0);
+		at++;
+		if (at == 4) {
+			FIXTURE_UNTIL(fx, mapped(&o, 4));
+			fixture_idle(fx, 50);
+			fixture_fault(fx, OBJ_GET, "share/f", FAULT_HANG, OBJ_OK);
+		}
+	}
+	assert_int_equal(fx->hanging->prio, OBJ_PRIO_AHEAD);
+	at = (uint64_t)fx->hanging->offset;
+	ask(fx, &f, o.id, at, 1, false);
+	fixture_idle(fx, 20);
+	assert_false(f.done);
+	fixture_fault(fx, OBJ_GET, "", FAULT_NONE, OBJ_OK);
+	while ((req = fx->hanging) != NULL) {
+		fx->hanging = req->next;
+		req->next = NULL;
+		obj_fail(req, OBJ_AWAY, "made to fail");
+		obj_deliver(fx->mb, req);
+	}
+	fixture_until(fx, &f.done);
+	assert_int_equal(f.status, 0);
+	check_bytes(fx, "f", data, at, 1);
 	done_with(fx, &o);
 	free(data);
 }
@@ -708,6 +747,7 @@ int main(void)
 		T(whole),
 		T(ranges_make_whole),
 		T(read_ahead),
+		T(ahead_fails),
 		T(shared),
 		T(one_hangs),
 		T(failure),
