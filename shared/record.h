@@ -14,6 +14,10 @@
 #include <sys/types.h>
 
 #define OFS_RECORD_BYTES 128
+/* In the root of a volume: what the daemon keeps in the bucket. No client's name, and below its keys no client's key. */
+#define OFS_OWN_NAME ".objectfs"
+#define OFS_OWN_PLACE OFS_OWN_NAME "/"
+
 #define OFS_RECORD_XATTR_SECURITY "security.objectfs"
 #define OFS_RECORD_XATTR_USER "user.objectfs"
 

@@ -19,8 +19,6 @@
 /* The stripe locks are held for microseconds; one that is not to be had is a bug or a dead disk. */
 #define OFS_LOCK_TIMEOUT_MS 5000
 #define OFS_RING_TIMEOUT_MS 5
-/* In the root of a volume: what the daemon keeps in the bucket. */
-#define OFS_RESERVED_NAME ".objectfs"
 
 struct ofs_conn { /* talloc child of the connection; handle->data */
 	struct vfs_handle_struct *handle;

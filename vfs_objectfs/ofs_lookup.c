@@ -58,7 +58,7 @@ int ofs_materialize(struct ofs_conn *c, int dirfd, const char *path)
 /* The volume keeps one name at its root for itself; nobody else makes or touches it. */
 static int at_allowed(struct ofs_conn *c, struct ofs_at *at)
 {
-	if (strcmp(at->name, OFS_RESERVED_NAME) == 0 && ofs_fd_is_tree(c, at->dirfd)) {
+	if (strcmp(at->name, OFS_OWN_NAME) == 0 && ofs_fd_is_tree(c, at->dirfd)) {
 		ofs_at_done(at);
 		return -EACCES;
 	}

@@ -13,8 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <talloc.h>
+#include "shared/record.h"
 
-#define NODES_PLACE ".objectfs/nodes/"
+#define NODES_PLACE OFS_OWN_PLACE "nodes/"
 
 struct volume;
 struct nodes;

@@ -39,7 +39,6 @@
 #define LINE_BYTES 96     /* with a date */
 #define KEY_ID_BYTES 4
 #define PROOF_BYTES (KEY_ID_BYTES + 32)
-#define PLACE ".objectfs/"
 #define TOLD_SLOTS 65536u /* a power of two */
 #define TOLD_MOST (TOLD_SLOTS / 4 * 3)
 
@@ -244,11 +243,11 @@ static const char *control_of(const struct trust *t, const char *key)
 {
 	const char *below, *name, *slash;
 
-	if (!begins(key, t->prefix) || !begins(key + strlen(t->prefix), PLACE)) {
+	if (!begins(key, t->prefix) || !begins(key + strlen(t->prefix), OFS_OWN_PLACE)) {
 		return NULL;
 	}
 	below = key + strlen(t->prefix);
-	name = below + strlen(PLACE);
+	name = below + strlen(OFS_OWN_PLACE);
 	slash = strrchr(name, '/');
 	return strcmp(below, VOLREC_KEY) == 0 || strcmp(name, "sweep") == 0 || begins(name, "nodes/") ||
 					begins(name, "log/") || begins(name, "rename/") ||

@@ -12,10 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <talloc.h>
+#include "shared/record.h"
 
 struct volume;
 
-#define VOLREC_KEY ".objectfs/volume"
+#define VOLREC_KEY OFS_OWN_PLACE "volume"
 #define VOLREC_ROOT "root" /* member: true once .objectfs/root was written */
 #define VOLREC_KV_UUID "uuid" /* index: the volume this mirror belongs to */
 #define VOLREC_KV_SIGNED "signed" /* index: its record was once, and is from then on */

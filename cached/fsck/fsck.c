@@ -366,8 +366,8 @@ static bool page_wants(struct fsck *f, const struct obj_entry *e)
 {
 	const char *name = e->key + strlen(f->v->prefix);
 
-	if (strncmp(name, ".objectfs/", 10) == 0) {
-		return own_key(f, e, name + 10);
+	if (strncmp(name, OFS_OWN_PLACE, strlen(OFS_OWN_PLACE)) == 0) {
+		return own_key(f, e, name + strlen(OFS_OWN_PLACE));
 	}
 	if (*name != '\0') {
 		fsck_rows_saw(f, e);

@@ -14,7 +14,7 @@
 #include "shared/record.h"
 #include "snapshot.h"
 
-#define BASE_PLACE ".objectfs/dir/"
+#define BASE_PLACE OFS_OWN_PLACE "dir/"
 #define BASE_CHUNK_ROWS 50000u
 #define BASE_CHUNK_RAW_BYTES (32u << 20) /* unpacked, at most */
 #define BASE_INLINE_BYTES 2048u          /* longer values are blobs of their objects, which hold no more */

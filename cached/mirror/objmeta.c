@@ -399,7 +399,7 @@ void objmeta_clear(struct objmeta *m)
 
 char *objmeta_blob_key(const char *prefix, const uint8_t sha256[32])
 {
-	static const char place[] = ".objectfs/blob/";
+	static const char place[] = OFS_OWN_PLACE "blob/";
 	size_t len = strlen(prefix) + sizeof(place) + 64;
 	char *key = malloc(len);
 	int at;

@@ -29,8 +29,7 @@
 #define WALK_PATIENCE 16u	     /* pages */
 #define WALK_BYTES ((size_t)32 << 20)
 #define WALK_AGE_NS (450 * NS_PER_S) /* of pages, where listings have none */
-#define WALK_OWN ".objectfs/"
-#define WALK_BEHIND_OWN WALK_OWN "~"
+#define WALK_BEHIND_OWN OFS_OWN_PLACE "~"
 
 struct sweep { /* talloc child of the walks */
 	struct walks *ws;
@@ -181,7 +180,7 @@ static bool walk_is_own(const struct walks *ws, const char *key)
 {
 	size_t prefix = strlen(ws->m->v->prefix);
 
-	return strncmp(key, ws->m->v->prefix, prefix) == 0 && strncmp(key + prefix, WALK_OWN, strlen(WALK_OWN)) == 0;
+	return strncmp(key, ws->m->v->prefix, prefix) == 0 && strncmp(key + prefix, OFS_OWN_PLACE, strlen(OFS_OWN_PLACE)) == 0;
 }
 
 /* 0 or -errno. */

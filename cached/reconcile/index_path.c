@@ -14,7 +14,7 @@
 #include "names.h"
 
 #define PATH_BYTES_MAX 65536u
-#define STAGE_PLACE ".objectfs/stage/"
+#define STAGE_PLACE OFS_OWN_PLACE "stage/"
 
 struct walk { /* filled from the end */
 	char *buf;

@@ -7,9 +7,10 @@
 #include <stdbool.h>
 
 #include "metalog.h"
+#include "shared/record.h"
 #include "../base/clock.h"
 
-#define METALOG_PLACE ".objectfs/log/"
+#define METALOG_PLACE OFS_OWN_PLACE "log/"
 #define METALOG_NODE_MAX_BYTES 64u
 #define METALOG_KV_SEQ "log_seq" /* index: "<last segment known to be in S3> <node>" */
 #define METALOG_SEGMENT_BYTES (1u << 20)

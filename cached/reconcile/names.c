@@ -288,5 +288,5 @@ bool name_is_reserved(const struct ofs_oid *parent, const char *name)
 	static const struct ofs_oid root = { { 'o', 'b', 'j', 'e', 'c', 't', 'f', 's', '-', 'r',
 			'o', 'o', 't', 0, 0, 1 } };
 
-	return ofs_oid_equal(parent, &root) && strcmp(name, ".objectfs") == 0;
+	return ofs_oid_equal(parent, &root) && strcmp(name, OFS_OWN_NAME) == 0;
 }

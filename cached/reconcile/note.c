@@ -74,7 +74,7 @@ void rename_intent(struct volume *v, const char *id, const char *from, const cha
 
 bool rename_note_is_parked(const struct volume *v, const char *key)
 {
-	static const char stage[] = ".objectfs/stage/";
+	static const char stage[] = OFS_OWN_PLACE "stage/";
 	size_t len = strlen(v->prefix);
 
 	return strncmp(key, v->prefix, len) == 0 && strncmp(key + len, stage, strlen(stage)) == 0;
@@ -83,11 +83,10 @@ bool rename_note_is_parked(const struct volume *v, const char *key)
 /* A key that a client's file or directory may have. */
 static bool note_is_clients(const struct volume *v, const char *key)
 {
-	static const char own[] = ".objectfs";
 	size_t len = strlen(v->prefix);
 
 	return strncmp(key, v->prefix, len) == 0 && key[len] != '\0' &&
-	       strncmp(key + len, own, strlen(own)) != 0;
+	       strncmp(key + len, OFS_OWN_NAME, strlen(OFS_OWN_NAME)) != 0;
 }
 
 bool rename_note_read(const struct volume *v, const struct obj_result *r, struct rename_note *n)
