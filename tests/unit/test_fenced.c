@@ -31,8 +31,10 @@ static const struct class {
 			{.fence_class = 2, .put_if_match = true, .put_if_none_match = true}},
 	{1, "objectfs-store 1\nconditions\nversions yes\n",
 			{.fence_class = 1, .versioned = true, .lists_versions = true}},
+	{0, "objectfs-store 1\nconditions\nversions no\n", {.fence_class = 0}},
 };
 #define CLASSES (sizeof(classes) / sizeof(classes[0]))
+#define KEPT_APART (CLASSES - 1) /* on the last one, F0, a race is lost unseen, as docs/SEMANTICS.md says */
 
 static struct fixture *begin(const struct class *c)
 {
@@ -50,6 +52,7 @@ static struct fixture *begin(const struct class *c)
 		fail_msg("%s", error);
 	}
 	f->store->s.caps = c->caps;
+	f->store->s.probe_count = 1; /* what a class is, is known */
 	f->conf.copy_limit_bytes = OBJ_PUT_MAX_BYTES;
 	f->v->reconcile = talloc_zero(f, struct reconcile); /* counts conflicts */
 	f->v->reconcile->v = f->v;
@@ -197,7 +200,7 @@ static void test_delete_of_another(void **state)
 static void test_delete_race(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < CLASSES; i++) {
+	for (unsigned i = 0; i < KEPT_APART; i++) {
 		struct fixture *f = begin(&classes[i]);
 		char *etag = put(f, "p/k", "ours");
 		enum obj_status st = delete(f, etag, classes[i].number == 2 ? OBJ_PUT : OBJ_DELETE, "theirs");
@@ -276,7 +279,7 @@ static void test_copy_taken(void **state)
 static void test_copy_race(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < 2 * CLASSES; i++) {
+	for (unsigned i = 0; i < 2 * KEPT_APART; i++) {
 		const struct class *c = &classes[i / 2];
 		struct fixture *f = begin(c);
 		char *etag = put(f, "p/from", "ours"), *before = i % 2 != 0 ? put(f, "p/to", "before") : NULL;
