@@ -135,7 +135,8 @@ static const char *customer_md5(struct req *r, const char *whose)
 	return md5;
 }
 
-bool about_seal(struct req *r, TALLOC_CTX *ctx, struct about *a)
+/* Encryption, as headers or the bucket say it. false: answered. */
+static bool about_seal(struct req *r, TALLOC_CTX *ctx, struct about *a)
 {
 	const char *sse = req_header(r, "x-amz-server-side-encryption");
 	const char *key = req_header(r, "x-amz-server-side-encryption-aws-kms-key-id");

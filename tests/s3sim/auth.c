@@ -20,7 +20,6 @@
 #include <time.h>
 
 #define SKEW_S 900
-#define SIGNED_MAX 64u
 
 struct claim { /* what the header says */
 	char *access, *day, *region, *names, *signature;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: the bytes of objects and parts, in memory or in unnamed files of a directory.
+ * Duty: the bytes of objects and parts, in memory.
  *
  *   body -> piece -> blob (counted)        A copy, and an object of parts, is another list of pieces.
  *
@@ -14,35 +14,20 @@
 #endif
 #include "body.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define IN_MEMORY_MAX_BYTES (64 << 10)
 
 struct blob {
 	unsigned refs;
 	int64_t size;
 	uint8_t *memory;
 	size_t room;
-	int fd; /* -1: it is in memory */
 };
-
-static const char *directory = "";
-
-void body_directory(const char *path)
-{
-	directory = path;
-}
 
 static void blob_put(struct blob *b)
 {
 	if (--b->refs > 0) {
 		return;
-	}
-	if (b->fd >= 0) {
-		close(b->fd);
 	}
 	free(b->memory);
 	free(b);
@@ -80,63 +65,23 @@ static struct piece *piece_add(struct body *b)
 	return &b->pieces[b->count];
 }
 
-static int all_written(int fd, const uint8_t *data, size_t len, int64_t offset)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, data, len, offset);
-
-		if (n < 0 && errno == EINTR) {
-			continue;
-		}
-		if (n <= 0) {
-			return n < 0 ? -errno : -EIO;
-		}
-		data += n;
-		offset += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-static int to_file(struct blob *b)
-{
-	int ret;
-
-	b->fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (b->fd < 0) {
-		return -errno;
-	}
-	ret = all_written(b->fd, b->memory, (size_t)b->size, 0);
-	free(b->memory);
-	b->memory = NULL;
-	return ret;
-}
-
 static int blob_append(struct blob *b, const void *data, size_t len)
 {
-	int ret = 0;
+	size_t used = (size_t)b->size, room = b->room + b->room / 2;
+	uint8_t *grown;
 
-	if (b->fd < 0 && directory[0] != '\0' && b->size + (int64_t)len > IN_MEMORY_MAX_BYTES) {
-		ret = to_file(b);
-	}
-	if (ret == 0 && b->fd >= 0) {
-		ret = all_written(b->fd, data, len, b->size);
-	} else if (ret == 0) {
-		if (b->room - (size_t)b->size < len) {
-			size_t room = b->room + b->room / 2 > (size_t)b->size + len ? b->room + b->room / 2
-										 : (size_t)b->size + len;
-			uint8_t *grown = realloc(b->memory, room);
-
-			if (grown == NULL) {
-				return -ENOMEM;
-			}
-			b->memory = grown;
-			b->room = room;
+	if (b->room - used < len) {
+		room = room > used + len ? room : used + len;
+		grown = realloc(b->memory, room);
+		if (grown == NULL) {
+			return -ENOMEM;
 		}
-		memcpy(b->memory + b->size, data, len);
+		b->memory = grown;
+		b->room = room;
 	}
-	b->size += ret == 0 ? (int64_t)len : 0;
-	return ret;
+	memcpy(b->memory + used, data, len);
+	b->size += (int64_t)len;
+	return 0;
 }
 
 int body_append(struct body *b, const void *data, size_t len)
@@ -156,7 +101,6 @@ int body_append(struct body *b, const void *data, size_t len)
 			return -ENOMEM;
 		}
 		blob->refs = 1;
-		blob->fd = -1;
 		*p = (struct piece){ .blob = blob };
 		b->count++;
 	}
@@ -195,20 +139,6 @@ int body_share(struct body *b, const struct body *from, int64_t offset, int64_t 
 	return 0;
 }
 
-static int64_t piece_read(const struct piece *p, int64_t skip, void *to, size_t len)
-{
-	ssize_t n;
-
-	if (p->blob->fd < 0) {
-		memcpy(to, p->blob->memory + p->offset + skip, len);
-		return (int64_t)len;
-	}
-	do {
-		n = pread(p->blob->fd, to, len, p->offset + skip);
-	} while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : n;
-}
-
 static const struct piece *piece_at(const struct body *b, int64_t offset)
 {
 	unsigned low = 0, high = b->count;
@@ -225,30 +155,27 @@ static const struct piece *piece_at(const struct body *b, int64_t offset)
 	return &b->pieces[low];
 }
 
-int64_t body_read(const struct body *b, int64_t offset, void *to, size_t len)
+size_t body_read(const struct body *b, int64_t offset, void *to, size_t len)
 {
 	size_t done = 0;
 
 	while (done < len && offset < b->size) {
 		const struct piece *p = piece_at(b, offset);
 		int64_t skip = offset - p->begin, left = p->length - skip;
-		int64_t n = piece_read(p, skip, (uint8_t *)to + done,
-				left < (int64_t)(len - done) ? (size_t)left : len - done);
+		size_t n = left < (int64_t)(len - done) ? (size_t)left : len - done;
 
-		if (n <= 0) {
-			return n < 0 ? n : -EIO;
-		}
-		done += (size_t)n;
-		offset += n;
+		memcpy((uint8_t *)to + done, p->blob->memory + p->offset + skip, n);
+		done += n;
+		offset += (int64_t)n;
 	}
-	return (int64_t)done;
+	return done;
 }
 
 char *body_text(TALLOC_CTX *ctx, const struct body *b, size_t max)
 {
 	char *text = b->size > (int64_t)max ? NULL : talloc_array(ctx, char, (size_t)b->size + 1);
 
-	if (text == NULL || body_read(b, 0, text, (size_t)b->size) != b->size) {
+	if (text == NULL || body_read(b, 0, text, (size_t)b->size) != (size_t)b->size) {
 		talloc_free(text);
 		return NULL;
 	}

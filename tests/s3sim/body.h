@@ -18,17 +18,14 @@ struct body {
 	int64_t size;
 };
 
-/* Where blobs of more than a few KiB are kept: "" for memory. Before the first one. */
-void body_directory(const char *path);
-
 /* Empty. NULL: out of memory. Freed with its context, the bytes when no body has them any more. */
 struct body *body_new(TALLOC_CTX *ctx);
-/* At the end. 0, -ENOMEM, or what writing to the directory said. */
+/* At the end. 0 or -ENOMEM. */
 int body_append(struct body *b, const void *data, size_t len);
 /* Those bytes of another one, at the end; they are shared. The range lies within it. 0 or -ENOMEM. */
 int body_share(struct body *b, const struct body *from, int64_t offset, int64_t length);
-/* How many of len there were, or -errno. */
-int64_t body_read(const struct body *b, int64_t offset, void *to, size_t len);
+/* How many of len there were. */
+size_t body_read(const struct body *b, int64_t offset, void *to, size_t len);
 /* All of it, NUL-ended, or NULL: out of memory, or more than max. */
 char *body_text(TALLOC_CTX *ctx, const struct body *b, size_t max);
 

@@ -2,9 +2,9 @@
 /*
  * Duty: what is changed and asked while the server runs, on a port of its own.
  *
- *   GET /counts  DELETE /counts       GET /settings  PUT /settings {name: number, "fence": "f2"}
+ *   GET /counts       GET /settings  PUT /settings {name: number, "fence": "f2"}
  *   GET /faults  POST /faults {...}  DELETE /faults  (fault.h)
- *   PUT /keys/ACCESS {"secret", "token", "error", "deny": [OPERATION ...]}  DELETE /keys/ACCESS
+ *   PUT /keys/ACCESS {"secret", "token", "error", "deny": [OPERATION ...]}
  *
  * Way:    tests/lib/s3sim.py, or curl; another daemon of libmicrohttpd in the same loop.
  * Thread: one.
@@ -111,47 +111,24 @@ static json_t *get_counts(const struct sim *s)
 		json_object_set_new(op, status, json_integer((json_int_t)c->requests));
 	}
 	json_object_set_new(all, "requests", ops);
-	json_object_set_new(all, "bytes_in", json_integer((json_int_t)s->bytes_in));
-	json_object_set_new(all, "bytes_out", json_integer((json_int_t)s->bytes_out));
 	return all;
 }
 
-static void clear_counts(struct sim *s)
+static struct credential *key_find(const struct sim *s, const char *access)
 {
-	while (s->counts != NULL) {
-		struct count *c = s->counts;
+	struct credential *c = s->keys;
 
-		s->counts = c->next;
-		talloc_free(c);
+	while (c != NULL && strcmp(c->access, access) != 0) {
+		c = c->next;
 	}
-	s->bytes_in = s->bytes_out = 0;
-}
-
-static struct credential **key_place(struct sim *s, const char *access)
-{
-	struct credential **p = &s->keys;
-
-	while (*p != NULL && strcmp((*p)->access, access) != 0) {
-		p = &(*p)->next;
-	}
-	return p;
-}
-
-static void forget_key(struct sim *s, const char *access)
-{
-	struct credential **p = key_place(s, access), *c = *p;
-
-	if (c != NULL) {
-		*p = c->next;
-		talloc_free(c);
-	}
+	return c;
 }
 
 /* What is not said stays as it is. */
 static const char *put_key(struct sim *s, const char *access, const json_t *order)
 {
 	const char *secret = NULL, *token = NULL;
-	struct credential *c = *key_place(s, access);
+	struct credential *c = key_find(s, access);
 	json_t *error = NULL, *deny = NULL, *name;
 	size_t i;
 
@@ -218,15 +195,10 @@ static enum MHD_Result serve_get(struct sim *s, struct MHD_Connection *conn, con
 
 static enum MHD_Result serve_delete(struct sim *s, struct MHD_Connection *conn, const char *path)
 {
-	if (strcmp(path, "/counts") == 0) {
-		clear_counts(s);
-	} else if (strcmp(path, "/faults") == 0) {
-		fault_clear(s);
-	} else if (strncmp(path, "/keys/", 6) == 0) {
-		forget_key(s, path + 6);
-	} else {
+	if (strcmp(path, "/faults") != 0) {
 		return answer(conn, 404, NULL, "no such thing");
 	}
+	fault_clear(s);
 	return answer(conn, 200, NULL, NULL);
 }
 

@@ -111,14 +111,13 @@ bool object_measure(struct req *r, const struct body *b, enum digest_kind kind, 
 	struct digest md5 = { 0 }, other = { 0 };
 	uint8_t *buffer = talloc_size(r, STEP_BYTES), value[EVP_MAX_MD_SIZE];
 	bool good = buffer != NULL && digest_begin(&md5, DIGEST_MD5) && digest_begin(&other, kind);
-	int64_t n = 1;
+	size_t n;
 
-	for (int64_t at = 0; good && at < b->size && n > 0; at += n) {
+	for (int64_t at = 0; good && at < b->size; at += (int64_t)n) {
 		n = body_read(b, at, buffer, STEP_BYTES);
-		digest_add(&md5, buffer, n > 0 ? (size_t)n : 0);
-		digest_add(&other, buffer, n > 0 ? (size_t)n : 0);
+		digest_add(&md5, buffer, n);
+		digest_add(&other, buffer, n);
 	}
-	good = good && n > 0;
 	if (good) {
 		digest_hex(value, digest_end(&md5, value), etag);
 		digest_base64(value, digest_end(&other, value), sum);

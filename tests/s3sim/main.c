@@ -30,7 +30,6 @@ static const char usage[] =
 		"  --control PORT         what can be changed while it runs: the head of control.c\n"
 		"  --region NAME          us-east-1\n"
 		"  --domain NAME          buckets are also names below it: s3.localhost\n"
-		"  --directory DIR        objects larger than 64 KiB lie there, not in memory; none stays\n"
 		"  --log FILE             a line for each request\n"
 		"SIGUSR1: away, all connections cut; SIGUSR2: there again, with all it has.\n";
 
@@ -82,7 +81,7 @@ static void read_options(struct sim *s, int argc, char **argv, char **host, unsi
 {
 	static const struct option options[] = { { "listen", 1, NULL, 'l' }, { "key", 1, NULL, 'k' },
 		{ "bucket", 1, NULL, 'b' }, { "versioned", 0, NULL, 'v' }, { "fence", 1, NULL, 'f' },
-		{ "region", 1, NULL, 'r' }, { "domain", 1, NULL, 'd' }, { "directory", 1, NULL, 'D' },
+		{ "region", 1, NULL, 'r' }, { "domain", 1, NULL, 'd' },
 		{ "log", 1, NULL, 'L' }, { "set", 1, NULL, 's' }, { "control", 1, NULL, 'c' }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	char *colon;
 	int option;
@@ -129,9 +128,6 @@ static void read_options(struct sim *s, int argc, char **argv, char **host, unsi
 			break;
 		case 'd':
 			s->domain = optarg;
-			break;
-		case 'D':
-			body_directory(optarg);
 			break;
 		case 'L':
 			s->log = fopen(optarg, "ae");

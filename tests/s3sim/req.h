@@ -20,7 +20,6 @@ struct op {
 	const char *header;  /* NULL, or a header it must have */
 	enum op_body body;
 	void (*run)(struct req *);
-	unsigned number;     /* of its counters */
 };
 
 /* What is sent, decoded and checked (intake.c). */
@@ -139,8 +138,6 @@ bool etag_matches(const char *header, const char *etag);
 /* --- what is said of objects (about.c) --- */
 /* From the headers of a PUT, a CreateMultipartUpload or a copy. false: answered. */
 bool about_read(struct req *r, TALLOC_CTX *ctx, struct about *a);
-/* Encryption, as headers or the bucket say it. false: answered. */
-bool about_seal(struct req *r, TALLOC_CTX *ctx, struct about *a);
 /* x-amz-server-side-encryption-customer-..., or of a copy's source, against what the object has. false: answered. */
 bool about_opens(struct req *r, const struct about *a, const char *whose);
 /* Can its bytes be read now? false: answered InvalidObjectState. */

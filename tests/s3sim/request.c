@@ -19,7 +19,7 @@
 
 #define KEY_MAX_BYTES 1024u
 
-static struct op ops[] = {
+static const struct op ops[] = {
 	{ .name = "ListBuckets", .method = "GET", .on = 's', .run = op_list_buckets },
 	{ .name = "ListObjectsV2", .method = "GET", .on = 'b', .param = "list-type", .run = op_list },
 	{ .name = "ListObjectVersions", .method = "GET", .on = 'b', .param = "versions", .run = op_list_versions },

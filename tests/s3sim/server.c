@@ -146,8 +146,6 @@ static void log_request(struct req *r, bool whole)
 	char when[40];
 
 	count(s, name, r->status);
-	s->bytes_in += (uint64_t)r->in.wire_bytes;
-	s->bytes_out += (uint64_t)r->told_bytes;
 	if (s->log == NULL) {
 		return;
 	}
@@ -207,7 +205,7 @@ static void *on_line(void *arg, const char *line, struct MHD_Connection *conn)
 static ssize_t on_bytes(void *arg, uint64_t at, char *to, size_t max)
 {
 	struct req *r = arg;
-	int64_t until = 0, left = r->length - (int64_t)at, n;
+	int64_t until = 0, left = r->length - (int64_t)at;
 	size_t len = left < (int64_t)max ? (size_t)left : max;
 
 	len = pace(r, len, &until);
@@ -215,20 +213,19 @@ static ssize_t on_bytes(void *arg, uint64_t at, char *to, size_t max)
 		suspend(r, until);
 		return 0;
 	}
-	n = body_read(r->body, r->from + (int64_t)at, to, len);
-	n = n <= 0 ? n : (int64_t)fault_bytes(r, (int64_t)at, (uint8_t *)to, (size_t)n);
-	if (n <= 0) {
+	len = fault_bytes(r, (int64_t)at, (uint8_t *)to, body_read(r->body, r->from + (int64_t)at, to, len));
+	if (len == 0) {
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	}
-	r->told_bytes += n;
-	return (ssize_t)n;
+	r->told_bytes += (int64_t)len;
+	return (ssize_t)len;
 }
 
 static struct MHD_Response *small_body(struct req *r)
 {
 	void *bytes = malloc((size_t)r->length + 1);
 
-	if (bytes == NULL || body_read(r->body, r->from, bytes, (size_t)r->length) != r->length) {
+	if (bytes == NULL || body_read(r->body, r->from, bytes, (size_t)r->length) != (size_t)r->length) {
 		free(bytes);
 		return NULL;
 	}

@@ -35,7 +35,6 @@ struct settings {
 	int64_t part_min_bytes;
 };
 
-#define OPS_MAX 48u
 struct count {
 	const char *name;
 	unsigned status;
@@ -53,7 +52,6 @@ struct sim {
 	struct req *live;
 	struct count *counts;
 	struct fault *faults;
-	uint64_t bytes_in, bytes_out;
 	FILE *log;
 	/* limits (server.c) */
 	int64_t all_next_ns, slot_s;

@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from rgw import sign
 from smb import Testbed, check, step, wait_until
@@ -172,7 +173,14 @@ def limits(ask, sim):
     begin = time.monotonic()
     ask.expect(200, "PUT", "l", data)
     check(time.monotonic() - begin >= 0.4, "as fast as ever")
-    sim.set(bytes_s=0, requests_s=1)
+    check(sim.ask("GET", "/settings")["bytes_s"] == 2 << 20, "another setting is told")
+    sim.set(bytes_s=0, all_bytes_s=2 << 20)
+    begin = time.monotonic()
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: ask.expect(200, "GET", "l")[2], range(4)))
+    check(found == [data] * 4, "other bytes")
+    check(time.monotonic() - begin >= 1.6, "four at once are faster than all may be")
+    sim.set(all_bytes_s=0, requests_s=1)
     found = {ask("HEAD", "l")[0] for _ in range(20)}
     check(503 in found, f"never slowed: {found}")
     sim.set(requests_s=0, clock_s=3600)
