@@ -9,7 +9,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from smb import Testbed, check, fail, step
+from smb import Testbed, check, configure, fail, step
 
 TOPS, DIRS, FILES = 10, 30, 2
 OWN = 40    # LISTs beside the pages: the top, those before the walk is seen, once more if the machine is slow
@@ -82,13 +82,9 @@ def main():
 
 def aged(bed):
     """A walk when all that is known is over its age."""
-    conf = f"{bed.dir}/objectfs.conf"
-    with open(conf, encoding="utf-8") as file:
-        text = file.read()
     bed.stop("cached")
+    configure(bed, listing_age="1s")
     time.sleep(1.1)
-    with open(conf, "w", encoding="utf-8") as file:
-        file.write(text.replace("listing age = 1d", "listing age = 1s"))
     bed.start("cached")
     return walk(bed)
 
