@@ -7,8 +7,8 @@ fails where it is told to.
     disk.fail("read", *disk.extents(path))                  # the bytes of this file cannot be read any more
     disk.close()
 
-    cuts = Replay(Log(disk.log_path))
-    cuts.image(position, rng, "some", path)         # what may be on it when the power went there
+    replay = Replay(Log(disk.log_path), durable, DISK_BYTES["ext4"])    # what was flushed, in a file
+    replay.image(position, rng, "some", path)               # what may be on it when the power went there
 
 A disk may lose any part of what it was given since its last flush, sector by sector, and keep the
 rest: a write that is later in the log may be there without an earlier one. Two writes of one sector
@@ -208,11 +208,6 @@ class Log:
 
     def data(self, entry):
         return self.bytes[entry[3]:entry[3] + entry[2]]
-
-    def marks(self):
-        """[(position, text)]"""
-        return [(number, self.data(entry).decode()) for number, entry in enumerate(self.entries)
-                if entry[0] == MARK]
 
 
 class Replay:
