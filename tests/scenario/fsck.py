@@ -186,8 +186,10 @@ def scenario(bed):
           "row-missing" not in young and "upload" not in young, f"what is young counts: {young}")
 
     step("mended")
+    before = counter(bed, "fsck_mended")
     code, kinds, answer = fsck(bed, "--repair", "--older", "1")
     check(code == 1 and set(kinds) == set(wanted), f"{answer}")
+    check(0 < answer["mended"] == counter(bed, "fsck_mended") - before, f"{answer['mended']} mended, another number counted")
     bed.flush()
     keys = store.keys()
     check(orphan_key in keys, "swept at first sight")
