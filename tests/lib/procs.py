@@ -52,6 +52,23 @@ def proc_stat(pid):
     return "R" if ending else fields[0], int(fields[2]), int(fields[19])
 
 
+def threads(pid):
+    """[(/proc/..., state letter)] of a process's threads; none: it has ended."""
+    found = []
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        tasks = []
+    for task in tasks:
+        task = f"/proc/{pid}/task/{task}"
+        try:
+            with open(task + "/stat", encoding="ascii", errors="replace") as file:
+                found.append((task, file.read().rsplit(")", 1)[1].split()[0]))
+        except OSError:
+            pass    # it has just ended
+    return found
+
+
 def signal_pid(pid, number):
     """A process that has just ended needs no signal."""
     try:

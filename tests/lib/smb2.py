@@ -474,6 +474,9 @@ class Client:
                 data += bytes(padding)
         self.set(file, INFO_FILE, 15, data)
 
+    def sddl(self, file):
+        return _parse_sd(self.query(file, INFO_SECURITY, 0, OWNER | GROUP | DACL))
+
     def set_sddl(self, file, sddl):
         descriptor = security.descriptor.from_sddl(
             sddl, security.dom_sid("S-1-5-21-1-2-3"))
@@ -554,7 +557,7 @@ class Client:
                 "create": basic[0], "access": basic[1], "write": basic[2], "change": basic[3],
                 "attributes": basic[4] & ~ATTR_PLACE, "offline": bool(basic[4] & ATTR_PLACE),
                 "eas": _parse_eas(self.end_query(sent[3], (NO_EAS_ON_FILE,))),
-                "sd": ndr_unpack(security.descriptor, self.end_query(sent[4])).as_sddl(),
+                "sd": _parse_sd(self.end_query(sent[4])),
             }
             if not is_dir:
                 entry["size"] = size
@@ -588,6 +591,10 @@ class Client:
 
 def _join(base, name):
     return f"{base}/{name}" if base and name else base or name
+
+
+def _parse_sd(data):
+    return ndr_unpack(security.descriptor, data).as_sddl()
 
 
 def _parse_streams(data):

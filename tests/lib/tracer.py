@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 
-from procs import PATIENCE_S, Failure
+from procs import PATIENCE_S, Failure, threads
 from smb import fail, skip, wait_until
 
 # numbers of x86-64 and of the generic table, as /proc/PID/syscall shows them
@@ -61,14 +61,8 @@ class Tracer:
                 skip(f"processes cannot be traced here: {text.strip()}")
             fail(f"strace: {text.strip()}")
 
-    def _tasks(self):
-        try:
-            return [f"/proc/{self.pid}/task/{task}" for task in os.listdir(f"/proc/{self.pid}/task")]
-        except FileNotFoundError:
-            return []
-
     def _attached(self):
-        for task in self._tasks():
+        for task, _ in threads(self.pid):
             try:
                 with open(task + "/status", encoding="ascii", errors="replace") as file:
                     if f"TracerPid:\t{self.strace.pid}\n" not in file.read():
@@ -79,11 +73,9 @@ class Tracer:
 
     def stands(self):
         """Does a thread of it stand at one of the calls?"""
-        for task in self._tasks():
+        for task, state in threads(self.pid):
             try:
-                with open(task + "/stat", encoding="ascii", errors="replace") as file:
-                    stopped = file.read().rsplit(")", 1)[1].split()[0] == "t"
-                if stopped and call_of(task) in self.numbers:
+                if state == "t" and call_of(task) in self.numbers:
                     return True
             except OSError:
                 continue

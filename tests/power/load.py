@@ -18,7 +18,7 @@ import stat
 import struct
 
 import smb2
-from procs import wait_until
+from procs import threads, wait_until
 from smb import fail
 from smb2 import SmbError
 
@@ -99,8 +99,7 @@ class Load:
         with contextlib.ExitStack() as stack:
             if not self.held:
                 stack.enter_context(self.bed.unheard())
-            wait_until(lambda: all(state in "TtD" for state in threads(pid)), 60,
-                       "the daemon stands", 0.001)
+            wait_until(lambda: stands(pid), 60, "the daemon stands", 0.001)
             self.disk.mark(f"moment {len(self.moments)}")
             seen = fingerprint(self.bed.store_dir)
             if self.moments and self.moments[-1].seen == seen:
@@ -157,7 +156,7 @@ class Load:
     def meta(self, handle):
         client = self.client
         attributes = struct.unpack_from("<QQQQI", client.query(handle, smb2.INFO_FILE, 4))[4]
-        return client_sd(client, handle), bool(attributes & smb2.ATTR_HIDDEN)
+        return client.sddl(handle), bool(attributes & smb2.ATTR_HIDDEN)
 
     # --- operations -------------------------------------------------------------------------------
     def open(self, file, disposition=smb2.FILE_OPEN, **change):
@@ -367,23 +366,10 @@ class Load:
                 if state.name is not None}
 
 
-def client_sd(client, handle):
-    from samba.dcerpc import security  # pylint: disable=import-outside-toplevel
-    from samba.ndr import ndr_unpack  # pylint: disable=import-outside-toplevel
-    return ndr_unpack(security.descriptor, client.query(
-        handle, smb2.INFO_SECURITY, 0, smb2.OWNER | smb2.GROUP | smb2.DACL)).as_sddl()
-
-
-def threads(pid):
-    """The states of a process's threads, a letter each."""
-    found = ""
-    for name in os.listdir(f"/proc/{pid}/task"):
-        try:
-            with open(f"/proc/{pid}/task/{name}/stat", encoding="ascii", errors="replace") as file:
-                found += file.read().rsplit(")", 1)[1].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            pass    # it has ended
-    return found
+def stands(pid):
+    """Each thread of a process that is there."""
+    states = {state for _, state in threads(pid)}
+    return bool(states) and states <= set("TtD")
 
 
 def fingerprint(store):
