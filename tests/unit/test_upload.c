@@ -510,9 +510,9 @@ static void delta_keep(struct fixture *f, const struct ofs_oid *oid, const char 
 	}
 }
 
-static struct upload *delta_start(struct fixture *f, const char *version)
+static struct upload *delta_start(struct fixture *f, const char *key, const char *version)
 {
-	struct upload *u = upload_new(f, f->v, "p/k");
+	struct upload *u = upload_new(f, f->v, key);
 
 	u->fd = memfd_create("delta", MFD_CLOEXEC);
 	assert_true(u->fd >= 0 && ftruncate(u->fd, DELTA_BYTES) == 0);
@@ -569,19 +569,21 @@ static void delta_answer(struct fixture *f, enum obj_status status, const char *
 static void test_delta(void **state)
 {
 	static const struct {
-		const char *version; /* of the object whose blocks are known; "": it has none; "other": not this one */
+		const char *key, *version; /* of the object whose blocks are known; "": it has none; "other": not this one */
 		bool by_version;     /* all that the store holds a copy to */
 		enum obj_status answer;
 		const char *sum;     /* that it says of the copy */
 		enum obj_status want;
 		unsigned copies, tries;
 	} rows[] = {
-		{"", false, OBJ_PRECONDITION, NULL, OBJ_PRECONDITION, 1, 1},
-		{"v 7", true, OBJ_NOT_FOUND, NULL, OBJ_NOT_FOUND, 1, 1},
-		{"", true, OBJ_OK, NULL, OBJ_AWAY, 0, 1}, /* nothing to hold it to */
-		{"other", false, OBJ_OK, NULL, OBJ_AWAY, 0, 1},
-		{"", false, OBJ_DENIED, NULL, OBJ_AWAY, 1, 2},
-		{"", false, OBJ_OK, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", OBJ_AWAY, 1, 2},
+		{"p/k", "", false, OBJ_PRECONDITION, NULL, OBJ_PRECONDITION, 1, 1},
+		{"p/k", "v 7", true, OBJ_NOT_FOUND, NULL, OBJ_NOT_FOUND, 1, 1},
+		{"p/k", "", true, OBJ_OK, NULL, OBJ_AWAY, 0, 1}, /* nothing to hold it to */
+		{"p/k", "other", false, OBJ_OK, NULL, OBJ_AWAY, 0, 1},
+		{"p/k", "", false, OBJ_DENIED, NULL, OBJ_AWAY, 1, 2},
+		{"p/k", "", false, OBJ_OK, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", OBJ_AWAY, 1, 2},
+		{"p/100%", "", false, OBJ_OK, NULL, OBJ_AWAY, 0, 1}, /* some stores would take another object's bytes */
+		{"p/why?", "", false, OBJ_OK, NULL, OBJ_AWAY, 0, 1},
 	};
 
 	(void)state;
@@ -591,7 +593,7 @@ static void test_delta(void **state)
 
 		atomic_store(&f->store->s.sum, rows[i].sum != NULL ? OBJ_SUM_SHA256 : OBJ_SUM_NONE);
 		f->conf.encryption = rows[i].by_version ? CONF_SSE_CUSTOMER : CONF_SSE_NONE;
-		u = delta_start(f, rows[i].version);
+		u = delta_start(f, rows[i].key, rows[i].version);
 		f->store->fail_op = OBJ_MPU_PART;
 		f->store->fail_with = OBJ_AWAY;
 		f->store->fail_count = rows[i].copies == 0 ? 3 : 0;
@@ -625,7 +627,7 @@ static void test_delta(void **state)
 static void test_delta_moves(void **state)
 {
 	struct fixture *f = delta_fixture(false, OBJ_MPU_CREATE);
-	struct upload *u = delta_start(f, "");
+	struct upload *u = delta_start(f, "p/k", "");
 
 	(void)state;
 	while (f->store->held == NULL) {
