@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: commands about what is kept on the local disk: `evict`, `drop`, `warm`, `pin`, `unpin`, `pins`.
- * Way: admin.c -> a task that goes through the rows below a path -> evict/, or mirror/ and recall/ ->
+ * Duty: commands about what is kept on the local disk: `evict`, `drop`, `warm`, `verify`.
+ * Way: admin.c -> a task that goes through the rows below a path -> evict/, mirror/ and recall/, or verify/ ->
  *      the answer when all are through.
  * Thread: core; files are opened by a disk job. Owns: the tasks.
  * Holds: 1. a task is answered once; it goes on if who asked is gone;
@@ -19,12 +19,14 @@
 #include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/index.h"
+#include "../verify/verify.h"
 
 #define TASK_AT_ONCE 8u
 #define TASK_STEPS_MOST 2000u /* rows in one turn of the loop */
+#define TASK_FOUND_MOST 1000u /* told one by one */
 
-enum task_kind { TASK_EVICT, TASK_DROP, TASK_WARM };
-static const char *const task_names[] = {"evict", "drop", "warm"};
+enum task_kind { TASK_EVICT, TASK_DROP, TASK_WARM, TASK_VERIFY };
+static const char *const task_names[] = {"evict", "drop", "warm", "verify"};
 
 struct task { /* talloc child of core */
 	struct admin_task task; /* first */
@@ -40,6 +42,10 @@ struct task { /* talloc child of core */
 	uint64_t files, plain, bytes, stay; /* done, had nothing to be done, bytes of them, could not */
 	char *why; /* of the first that could not */
 	int status;
+	/* of verify */
+	bool repair;
+	uint64_t damaged, mended, untold, failed;
+	json_t *found; /* of each that is damaged, or could not be told */
 };
 
 struct task_item { /* malloc; one file or directory on its way */
@@ -47,9 +53,8 @@ struct task_item { /* malloc; one file or directory on its way */
 	struct task *t;
 	struct ofs_oid oid;
 	int tree_fd, fd, status;
-	bool is_dir;
 	char *path;
-	uint64_t bytes, open_id;
+	uint64_t bytes;
 };
 
 static void task_step(struct task *t);
@@ -59,6 +64,7 @@ static void task_step(struct task *t);
 static int task_destructor(struct task *t)
 {
 	admin_task_remove(&t->task);
+	json_decref(t->found);
 	return 0;
 }
 
@@ -91,12 +97,34 @@ static json_t *task_json(const struct admin_task *task)
 {
 	const struct task *t = (const struct task *)task;
 
-	return json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "task",
+	json_t *o = json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "task",
 			task_names[t->kind], "volume", t->v->name, "path",
 			admin_string(t->path), "files", (json_int_t)t->files, "bytes",
 			(json_int_t)t->bytes, "nothing_to_do", (json_int_t)t->plain, "stay",
 			(json_int_t)t->stay, "left", (json_int_t)(t->count + t->running), "why",
 			admin_string(t->why));
+
+	if (t->kind == TASK_VERIFY) {
+		json_object_set_new(o, "damaged", json_integer((json_int_t)t->damaged));
+		json_object_set_new(o, "mended", json_integer((json_int_t)t->mended));
+		json_object_set_new(o, "untold", json_integer((json_int_t)t->untold));
+		json_object_set_new(o, "failed", json_integer((json_int_t)t->failed));
+	}
+	return o;
+}
+
+static void verify_end(struct task *t, json_t *o)
+{
+	json_object_set(o, "found", t->found);
+	json_object_set_new(o, "more", json_boolean(t->damaged + t->failed > json_array_size(t->found)));
+	if (t->damaged > t->mended) {
+		admin_answer(t->cmd, -EUCLEAN, o, "%llu damaged, %llu mended%s", (unsigned long long)t->damaged,
+				(unsigned long long)t->mended, t->repair ? "" : " (verify --repair fetches them again)");
+	} else if (t->failed > 0) {
+		admin_answer(t->cmd, -EAGAIN, o, "%llu could not be told", (unsigned long long)t->failed);
+	} else {
+		admin_answer(t->cmd, t->status, o, t->status != 0 ? "%s" : NULL, strerror(-t->status));
+	}
 }
 
 static void task_end(struct task *t)
@@ -104,7 +132,9 @@ static void task_end(struct task *t)
 	int status = t->status != 0 ? t->status : t->stay > 0 ? -EBUSY : 0;
 	json_t *o = task_json(&t->task);
 
-	if (status == -EBUSY) {
+	if (t->kind == TASK_VERIFY) {
+		verify_end(t, o);
+	} else if (status == -EBUSY) {
 		admin_answer(t->cmd, status, o, "%llu %s, the first: %s", (unsigned long long)t->stay,
 				t->kind == TASK_WARM ? "could not be fetched" : "could not go",
 				t->why != NULL ? t->why : "?");
@@ -191,51 +221,72 @@ static void task_item_end(struct task_item *i)
 {
 	struct task *t = i->t;
 
-	if (i->open_id != 0) {
-		recall_release(t->v->recalls, i->open_id);
-	}
 	free(i->path);
 	free(i);
 	t->running--;
 	task_step(t);
 }
 
-static void task_fetched(int status, const char *message, void *arg)
+static void task_fetched(int status, const char *message, uint64_t bytes, void *arg)
 {
 	struct task_item *i = arg;
 
-	if (status == 0) {
+	if (status == 0 && bytes > 0) {
 		i->t->files++;
-		i->t->bytes += i->bytes;
-	} else {
+		i->t->bytes += bytes;
+	} else if (status == 0) {
+		i->t->plain++;
+	} else if (status != -ENOENT || bytes > 0) { /* else deleted or renamed meanwhile */
 		if (status == -ENOSPC) {
 			i->t->status = status;
 		}
-		task_stays(i->t, i->path, message != NULL ? message : strerror(-status));
+		task_stays(i->t, i->path, message);
 	}
 	task_item_end(i);
 }
 
-static void task_opened(int status, const char *message, uint64_t open_id, uint64_t size, int map_fd,
-		void *arg)
+/* ---- one file compared ---- */
+
+static void task_found(struct task *t, const struct verify_result *r)
+{
+	if (json_array_size(t->found) < TASK_FOUND_MOST) {
+		json_array_append_new(t->found, json_pack("{s:o, s:s, s:o, s:b, s:o}", "path", admin_string(r->path),
+				"kind", r->found == VERIFY_DAMAGED ? "damaged" : "not told", "reason",
+				admin_string(r->reason), "mended", r->mended, "stays", admin_string(r->stays)));
+	}
+}
+
+static void task_verified(void *arg, const struct verify_result *r)
 {
 	struct task_item *i = arg;
+	struct task *t = i->t;
 
-	if (map_fd >= 0) {
-		close(map_fd);
+	t->bytes += (uint64_t)r->bytes;
+	switch (r->found) {
+	case VERIFY_RIGHT:
+		t->files++;
+		break;
+	case VERIFY_DAMAGED:
+		t->files++;
+		t->damaged++;
+		t->mended += r->mended;
+		task_found(t, r);
+		break;
+	case VERIFY_UNTOLD:
+		t->untold++;
+		break;
+	case VERIFY_NOT_HERE:
+		t->plain++;
+		break;
+	case VERIFY_IN_USE:
+		task_stays(t, r->path, r->reason);
+		break;
+	default:
+		t->failed++;
+		task_found(t, r);
+		break;
 	}
-	if (status != 0) {
-		task_stays(i->t, i->path, message != NULL ? message : strerror(-status));
-		task_item_end(i);
-	} else if (open_id == 0) {
-		i->t->plain++;
-		task_item_end(i);
-	} else {
-		i->open_id = open_id;
-		i->bytes = size;
-		recall_fetch(i->t->v->recalls, i->t->cmd->request_id, open_id, 0, size, true, task_fetched,
-				i);
-	}
+	task_item_end(i);
 }
 
 static void task_children(struct task *t, const struct row *dir)
@@ -266,7 +317,7 @@ static void task_open_run(struct disk_job *job)
 	struct task_item *i = (struct task_item *)job;
 
 	i->fd = mirror_open_beneath(i->tree_fd, i->path,
-			O_PATH | O_NOFOLLOW | O_CLOEXEC | (i->is_dir ? O_DIRECTORY : 0));
+			O_PATH | O_NOFOLLOW | O_CLOEXEC | O_DIRECTORY);
 	i->status = i->fd < 0 ? i->fd : 0;
 }
 
@@ -280,11 +331,9 @@ static void task_open_done(struct disk_job *job)
 	} else if (i->status != 0) {
 		task_stays(t, i->path, strerror(-i->status));
 		task_item_end(i);
-	} else if (i->is_dir) {
+	} else {
 		mirror_list(t->v->mirror, t->cmd->request_id, MIRROR_CLIENT_OWN, i->fd, false, task_listed,
 				i);
-	} else {
-		recall_open(t->v->recalls, t->cmd->request_id, RECALL_CLIENT_OWN, i->fd, task_opened, i);
 	}
 }
 
@@ -298,7 +347,7 @@ static void task_row(struct task *t, const struct row *row)
 	if (row->is_dir && t->kind != TASK_WARM) {
 		task_children(t, row);
 	}
-	if (row->is_dir && t->kind == TASK_EVICT) {
+	if (row->is_dir && (t->kind == TASK_EVICT || t->kind == TASK_VERIFY)) {
 		return;
 	}
 	i = calloc(1, sizeof(*i));
@@ -312,7 +361,6 @@ static void task_row(struct task *t, const struct row *row)
 	talloc_free(path);
 	i->t = t;
 	i->oid = row->oid;
-	i->is_dir = row->is_dir;
 	t->running++;
 	if (t->kind == TASK_DROP) {
 		evict_drop(t->v->evictor, &i->oid, evict_drop_before_ns(t->v->evictor, true), task_dropped,
@@ -322,6 +370,14 @@ static void task_row(struct task *t, const struct row *row)
 	if (t->kind == TASK_EVICT) {
 		i->bytes = (uint64_t)(row->s3_size > 0 ? row->s3_size : 0);
 		evict_file(t->v->evictor, &i->oid, task_evicted, i);
+		return;
+	}
+	if (t->kind == TASK_VERIFY) {
+		verify_file(t->v->verifier, &i->oid, t->repair, t->cmd->request_id, task_verified, i);
+		return;
+	}
+	if (!row->is_dir) {
+		recall_whole(t->v->recalls, t->cmd->request_id, i->path, task_fetched, i);
 		return;
 	}
 	i->tree_fd = t->v->tree_fd;
@@ -347,7 +403,7 @@ static void task_step(struct task *t)
 		return;
 	}
 	t->stepping = true;
-	while (t->count > 0 && t->running < TASK_AT_ONCE && t->status == 0) {
+	while (t->count > 0 && t->running < (t->kind == TASK_VERIFY ? 1 : TASK_AT_ONCE) && t->status == 0) {
 		struct ofs_oid oid = t->todo[--t->count];
 		struct row *row = index_get(t->v->index, &oid);
 
@@ -371,8 +427,7 @@ static void task_step(struct task *t)
 	}
 }
 
-/* The row at c->path, or NULL and answered. */
-static struct row *cache_row(struct admin_cmd *c)
+struct row *admin_row(struct admin_cmd *c)
 {
 	struct row *row = index_get(c->v->index, &OFS_OID_ROOT);
 	char *rest = talloc_strdup(c, strcmp(c->path, ".") == 0 ? "" : c->path), *name, *save = NULL;
@@ -394,7 +449,7 @@ static struct row *cache_row(struct admin_cmd *c)
 
 static void task_new(struct admin_cmd *c, enum task_kind kind)
 {
-	struct row *row = cache_row(c);
+	struct row *row = admin_row(c);
 	struct task *t;
 
 	if (row == NULL) {
@@ -410,6 +465,8 @@ static void task_new(struct admin_cmd *c, enum task_kind kind)
 	t->v = c->v;
 	t->path = talloc_strdup(t, c->path);
 	t->kind = kind;
+	t->repair = words_option(&c->words, "--repair") != NULL;
+	t->found = json_array();
 	admin_task_add(&t->task, c, task_json);
 	talloc_set_destructor(t, task_destructor);
 	(void)task_push(t, &row->oid);
@@ -423,7 +480,7 @@ void admin_evict(struct admin_cmd *c)
 
 void admin_drop(struct admin_cmd *c)
 {
-	const struct row *row = cache_row(c);
+	const struct row *row = admin_row(c);
 
 	if (row != NULL && !row->is_dir) {
 		admin_answer(c, -ENOTDIR, NULL, "%s: is a file; stubs go with all others of their directory",
@@ -441,58 +498,18 @@ void admin_warm(struct admin_cmd *c)
 	task_new(c, TASK_WARM);
 }
 
-static void cache_pin(struct admin_cmd *c, bool on)
+void admin_verify(struct admin_cmd *c)
 {
-	struct row *row = cache_row(c);
-	int ret;
+	if (c->v == NULL && c->core->volume_count == 1) {
+		c->v = c->core->volumes[0];
+	}
+	if (c->v == NULL) {
+		char *names = volumes_names(c, c->core);
 
-	if (row == NULL) {
+		admin_answer(c, -EINVAL, NULL, "verify in which volume? Say -v VOLUME, or VOLUME:path; there are: %s",
+				names != NULL ? names : "?");
 		return;
 	}
-	ret = evict_pin(c->v->evictor, &row->oid, on);
-	if (ret == -ENOSPC) {
-		admin_answer(c, ret, NULL, "too many pins: pin a directory above instead");
-	} else if (ret != 0 && ret != -EALREADY) {
-		admin_answer(c, ret, NULL, "%s", strerror(-ret));
-	} else {
-		admin_answer(c, 0, json_pack("{s:s, s:o, s:b}", "volume", c->v->name, "path",
-						   admin_string(c->path), "pinned", on),
-				NULL);
-	}
-}
-
-void admin_pin(struct admin_cmd *c)
-{
-	cache_pin(c, true);
-}
-
-void admin_unpin(struct admin_cmd *c)
-{
-	cache_pin(c, false);
-}
-
-struct pins_list {
-	const struct volume *v;
-	json_t *list;
-};
-
-static void pins_add(void *arg, const char *path)
-{
-	struct pins_list *p = arg;
-
-	json_array_append_new(p->list, json_pack("{s:s, s:o}", "volume", p->v->name, "path",
-						       admin_string(path)));
-}
-
-void admin_pins(struct admin_cmd *c)
-{
-	struct pins_list p = {.list = json_array()};
-
-	for (unsigned i = 0; i < c->core->volume_count; i++) {
-		p.v = c->core->volumes[i];
-		if (c->v == NULL || c->v == p.v) {
-			evict_pins_each(p.v->evictor, pins_add, &p);
-		}
-	}
-	admin_answer(c, 0, json_pack("{s:o}", "pins", p.list), NULL);
+	c->path = c->path != NULL ? c->path : ".";
+	task_new(c, TASK_VERIFY);
 }

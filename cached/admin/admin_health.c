@@ -18,6 +18,7 @@
 #include "../mirror/mirror.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
+#include "../verify/verify.h"
 
 #define CLOCK_OFF_S 300 /* S3 refuses at 900 */
 #define MIRROR_FREE_MIN_BYTES (16u << 20)
@@ -192,6 +193,8 @@ static void health_mirror(const struct volume *v, const struct health_try *t, TA
 {
 	size_t before = json_array_size(list), failed;
 	char *path = NULL;
+	const char *damaged_path = NULL;
+	unsigned damaged;
 
 	if (t->status == -ENOSPC || t->status == -EDQUOT ||
 			(t->status == 0 && t->free_bytes < MIRROR_FREE_MIN_BYTES)) {
@@ -210,6 +213,11 @@ static void health_mirror(const struct volume *v, const struct health_try *t, TA
 	}
 	if (atomic_load(&v->shm->write_full) != 0) {
 		say_finding(list, FINDING_CACHE_FULL, v, v->path);
+	}
+	damaged = verify_damaged(v->verifier, &damaged_path);
+	if (damaged > 0) {
+		say_finding(list, FINDING_FILE_DAMAGED, v,
+				talloc_asprintf(ctx, "%s%s", damaged_path, damaged > 1 ? ", and others" : ""));
 	}
 	if (v->inodes_small) {
 		say_finding(list, FINDING_MIRROR_INODES, v, v->path);

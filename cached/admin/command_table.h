@@ -54,6 +54,9 @@ enum command_patience { COMMAND_PATIENCE_SHORT, COMMAND_PATIENCE_LONG };
 		"from the mirror; they come back when they are asked for")                         \
 	C("warm", admin_warm, MUST, LONG, print_object, "PATH",                                    \
 		"fetch a file, or all below a directory, to the local disk")                       \
+	C("verify", admin_verify, MAY, LONG, print_verify, "[--repair] [PATH]",                    \
+		"read a file, or all below a directory, from the local disk and see whether it is still what S3 " \
+		"has; --repair: what is not is fetched again")                                     \
 	C("pin", admin_pin, MUST, SHORT, print_object, "PATH",                                     \
 		"what is here of a file, or below a directory, stays on the local disk")           \
 	C("unpin", admin_unpin, MUST, SHORT, print_object, "PATH",                                 \

@@ -123,6 +123,10 @@
 		"guard = auto, a kernel of 6.14 or newer and CAP_SYS_ADMIN let them wait for the "  \
 		"data; else let backups, indexers and virus scanners read the share over SMB, "    \
 		"never the mirror")                                                                          \
+	D(FILE_DAMAGED, "file-damaged", DEGRADED, "mirror",                                        \
+		"a file on the local disk is not what S3 has of it any more",                      \
+		"objectfsctl verify --repair fetches it again, once nobody has it open; then look at " \
+		"disk and memory (dmesg, smartctl), and verify all")                               \
 	D(BACKLOG_OLD, "backlog-old", DEGRADED, "backlog",                                         \
 		"changes have been waiting for S3 too long",                                       \
 		"objectfsctl pending says which and why; until they are in S3 they are on this "   \

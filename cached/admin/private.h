@@ -52,6 +52,7 @@ void admin_accept(struct admin_cmd *c);
 void admin_accept_conflicts(struct admin_cmd *c);
 void admin_evict(struct admin_cmd *c);
 void admin_drop(struct admin_cmd *c);
+void admin_verify(struct admin_cmd *c);
 void admin_warm(struct admin_cmd *c);
 void admin_pin(struct admin_cmd *c);
 void admin_unpin(struct admin_cmd *c);
@@ -65,6 +66,10 @@ void admin_accept_accounts(struct admin_cmd *c);
 void admin_nodes(struct admin_cmd *c);
 void admin_forget_node(struct admin_cmd *c);
 void admin_fsck(struct admin_cmd *c);
+
+/* --- admin_cache.c --- */
+/* The row at c->path, or NULL and answered. */
+struct row *admin_row(struct admin_cmd *c);
 
 /* --- admin_path.c --- */
 /* "stub", "resident", "dirty", "quarantined", "listed", "unlisted"; record_status: ofs_record_get's. */

@@ -56,6 +56,10 @@
 	S(stubs_dropped, COUNTER, count, "stubs of unused directories that left the mirror")       \
 	S(evict_refused, COUNTER, count, "files kept because S3 does not have, or give out, what is here") \
 	S(cache_full, COUNTER, count, "times writers were refused because the cache was full of unsent data") \
+	S(verify_files, COUNTER, count, "files on the local disk compared with what is known of their objects") \
+	S(verify_bytes, COUNTER, bytes, "what they had of data")                                   \
+	S(verify_damaged, COUNTER, count, "those of them that had other bytes, or could not be read") \
+	S(verify_mended, COUNTER, count, "those of these that were fetched again")                 \
 	S(uploads, COUNTER, count, "objects written by PUT or multipart")                          \
 	S(upload_bytes, COUNTER, bytes, "bytes of file content sent to S3")                        \
 	S(deltas, COUNTER, count, "large objects of which only what had changed was sent")         \

@@ -42,6 +42,7 @@
 #include "../reconcile/metalog.h"
 #include "../reconcile/reconcile.h"
 #include "../upload/blocks.h"
+#include "../verify/verify.h"
 #include "shared/version.h"
 
 #define RETRY_FIRST_NS (1 * NS_PER_S)
@@ -635,12 +636,13 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->recalls = recalls_new(v, v);
 	v->reconcile = reconcile_new(v, v, fresh);
 	v->evictor = evictor_new(v, v);
+	v->verifier = verifier_new(v, v);
 	v->accounts = accounts_new(v);
 	v->asker = asker_new(v, o->core);
 	v->announcer = announcer_new(v);
 	o->fence = fence_new(v, v);
 	if (v->nodes == NULL || v->rings == NULL || v->metalog == NULL || v->mirror == NULL ||
-			v->bases == NULL || v->recalls == NULL ||
+			v->bases == NULL || v->recalls == NULL || v->verifier == NULL ||
 			v->reconcile == NULL || v->evictor == NULL || v->accounts == NULL ||
 			v->asker == NULL || v->announcer == NULL || o->fence == NULL) {
 		*error = talloc_strdup(v, "out of memory, or no descriptors left");

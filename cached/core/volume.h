@@ -26,6 +26,7 @@ struct reconcile;
 struct metalog;
 struct rings;
 struct evictor;
+struct verifier;
 struct asker;
 struct accounts;
 struct announcer;
@@ -82,6 +83,7 @@ struct volume {
 	struct metalog *metalog;
 	struct rings *rings;
 	struct evictor *evictor;
+	struct verifier *verifier; /* NULL: in tests */
 	struct accounts *accounts; /* NULL: in tests */
 	struct blobs_known *blobs; /* upload/blobs.c */
 	struct fsck *fsck; /* the one under way, or NULL */

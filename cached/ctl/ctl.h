@@ -104,5 +104,6 @@ void print_pins(const json_t *answer);
 void print_tasks(const json_t *answer);
 void print_nodes(const json_t *answer);
 void print_fsck(const json_t *answer);
+void print_verify(const json_t *answer);
 
 #endif

@@ -288,3 +288,32 @@ void print_fsck(const json_t *answer)
 			number_of(answer, "blobs"), number_of(answer, "wrong"), number_of(answer, "mended"),
 			is_true(answer, "complete") ? "" : "; not everything could be looked at");
 }
+
+void print_verify(const json_t *answer)
+{
+	const json_t *found = json_object_get(answer, "found"), *x;
+	char size[32];
+	size_t i;
+
+	json_array_foreach(found, i, x)
+	{
+		printf("%-8s  ", is_true(x, "mended") ? "mended" : text_of(x, "kind"));
+		print_safe(text_of(x, "path"));
+		printf("\n          ");
+		print_safe(text_of(x, "reason"));
+		if (text_of(x, "stays")[0] != '\0') {
+			printf("\n          not mended: ");
+			print_safe(text_of(x, "stays"));
+		}
+		putchar('\n');
+	}
+	if (is_true(answer, "more")) {
+		printf("(there is more)\n");
+	}
+	human_bytes((double)number_of(answer, "bytes"), size, sizeof(size));
+	printf("volume %s: %" PRId64 " files with %s compared, %" PRId64 " damaged, %" PRId64 " mended; not compared: %" PRId64
+	       " whose data is not here, %" PRId64 " that are newer than S3 or in use, %" PRId64 " of whose objects nothing is "
+	       "known\n", text_of(answer, "volume"), number_of(answer, "files"), size, number_of(answer, "damaged"),
+			number_of(answer, "mended"), number_of(answer, "nothing_to_do"), number_of(answer, "stay"),
+			number_of(answer, "untold"));
+}

@@ -52,7 +52,7 @@ static void task_show(struct progress *p, const json_t *task)
 {
 	int64_t left = number_of(task, "left");
 	int64_t done = number_of(task, "files") + number_of(task, "nothing_to_do") +
-		       number_of(task, "stay");
+		       number_of(task, "stay") + number_of(task, "untold") + number_of(task, "failed");
 
 	if (json_object_get(task, "files") == NULL) {
 		p->most = left > p->most ? left : p->most;

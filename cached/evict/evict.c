@@ -186,7 +186,7 @@ static void eviction_end(struct eviction *e, int status)
 }
 
 /* May it go, as far as the index knows? 0 or a status of evict_file. */
-static int evict_may(struct evictor *ev, const struct row *row)
+static int evict_may(struct evictor *ev, const struct row *row, bool damaged)
 {
 	struct volume *v = ev->v;
 	char *moving;
@@ -197,7 +197,7 @@ static int evict_may(struct evictor *ev, const struct row *row)
 	if (!row->in_s3 || row->etag == NULL || row->work != NULL || recall_busy(v->recalls, row->ino)) {
 		return -EBUSY;
 	}
-	if (evict_is_pinned(ev, row)) {
+	if (!damaged && evict_is_pinned(ev, row)) {
 		return -EPERM;
 	}
 	if (v->state != VOLUME_READY || v->away) {
@@ -266,7 +266,7 @@ static void evict_head_done(struct obj_req *req)
 	struct volume *v = e->ev->v;
 	struct row *row = index_get(v->index, &e->oid);
 	const struct obj_result *r = &req->result;
-	int status = evict_may(e->ev, row);
+	int status = evict_may(e->ev, row, e->damaged);
 
 	if (status == 0 && row->ino != e->ino) {
 		status = -EBUSY;
@@ -299,7 +299,7 @@ static void evict_head_done(struct obj_req *req)
 	}
 }
 
-void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),
+static void evict_begin(struct evictor *ev, const struct ofs_oid *oid, bool damaged, void (*done)(void *arg, int status),
 		void *arg)
 {
 	struct volume *v = ev->v;
@@ -312,9 +312,9 @@ void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void
 	if (row != NULL && row->live == ROW_HERE && !row->is_dir) {
 		recall_forget(v->recalls, row->ino); /* kept only because readers come back */
 	}
-	status = evict_may(ev, row);
+	status = evict_may(ev, row, damaged);
 	if (status == 0 && (row->s3_size == 0 ||
-				(!keep_has(ev->keep, oid) && !census_running(ev)))) {
+				(!damaged && !keep_has(ev->keep, oid) && !census_running(ev)))) {
 		status = -EALREADY; /* blocks of an empty file are its attributes */
 	}
 	if (status == 0 && eviction_of(ev, row->ino) != NULL) {
@@ -342,6 +342,7 @@ void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void
 	e->ev = ev;
 	e->oid = *oid;
 	e->ino = row->ino;
+	e->damaged = damaged;
 	e->done = done;
 	e->arg = arg;
 	e->next = ev->running;
@@ -355,6 +356,18 @@ void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void
 	req->done = evict_head_done;
 	req->arg = e;
 	objstore_submit(v->store, req);
+}
+
+void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),
+		void *arg)
+{
+	evict_begin(ev, oid, false, done, arg);
+}
+
+void evict_damaged(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),
+		void *arg)
+{
+	evict_begin(ev, oid, true, done, arg);
 }
 
 static void evict_closed_done(void *arg, int status)

@@ -40,6 +40,9 @@ void evict_note_moved(struct evictor *ev);
  */
 void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),
 		void *arg);
+/* The same of one whose data is known to be damaged: also if it is pinned. */
+void evict_damaged(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),
+		void *arg);
 /* Nobody may have it open any more, and S3 may have it: out with it, if that is how the volume is set. */
 void evict_closed(struct evictor *ev, const struct ofs_oid *oid);
 /* Is S3 being asked about the inode, or its data going? */

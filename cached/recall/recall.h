@@ -30,6 +30,10 @@ void recall_open(struct recalls *rs, uint64_t request_id, uint64_t client, int f
  * caller passes through recall_release; its pending callbacks still come. */
 void recall_fetch(struct recalls *rs, uint64_t request_id, uint64_t open_id, uint64_t offset,
 		uint64_t length, bool whole, recall_done done, void *arg);
+/* Make the file at this path below the tree resident; bytes: of it, 0: it was. -ENOENT: it is not there. done once, perhaps
+ * at once. */
+typedef void (*recall_whole_done)(int status, const char *message, uint64_t bytes, void *arg);
+void recall_whole(struct recalls *rs, uint64_t request_id, const char *path, recall_whole_done done, void *arg);
 void recall_discard(struct recalls *rs, uint64_t request_id, uint64_t open_id, recall_done done,
 		void *arg);
 void recall_release(struct recalls *rs, uint64_t open_id);

@@ -158,6 +158,19 @@ def damaged(server):
     yield
 
 
+def rotten(server):
+    """A bit flips on the disk, and no time says so."""
+    server.run("objectfsctl warm projects:large.bin")
+    with open(f"{TREE}/large.bin", "r+b") as file:
+        times = os.fstat(file.fileno())
+        byte = os.pread(file.fileno(), 1, 7 << 20)[0] ^ 16
+        os.pwrite(file.fileno(), bytes([byte]), 7 << 20)
+        os.utime(file.fileno(), ns=(times.st_atime_ns, times.st_mtime_ns))
+    server.run("objectfsctl verify projects:large.bin", (1,))
+    yield ""
+    yield
+
+
 def read_locally(server):
     """Where the guard is not: an older kernel, or the option."""
     server.run("sed -i '/^\\[volume /a guard = no' /etc/objectfs/objectfs.conf; "
@@ -215,6 +228,7 @@ BREAKAGES = {
     "The disk is full": disk_full,
     "The disk is read-only": read_only,
     "An object is damaged": damaged,
+    "A file on the disk is damaged": rotten,
     "A local program reads zeros": read_locally,
     "Samba was upgraded": samba_upgraded,
     "The server was rebuilt": rebuilt,
