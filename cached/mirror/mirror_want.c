@@ -660,6 +660,7 @@ static void want_head(struct want *w)
 	w->print = mirror_row_print(want_row(w));
 	req->prio = OBJ_PRIO_READER;
 	req->request_id = w->request_id;
+	req->may_lack = true; /* of a name that is asked for a LIST says so, too */
 	req->done = want_head_done;
 	req->arg = w;
 	objstore_submit(w->m->v->store, req);

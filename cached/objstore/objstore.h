@@ -57,7 +57,8 @@ enum obj_status {
 	OBJ_DENIED,       /* credentials or rights; message names what is missing */
 	OBJ_INVALID,      /* the store refuses the request as such; no retry helps */
 	OBJ_ARCHIVED,     /* the object must be restored before it can be read or copied */
-	OBJ_DAMAGED,      /* the store has the object and gives out only a part of it, each time */
+	OBJ_DAMAGED,      /* the store has the object and gives out only a part of it, each time; PUT: has it, under
+			   * the result's ETag, with other bytes than were sent */
 	OBJ_UNKNOWN,      /* a mutation whose outcome is not known: HEAD and compare */
 	OBJ_AWAY,         /* unreachable, throttled or failing after all retries; nothing happened */
 	OBJ_CANCELLED,    /* the caller's `cancelled` or `still_valid` said so; nothing happened */
@@ -232,6 +233,9 @@ struct obj_req {
 		char *props[OBJ_PROP_MAX];
 		struct { OBJ_PROPS(OBJ_PROP_FIELD) };
 	};
+	/* HEAD: that there is none is nothing unusual, and does no harm where it is not so: believed of a store that
+	 * has lately had the bucket. Else it is asked for once more, in a way that tells which of the two is gone. */
+	bool may_lack;
 	/* GET: sink_fd >= 0: pwrite at sink_offset (borrowed); -1: result.body */
 	int sink_fd;
 	int64_t sink_offset;

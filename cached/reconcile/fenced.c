@@ -165,6 +165,7 @@ static void copy_head(struct copy *c, const char *key, void (*done)(struct obj_r
 		return;
 	}
 	req->prio = OBJ_PRIO_UPLOAD;
+	req->may_lack = strcmp(key, c->to) == 0;
 	req->done = done;
 	req->arg = c;
 	objstore_submit(c->v->store, req);

@@ -227,6 +227,7 @@ static void pass_parts_done(struct pass *p)
 		pass_fail(p, OBJ_LOCAL, "out of memory");
 		return;
 	}
+	req->may_lack = true;
 	objstore_submit(p->v->store, req);
 }
 

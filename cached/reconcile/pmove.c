@@ -153,6 +153,7 @@ static void pmove_ask_young(struct pstep *s, const char *key)
 		return;
 	}
 	req->prio = OBJ_PRIO_UPLOAD;
+	req->may_lack = true;
 	req->done = pmove_young_seen;
 	req->arg = s;
 	objstore_submit(m->v->store, req);

@@ -237,6 +237,19 @@ static bool step_was_edited(const struct attempt *a, const struct obj_result *r,
 	       strcmp(a->upload_if_match, r->etag) != 0;
 }
 
+/* It is ours by its metadata, and nobody's by its bytes: what was sent comes over it. */
+static void step_sent_badly(struct attempt *a, const struct upload *u)
+{
+	if (u->etag == NULL || ++a->tries > STEP_TRIES_MAX) {
+		attempt_end_store(a, "upload", u->status, u->message);
+		return;
+	}
+	if (a->tries == 1) {
+		log_warning("reconcile", "%s: %s: it is sent again", a->key, u->message);
+	}
+	step_upload_over(a, u->etag, &a->wid);
+}
+
 /* After 412 or an unknown outcome: what is there now? */
 static void step_outcome(struct obj_req *req)
 {
@@ -326,6 +339,9 @@ static void step_uploaded(struct upload *u)
 	case OBJ_NOT_FOUND:
 		a->unsure = a->unsure || u->status == OBJ_UNKNOWN;
 		step_ask_outcome(a);
+		break;
+	case OBJ_DAMAGED:
+		step_sent_badly(a, u);
 		break;
 	default:
 		a->item->disk_failed = u->local_errno == EIO;

@@ -94,6 +94,7 @@ static void step_ask_occupant(struct attempt *a, const struct row *occupant)
 	o->a = a;
 	o->oid = occupant->oid;
 	req->prio = OBJ_PRIO_UPLOAD;
+	req->may_lack = true;
 	req->done = step_occupant_seen;
 	req->arg = o;
 	objstore_submit(a->v->store, req);

@@ -227,6 +227,7 @@ static void parts_done(struct upload *u)
 		return;
 	}
 	req->still_valid = NULL;
+	req->may_lack = u->if_match == NULL;
 	objstore_submit(u->v->store, req);
 }
 

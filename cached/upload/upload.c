@@ -143,8 +143,10 @@ static void upload_put_done(struct obj_req *req)
 
 	u->state->single = NULL;
 	u->local_errno = req->result.local_errno;
-	if (st == OBJ_OK) {
+	if (st == OBJ_OK || st == OBJ_DAMAGED) {
 		upload_take_result(u, &req->result);
+	}
+	if (st == OBJ_OK) {
 		if (u->fd >= 0) {
 			memcpy(u->sha256, req->result.sha256, sizeof(u->sha256));
 			u->has_sha256 = true;
@@ -228,6 +230,7 @@ static void upload_look(struct upload *u)
 		return;
 	}
 	req->still_valid = NULL;
+	req->may_lack = u->if_match == NULL;
 	objstore_submit(u->v->store, req);
 }
 

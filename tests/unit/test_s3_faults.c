@@ -153,8 +153,9 @@ static void test_other_bytes_kept(void **state)
 	assert_int_equal(write(fd, "HELLO", 5), 5);
 	req = scripted_make(OBJ_PUT);
 	req->fd = fd;
-	scripted_run(req, OBJ_UNKNOWN);
+	scripted_run(req, OBJ_DAMAGED);
 	assert_non_null(strstr(req->result.message, "other bytes"));
+	assert_non_null(req->result.etag); /* what is there, to be written over */
 	objstore_req_free(&req);
 	close(fd);
 }
@@ -320,11 +321,66 @@ static void test_head_404_is_confirmed(void **state)
 	scripted_run(req, OBJ_NOT_FOUND);
 	assert_int_equal(scripted_asked(), 4);
 	objstore_req_free(&req);
-	scripted_answer(ANSWER("404 No", NO_BODY, "")); /* the bucket was there a moment ago */
-	req = scripted_make(OBJ_HEAD);
-	scripted_run(req, OBJ_NOT_FOUND);
-	assert_int_equal(scripted_asked(), 5);
+	/* the bucket was there a moment ago, which is enough where nothing is lost by it; a store says so */
+	for (unsigned i = 0; i < 3; i++) {
+		scripted_answer(i == 1 ? ANSWER("404 No", NO_BODY, "") : ANSWER("404 No", NO_BODY "x-amz-request-id: 1\r\n", ""));
+		if (i > 0) {
+			scripted_answer(ANSWER("404 No", "", XML_ERROR("NoSuchBucket")));
+		}
+		req = scripted_make(OBJ_HEAD);
+		req->may_lack = i < 2;
+		scripted_run(req, i == 0 ? OBJ_NOT_FOUND : OBJ_NO_BUCKET);
+		assert_int_equal(scripted_asked(), 5 + 2 * i);
+		objstore_req_free(&req);
+	}
+}
+
+/* A GET says what a HEAD was refused for: it may be over in a moment. */
+static void test_head_400_is_asked_for_its_reason(void **state)
+{
+	struct obj_req *req = scripted_make(OBJ_HEAD);
+
+	(void)state;
+	scripted_answer(ANSWER("400 Bad", NO_BODY, ""));
+	scripted_answer(ANSWER("400 Bad", "", XML_ERROR("RequestTimeout")));
+	scripted_answer(ANSWER("206 Partial", "Content-Length: 1\r\nContent-Range: bytes 0-0/9\r\nETag: \"e\"\r\n", "1"));
+	scripted_answer(ANSWER("200 OK", "Content-Length: 9\r\nETag: \"e\"\r\n", ""));
+	scripted_run(req, OBJ_OK);
+	assert_int_equal(scripted_asked(), 4);
 	objstore_req_free(&req);
+	scripted_answer(ANSWER("400 Bad", NO_BODY, ""));
+	scripted_answer(ANSWER("400 Bad", "", XML_ERROR("InvalidRequest")));
+	req = scripted_make(OBJ_HEAD);
+	scripted_run(req, OBJ_INVALID);
+	objstore_req_free(&req);
+}
+
+/* A captive portal, a proxy: neither success nor refusal. */
+static void test_a_portals_page_says_nothing(void **state)
+{
+	static const struct {
+		enum obj_op op;
+		enum obj_status status;
+	} cases[] = { { OBJ_HEAD, OBJ_AWAY }, { OBJ_GET, OBJ_AWAY }, { OBJ_LIST, OBJ_AWAY }, { OBJ_VERSIONING, OBJ_AWAY },
+		{ OBJ_PUT, OBJ_UNKNOWN }, { OBJ_DELETE, OBJ_UNKNOWN }, { OBJ_COPY, OBJ_UNKNOWN } };
+	static const char *const pages[] = { ANSWER("200 OK", "Content-Length: 26\r\n", "<html><body>hi</body></html"),
+		ANSWER("200 OK", "Content-Length: 0\r\n", ""), ANSWER("302 Found", "", "<html/>"),
+		ANSWER("307 Elsewhere", "", "<html/>"), ANSWER("400 Bad", "", "<html/>") };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (unsigned p = 0; p < sizeof(pages) / sizeof(pages[0]); p++) {
+			struct obj_req *req = scripted_make(cases[i].op);
+
+			for (int n = 0; n < 4; n++) {
+				scripted_answer(pages[p]);
+			}
+			/* what cannot have been done by a refusal has not been */
+			scripted_run(req, p >= 2 ? OBJ_AWAY : cases[i].status);
+			objstore_req_free(&req);
+			scripted.steps = scripted.asked = 0;
+		}
+	}
 }
 
 static void test_a_proxys_404_is_no_absence(void **state)
@@ -678,6 +734,8 @@ int main(void)
 		T(test_get_short_range),
 		T(test_range_ignored),
 		T(test_head_404_is_confirmed),
+		T(test_head_400_is_asked_for_its_reason),
+		T(test_a_portals_page_says_nothing),
 		T(test_a_proxys_404_is_no_absence),
 		T(test_rights),
 		T(test_half_a_listing),

@@ -7,11 +7,13 @@
  * Way:    curl on the store's thread; then engine.c acts on the verdict.
  * Thread: the store's.
  * Holds:  1. Absence is certain or it is not said: a 404 counts with S3's own reason only, and
- *            HEAD, which has no body to carry one, is confirmed by a GET.
+ *            HEAD, which has no body to carry one, is confirmed by a GET; so is what it is refused for.
  *         2. A 200 whose body is an <Error> is an error (Copy, Complete).
  *         3. Nothing is "away" that may have happened: x->maybe_done turns it into OBJ_UNKNOWN
  *            (engine.c, deliver).
  *         4. A GET is whole or not OK.
+ *         5. What has not the marks of S3's answers is somebody's in between (a captive portal's page,
+ *            a proxy's), and says nothing: neither success nor refusal.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -21,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "cached/base/stats.h"
 #include "xml.h"
 
@@ -96,6 +99,16 @@ static struct known classify(const struct s3_xfer *x, const char *code)
 	case 301:
 	case 307:
 		k.kind = K_REGION;
+		if (code != NULL || x->region[0] != '\0') {
+			break;
+		}
+		/* fall through */
+	case 300:
+	case 302:
+	case 303:
+	case 308:
+		k.kind = K_REPEAT;
+		k.status = OBJ_AWAY;
 		break;
 	case 401:
 	case 403:
@@ -137,6 +150,9 @@ static struct known classify(const struct s3_xfer *x, const char *code)
 	}
 	if (code == NULL && x->http == 400 && x->region[0] != '\0') {
 		k.kind = K_REGION; /* HEAD: no body, but this header */
+	} else if (code == NULL && x->http == 400 && (x->req->op != OBJ_HEAD || x->confirm)) {
+		k.kind = K_REPEAT;
+		k.status = OBJ_AWAY;
 	} else if (code == NULL && x->http == 400 && x->s->login.creds.session_token[0] != '\0') {
 		k.kind = K_LOGIN; /* so AWS answers a HEAD with a token that has expired */
 		k.status = OBJ_DENIED;
@@ -219,16 +235,22 @@ static enum s3_verdict judge_kind(struct s3_xfer *x, struct known k, const char 
 	}
 }
 
+/* What has come of the object counts for nothing. */
+static void from_the_beginning(struct s3_xfer *x)
+{
+	x->got = 0;
+	x->in_len = 0;
+	free(x->pinned);
+	x->pinned = NULL;
+}
+
 /* An object that changed under a broken-off GET: from its beginning, unless one was asked for. */
 static bool restart_get(struct s3_xfer *x)
 {
 	if (x->req->op != OBJ_GET || x->http != 412 || x->req->if_match != NULL || x->got == 0) {
 		return false;
 	}
-	x->got = 0;
-	x->in_len = 0;
-	free(x->pinned);
-	x->pinned = NULL;
+	from_the_beginning(x);
 	return true;
 }
 
@@ -251,11 +273,18 @@ static enum s3_verdict judge_error(struct s3_xfer *x)
 	}
 	if (x->http == 404 && a.code == NULL && req->op == OBJ_HEAD && !x->confirm) {
 		s3_answer_fini(&a);
-		if (x->delete_marker || s3_now_ns() - x->s->bucket_seen_ns < BUCKET_SEEN_FOR_NS) {
+		if (x->delete_marker || (req->may_lack && req->result.request_id != NULL &&
+				s3_now_ns() - x->s->bucket_seen_ns < BUCKET_SEEN_FOR_NS)) {
 			obj_fail(req, OBJ_NOT_FOUND, "no such object");
 			return S3_DONE;
 		}
 		x->confirm = true;
+		return S3_AGAIN;
+	}
+	if (x->http == 400 && a.code == NULL && req->op == OBJ_HEAD && !x->confirm && x->region[0] == '\0' &&
+			x->s->sse.kind != OBJ_SSE_CUSTOMER && x->s->login.creds.session_token[0] == '\0') {
+		s3_answer_fini(&a);
+		x->confirm = true; /* a time-out, a token, a key: GET says which */
 		return S3_AGAIN;
 	}
 	if (x->s->sse.kind == OBJ_SSE_CUSTOMER && x->http == 400 && !x->no_key &&
@@ -324,7 +353,7 @@ static enum s3_verdict judge_document(struct s3_xfer *x)
 		x->http = 500; /* what it would have been, had the answer not begun already */
 		return judge_error(x);
 	}
-	if (ret != 0 || a.root == NULL) {
+	if (ret != 0 || a.root == NULL || strcasecmp(a.root, "html") == 0) {
 		v = not_understood(x);
 	} else if (req->op == OBJ_VERSIONING) {
 		req->result.versioned = a.status != NULL && strcmp(a.status, "Enabled") == 0;
@@ -378,10 +407,7 @@ static bool same_sum(struct s3_xfer *x)
 	}
 	obj_fail(x->req, OBJ_DAMAGED, "the bytes that came are not those that the store has the checksum of (%s, "
 			"%s)", sum_name(x->sum.kind), x->s->store.where);
-	x->got = 0;
-	x->in_len = 0;
-	free(x->pinned);
-	x->pinned = NULL;
+	from_the_beginning(x);
 	return false;
 }
 
@@ -447,7 +473,8 @@ static enum s3_verdict judge_put(struct s3_xfer *x)
 		atomic_store(&x->s->store.etag_md5, x->s->etag_is_md5 == S3_MD5_YES);
 	}
 	if (plain && x->s->etag_is_md5 == S3_MD5_YES && strcmp(r->etag, hex) != 0) {
-		obj_fail(x->req, OBJ_UNKNOWN, "the store kept other bytes than were sent");
+		obj_fail(x->req, x->req->op == OBJ_PUT ? OBJ_DAMAGED : OBJ_UNKNOWN,
+				"the store kept other bytes than were sent");
 	}
 	return S3_DONE;
 }
@@ -478,11 +505,36 @@ static enum s3_verdict judge_encryption(struct s3_xfer *x, enum s3_verdict v)
 	return v;
 }
 
+/* Has the answer what S3's have? Those that are documents are known by their root (xml.c). */
+static bool is_of_s3(const struct s3_xfer *x)
+{
+	const struct obj_result *r = &x->req->result;
+
+	switch (x->req->op) {
+	case OBJ_HEAD:
+	case OBJ_GET:
+		return r->etag != NULL;
+	case OBJ_PUT:
+	case OBJ_MPU_PART:
+		return x->in_len == 0 && (r->etag != NULL || r->request_id != NULL);
+	case OBJ_DELETE:
+	case OBJ_MPU_ABORT:
+	case OBJ_SET_TAGS:
+		return x->in_len == 0 && (x->http == 204 || r->request_id != NULL);
+	default:
+		return true;
+	}
+}
+
 static enum s3_verdict judge_success(struct s3_xfer *x)
 {
 	struct obj_req *req = x->req;
 	const void *in = x->in == NULL ? (const uint8_t *)"" : x->in;
 
+	if (!is_of_s3(x)) {
+		from_the_beginning(x);
+		return not_understood(x);
+	}
 	x->s->bucket_seen_ns = x->started_ns;
 	switch (req->op) {
 	case OBJ_HEAD:

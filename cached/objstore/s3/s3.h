@@ -76,7 +76,7 @@ struct s3_xfer {
 	CURL *easy;
 	struct curl_slist *headers;
 	char error[CURL_ERROR_SIZE];
-	bool confirm;        /* HEAD said 404: a GET asks whether key or bucket is missing */
+	bool confirm;        /* HEAD said 404 or 400: a GET asks what is missing, or why */
 	bool bare;           /* If-Match without quotes */
 	unsigned endpoint;   /* the kind that it went to */
 	bool no_key;         /* what is to be read is not encrypted with the customer's key */
