@@ -354,6 +354,16 @@ static void flush_fd_waiter(struct waiter *w, int status, const char *message)
 	}
 }
 
+/* Its bytes may be in S3 under the name that it had: then it waits for the rename. */
+static bool flush_fd_is_there(const struct flush_fd *f)
+{
+	const struct row *row = index_get(f->rc->v->index, &f->rec.oid);
+
+	return !f->dirty && (f->name == NULL || row == NULL || !row->in_s3 ||
+			(ofs_oid_equal(&row->parent, &f->parent.oid) && strcmp(row->name, f->name) == 0 &&
+					step_at_home(row)));
+}
+
 static void flush_fd_done(struct disk_job *job)
 {
 	struct flush_fd *f = (struct flush_fd *)job;
@@ -365,7 +375,7 @@ static void flush_fd_done(struct disk_job *job)
 		flush_fd_again(f); /* a directory above it is being renamed */
 		return;
 	}
-	if (f->status != 0 || !f->dirty) {
+	if (f->status != 0 || flush_fd_is_there(f)) {
 		flush_fd_end(f, f->status, f->status ? "not a file of this volume" : NULL);
 		return;
 	}

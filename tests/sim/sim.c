@@ -188,10 +188,17 @@ uint64_t sim_events(struct sim *s)
 	return s->events;
 }
 
+void sim_set_step(struct sim *s, void (*stepped)(void *arg), void *arg)
+{
+	s->stepped = stepped;
+	s->stepped_arg = arg;
+}
+
 bool sim_step(struct sim *s)
 {
 	struct event *e = s->queue;
 	struct clock_timer *t;
+	bool dead;
 
 	if (e == NULL) {
 		return false;
@@ -224,7 +231,11 @@ bool sim_step(struct sim *s)
 			break;
 		}
 	}
+	dead = e->dead;
 	free(e);
+	if (!dead && s->stepped != NULL) {
+		s->stepped(s->stepped_arg);
+	}
 	return true;
 }
 

@@ -62,6 +62,8 @@ void sim_set_watch(struct sim *s, const struct sim_watch *watch);
 void sim_set_fence(struct sim *s, int fence_class);
 /* Deletes of this key take two minutes from now on; NULL: of none. The key stays the caller's. */
 void sim_slow_delete(struct sim *s, const char *key);
+/* Who hears of each event when it is over, and need not come back (longjmp); NULL: nobody. */
+void sim_set_step(struct sim *s, void (*stepped)(void *arg), void *arg);
 /* Run the next event; false: there is none. */
 bool sim_step(struct sim *s);
 /* Run events until done(arg), or `ns` of simulated time have passed (false). */

@@ -19,7 +19,10 @@
 #include "cached/mirror/mirror.h"
 #include "cached/recall/recall.h"
 #include "cached/reconcile/reconcile.h"
+#include "sim_client.h"
 #include "tests/lib/scratch.h"
+
+static void stub_asker_died(struct world *w);
 
 /* ---- its process ---- */
 
@@ -36,6 +39,7 @@ void client_start(struct world *w)
 void client_kill(struct world *w)
 {
 	world_trace(w, "client killed", "", "");
+	stub_asker_died(w);
 	ofs_ring_writer_fini(&w->ring); /* as the kernel does: the lock goes, the file stays */
 }
 
@@ -48,41 +52,78 @@ void client_lost(struct world *w)
 	scratch_remove(path);
 }
 
-/* Before a change in the directory of `path`; inflight[slot] says so until the hint is out. */
-static void change_begin(struct world *w, const char *path, unsigned slot)
+void client_effect(struct world *w)
 {
-	char p[256], *slash;
-	bool first = true;
-
-	snprintf(p, sizeof(p), "%s", path);
-	for (;;) {
-		struct ofs_record rec;
-		struct stat st;
-		int fd;
-
-		slash = strrchr(p, '/');
-		if (slash != NULL) {
-			*slash = '\0';
-		}
-		fd = openat(w->tree_fd, slash ? p : ".", O_PATH | O_DIRECTORY);
-		if (fd < 0 || fstat(fd, &st) != 0 || ofs_record_get(&w->rio, fd, &rec) != 0) {
-			die(w, "mark", p);
-		}
-		if (first) {
-			atomic_store(&w->ring.head->inflight[slot], ofs_shm_stripe_of(st.st_ino) + 1);
-			first = false;
-		}
-		atomic_fetch_add(&w->shm->stripe[ofs_shm_stripe_of(st.st_ino)].changes, 1);
-		if (!(rec.flags & OFS_REC_MARKED)) {
-			rec.flags |= OFS_REC_MARKED;
-			rec.meta_gen++;
-			ofs_record_set(&w->rio, fd, &rec);
-		}
-		close(fd);
-		if (slash == NULL) {
-			return;
-		}
+	if (w->effect != NULL) {
+		w->effect(w->effect_arg);
 	}
+}
+
+static int dir_open(struct world *w, const char *path, struct stat *st, struct ofs_record *rec)
+{
+	int fd = openat(w->tree_fd, *path ? path : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fstat(fd, st) != 0 || ofs_record_get(&w->rio, fd, rec) != 0) {
+		die(w, "mark", path);
+	}
+	atomic_fetch_add(&w->shm->stripe[ofs_shm_stripe_of(st->st_ino)].changes, 1);
+	return fd;
+}
+
+static void mark_one(struct world *w, int fd)
+{
+	struct ofs_record rec;
+
+	if (ofs_record_get(&w->rio, fd, &rec) != 0) {
+		die(w, "mark", strerror(errno));
+	}
+	if (!(rec.flags & OFS_REC_MARKED)) {
+		rec.flags |= OFS_REC_MARKED;
+		rec.meta_gen++;
+		ofs_record_set(&w->rio, fd, &rec);
+		client_effect(w);
+	}
+}
+
+/* From above, so that below a mark there may be none, and above one there always is. */
+static void mark_above(struct world *w, const char *path)
+{
+	struct ofs_record rec;
+	struct stat st;
+	char *above;
+	int fd;
+
+	if (*path == '\0') {
+		return;
+	}
+	above = strdup(path);
+	*(strrchr(above, '/') != NULL ? strrchr(above, '/') : above) = '\0';
+	fd = dir_open(w, above, &st, &rec);
+	if (!(rec.flags & OFS_REC_MARKED)) {
+		mark_above(w, above);
+		mark_one(w, fd);
+	}
+	close(fd);
+	free(above);
+}
+
+void client_change_begin(struct world *w, const char *path, unsigned slot)
+{
+	const char *slash = strrchr(path, '/');
+	struct ofs_record rec;
+	char dir[256];
+	struct stat st;
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%.*s", slash != NULL ? (int)(slash - path) : 0, path);
+	fd = dir_open(w, dir, &st, &rec);
+	atomic_store(&w->ring.head->inflight[slot], ofs_shm_stripe_of(st.st_ino) + 1);
+	if (!(rec.flags & OFS_REC_MARKED)) {
+		mark_above(w, dir);
+		mark_one(w, fd);
+		mark_above(w, dir);
+	}
+	close(fd);
 }
 
 static void fill_parent(struct world *w, const char *path, struct ofs_oid *parent, char *name)
@@ -109,6 +150,7 @@ static void hint_send(struct world *w, struct ofs_hint *h)
 		return;
 	}
 	ofs_ring_write(&w->ring, h, 0);
+	client_effect(w);
 	atomic_store(&w->ring.head->inflight[0], 0);
 	atomic_store(&w->ring.head->inflight[1], 0);
 	if (w->v != NULL) {
@@ -116,7 +158,7 @@ static void hint_send(struct world *w, struct ofs_hint *h)
 	}
 }
 
-static void hint(struct world *w, int kind, const char *path, const struct ofs_record *rec)
+void client_hint(struct world *w, int kind, const char *path, const struct ofs_record *rec)
 {
 	struct ofs_hint h = {.kind = kind, .is_dir = (rec->flags & OFS_REC_DIR) != 0, .oid = rec->oid};
 
@@ -133,7 +175,9 @@ static void on_evicted(void *arg, int status)
 /* ---- a stub's way to its bytes, or away from them ---- */
 
 struct stub_ask {
+	struct world *w;
 	bool done;
+	bool dead; /* the client has died, and the daemon not */
 	int status;
 	uint64_t open_id;
 };
@@ -151,6 +195,9 @@ static void on_stub_opened(int status, const char *message, uint64_t open_id, ui
 	a->status = status;
 	a->open_id = open_id;
 	a->done = true;
+	if (a->dead && open_id != 0) {
+		recall_release(a->w->v->recalls, open_id);
+	}
 }
 
 static void on_stub_done(int status, const char *message, void *arg)
@@ -174,38 +221,57 @@ static void stub_wait(struct world *w, struct stub_ask *a, const char *path)
 	}
 }
 
-static bool is_stub(struct world *w, int fd)
+bool client_is_stub(struct world *w, int fd)
 {
 	struct ofs_record rec;
 
 	return ofs_record_get(&w->rio, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) != 0;
 }
 
-/* Whole and plain, or empty and plain. 0, or what the daemon says. */
-static int stub_make_plain(struct world *w, int fd, const char *path, bool empty)
+/* What it asked for is the daemon's alone now, as it is when a connection ends. */
+static void stub_asker_died(struct world *w)
 {
-	struct stub_ask a = {0};
+	struct stub_ask *a = w->asking;
 
-	recall_open(w->v->recalls, 0, RECALL_CLIENT_OWN, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, &a);
-	stub_wait(w, &a, path);
-	if (a.status == 0 && a.open_id != 0) {
-		a.done = false;
-		if (empty) {
-			recall_discard(w->v->recalls, 0, a.open_id, on_stub_done, &a);
-		} else {
-			recall_fetch(w->v->recalls, 0, a.open_id, 0, 1, true, on_stub_done, &a);
+	if (a != NULL && w->v != NULL) {
+		a->dead = true;
+		if (a->open_id != 0) {
+			recall_release(w->v->recalls, a->open_id);
 		}
-		stub_wait(w, &a, path);
-		recall_release(w->v->recalls, a.open_id);
 	}
-	if (a.status == 0 && is_stub(w, fd)) {
+	w->asking = NULL;
+}
+
+int client_stub_plain(struct world *w, int fd, const char *path, bool empty)
+{
+	struct stub_ask *a = calloc(1, sizeof(*a));
+	int status;
+
+	a->w = w;
+	w->asking = a;
+	recall_open(w->v->recalls, 0, RECALL_CLIENT_OWN, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, a);
+	stub_wait(w, a, path);
+	if (a->status == 0 && a->open_id != 0) {
+		a->done = false;
+		if (empty) {
+			recall_discard(w->v->recalls, 0, a->open_id, on_stub_done, a);
+		} else {
+			recall_fetch(w->v->recalls, 0, a->open_id, 0, 1, true, on_stub_done, a);
+		}
+		stub_wait(w, a, path);
+		recall_release(w->v->recalls, a->open_id);
+	}
+	w->asking = NULL;
+	status = a->status;
+	free(a);
+	if (status == 0 && client_is_stub(w, fd)) {
 		die(w, path, "still a stub");
 	}
-	return a.status;
+	return status;
 }
 
 /* A lease may be being broken: the daemon's signal handler, by hand. */
-static int client_open(struct world *w, const char *path, int flags)
+int client_open(struct world *w, const char *path, int flags)
 {
 	int fd, i;
 
@@ -231,8 +297,8 @@ bool client_plain(struct world *w, const char *path, bool empty)
 	bool plain = true;
 
 	world_trace(w, empty ? "empty" : "recall", path, "");
-	if (is_stub(w, fd)) {
-		plain = w->v != NULL && stub_make_plain(w, fd, path, empty) == 0;
+	if (client_is_stub(w, fd)) {
+		plain = w->v != NULL && client_stub_plain(w, fd, path, empty) == 0;
 	}
 	plain = plain && fstat(fd, &st) == 0 && fstatat(w->tree_fd, path, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
 			st.st_ino == there.st_ino;
@@ -263,8 +329,8 @@ void client_read(struct world *w, const char *path, bool must)
 	ssize_t n;
 
 	world_trace(w, "read", path, "");
-	if (is_stub(w, fd)) {
-		status = w->v != NULL ? stub_make_plain(w, fd, path, false) : -ENOTCONN;
+	if (client_is_stub(w, fd)) {
+		status = w->v != NULL ? client_stub_plain(w, fd, path, false) : -ENOTCONN;
 	}
 	if (status != 0) {
 		close(fd);
@@ -411,9 +477,9 @@ static void module_write(struct world *w, const char *path, const char *text, bo
 		snprintf(said, sizeof(said), "%.*sold name", slash ? (int)(slash + 1 - path) : 0, path);
 	}
 	world_trace(w, create ? "create" : "write", path, text);
-	change_begin(w, path, 0);
+	client_change_begin(w, path, 0);
 	fd = client_open(w, path, O_RDWR | (create ? O_CREAT | O_EXCL : 0));
-	if (is_stub(w, fd) && stub_make_plain(w, fd, path, true) != 0) {
+	if (client_is_stub(w, fd) && client_stub_plain(w, fd, path, true) != 0) {
 		die(w, path, "cannot be emptied");
 	}
 	if (create) {
@@ -425,12 +491,12 @@ static void module_write(struct world *w, const char *path, const char *text, bo
 	rec.flags |= OFS_REC_DATA_DIRTY;
 	rec.data_gen++;
 	ofs_record_set(&w->rio, fd, &rec);
-	hint(w, create ? OFS_HINT_CREATED : OFS_HINT_DIRTY, said, &rec);
+	client_hint(w, create ? OFS_HINT_CREATED : OFS_HINT_DIRTY, said, &rec);
 	if (ftruncate(fd, 0) != 0 || pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text)) {
 		die(w, path, "write");
 	}
 	close(fd);
-	hint(w, OFS_HINT_CLOSED, said, &rec);
+	client_hint(w, OFS_HINT_CLOSED, said, &rec);
 }
 
 void client_set_time(struct world *w, const char *path)
@@ -444,7 +510,7 @@ void client_set_time(struct world *w, const char *path)
 	if (fd < 0) { /* a lease: not today */
 		return;
 	}
-	change_begin(w, path, 0);
+	client_change_begin(w, path, 0);
 	if (ofs_record_get(&w->rio, fd, &rec) != 0) {
 		die(w, path, "no record");
 	}
@@ -454,7 +520,7 @@ void client_set_time(struct world *w, const char *path)
 		die(w, path, "time");
 	}
 	close(fd);
-	hint(w, OFS_HINT_ATTR, path, &rec);
+	client_hint(w, OFS_HINT_ATTR, path, &rec);
 }
 
 static void module_trash(struct world *w, const char *path, struct ofs_record *rec)
@@ -468,6 +534,7 @@ static void module_trash(struct world *w, const char *path, struct ofs_record *r
 	if ((rec->flags & OFS_REC_KNOWN) && linkat(w->tree_fd, path, w->trash_fd, name, 0) != 0) {
 		die(w, path, "trash");
 	}
+	client_effect(w);
 }
 
 static void model_remove(struct world *w, const char *path)
@@ -483,6 +550,7 @@ void client_create(struct world *w, const char *path, const char *text)
 {
 	struct model_file *f = &w->files[w->file_count++];
 
+	*f = (struct model_file){.text = ""};
 	snprintf(f->path, sizeof(f->path), "%s", path);
 	snprintf(f->text, sizeof(f->text), "%s", text);
 	module_write(w, path, text, true);
@@ -506,13 +574,14 @@ void client_unlink(struct world *w, const char *path)
 	struct ofs_record rec;
 
 	world_trace(w, "unlink", path, "");
-	change_begin(w, path, 0);
+	client_change_begin(w, path, 0);
 	module_trash(w, path, &rec);
 	if (unlinkat(w->tree_fd, path, 0) != 0) {
 		die(w, path, "unlink");
 	}
 	model_remove(w, path);
-	hint(w, OFS_HINT_UNLINKED, path, &rec);
+	client_effect(w);
+	client_hint(w, OFS_HINT_UNLINKED, path, &rec);
 }
 
 void client_mkdir(struct world *w, const char *path)
@@ -521,17 +590,19 @@ void client_mkdir(struct world *w, const char *path)
 	int fd;
 
 	world_trace(w, "mkdir", path, "");
-	change_begin(w, path, 0);
+	client_change_begin(w, path, 0);
 	if (mkdirat(w->tree_fd, path, 0777) != 0) {
 		die(w, path, "mkdir");
 	}
+	snprintf(w->dirs[w->dir_count++], 256, "%s", path);
+	client_effect(w);
 	fd = openat(w->tree_fd, path, O_RDONLY | O_DIRECTORY);
 	clock_random(sim_clock(w->sim), &rec.oid, sizeof(rec.oid));
 	rec.meta_gen = 1;
 	ofs_record_set(&w->rio, fd, &rec);
 	close(fd);
-	snprintf(w->dirs[w->dir_count++], 256, "%s", path);
-	hint(w, OFS_HINT_MKDIR, path, &rec);
+	client_effect(w);
+	client_hint(w, OFS_HINT_MKDIR, path, &rec);
 }
 
 void client_rmdir(struct world *w, const char *path)
@@ -542,7 +613,7 @@ void client_rmdir(struct world *w, const char *path)
 	int fd;
 
 	world_trace(w, "rmdir", path, "");
-	change_begin(w, path, 0);
+	client_change_begin(w, path, 0);
 	if (ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) != 0) {
 		die(w, path, "no record");
 	}
@@ -557,7 +628,7 @@ void client_rmdir(struct world *w, const char *path)
 	for (i = 0; i < w->dir_count && strcmp(w->dirs[i], path) != 0; i++) {
 	}
 	memmove(w->dirs[i], w->dirs[--w->dir_count], sizeof(w->dirs[i]));
-	hint(w, OFS_HINT_RMDIR, path, &rec);
+	client_hint(w, OFS_HINT_RMDIR, path, &rec);
 }
 
 static void rename_prefix(char *path, const char *from, const char *to)
@@ -591,8 +662,8 @@ void client_rename(struct world *w, const char *from, const char *to)
 	struct ofs_hint h = {.kind = OFS_HINT_RENAMED};
 
 	world_trace(w, "rename", from, to);
-	change_begin(w, from, 0);
-	change_begin(w, to, 1);
+	client_change_begin(w, from, 0);
+	client_change_begin(w, to, 1);
 	if (ofs_record_get_at(&w->rio, w->tree_fd, from, &rec) != 0) {
 		die(w, from, "no record");
 	}
@@ -608,5 +679,6 @@ void client_rename(struct world *w, const char *from, const char *to)
 		die(w, from, strerror(errno));
 	}
 	model_rename(w, from, to);
+	client_effect(w);
 	hint_send(w, &h);
 }

@@ -48,6 +48,8 @@ struct sim {
 	struct sim_object *objects; /* by key */
 	struct sim_faults faults;
 	const struct sim_watch *watch; /* NULL: nobody */
+	void (*stepped)(void *arg);    /* NULL: nobody */
+	void *stepped_arg;
 	int fence_class;
 	struct sim_version *versions; /* newest first; class F1 */
 	const char *slow_key; /* the caller's */

@@ -149,6 +149,7 @@ static void model_is(struct world *w, const char *path, const char *text)
 	}
 	if (f == NULL) {
 		f = &w->files[w->file_count++];
+		*f = (struct model_file){.text = ""};
 		snprintf(f->path, sizeof(f->path), "%s", path);
 	}
 	snprintf(f->text, sizeof(f->text), "%s", text);

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include "cached/base/log.h"
 #include "cached/core/nodes.h"
@@ -204,6 +205,28 @@ static void index_orphans(struct index *ix)
 	ix->waits_tail = &ix->waits;
 }
 
+static int compare_fds(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* The daemon's descriptors, as the kernel does: with them go its leases. */
+static void daemon_close_all(struct world *w)
+{
+	int kept[6 + HANDLES_MOST] = {w->path_fd, w->tree_fd, w->trash_fd, w->limbo_fd, w->shm_fd, w->ring.fd};
+	int first = w->first_fd;
+
+	memcpy(kept + 6, w->handle_fds, sizeof(w->handle_fds));
+	qsort(kept, 6 + HANDLES_MOST, sizeof(kept[0]), compare_fds);
+	for (unsigned i = 0; i < 6 + HANDLES_MOST; i++) {
+		if (kept[i] > first) {
+			close_range((unsigned)first, (unsigned)kept[i] - 1, 0);
+		}
+		first = kept[i] >= first ? kept[i] + 1 : first;
+	}
+	close_range((unsigned)first, ~0U, 0);
+}
+
 void daemon_kill(struct world *w)
 {
 	struct volume *v = w->v;
@@ -221,6 +244,7 @@ void daemon_kill(struct world *w)
 	talloc_free(v->index);
 	index_files(w, "index.killed", "index.db");
 	talloc_free(v);
+	daemon_close_all(w);
 	w->v = NULL;
 	w->killed = true;
 }
@@ -348,65 +372,85 @@ static bool log_is_read(void *arg)
 }
 
 /* What a new disk would have: the newer of what the object says and what the log does. */
-static int64_t stored_mtime(struct world *w, struct metalog *ml, const struct sim_object *o)
+static struct snapshot *stored_snapshot(struct world *w, struct metalog *ml, const struct sim_object *o)
 {
 	struct obj_result r = {.meta = o->meta, .meta_count = o->meta_count};
 	const struct metalog_entry *e;
-	struct snapshot *newer = NULL;
+	struct snapshot *newest = NULL;
 	struct objmeta m = {0};
 	bool damaged;
-	int64_t ns;
 
 	objmeta_read(&r, &m, &damaged);
 	if (damaged || m.snapshot == NULL) {
 		die(w, "no metadata", o->key);
 	}
-	ns = m.snapshot->mtime_ns;
 	e = metalog_find(ml, &m.oid, m.meta_gen);
-	if (e != NULL && snapshot_unpack(e->packed, e->packed_len, &newer) != 0) {
+	if (e != NULL && snapshot_unpack(e->packed, e->packed_len, &newest) != 0) {
 		die(w, "log entry", o->key);
 	}
-	if (newer != NULL) {
-		ns = newer->mtime_ns;
+	if (newest == NULL) {
+		newest = m.snapshot;
+		m.snapshot = NULL;
 	}
-	snapshot_free(&newer);
 	objmeta_clear(&m);
-	return ns;
+	return newest;
 }
 
-/* Every file's write time is in the store, in its object or in the log, however often that was folded. */
-static void world_verify_times(struct world *w)
+/* Write time and rights of the open file, and those that a client has set, are in the store. */
+static void verify_metadata(struct world *w, struct metalog *ml, const struct sim_object *o, const struct model_file *f,
+		int fd)
+{
+	struct snapshot *s = stored_snapshot(w, ml, o);
+	char here[sizeof(f->rights)] = "", there[sizeof(f->rights)] = "";
+	struct ofs_record rec;
+	struct stat st;
+
+	if (fstat(fd, &st) != 0 || ofs_record_get(&w->rio, fd, &rec) != 0) {
+		die(w, "no record", o->key);
+	}
+	if (s->mtime_ns != ((rec.flags & OFS_REC_STUB) != 0 ? rec.mtime_ns : timespec_ns(st.st_mtim))) {
+		die(w, "another write time in the store", o->key);
+	}
+	for (unsigned i = 0; i < s->xattr_count; i++) {
+		if (strcmp(s->xattrs[i].name, "security.NTACL") == 0) {
+			snprintf(there, sizeof(there), "%.*s", (int)s->xattrs[i].len, (const char *)s->xattrs[i].value);
+		}
+	}
+	if (fgetxattr(fd, snapshot_ntacl_name(w->rio.xattr), here, sizeof(here) - 1) < 0) {
+		here[0] = '\0';
+	}
+	if (strcmp(here, f->rights) != 0) {
+		die(w, "not the rights that a client has set", o->key);
+	}
+	if (strcmp(there, here) != 0) {
+		die(w, "other rights in the store", o->key);
+	}
+	snapshot_free(&s);
+}
+
+/* Every file's metadata are in the store, in its object or in the log, however often that was folded. */
+static void world_verify_metadata(struct world *w)
 {
 	struct metalog *ml = metalog_reader_new(w->v, w->v);
 	struct log_read l = {0};
-	struct ofs_record rec;
-	struct sim_object *o;
-	struct stat st;
+	const struct sim_object *o;
 	char key[300];
-	int64_t here;
-	unsigned i;
 	int fd;
 
 	metalog_load(ml, on_log_read, &l);
 	if (!sim_run_until(w->sim, log_is_read, &l, FLUSH_NS) || l.status != 0) {
 		die(w, "the log cannot be read", "at last");
 	}
-	for (i = 0; i < w->file_count; i++) {
+	for (unsigned i = 0; i < w->file_count; i++) {
 		world_key(w->files[i].path, key);
-		for (o = sim_objects(w->sim); o != NULL && strcmp(o->key, key) != 0; o = o->next) {
-		}
+		o = sim_object(w->sim, key);
 		fd = openat(w->tree_fd, w->files[i].path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-		if (fd < 0) { /* dropped */
-			continue;
+		if (fd >= 0) { /* else it was dropped */
+			if (o != NULL) {
+				verify_metadata(w, ml, o, &w->files[i], fd);
+			}
+			close(fd);
 		}
-		if (fstat(fd, &st) != 0 || ofs_record_get(&w->rio, fd, &rec) != 0) {
-			die(w, "no record", key);
-		}
-		here = (rec.flags & OFS_REC_STUB) != 0 ? rec.mtime_ns : timespec_ns(st.st_mtim);
-		if (o != NULL && stored_mtime(w, ml, o) != here) {
-			die(w, "another write time in the store", key);
-		}
-		close(fd);
 	}
 	world_verify_bases(w, ml);
 	talloc_free(ml);
@@ -473,7 +517,7 @@ void world_drain(struct world *w)
 	world_verify(w);
 	world_settle(w);
 	world_verify(w);
-	world_verify_times(w);
+	world_verify_metadata(w);
 }
 
 /* ---- another disk ---- */
@@ -602,7 +646,10 @@ void world_open(struct world *w, uint64_t seed, int fence_class)
 	w->sim = sim_new(seed);
 	sim_set_fence(w->sim, fence_class);
 	scratch_make(w->root, sizeof(w->root), "sim");
-	w->path_fd = open(w->root, O_RDONLY | O_DIRECTORY);
+	for (unsigned i = 0; i < HANDLES_MOST; i++) {
+		w->handle_fds[i] = -1;
+	}
+	w->path_fd = w->first_fd = open(w->root, O_RDONLY | O_DIRECTORY);
 	w->shm_fd = openat(w->path_fd, "shm", O_RDWR | O_CREAT, 0600);
 	w->shm = ofs_shm_map(w->shm_fd, true);
 	snprintf(w->rio.xattr, sizeof(w->rio.xattr), "%s", OFS_RECORD_XATTR_USER);

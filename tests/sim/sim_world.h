@@ -16,11 +16,13 @@
 #include "sim.h"
 
 #define FILES_MOST 64
+#define HANDLES_MOST 6u /* files that the client has open at the same time */
 #define DIRS_MOST 16
 
 struct model_file {
 	char path[256];
 	char text[64];
+	char rights[24]; /* that a client has set; "": none */
 };
 
 struct world {
@@ -33,6 +35,8 @@ struct world {
 	struct ofs_shm *shm;
 	int path_fd, tree_fd, trash_fd, limbo_fd, shm_fd;
 	struct ofs_ring_writer ring;
+	int handle_fds[HANDLES_MOST]; /* -1: none */
+	int first_fd; /* those below are not this world's */
 	bool killed; /* a daemon was, and the next one goes on */
 	bool lost;  /* the disk it began with: its root is not listed */
 	bool others; /* write, too, and keep our metadata on what is not ours: bases are not looked at */
@@ -41,6 +45,9 @@ struct world {
 	unsigned file_count;
 	char dirs[DIRS_MOST][256];
 	unsigned dir_count, serial;
+	struct stub_ask *asking; /* the client waits for the daemon; NULL: it does not */
+	void (*effect)(void *arg); /* hears of each single thing the client has done, and need not come back; NULL: nobody */
+	void *effect_arg;
 	struct bases_seen {
 		unsigned heads, rows, valid; /* valid: of versions that are there */
 	} bases;
