@@ -523,6 +523,15 @@ void client_set_time(struct world *w, const char *path)
 	client_hint(w, OFS_HINT_ATTR, path, &rec);
 }
 
+static bool is_same_file(int dir, const char *name, int other_dir, const char *other)
+{
+	struct stat a, b;
+
+	return fstatat(dir, name, &a, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       fstatat(other_dir, other, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino;
+}
+
+/* Who died before the name went has left a link. */
 static void module_trash(struct world *w, const char *path, struct ofs_record *rec)
 {
 	char name[64] = "f.";
@@ -531,7 +540,8 @@ static void module_trash(struct world *w, const char *path, struct ofs_record *r
 		die(w, path, "no record");
 	}
 	ofs_oid_hex(&rec->oid, name + 2);
-	if ((rec->flags & OFS_REC_KNOWN) && linkat(w->tree_fd, path, w->trash_fd, name, 0) != 0) {
+	if ((rec->flags & OFS_REC_KNOWN) && linkat(w->tree_fd, path, w->trash_fd, name, 0) != 0 &&
+			!(errno == EEXIST && is_same_file(w->tree_fd, path, w->trash_fd, name))) {
 		die(w, path, "trash");
 	}
 	client_effect(w);
