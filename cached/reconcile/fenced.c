@@ -237,6 +237,12 @@ static void copy_done(struct obj_req *req)
 		objstore_req_free(&req);
 		return;
 	}
+	if (r->status == OBJ_NOT_FOUND && req->if_match != NULL) {
+		/* What was at the target may have gone, and the source not. */
+		copy_end(c, OBJ_CONFLICT, "source or target went while it was copied", NULL);
+		objstore_req_free(&req);
+		return;
+	}
 	if (r->status != OBJ_OK) {
 		copy_end(c, r->status, r->message, NULL);
 		objstore_req_free(&req);

@@ -139,7 +139,7 @@ static void deleted(enum obj_status st, const char *message, void *arg)
 	fixture_answer((int)st, message, arg);
 }
 
-/* The request is held, and somebody writes this; NULL: nobody. */
+/* The request is held, and somebody writes this, or ("") deletes what is there; NULL: nobody. */
 static enum obj_status race(struct fixture *f, const char *key, const char *text)
 {
 	while (text != NULL && f->store->held == NULL && f->answers == 0) {
@@ -147,7 +147,7 @@ static enum obj_status race(struct fixture *f, const char *key, const char *text
 	}
 	if (text != NULL) {
 		assert_non_null(f->store->held);
-		assert_int_equal(fixture_put(f, key, text), OBJ_OK);
+		assert_int_equal(*text != '\0' ? fixture_put(f, key, text) : fixture_delete(f, key), OBJ_OK);
 		test_store_release(f->store);
 	}
 	fixture_wait(f, 1);
@@ -292,6 +292,21 @@ static void test_copy_race(void **state)
 	}
 }
 
+/* The earlier copy that it is to replace goes meanwhile: "not found" is not said of the source, which would be deleted
+ * then. */
+static void test_copy_target_gone(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < CLASSES; i++) {
+		struct fixture *f = begin(&classes[i]);
+		char *etag = put(f, "p/from", "ours"), *before = put(f, "p/to", "before");
+
+		assert_int_not_equal(copy(f, etag, before, "p/to", ""), OBJ_NOT_FOUND);
+		check_there(f, "p/from", "ours");
+		fixture_free(&f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -302,6 +317,7 @@ int main(void)
 		cmocka_unit_test(test_copy_source),
 		cmocka_unit_test(test_copy_taken),
 		cmocka_unit_test(test_copy_race),
+		cmocka_unit_test(test_copy_target_gone),
 	};
 
 	return cmocka_run_group_tests_name("fenced", tests, NULL, NULL);
