@@ -258,10 +258,14 @@ static void set_rights(struct life *l, const char *path)
 	snprintf(world_file(&l->w, path)->rights, sizeof(rights), "%s", rights);
 }
 
+/* Or replaced there by who knew it. */
 static bool is_in_store(struct life *l, const char *path, const char *text)
 {
 	char key[300];
 
+	if (judge_known(&l->j, text, strlen(text), path)->live == 0) {
+		return true;
+	}
 	world_key(path, key);
 	for (const struct sim_object *o = sim_objects(l->w.sim); o != NULL; o = o->next) {
 		if ((l->remote ? judge_is_file(o) : strcmp(o->key, key) == 0) && sim_object_is(o, text)) {
