@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * A directory is renamed, and something is in the way: its new name is taken, somebody else writes below the old
- * one. The same small story once for every moment of the daemon's work, with that put in, and a kill, at that
- * moment. In the end everything has been moved that can be, nothing waits, and every version is somewhere.
+ * A directory is renamed, and something is in the way: the daemon is killed, clients go on below both names, its new
+ * name is taken, somebody else writes below the old one. The same small story once for every moment of the daemon's
+ * work, each copy and each delete among them, with that put in, and a kill, at that moment. In the end everything has
+ * been moved that can be, nothing waits, and every version is somewhere. (That a second node takes a rename over
+ * cannot be told here: there is one node. The one that comes after a lost disk is of another cache directory, and does.)
  */
 #include <signal.h>
 #include <stdio.h>
@@ -85,6 +87,144 @@ static void kill_and_start(struct world *w)
 {
 	daemon_kill(w);
 	daemon_start(w);
+}
+
+/* All drains, and the share is the model, in S3 and here. */
+static void want_model(struct world *w)
+{
+	world_drain(w);
+	world_names(w);
+	for (unsigned i = 0; i < w->file_count; i++) {
+		client_read(w, w->files[i].path, true);
+	}
+	want_none_below(w, "p/.objectfs/rename/");
+	want_none_below(w, "p/.objectfs/stage/");
+	world_close(w);
+}
+
+/* Nothing but kills, the second while the first is being made good. */
+static bool killed(unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	client_rename(&w, "a", "m");
+	more = world_run(&w, moment);
+	kill_and_start(&w);
+	world_run(&w, moment / 2);
+	kill_and_start(&w);
+	want_model(&w);
+	return more;
+}
+
+/* Clients go on under both names: the old one is given again. */
+static bool both_used(unsigned moment)
+{
+	struct world w;
+	bool more, away = moment % 2 != 0;
+
+	tree_open(&w, moment + 1);
+	client_rename(&w, "a", "m");
+	more = world_run(&w, moment);
+	if (away) {
+		daemon_kill(&w);
+	}
+	client_create(&w, "m/b/new", "below the new name");
+	client_mkdir(&w, "a");
+	client_create(&w, "a/one", "below the old name");
+	if (away) {
+		daemon_start(&w);
+	} else {
+		world_run(&w, moment / 2);
+		kill_and_start(&w);
+	}
+	want_model(&w);
+	return more;
+}
+
+/* Two directories change names. */
+static bool swapped(unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	client_mkdir(&w, "c");
+	client_create(&w, "c/one", "c's 1");
+	world_drain(&w);
+	client_rename(&w, "a", "t");
+	client_rename(&w, "c", "a");
+	client_rename(&w, "t", "c");
+	more = world_run(&w, moment);
+	kill_and_start(&w);
+	want_model(&w);
+	return more;
+}
+
+/* It is renamed again while it is being renamed, and again. */
+static bool chained(unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	client_rename(&w, "a", "m");
+	more = world_run(&w, moment);
+	client_rename(&w, "m", "n");
+	world_run(&w, moment);
+	kill_and_start(&w);
+	client_rename(&w, "n", "o");
+	world_run(&w, moment);
+	kill_and_start(&w);
+	want_model(&w);
+	return more;
+}
+
+static bool returned(unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	client_rename(&w, "a", "m");
+	more = world_run(&w, moment);
+	if (moment % 2 != 0) {
+		kill_and_start(&w);
+	}
+	client_rename(&w, "m", "a");
+	world_run(&w, moment / 2);
+	kill_and_start(&w);
+	want_model(&w);
+	return more;
+}
+
+/* The model's names begin as they do in S3, where the rename has begun or has not. */
+static void model_renamed(struct world *w, bool renamed)
+{
+	strcpy(w->dirs[0], renamed ? "m" : "a");
+	strcpy(w->dirs[1], renamed ? "m/b" : "a/b");
+	for (unsigned i = 0; i < w->file_count; i++) {
+		w->files[i].path[0] = renamed ? 'm' : 'a';
+	}
+}
+
+/* The disk is lost halfway: who comes next has all of it, under one name. */
+static bool lost(unsigned moment)
+{
+	struct world w;
+	bool more, renamed;
+
+	tree_open(&w, moment + 1);
+	client_rename(&w, "a", "m");
+	more = world_run(&w, moment);
+	daemon_kill(&w);
+	renamed = is_renaming(&w) || sim_object(w.sim, "p/m/b/three") != NULL;
+	world_lose_disk(&w);
+	model_renamed(&w, renamed);
+	world_names(&w);
+	want_model(&w);
+	return more;
 }
 
 /* The new name of a child is another tool's. */
@@ -333,11 +473,7 @@ static bool archived_lost(unsigned moment)
 	daemon_kill(&w);
 	renamed = is_renaming(&w) || sim_object(w.sim, "p/m/b/three") != NULL;
 	world_lose_disk(&w);
-	strcpy(w.dirs[0], renamed ? "m" : "a");
-	strcpy(w.dirs[1], renamed ? "m/b" : "a/b");
-	for (unsigned i = 0; i < w.file_count; i++) {
-		w.files[i].path[0] = renamed ? 'm' : 'a';
-	}
+	model_renamed(&w, renamed);
 	world_names(&w);
 	archive(&w, "p/a/b/two", false);
 	for (unsigned i = 0; i < w.file_count; i++) {
@@ -514,6 +650,12 @@ int main(void)
 		const char *name;
 		bool (*tell)(unsigned moment); /* false: all was done before that moment */
 	} stories[] = {
+		{"killed at each moment, twice", killed},
+		{"clients use both names", both_used},
+		{"two directories change names", swapped},
+		{"three renames, one behind the other", chained},
+		{"renamed back", returned},
+		{"the disk is lost", lost},
 		{"a new name is taken", taken},
 		{"a source is overwritten by another tool", edited_plain},
 		{"a source is changed and keeps its metadata", edited_kept},
