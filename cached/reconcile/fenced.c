@@ -29,6 +29,7 @@ struct copy {
 	struct obj_req *there;      /* a HEAD, too: of what is at the target, if dest_exists */
 	bool foreign;               /* the source has no metadata of ours: the log may have them, by its key */
 	char *etag_done;            /* of the copy, while the log is written */
+	char *answered;             /* its ETag, as the store said it; NULL: it did not */
 	bool dest_exists, dest_taken;
 	bool dest_ours; /* what is there is an earlier copy of the source, or the same one */
 	const char *dest_etag;   /* of what is there, and who wrote it */
@@ -209,8 +210,10 @@ static void copy_checked(struct obj_req *req)
 		copy_end(c, r->status == OBJ_OK ? OBJ_AWAY : r->status, r->message, NULL);
 	} else if (copy_same_meta(&c->head->result, r)) {
 		copy_made(c, r->etag, r->version_id);
-	} else {
+	} else if (c->answered != NULL && strcmp(c->answered, r->etag) == 0) {
 		copy_undo(c, r->etag, copy_undone);
+	} else {
+		copy_end(c, OBJ_CONFLICT, "somebody else has written to its new name since", NULL);
 	}
 	objstore_req_free(&req);
 }
@@ -255,6 +258,7 @@ static void copy_done(struct obj_req *req)
 	if (c->v->store->caps.copy_if_match_source) {
 		copy_end(c, OBJ_OK, NULL, r->etag ? r->etag : c->etag);
 	} else if (!told) {
+		c->answered = r->etag != NULL ? talloc_strdup(c, r->etag) : NULL;
 		copy_head(c, c->to, copy_checked);
 	} else if (r->etag == NULL || strcmp(r->etag, c->etag) != 0) {
 		copy_undo(c, r->etag, copy_undone);
@@ -278,8 +282,10 @@ static bool copy_is_done(struct copy *c, const struct obj_result *r, const struc
 		if ((parts || strcmp(c->etag, c->dest_etag) == 0) && r->size == c->dest_size) {
 			return true;
 		}
-		/* Else a copy of an earlier state has the ETag that is expected: this is another tool's. */
-		if (parts || objstore_etag_opaque(r) || objstore_etag_opaque(&c->there->result)) {
+		/* Else a copy of an earlier state has the ETag that is expected: this is another tool's. So it is if the
+		 * source is as it was. */
+		if ((parts || objstore_etag_opaque(r) || objstore_etag_opaque(&c->there->result)) &&
+				(r->etag == NULL || strcmp(r->etag, c->etag) != 0)) {
 			c->dest_taken = false;
 		}
 	}

@@ -78,12 +78,24 @@ static char *put(struct fixture *f, const char *key, const char *text)
 	return etag_of(f, key);
 }
 
+/* Of this write; none: nobody's of ours. */
+static void describe(struct obj_req *req, const struct ofs_oid *wid)
+{
+	struct objmeta m = {.ours = true, .oid = {{1}}, .wid = *wid, .snapshot = calloc(1, sizeof(*m.snapshot))};
+
+	if (!ofs_oid_is_none(wid)) {
+		assert_int_equal(objmeta_put(req, &m), 0);
+	}
+	objmeta_clear(&m);
+}
+
 /* One whose ETag says nothing of its bytes. */
-static char *put_parts(struct fixture *f, const char *key, const char *text)
+static char *put_parts_of(struct fixture *f, const char *key, const char *text, const struct ofs_oid *wid)
 {
 	struct obj_req *create = objstore_req_new(OBJ_MPU_CREATE, key), *part = objstore_req_new(OBJ_MPU_PART, key);
 	struct obj_req *complete = objstore_req_new(OBJ_MPU_COMPLETE, key);
 
+	describe(create, wid);
 	assert_int_equal(fixture_run(f, create), OBJ_OK);
 	part->upload_id = strdup(create->result.upload_id);
 	part->part_number = 1;
@@ -99,6 +111,13 @@ static char *put_parts(struct fixture *f, const char *key, const char *text)
 	objstore_req_free(&part);
 	objstore_req_free(&complete);
 	return etag_of(f, key);
+}
+
+static char *put_parts(struct fixture *f, const char *key, const char *text)
+{
+	static const struct ofs_oid none;
+
+	return put_parts_of(f, key, text, &none);
 }
 
 /* NULL: nothing is to be there. */
@@ -307,6 +326,58 @@ static void test_copy_target_gone(void **state)
 	}
 }
 
+/* Whether a copy is one is not always to be seen by its ETag; what is seen in its place then, and is another's, stays. */
+static void test_copy_covered(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < CLASSES; i++) {
+		struct fixture *f = begin(&classes[i]);
+		char *etag = put_parts(f, "p/from", "ours");
+
+		f->store->hold = OBJ_COPY;
+		copy_fenced(f->v, "p/from", etag, "p/to", NULL, NULL, NULL, copied, f);
+		while (f->store->held == NULL) {
+			tevent_loop_once(f->ev);
+		}
+		f->store->hold = OBJ_HEAD;
+		test_store_release(f->store);
+		while (f->store->held == NULL && f->answers == 0) {
+			tevent_loop_once(f->ev);
+		}
+		if (f->answers == 0) {
+			assert_string_equal(f->store->held->key, "p/to");
+			assert_int_equal(fixture_put(f, "p/to", "other"), OBJ_OK);
+			test_store_release(f->store);
+			fixture_wait(f, 1);
+			check_there(f, "p/to", "other");
+		}
+		assert_int_equal(f->status, classes[i].caps.copy_if_match_source ? OBJ_OK : OBJ_CONFLICT);
+		fixture_free(&f);
+	}
+}
+
+/* Another tool has put bytes of its own, with the source's metadata, to the new name: it is taken. */
+static void test_copy_alike(void **state)
+{
+	static const struct ofs_oid wid = {{7}};
+
+	(void)state;
+	for (unsigned i = 0; i < CLASSES; i++) {
+		struct fixture *f = begin(&classes[i]);
+		struct obj_req *theirs = objstore_req_new(OBJ_PUT, "p/to");
+		char *etag = put_parts_of(f, "p/from", "ours", &wid);
+
+		theirs->body = (uint8_t *)strdup("theirs");
+		theirs->length = 6;
+		describe(theirs, &wid);
+		assert_int_equal(fixture_run(f, theirs), OBJ_OK);
+		objstore_req_free(&theirs);
+		assert_int_equal(copy(f, etag, NULL, NULL, NULL), OBJ_PRECONDITION);
+		check_there(f, "p/to", "theirs");
+		fixture_free(&f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -318,6 +389,8 @@ int main(void)
 		cmocka_unit_test(test_copy_taken),
 		cmocka_unit_test(test_copy_race),
 		cmocka_unit_test(test_copy_target_gone),
+		cmocka_unit_test(test_copy_covered),
+		cmocka_unit_test(test_copy_alike),
 	};
 
 	return cmocka_run_group_tests_name("fenced", tests, NULL, NULL);
