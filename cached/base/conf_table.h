@@ -135,6 +135,9 @@
 		"files in a directory from which on it gets a base")                               \
 	O(SIZE, part_size_bytes, "part size", "8M", 5 * CONF_MIB, 5 * CONF_GIB, 0,                 \
 		"size of the parts of a large upload; grows for files beyond 10,000 parts")        \
+	O(DURATION, upload_age_ns, "upload age", "7d", 0, 3650 * CONF_DAY, 0,                      \
+		"parts of an upload that this daemon has begun, and has not completed in so long, are removed " \
+		"from the store; at once where the file was changed or deleted meanwhile; 0: never") \
 	O(SIZE, delta_above_bytes, "delta above", "64M", 0, INT64_MAX, 0,                          \
 		"files from this size on, of which little has changed, are read whole but sent in part: the " \
 		"store copies the rest from the version before, where it can be held to it; 0: never") \

@@ -65,6 +65,9 @@
 	S(deltas, COUNTER, count, "large objects of which only what had changed was sent")         \
 	S(delta_bytes, COUNTER, bytes, "what the store copied for them, from the versions before") \
 	S(delta_refused, COUNTER, count, "uploads begun so, and then sent whole: the store did not copy") \
+	S(uploads_resumed, COUNTER, count, "uploads in parts gone on with, after a restart or an outage") \
+	S(parts_resumed, COUNTER, count, "parts of theirs that were there already, of the very bytes") \
+	S(uploads_ended, COUNTER, count, "uploads in parts that nobody went on with, removed with their parts") \
 	S(upload_broken, COUNTER, count, "uploads given up because the file was opened for writing") \
 	S(uploads_open, COUNTER, count, "objects sent from a copy of a file open for writing")         \
 	S(uploads_spared, COUNTER, count, "times such a file was dirty, but as it had been sent")      \

@@ -37,7 +37,7 @@
 #define KEY_BYTES TRUST_KEY_BYTES
 #define KEY_TEXT_BYTES 44 /* its base64 */
 #define LINE_BYTES 96     /* with a date */
-#define KEY_ID_BYTES 4
+#define KEY_ID_BYTES TRUST_ID_BYTES
 #define PROOF_BYTES (KEY_ID_BYTES + 32)
 #define TOLD_SLOTS 65536u /* a power of two */
 #define TOLD_MOST (TOLD_SLOTS / 4 * 3)
@@ -495,6 +495,16 @@ int trust_attach(TALLOC_CTX *ctx, struct objstore *s, const struct conf_volume *
 bool trust_is_signed(const struct objstore *s)
 {
 	return s->door != NULL;
+}
+
+bool trust_signer(const struct objstore *s, uint8_t id[TRUST_ID_BYTES])
+{
+	const struct trust *t = (const struct trust *)s->door;
+
+	if (t != NULL) {
+		memcpy(id, t->ids[0], KEY_ID_BYTES);
+	}
+	return t != NULL;
 }
 
 void trust_set(const struct objstore *s, const struct ofs_oid *uuid, int64_t since_s)

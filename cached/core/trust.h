@@ -22,6 +22,7 @@
 #define TRUST_MEMBER "signed"   /* the same: {"since": seconds} */
 #define TRUST_KEYS 8
 #define TRUST_KEY_BYTES 32
+#define TRUST_ID_BYTES 4
 
 struct trust;
 struct trust_key {
@@ -40,6 +41,8 @@ int trust_attach(TALLOC_CTX *ctx, struct objstore *s, const struct conf_volume *
 /* Objects that were not believed since the start; *last: one of them, "" if none. 0 where all is believed. */
 uint64_t trust_unproven(const struct objstore *s, const char **last);
 bool trust_is_signed(const struct objstore *s);
+/* What names the key that it signs with. false: it does not sign. */
+bool trust_signer(const struct objstore *s, uint8_t id[TRUST_ID_BYTES]);
 /* From here on what is unsigned is believed if it is older than `since_s` by the store's clock; 0: never. */
 void trust_set(const struct objstore *s, const struct ofs_oid *uuid, int64_t since_s);
 

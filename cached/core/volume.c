@@ -41,6 +41,7 @@
 #include "../reconcile/index.h"
 #include "../reconcile/metalog.h"
 #include "../reconcile/reconcile.h"
+#include "../upload/begun.h"
 #include "../upload/blocks.h"
 #include "../verify/verify.h"
 #include "shared/version.h"
@@ -239,6 +240,7 @@ static void volume_ready(struct volume_own *o)
 		o->started = true;
 		reconcile_start(v->reconcile);
 		blocks_sweep(v);
+		begun_start(v->begun);
 		evictor_start(v->evictor);
 		mirror_start(v->mirror);
 		bases_start(v->bases);
@@ -637,15 +639,16 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->reconcile = reconcile_new(v, v, fresh);
 	v->evictor = evictor_new(v, v);
 	v->verifier = verifier_new(v, v);
+	v->begun = begun_open(v, v, error);
 	v->accounts = accounts_new(v);
 	v->asker = asker_new(v, o->core);
 	v->announcer = announcer_new(v);
 	o->fence = fence_new(v, v);
 	if (v->nodes == NULL || v->rings == NULL || v->metalog == NULL || v->mirror == NULL ||
-			v->bases == NULL || v->recalls == NULL || v->verifier == NULL ||
-			v->reconcile == NULL || v->evictor == NULL || v->accounts == NULL ||
+			v->bases == NULL || v->recalls == NULL || v->verifier == NULL || v->reconcile == NULL ||
+			v->evictor == NULL || v->begun == NULL || v->accounts == NULL ||
 			v->asker == NULL || v->announcer == NULL || o->fence == NULL) {
-		*error = talloc_strdup(v, "out of memory, or no descriptors left");
+		*error = *error != NULL ? *error : talloc_strdup(v, "out of memory, or no descriptors left");
 		return -ENOMEM;
 	}
 	o->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -33,6 +33,7 @@ struct announcer;
 struct guard;
 struct nodes;
 struct blobs_known;
+struct begun_set;
 struct fsck;
 
 enum volume_state {
@@ -86,6 +87,7 @@ struct volume {
 	struct verifier *verifier; /* NULL: in tests */
 	struct accounts *accounts; /* NULL: in tests */
 	struct blobs_known *blobs; /* upload/blobs.c */
+	struct begun_set *begun; /* upload/begun.h; NULL, in tests: no upload is remembered */
 	struct fsck *fsck; /* the one under way, or NULL */
 	struct nodes *nodes; /* NULL: nobody else is known of */
 	struct asker *asker; /* NULL: nobody can be asked */

@@ -17,6 +17,7 @@
 
 #include "../base/log.h"
 #include "../base/stats.h"
+#include "../upload/begun.h"
 
 #define FOLD_LOOK_NS (200 * NS_PER_MS)
 #define LEFT_BY_STARTS_NS(f) ((f)->older_ns < 86400 * NS_PER_S ? (f)->older_ns : 86400 * NS_PER_S)
@@ -210,8 +211,8 @@ static void uploads_check(struct fsck *f)
 	while (f->running == 0 && f->upload_next < r->entry_count) {
 		const struct obj_entry *e = &r->entries[f->upload_next++];
 
-		if (now - e->mtime_ns < f->older_ns) {
-			continue;
+		if (now - e->mtime_ns < f->older_ns || begun_knows(f->v, e->version_id)) {
+			continue; /* the daemon ends its own: upload/begun.h */
 		}
 		fsck_found(f, "upload", e->key, "ended; its parts go",
 				"a multipart upload that was begun long ago and not ended is paid for");

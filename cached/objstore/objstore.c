@@ -96,7 +96,7 @@ const char *objstore_op_name(enum obj_op op)
 
 bool obj_op_mutates(enum obj_op op)
 {
-	return op == OBJ_PUT || op == OBJ_COPY || op == OBJ_DELETE || op == OBJ_MPU_COMPLETE;
+	return op == OBJ_PUT || op == OBJ_COPY || op == OBJ_DELETE || op == OBJ_MPU_CREATE || op == OBJ_MPU_COMPLETE;
 }
 
 bool obj_req_conditional(const struct obj_req *req)

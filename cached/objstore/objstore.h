@@ -59,7 +59,7 @@ enum obj_status {
 	OBJ_ARCHIVED,     /* the object must be restored before it can be read or copied */
 	OBJ_DAMAGED,      /* the store has the object and gives out only a part of it, each time; PUT: has it, under
 			   * the result's ETag, with other bytes than were sent */
-	OBJ_UNKNOWN,      /* a mutation whose outcome is not known: HEAD and compare */
+	OBJ_UNKNOWN,      /* a mutation whose outcome is not known: HEAD and compare (MPU_CREATE: list) */
 	OBJ_AWAY,         /* unreachable, throttled or failing after all retries; nothing happened */
 	OBJ_CANCELLED,    /* the caller's `cancelled` or `still_valid` said so; nothing happened */
 	OBJ_LOCAL,        /* reading the source or writing the sink failed; local_errno */
@@ -197,6 +197,8 @@ struct obj_result {
 	unsigned entry_count;
 	char *next_token;  /* NULL: the listing is complete */
 	char *upload_id;   /* MPU_CREATE */
+	bool more_begun;   /* MPU_CREATE: another try of it was answered to nobody, and may have begun one, too */
+	bool upload_gone;  /* PART, MPU_COPY, COMPLETE: the store knows no such upload (any more) */
 	char *sum;         /* PART: the checksum that was sent, for Complete; MPU_COPY: that the store made; HEAD, if asked
 			    * for: of the whole object; NULL: none */
 	enum obj_sum sum_kind; /* HEAD: of which kind it is */
@@ -226,7 +228,8 @@ struct obj_req {
 	uint8_t *body;
 	int fd;              /* -1: body */
 	int64_t offset;      /* PUT, PART: of the range in fd; GET, MPU_COPY: first byte wanted */
-	int64_t length;      /* PUT, PART: bytes of fd or body; GET, MPU_COPY: bytes wanted, -1: all */
+	int64_t length;      /* PUT, PART: bytes of fd or body; GET, MPU_COPY: bytes wanted, -1: all; COMPLETE: of the
+			      * object, 0: not said */
 	struct obj_meta *meta; /* owned; PUT, MPU_CREATE, COPY with replace_meta */
 	unsigned meta_count;
 	union { /* owned; NULL: the store's default */

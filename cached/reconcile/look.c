@@ -13,6 +13,7 @@
  */
 #include "private.h"
 #include "../evict/evict.h"
+#include "../upload/begun.h"
 #include "../upload/blocks.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -498,6 +499,7 @@ void look_trash(struct reconcile *rc, const struct ofs_oid *oid)
 void look_purge_trash(struct reconcile *rc, const struct ofs_oid *oid)
 {
 	evict_note_gone(rc->v->evictor, oid);
+	begun_look(rc->v->begun);
 	trash_submit(rc, oid, true);
 }
 

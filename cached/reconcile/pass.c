@@ -11,13 +11,14 @@
  *     follows a look (F2); a pass that ends otherwise leaves nothing but an upload that is aborted;
  *  3. the copy says in COPY_OF_META what it is a copy of: its own ETag cannot.
  *
- *   [tags] -> create -> (get -> part) * n, PASS_AT_ONCE at a time -> [head] -> complete -> [head] -> done
+ *   [tags] -> [keep -> create] -> (get -> part) * n, PASS_AT_ONCE at a time -> [head] -> complete -> [head] -> done
  *                     \-----------------------------\----------\--> abort -> done
  *   [tags] -> get -> put -> done: a small one
  */
 #include "private.h"
 #include "../core/trust.h"
 #include "../mirror/foreign.h"
+#include "../upload/begun.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -43,6 +44,8 @@ struct pass { /* talloc child of the volume */
 	char *from, *to, *expect;
 	int fd;
 	char *upload_id;
+	struct begun *begun; /* NULL: nothing is remembered of it */
+	struct obj_req *create; /* it waits for that to be on the disk */
 	int64_t part_bytes;
 	int count, next;
 	unsigned running;
@@ -58,6 +61,7 @@ static int pass_destructor(struct pass *p)
 {
 	objstore_req_free(&p->head);
 	objstore_req_free(&p->whole);
+	objstore_req_free(&p->create);
 	if (p->fd >= 0) {
 		close(p->fd);
 	}
@@ -69,6 +73,7 @@ static void pass_end(struct pass *p, enum obj_status st, const char *message, co
 	if (st == OBJ_OK) {
 		stats_add(copies_passed, 1);
 	}
+	begun_give_up(&p->begun); /* unless it has gone: what is there of it is ended */
 	p->done(st, message, etag, p->arg);
 	talloc_free(p);
 }
@@ -94,6 +99,9 @@ static void pass_aborted(struct obj_req *req)
 {
 	struct pass *p = req->arg;
 
+	if (req->result.status == OBJ_OK) {
+		begun_gone(&p->begun);
+	}
 	objstore_req_free(&req);
 	pass_end(p, p->failed, p->message, NULL);
 }
@@ -156,6 +164,9 @@ static void pass_completed(struct obj_req *req)
 	struct obj_result *r = &req->result;
 	struct obj_req *head;
 
+	if (r->status == OBJ_OK) {
+		begun_gone(&p->begun);
+	}
 	if (r->status == OBJ_OK && r->etag != NULL && r->etag[0] != '\0') {
 		pass_there(p, r->etag);
 	} else if (r->status == OBJ_OK) {
@@ -193,6 +204,7 @@ static void pass_complete(struct pass *p)
 		req->parts[i].sum = p->sums[i];
 	}
 	req->part_count = p->count;
+	req->length = p->head->result.size;
 	objstore_submit(p->v->store, req);
 }
 
@@ -342,13 +354,21 @@ static void pass_created(struct obj_req *req)
 	unsigned i;
 
 	if (r->status != OBJ_OK || r->upload_id == NULL) {
-		/* A Create of unknown outcome leaves nothing but an empty upload. */
+		if (r->status != OBJ_OK && r->status != OBJ_UNKNOWN) {
+			begun_gone(&p->begun);
+		} /* else perhaps an empty one was begun */
 		pass_end(p, r->status == OBJ_OK || r->status == OBJ_UNKNOWN ? OBJ_AWAY : r->status,
 				r->message, NULL);
 		objstore_req_free(&req);
 		return;
 	}
 	p->upload_id = talloc_strdup(p, r->upload_id);
+	if (p->begun != NULL && r->more_begun) {
+		begun_stray(p->begun);
+	}
+	if (p->begun != NULL) {
+		begun_id(p->begun, r->upload_id);
+	}
 	objstore_req_free(&req);
 	if (p->upload_id == NULL) {
 		pass_end(p, OBJ_LOCAL, "out of memory", NULL);
@@ -359,8 +379,6 @@ static void pass_created(struct obj_req *req)
 		pass_fail(p, OBJ_LOCAL, strerror(errno));
 		return;
 	}
-	p->part_bytes = upload_part_bytes(p->v->conf, p->head->result.size);
-	p->count = (int)((p->head->result.size + p->part_bytes - 1) / p->part_bytes);
 	p->next = 1;
 	p->etags = talloc_zero_array(p, char *, p->count);
 	p->sums = talloc_zero_array(p, char *, p->count);
@@ -373,6 +391,34 @@ static void pass_created(struct obj_req *req)
 		p->slots[i].at = i * p->part_bytes;
 	}
 	pass_more(p);
+}
+
+static void pass_create(void *arg)
+{
+	struct pass *p = arg;
+	struct obj_req *req = p->create;
+
+	p->create = NULL;
+	objstore_submit(p->v->store, req);
+}
+
+/* Nobody will go on with it, but it will be ended. */
+static void pass_begin(struct pass *p, struct obj_req *create)
+{
+	static const struct ofs_oid nobody;
+	int64_t size = p->head->result.size;
+	struct blocks *blocks;
+
+	p->create = create;
+	p->part_bytes = upload_part_bytes(p->v->conf, size);
+	p->count = (int)((size + p->part_bytes - 1) / p->part_bytes);
+	blocks = blocks_new(size, p->part_bytes);
+	p->begun = blocks != NULL ? begun_new(p->v, &nobody, p->to, blocks, NULL, 0) : NULL;
+	blocks_free(&blocks);
+	if (p->begun == NULL || !begun_keep(p->begun, pass_create, p)) {
+		begun_gone(&p->begun);
+		pass_create(p);
+	}
 }
 
 /* false: it does not fit, or cannot be sent. */
@@ -495,7 +541,7 @@ static void pass_kept(enum obj_status st, const char *message, struct kept *own,
 	if (small) {
 		pass_whole(p, req);
 	} else {
-		objstore_submit(p->v->store, req);
+		pass_begin(p, req);
 	}
 }
 

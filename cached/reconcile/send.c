@@ -10,6 +10,7 @@
  */
 #include "private.h"
 #include "../mirror/foreign.h"
+#include "../upload/begun.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +133,7 @@ void step_uploaded_ok(struct attempt *a, const char *etag, const char *version_i
 		volume_root_kept(a->v);
 	}
 	a->upload_done = true;
+	begun_made(a->v, &a->oid, &a->wid);
 	redirect_uploaded(a);
 	step_keep_blocks(a, etag, version_id);
 }
@@ -317,6 +319,10 @@ static void step_uploaded(struct upload *u)
 	struct attempt *a = u->arg;
 
 	talloc_steal(a->v, u); /* it outlives the attempt for the length of this call */
+	a->wid = u->meta.wid;
+	if (u->begun_ns != 0 && u->begun_ns < a->since_ns) {
+		a->since_ns = u->begun_ns; /* S3 dates an object of parts by their begin */
+	}
 	a->upload = NULL;
 	a->blocks = u->blocks;
 	u->blocks = NULL;

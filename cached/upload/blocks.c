@@ -283,14 +283,16 @@ static int block_digest(struct blocks_ask *q, unsigned i, uint8_t *buf, uint8_t 
 /* Worker. What was sent, if it is still what the store has. */
 static bool ask_begin(struct blocks_ask *q)
 {
-	q->was = blocks_read(q->dir_fd, &q->oid);
-	if (q->was == NULL || strcmp(q->was->etag, q->etag) != 0) {
-		return false;
+	q->was = q->etag != NULL ? blocks_read(q->dir_fd, &q->oid) : NULL;
+	if (q->was != NULL && strcmp(q->was->etag, q->etag) != 0) {
+		blocks_free(&q->was);
 	}
-	q->now = blocks_new(q->size, q->was->each);
+	q->now = blocks_new(q->size, q->was != NULL ? q->was->each : q->each);
 	q->same = q->now != NULL ? calloc(q->now->count, sizeof(*q->same)) : NULL;
-	q->version = q->was->version;
-	q->was->version = NULL;
+	if (q->was != NULL) {
+		q->version = q->was->version;
+		q->was->version = NULL;
+	}
 	return q->same != NULL && sum_begin(&q->whole, q->sum_kind);
 }
 
@@ -306,7 +308,7 @@ static bool ask_turn(struct blocks_ask *q)
 
 		ok = block_digest(q, i, buf, q->now->sha256[i]) == 0;
 		read += blocks_bytes(q->now, i);
-		q->same[i] = ok && i < q->was->count && blocks_bytes(q->was, i) == blocks_bytes(q->now, i) &&
+		q->same[i] = ok && q->was != NULL && i < q->was->count && blocks_bytes(q->was, i) == blocks_bytes(q->now, i) &&
 				memcmp(q->was->sha256[i], q->now->sha256[i], 32) == 0;
 		q->known = q->known || q->same[i];
 	}
@@ -318,7 +320,7 @@ static void ask_run(struct disk_job *job)
 {
 	struct blocks_ask *q = (struct blocks_ask *)job;
 
-	if ((q->was == NULL && !ask_begin(q)) || !ask_turn(q)) {
+	if ((q->now == NULL && !ask_begin(q)) || !ask_turn(q)) {
 		q->known = false;
 		blocks_free(&q->now);
 	}
@@ -336,7 +338,7 @@ static void ask_done(struct disk_job *job)
 		blocks_ask(q);
 		return;
 	}
-	if (q->known && q->sum_kind != OBJ_SUM_NONE) {
+	if (q->now != NULL && q->sum_kind != OBJ_SUM_NONE) {
 		sum_text(&q->whole, q->sum);
 	}
 	q->done(q);

@@ -51,16 +51,17 @@ struct blocks_ask {
 	int dir_fd;       /* borrowed: of blocks/ */
 	int fd;           /* owned: of the file, whose content does not move */
 	struct ofs_oid oid;
-	char *etag;       /* owned: of the object */
+	char *etag;       /* owned: of the object; NULL: whatever it has, the file is only read */
+	int64_t each;     /* > 0: in blocks of this size it is read although nothing is known of the object */
 	int64_t size;     /* of the file */
 	enum obj_sum sum_kind; /* of the whole file, wanted beside; NONE: not */
 	_Atomic bool cancelled;
 	void (*done)(struct blocks_ask *q);
 	void *arg;
 	/* out; owned */
-	bool known;        /* there is something that need not be sent; else nothing of what follows counts */
+	bool known;        /* there is something that need not be sent; else only `now` and `sum` count */
 	char *version;     /* of the object; NULL: not known */
-	struct blocks *now; /* of the file; without etag */
+	struct blocks *now; /* of the file, without etag; NULL: it was not read */
 	bool *same;
 	char sum[OBJ_SUM_TEXT_BYTES];
 	/* private */

@@ -1,24 +1,30 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: a large object in parts.
- * Way: upload.c -> here -> object store; the end is upload.c's again.
+ * Duty: a large object in parts, gone on with where an earlier try, or an earlier daemon, has stopped.
+ * Way: upload.c -> here (and begun.c, which remembers) -> object store; the end is upload.c's again.
  * Thread: core; bodies are read by the store's thread.
- * Owns: the requests in flight, and the upload in the store until it is completed or aborted.
+ * Owns: the requests in flight, and the upload in the store until it is completed, aborted or left.
  * Holds:
- *  1. a multipart upload that does not end in OBJ_OK or OBJ_UNKNOWN is aborted;
+ *  1. a multipart upload that does not end in OBJ_OK is remembered, or aborted: what may be gone on with (the store
+ *     is away, refuses for now, or did not say what became of it) is left, all else goes;
  *  2. a part that is a copy is of the object that is replaced, held to it by its ETag or version, and of a
- *     block whose bytes are the same; whatever the store has against it, all is sent.
+ *     block whose bytes are the same; whatever the store has against it, all is sent;
+ *  3. one is gone on with if its object would be the same, metadata and all; and a part of it counts if it was of
+ *     the bytes that the file has now, as they are read now;
+ *  4. the object is of one state: what is sent beside parts that are there is compared with what was read.
  *
- *   [compare] -> create -> parts -> [head] -> complete -> done
- *                  |  \-------\------\---> abort -> done
- *                  \------------------------/ (all is sent)
+ *   [read] -> [keep -> create] -> parts -> [head] -> complete -> done
+ *                      |  \---------\-------\---> abort, or leave -> done
+ *                      \----------------------------/ (all is sent)
  */
 #include "upload_private.h"
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include "../base/log.h"
 #include "../base/stats.h"
+#include "../core/trust.h"
 #include "../core/volume.h"
 
 #define UPLOAD_PARTS_AT_ONCE 4
@@ -46,16 +52,17 @@ int64_t upload_copied(const struct upload *u)
 
 static void parts_create(struct upload *u);
 
-/* From its beginning, without what the store does not copy. */
+/* From its beginning, without what the store does not copy, or has of an earlier try. */
 static void parts_all(struct upload *u)
 {
 	struct upload_state *s = u->state;
 
-	stats_add(delta_refused, 1);
-	log_notice("upload", "%s is sent whole: the store would not copy what has not changed (%s)", u->key,
-			s->failed_message);
+	stats_add(delta_refused, s->delta);
+	log_notice("upload", "%s is sent whole: the store would not take what %s (%s)", u->key,
+			s->delta ? "has not changed from the version before" : "it was sent before", s->failed_message);
 	blocks_ask_free(&s->ask);
-	s->again = false;
+	s->again = s->delta = false;
+	s->resumed = u->begun_ns = 0;
 	s->failed = OBJ_OK;
 	s->part_count = s->next_part = 0;
 	TALLOC_FREE(s->parts);
@@ -71,10 +78,13 @@ static void parts_abort_done(struct obj_req *req)
 {
 	struct upload *u = req->arg;
 
-	if (req->result.status != OBJ_OK) {
-		log_notice("upload", "parts of %s could not be removed (%s): remove them with a bucket "
-				"rule for incomplete multipart uploads", u->key,
+	if (req->result.status == OBJ_OK) {
+		begun_gone(&u->state->begun);
+	} else {
+		log_notice("upload", "parts of %s could not be removed (%s): it is tried again; a bucket rule for "
+				"incomplete multipart uploads removes them, too", u->key,
 				objstore_status_name(req->result.status));
+		begun_give_up(&u->state->begun);
 	}
 	objstore_req_free(&req);
 	if (u->state->again) {
@@ -91,11 +101,29 @@ static void parts_abort(struct upload *u)
 	if (req == NULL || (req->upload_id = strdup(u->state->upload_id)) == NULL) {
 		objstore_req_free(&req);
 		u->state->again = false;
+		begun_give_up(&u->state->begun);
 		upload_finish(u, u->state->failed, u->state->failed_message);
 		return;
 	}
 	req->still_valid = NULL;
 	objstore_submit(u->v->store, req);
+}
+
+/* Nothing of it is in flight any more. */
+static void parts_end(struct upload *u)
+{
+	struct upload_state *s = u->state;
+	bool later = s->failed == OBJ_AWAY || s->failed == OBJ_DENIED || s->failed == OBJ_UNKNOWN;
+
+	if (s->gone) {
+		begun_gone(&s->begun);
+		upload_finish(u, s->failed, s->failed_message);
+	} else if (!s->again && ((later && s->begun != NULL) || s->failed == OBJ_UNKNOWN)) {
+		begun_leave(&s->begun); /* the next try goes on with it */
+		upload_finish(u, s->failed, s->failed_message);
+	} else {
+		parts_abort(u);
+	}
 }
 
 static void parts_fail(struct upload *u, enum obj_status status, const char *message)
@@ -113,15 +141,28 @@ static void parts_fail(struct upload *u, enum obj_status status, const char *mes
 		}
 	}
 	if (s->parts_running == 0) {
-		parts_abort(u);
+		parts_end(u);
 	}
 }
 
-/* The same as `status`, unless it was about copied parts: those may have been what the store did not take. */
-static void parts_fail_copy(struct upload *u, enum obj_status status, const char *message)
+/* The same of a part's answer, or Complete's, that was no success. Where parts are copies, or of an earlier try, those
+ * may have been what the store did not take: all is sent. An upload that is gone, and was gone on with, may have been
+ * completed by who began it: look. */
+static void parts_refused(struct upload *u, const struct obj_req *req)
 {
-	u->state->again = u->state->again || (u->state->failed == OBJ_OK && u->state->ask != NULL &&
-			(status == OBJ_INVALID || status == OBJ_DENIED || status == OBJ_ARCHIVED || status == OBJ_DAMAGED));
+	struct upload_state *s = u->state;
+	enum obj_status status = req->result.status;
+	const char *message = req->result.message;
+
+	if (req->result.upload_gone) {
+		s->gone = true;
+		parts_fail(u, u->begun_ns != 0 || status == OBJ_UNKNOWN ? OBJ_UNKNOWN : OBJ_AWAY, message);
+		return;
+	}
+	if (s->failed == OBJ_OK && ((s->delta && (status == OBJ_DENIED || status == OBJ_ARCHIVED ||
+			status == OBJ_DAMAGED)) || ((s->delta || u->begun_ns != 0) && status == OBJ_INVALID))) {
+		s->again = true;
+	}
 	parts_fail(u, status, message);
 }
 
@@ -138,21 +179,19 @@ static void parts_complete_done(struct obj_req *req)
 	u->state->single = NULL;
 	if (st == OBJ_OK) {
 		upload_take_result(u, &req->result);
+		begun_gone(&u->state->begun);
 	}
 	if (st == OBJ_OK && kept_has_tags(u->kept)) {
 		objstore_req_free(&req);
 		kept_check(u->kept, u->key, parts_checked, u);
 		return;
 	}
-	if (st == OBJ_OK || st == OBJ_UNKNOWN) {
-		if (req->result.message != NULL) {
-			u->message = talloc_strdup(u, req->result.message);
-		}
+	if (st == OBJ_OK) {
 		objstore_req_free(&req);
-		upload_finish(u, st, NULL);
+		upload_finish(u, OBJ_OK, NULL);
 		return;
 	}
-	parts_fail_copy(u, st, req->result.message);
+	parts_refused(u, req);
 	objstore_req_free(&req);
 }
 
@@ -174,6 +213,7 @@ static void parts_complete(struct upload *u)
 		req->parts[i].sum = s->sums[i];
 	}
 	req->part_count = s->part_count;
+	req->length = u->size;
 	if (s->ask != NULL && s->ask->sum[0] != '\0') {
 		req->whole_sum = strdup(s->ask->sum);
 	}
@@ -241,7 +281,7 @@ static bool parts_sent(struct upload *u, const struct blocks_part *part, const u
 	if (u->blocks == NULL || part->copy) {
 		return true;
 	}
-	if (u->state->ask != NULL) {
+	if (u->state->ask != NULL) { /* all was read before */
 		return memcmp(u->blocks->sha256[i], sha256, 32) == 0;
 	}
 	memcpy(u->blocks->sha256[i], sha256, 32);
@@ -261,6 +301,29 @@ static bool parts_copied_right(const struct upload *u, const struct obj_req *req
 	return strcmp(text, req->result.sum) == 0;
 }
 
+/* Of the digests of its blocks. */
+static bool parts_digest(const struct blocks *b, const struct blocks_part *part, uint8_t sha256[32])
+{
+	size_t first = (size_t)(part->offset / b->each), count = (size_t)((part->length - 1) / b->each) + 1;
+	uint8_t md[EVP_MAX_MD_SIZE];
+
+	if (EVP_Digest(b->sha256[first], 32 * count, md, NULL, EVP_sha256(), NULL) != 1) {
+		return false;
+	}
+	memcpy(sha256, md, 32);
+	return true;
+}
+
+/* The store has a part: the next try, or the next daemon, need not send it. */
+static void parts_note(struct upload *u, int i, const struct obj_req *req)
+{
+	uint8_t sha256[32];
+
+	if (u->state->begun != NULL && u->blocks != NULL && parts_digest(u->blocks, &u->state->parts[i], sha256)) {
+		begun_part(u->state->begun, (unsigned)i, req->result.etag, req->result.sum, sha256);
+	}
+}
+
 static void parts_part_done(struct obj_req *req)
 {
 	struct upload *u = req->arg;
@@ -269,24 +332,24 @@ static void parts_part_done(struct obj_req *req)
 
 	s->running[i] = NULL;
 	s->parts_running--;
-	if (req->op == OBJ_MPU_COPY && (req->result.status != OBJ_OK || !parts_copied_right(u, req))) {
-		parts_fail_copy(u, req->result.status == OBJ_OK ? OBJ_DAMAGED : req->result.status,
-				req->result.message != NULL ? req->result.message : "a copy has another checksum");
-		objstore_req_free(&req);
-		return;
+	if (req->op == OBJ_MPU_COPY && req->result.status == OBJ_OK && !parts_copied_right(u, req)) {
+		req->result.status = OBJ_DAMAGED;
 	}
 	if (req->result.status == OBJ_OK && !parts_sent(u, &s->parts[i], req->result.sha256)) {
 		parts_fail(u, OBJ_CANCELLED, "it was changed while it was sent");
 		objstore_req_free(&req);
 		return;
 	}
-	if (req->result.status != OBJ_OK || req->result.etag == NULL) {
+	if (req->result.status == OBJ_OK && req->result.etag == NULL) {
+		req->result.status = OBJ_AWAY;
+	}
+	if (req->result.status != OBJ_OK) {
 		u->local_errno = s->failed == OBJ_OK ? req->result.local_errno : u->local_errno;
-		parts_fail(u, req->result.status == OBJ_OK ? OBJ_UNKNOWN : req->result.status,
-				req->result.message);
+		parts_refused(u, req);
 		objstore_req_free(&req);
 		return;
 	}
+	parts_note(u, i, req);
 	s->etags[i] = talloc_strdup(u, req->result.etag);
 	s->sums[i] = req->result.sum ? talloc_strdup(u, req->result.sum) : NULL;
 	objstore_req_free(&req);
@@ -318,7 +381,13 @@ static void parts_more(struct upload *u)
 	while (s->next_part < s->part_count && s->parts_running < UPLOAD_PARTS_AT_ONCE) {
 		int i = s->next_part;
 		const struct blocks_part *part = &s->parts[i];
-		struct obj_req *req = upload_req(u, part->copy ? OBJ_MPU_COPY : OBJ_MPU_PART, parts_part_done);
+		struct obj_req *req;
+
+		if (s->etags[i] != NULL) {
+			s->next_part++; /* it is there */
+			continue;
+		}
+		req = upload_req(u, part->copy ? OBJ_MPU_COPY : OBJ_MPU_PART, parts_part_done);
 
 		if (req == NULL || (req->upload_id = strdup(s->upload_id)) == NULL ||
 				(part->copy && !parts_source(u, req))) {
@@ -341,127 +410,333 @@ static void parts_more(struct upload *u)
 	}
 }
 
+/* Of parts with a SHA-256 each is compared: so they are blocks. */
+static int64_t parts_run(const struct upload *u)
+{
+	return atomic_load(&u->v->store->sum) == OBJ_SUM_SHA256 ? 0 : UPLOAD_COPY_BYTES;
+}
+
 /* Which parts it has, and what is to be known of them. */
 static bool parts_divide(struct upload *u)
 {
 	struct upload_state *s = u->state;
-	int64_t each = upload_part_bytes(u->v->conf, u->size), run;
-	struct blocks *b;
+	static const bool none[OBJ_PARTS_MAX];
 
 	blocks_free(&u->blocks);
-	if (s->ask != NULL) {
+	if (s->delta) {
 		u->blocks = s->ask->now;
 		s->ask->now = NULL;
 	} else {
-		u->blocks = blocks_new(u->size, each);
+		blocks_ask_free(&s->ask);
+		u->blocks = blocks_new(u->size, upload_part_bytes(u->v->conf, u->size));
 	}
-	b = u->blocks;
-	if (b == NULL || (s->parts = talloc_zero_array(u, struct blocks_part, b->count)) == NULL) {
+	if (u->blocks == NULL || (s->parts = talloc_zero_array(u, struct blocks_part, u->blocks->count)) == NULL) {
 		return false;
 	}
-	/* Of parts with a SHA-256 each is compared: so they are blocks. */
-	run = atomic_load(&u->v->store->sum) == OBJ_SUM_SHA256 ? 0 : UPLOAD_COPY_BYTES;
-	if (s->ask != NULL) {
-		s->part_count = (int)blocks_plan(b, s->ask->same, run, s->parts);
-		return true;
-	}
-	for (s->part_count = 0; s->part_count < (int)b->count; s->part_count++) {
-		s->parts[s->part_count].offset = each * s->part_count;
-		s->parts[s->part_count].length = blocks_bytes(b, (unsigned)s->part_count);
-	}
+	s->part_count = (int)blocks_plan(u->blocks, s->delta ? s->ask->same : none, parts_run(u), s->parts);
 	return true;
 }
+
+static bool parts_tables(struct upload *u)
+{
+	struct upload_state *s = u->state;
+
+	s->etags = talloc_zero_array(u, char *, s->part_count);
+	s->sums = talloc_zero_array(u, char *, s->part_count);
+	s->running = talloc_zero_array(u, struct obj_req *, s->part_count);
+	return s->etags != NULL && s->sums != NULL && s->running != NULL;
+}
+
+/* What an upload is begun with, as far as it decides whether another one may be gone on with in its place: all that
+ * its object will have, where its copies are from, how it is encrypted, signed and summed. */
+static bool parts_what(const struct upload *u, const struct obj_req *create, bool copies, uint8_t what[32])
+{
+	const struct conf_volume *conf = u->v->conf;
+	const struct objstore *store = u->v->store;
+	const char *version = copies && u->state->ask->version != NULL ? u->state->ask->version : "";
+	const char *rest[] = {copies ? u->if_match : "", version, conf->kms_key, conf->customer_key_file};
+	int numbers[] = {(int)conf->encryption, conf->bucket_key, atomic_load(&store->sum),
+			atomic_load(&store->sum_trailer)};
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	uint8_t signer[TRUST_ID_BYTES] = {0}, digest[EVP_MAX_MD_SIZE];
+	bool good = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
+
+	for (unsigned i = 0; good && i < create->meta_count; i++) {
+		EVP_DigestUpdate(md, create->meta[i].name, strlen(create->meta[i].name) + 1);
+		EVP_DigestUpdate(md, create->meta[i].value, strlen(create->meta[i].value) + 1);
+	}
+	for (unsigned i = 0; good && i < OBJ_PROP_MAX + sizeof(rest) / sizeof(rest[0]); i++) {
+		const char *text = i < OBJ_PROP_MAX ? create->props[i] : rest[i - OBJ_PROP_MAX];
+
+		EVP_DigestUpdate(md, text != NULL ? "=" : "-", 1);
+		EVP_DigestUpdate(md, text != NULL ? text : "", text != NULL ? strlen(text) + 1 : 1);
+	}
+	if (good) {
+		trust_signer(store, signer);
+		EVP_DigestUpdate(md, signer, sizeof(signer));
+		EVP_DigestUpdate(md, numbers, sizeof(numbers));
+		good = EVP_DigestFinal_ex(md, digest, NULL) == 1;
+		memcpy(what, digest, 32);
+	}
+	EVP_MD_CTX_free(md);
+	return good;
+}
+
+/* ---- a new one ---- */
 
 static void parts_create_done(struct obj_req *req)
 {
 	struct upload *u = req->arg;
 	struct upload_state *s = u->state;
+	const struct obj_result *r = &req->result;
+	enum obj_status st = r->status;
 
-	if (req->result.status != OBJ_OK || req->result.upload_id == NULL) {
-		enum obj_status st = req->result.status;
-
-		/* A Create of unknown outcome leaves nothing but an empty upload. */
-		u->message = talloc_strdup(u, req->result.message ? req->result.message : "");
+	if (st != OBJ_OK || r->upload_id == NULL) {
+		u->message = talloc_strdup(u, r->message ? r->message : "");
+		if (st == OBJ_OK || st == OBJ_UNKNOWN) {
+			begun_give_up(&s->begun); /* perhaps an empty one was begun */
+		} else {
+			begun_gone(&s->begun);
+		}
 		objstore_req_free(&req);
 		upload_finish(u, st == OBJ_OK || st == OBJ_UNKNOWN ? OBJ_AWAY : st, NULL);
 		return;
 	}
-	s->upload_id = talloc_strdup(u, req->result.upload_id);
+	s->upload_id = talloc_strdup(u, r->upload_id);
+	if (s->begun != NULL && r->more_begun) {
+		begun_stray(s->begun);
+	}
+	if (s->begun != NULL) {
+		begun_id(s->begun, r->upload_id);
+	}
 	objstore_req_free(&req);
 	if (s->upload_id == NULL) {
+		begun_give_up(&s->begun);
 		upload_finish(u, OBJ_LOCAL, "out of memory");
-		return;
-	}
-	if (!parts_divide(u)) {
-		parts_fail(u, OBJ_LOCAL, "out of memory");
-		return;
-	}
-	s->etags = talloc_zero_array(u, char *, s->part_count);
-	s->sums = talloc_zero_array(u, char *, s->part_count);
-	s->running = talloc_zero_array(u, struct obj_req *, s->part_count);
-	if (s->etags == NULL || s->sums == NULL || s->running == NULL) {
-		s->part_count = 0; /* none runs */
-		parts_fail(u, OBJ_LOCAL, "out of memory");
-		return;
-	}
-	if (s->cancelled) {
+	} else if (s->cancelled) {
 		parts_fail(u, OBJ_CANCELLED, "opened for writing");
+	} else {
+		parts_more(u);
+	}
+}
+
+static void parts_kept(void *arg)
+{
+	struct upload *u = arg;
+	struct obj_req *req = u->state->create;
+
+	u->state->create = NULL;
+	if (u->state->cancelled) {
+		objstore_req_free(&req);
+		begun_gone(&u->state->begun);
+		upload_finish(u, OBJ_CANCELLED, "opened for writing");
 		return;
 	}
-	parts_more(u);
+	objstore_submit(u->v->store, req);
 }
 
 static void parts_create(struct upload *u)
 {
-	struct obj_req *req = upload_req(u, OBJ_MPU_CREATE, parts_create_done);
+	struct upload_state *s = u->state;
+	struct obj_req *req;
 
+	if (!parts_divide(u) || !parts_tables(u)) {
+		upload_finish(u, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req = upload_req(u, OBJ_MPU_CREATE, parts_create_done);
 	if (!upload_describe(u, &req)) {
 		return;
 	}
 	req->still_valid = NULL;
-	objstore_submit(u->v->store, req);
+	s->create = req;
+	s->begun = begun_new(u->v, &u->meta.oid, u->key, u->blocks, s->delta ? s->ask->same : NULL, parts_run(u));
+	if (s->begun != NULL) {
+		s->begun->wid = u->meta.wid;
+		s->begun->atime_ns = u->meta.snapshot != NULL ? u->meta.snapshot->atime_ns : 0;
+	}
+	if (s->begun == NULL || !parts_what(u, req, s->delta, s->begun->what) ||
+			!begun_keep(s->begun, parts_kept, u)) {
+		begun_gone(&s->begun);
+		parts_kept(u);
+	}
 }
 
-static void parts_compared(struct blocks_ask *q)
-{
-	struct upload *u = q->arg;
+/* ---- one that was begun before ---- */
 
-	u->state->comparing = false;
-	if (!q->known || (q->version == NULL && !u->v->store->caps.part_copy_if_match)) {
-		blocks_ask_free(&u->state->ask);
+/* Which of its parts are there, of the bytes that the file has. false: another of them cannot be had any more. */
+static bool parts_compare(struct upload *u, const struct begun *b)
+{
+	struct upload_state *s = u->state;
+	uint8_t sha256[32];
+
+	for (int i = 0; i < s->part_count; i++) {
+		const struct blocks_part *part = &s->parts[i];
+
+		if (b->done[i].etag != NULL && parts_digest(u->blocks, part, sha256) &&
+				memcmp(sha256, b->done[i].sha256, 32) == 0) {
+			s->etags[i] = talloc_strdup(u, b->done[i].etag);
+			s->sums[i] = b->done[i].sum != NULL ? talloc_strdup(u, b->done[i].sum) : NULL;
+			s->resumed += part->copy ? 0 : part->length;
+			s->there++;
+			continue;
+		}
+		for (int64_t at = part->offset; part->copy && at < part->offset + part->length; at += u->blocks->each) {
+			if (!s->delta || !s->ask->same[at / u->blocks->each]) {
+				return false;
+			}
+		}
 	}
-	if (u->state->cancelled) {
+	return true;
+}
+
+/* Its parts, and what they are to be made of, in place of those of a new one. false: it cannot be. */
+static bool parts_take(struct upload *u, const struct begun *b)
+{
+	struct upload_state *s = u->state;
+
+	u->blocks = s->ask->now;
+	s->ask->now = NULL;
+	s->part_count = (int)b->part_count;
+	s->parts = talloc_memdup(u, b->parts, b->part_count * sizeof(*b->parts));
+	s->upload_id = talloc_strdup(u, b->upload_id);
+	if (s->parts != NULL && s->upload_id != NULL && parts_tables(u) && parts_compare(u, b)) {
+		return true;
+	}
+	s->ask->now = u->blocks;
+	u->blocks = NULL;
+	s->part_count = 0;
+	s->resumed = s->there = 0;
+	TALLOC_FREE(s->parts);
+	TALLOC_FREE(s->upload_id);
+	return false;
+}
+
+static bool parts_has_copies(const struct begun *b)
+{
+	for (unsigned i = 0; i < b->part_count; i++) {
+		if (b->parts[i].copy) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Would it make the same object as a new one? Then it is gone on with. *ended: the upload is over. */
+static bool parts_resume(struct upload *u, bool *ended)
+{
+	struct upload_state *s = u->state;
+	struct begun *b = s->found;
+	const struct ofs_oid wid = u->meta.wid;
+	int64_t atime_ns = u->meta.snapshot != NULL ? u->meta.snapshot->atime_ns : 0;
+	bool copies = parts_has_copies(b), same = false;
+	struct obj_req *req;
+	uint8_t what[32];
+
+	*ended = false;
+	if (s->ask == NULL || s->ask->now == NULL || s->ask->now->each != b->each || (copies && u->if_match == NULL)) {
+		return false;
+	}
+	u->meta.wid = b->wid;
+	if (u->meta.snapshot != NULL) {
+		u->meta.snapshot->atime_ns = b->atime_ns; /* nobody sends a file because it was read */
+	}
+	req = upload_req(u, OBJ_MPU_CREATE, parts_create_done);
+	if (!upload_describe(u, &req)) {
+		*ended = true;
+		return false;
+	}
+	same = parts_what(u, req, copies, what) && memcmp(what, b->what, 32) == 0;
+	objstore_req_free(&req);
+	if (same && parts_take(u, b)) {
+		u->begun_ns = b->begun_ns;
+		s->delta = copies;
+		s->begun = b;
+		s->found = NULL;
+		stats_add(uploads_resumed, 1);
+		stats_add(parts_resumed, s->there);
+		return true;
+	}
+	u->meta.wid = wid;
+	if (u->meta.snapshot != NULL) {
+		u->meta.snapshot->atime_ns = atime_ns;
+	}
+	return false;
+}
+
+static void parts_begin(struct upload *u)
+{
+	struct upload_state *s = u->state;
+	bool ended = false;
+
+	if (s->cancelled) {
+		begun_leave(&s->found);
 		upload_finish(u, OBJ_CANCELLED, "opened for writing");
-	} else {
+		return;
+	}
+	if (s->found != NULL && parts_resume(u, &ended)) {
+		log_info("upload", "%s: gone on with: %d of %d parts are there", u->key, s->there, s->part_count);
+		parts_more(u);
+	} else if (!ended) {
+		begun_give_up(&s->found); /* of another state */
 		parts_create(u);
 	}
 }
 
-/* Is something of the object that it replaces to be had from there? */
+static void parts_read(struct blocks_ask *q)
+{
+	struct upload *u = q->arg;
+
+	u->state->comparing = false;
+	u->state->delta = q->known && (q->version != NULL || u->v->store->caps.part_copy_if_match);
+	parts_begin(u);
+}
+
+/* Of those that were begun for this file one may be gone on with. */
+static void parts_find(struct upload *u)
+{
+	struct upload_state *s = u->state;
+	struct begun *b;
+
+	while ((b = begun_find(u->v, &u->meta.oid)) != NULL) {
+		b->used = true;
+		if (s->found == NULL && b->size == u->size && strcmp(b->key, u->key) == 0) {
+			s->found = b;
+		} else {
+			begun_give_up(&b);
+		}
+	}
+}
+
+/* Is something of the object that it replaces, or of an earlier try, to be had from there? Then the file is read. */
 void upload_parts(struct upload *u)
 {
+	struct upload_state *s = u->state;
 	enum obj_sum kind = (enum obj_sum)atomic_load(&u->v->store->sum);
+	bool compare = u->if_match != NULL && !u->whole && upload_may_copy(u);
 	struct blocks_ask *q = NULL;
 
-	if (u->if_match != NULL && !u->whole && upload_may_copy(u)) {
+	parts_find(u);
+	if (compare || s->found != NULL) {
 		q = calloc(1, sizeof(*q));
 	}
 	if (q != NULL) {
 		q->fd = fcntl(u->fd, F_DUPFD_CLOEXEC, 0); /* who goes may leave it behind */
 	}
-	if (q == NULL || q->fd < 0 || (q->etag = strdup(u->if_match)) == NULL) {
+	if (q == NULL || q->fd < 0 || (compare && (q->etag = strdup(u->if_match)) == NULL)) {
 		blocks_ask_free(&q);
-		parts_create(u);
+		parts_begin(u);
 		return;
 	}
 	q->v = u->v;
 	q->oid = u->meta.oid;
 	q->size = u->size;
+	q->each = s->found != NULL ? s->found->each : 0;
 	q->sum_kind = kind != OBJ_SUM_SHA256 && atomic_load(&u->v->store->sum_trailer) ? kind : OBJ_SUM_NONE;
-	q->done = parts_compared;
+	q->done = parts_read;
 	q->arg = u;
-	u->state->ask = q;
-	u->state->comparing = true;
+	s->ask = q;
+	s->comparing = true;
 	blocks_ask(q);
 }
 

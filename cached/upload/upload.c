@@ -44,6 +44,9 @@ static int upload_destructor(struct upload *u)
 		blocks_ask_leave(&u->state->ask);
 	}
 	blocks_ask_free(&u->state->ask);
+	objstore_req_free(&u->state->create);
+	begun_leave(&u->state->begun);
+	begun_leave(&u->state->found);
 	return 0;
 }
 
@@ -77,9 +80,9 @@ void upload_finish(struct upload *u, enum obj_status status, const char *message
 	}
 	if (status == OBJ_OK) {
 		stats_add(uploads, 1);
-		stats_add(upload_bytes, u->size - upload_copied(u));
+		stats_add(upload_bytes, u->size - upload_copied(u) - u->state->resumed);
 		stats_add(delta_bytes, upload_copied(u));
-		stats_add(deltas, u->state->ask != NULL);
+		stats_add(deltas, u->state->delta);
 		times_add(step, upload, clock_now_ns(u->v->clock) - u->state->since_ns);
 	}
 	u->done(u);

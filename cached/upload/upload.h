@@ -30,7 +30,7 @@ struct upload {
 	char *key;
 	char *if_match;     /* NULL: only if absent */
 	struct ofs_oid expect; /* wid of what is there; none: not known, or it has none */
-	struct objmeta meta; /* owned, with its snapshot */
+	struct objmeta meta; /* owned, with its snapshot; its wid is another one if it went on with an earlier try */
 	const struct kept *kept; /* borrowed; of what it overwrites; or NULL */
 	bool whole;         /* nothing of it is to be copied from what it overwrites */
 	uint64_t request_id;
@@ -41,6 +41,7 @@ struct upload {
 	int local_errno; /* LOCAL: of the descriptor; 0: something else */
 	char *message, *etag, *version_id;
 	int64_t mtime_ns;
+	int64_t begun_ns; /* by the store's clock: it went on with what was begun then; 0: it did not */
 	bool has_sha256;
 	uint8_t sha256[32];
 	struct blocks *blocks; /* OK, UNKNOWN: of what was sent, without etag; NULL: not known */

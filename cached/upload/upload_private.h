@@ -3,6 +3,7 @@
 #ifndef OFS_UPLOAD_PRIVATE_H
 #define OFS_UPLOAD_PRIVATE_H
 
+#include "begun.h"
 #include "upload.h"
 
 struct upload_state {
@@ -10,12 +11,18 @@ struct upload_state {
 	bool cancelled;
 	struct obj_req *single; /* the PUT or Complete in flight */
 	/* parts.c */
+	struct begun *begun; /* what is remembered of it; NULL: nothing */
+	struct begun *found; /* of an earlier try: perhaps it can be gone on with */
+	struct obj_req *create; /* it waits for that to be on the disk */
+	bool delta;          /* some of it is copied */
+	int64_t resumed;     /* bytes that an earlier try has sent, or had copied */
 	char *upload_id;
-	int part_count, next_part, parts_running;
+	int part_count, next_part, parts_running, there; /* there: from the begin, of an earlier try */
 	struct blocks_part *parts; /* by part number - 1 */
-	struct blocks_ask *ask; /* what the object has already; NULL: nothing, or it was not asked */
-	bool comparing; /* it is being asked */
+	struct blocks_ask *ask; /* the file as it was read, and what the object has of it; NULL: it was not */
+	bool comparing; /* it is being read */
 	bool again;     /* once it is aborted: all is sent */
+	bool gone;      /* the store has it no more */
 	char **etags, **sums;  /* by part number - 1; checksums may be missing */
 	struct obj_req **running; /* by part number - 1, NULL when not in flight */
 	enum obj_status failed;
@@ -41,7 +48,7 @@ bool upload_still_leased(void *fd);
 
 /* --- parts.c --- */
 void upload_parts(struct upload *u);
-/* Bytes that were not sent: the store copied them. */
+/* Bytes that the store copied. */
 int64_t upload_copied(const struct upload *u);
 /* May what has not changed be copied, of this object or of its next version? */
 bool upload_may_copy(const struct upload *u);

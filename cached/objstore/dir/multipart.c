@@ -26,12 +26,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static void no_upload(struct obj_req *req, const char *why)
+{
+	obj_fail(req, OBJ_INVALID, "%s", why);
+	req->result.upload_gone = true;
+}
+
 static bool upload_path(struct dir_job *job, const char *name, char out[128])
 {
 	const char *id = job->req->upload_id;
 
 	if (strlen(id) != 32 || strspn(id, "0123456789abcdef") != 32) {
-		obj_fail(job->req, OBJ_INVALID, "no such multipart upload");
+		no_upload(job->req, "no such multipart upload");
 		return false;
 	}
 	snprintf(out, 128, DIR_MULTIPART "/%s%s%s", id, name[0] == '\0' ? "" : "/", name);
@@ -64,7 +70,7 @@ static bool upload_info(struct dir_job *job, struct dir_head *info)
 		ret = errno;
 		dir_fail(job, ret, "open the multipart upload");
 		if (ret == ENOENT && job->req->result.status != OBJ_NO_BUCKET) {
-			obj_fail(job->req, OBJ_INVALID, "no such multipart upload");
+			no_upload(job->req, "no such multipart upload");
 		}
 		return false;
 	}
@@ -76,7 +82,7 @@ static bool upload_info(struct dir_job *job, struct dir_head *info)
 	if (ret != 0) {
 		dir_fail(job, -ret, "read the multipart upload");
 	} else if (strcmp(hex, info->key_hash) != 0) {
-		obj_fail(job->req, OBJ_INVALID, "no such multipart upload for this key");
+		no_upload(job->req, "no such multipart upload for this key");
 		ret = -EINVAL;
 	}
 	if (ret != 0) {
@@ -191,7 +197,7 @@ void dir_run_mpu_part(struct dir_job *job)
 			ret = errno;
 			dir_fail(job, ret, "put the part in place");
 			if (ret == ENOENT && req->result.status != OBJ_NO_BUCKET) {
-				obj_fail(req, OBJ_INVALID, "the multipart upload was ended meanwhile");
+				no_upload(req, "the multipart upload was ended meanwhile");
 			}
 		} else {
 			req->result.etag = strdup(s.head.etag);

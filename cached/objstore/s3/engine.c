@@ -70,6 +70,7 @@ static void deliver(struct s3_store *s, struct s3_xfer *x)
 				why == NULL ? "" : why);
 		free(why);
 	}
+	req->result.more_begun = req->op == OBJ_MPU_CREATE && x->maybe_done;
 	EVP_MD_CTX_free(x->md5);
 	EVP_MD_CTX_free(x->sha256);
 	sum_fini(&x->sum);

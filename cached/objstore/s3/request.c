@@ -7,8 +7,8 @@
  * Owns:   the header list of the attempt, freed by engine.c.
  * Holds:  1. The signature covers what is sent: path, query and headers are built once, for both.
  *         2. A key is never normalised on the way ("..", "//" and "+" are bytes like others).
- *         3. A conditional mutation without a body gets a connection of its own: libcurl would send it
- *            twice by itself.
+ *         3. A conditional mutation without a body, and what begins an upload, gets a connection of its own:
+ *            libcurl would send it twice by itself.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -332,6 +332,9 @@ static void build_complete(struct s3_xfer *x, struct wire *w)
 	if (req->whole_sum != NULL) {
 		snprintf(name, sizeof(name), "x-amz-checksum-%s", sum_name((enum obj_sum)atomic_load(&x->s->store.sum)));
 		header(w, name, true, "%s", req->whole_sum);
+	}
+	if (req->length > 0) {
+		header(w, "x-amz-mp-object-size", true, "%" PRId64, req->length); /* no part is left out */
 	}
 	conditions(x, w);
 	if (x->document == NULL) {
@@ -699,7 +702,8 @@ static int set_up_curl(struct s3_xfer *x, const struct wire *w)
 	} else if (strcmp(w->method, "POST") == 0 || strcmp(w->method, "DELETE") == 0) {
 		curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, w->method);
 	}
-	if (x->body_len == 0 && obj_op_mutates(x->req->op) && obj_req_conditional(x->req)) {
+	if (x->body_len == 0 && obj_op_mutates(x->req->op) &&
+			(obj_req_conditional(x->req) || x->req->op == OBJ_MPU_CREATE)) {
 		curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
 	}
 	return ret;

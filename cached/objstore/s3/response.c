@@ -200,6 +200,7 @@ static enum s3_verdict judge_kind(struct s3_xfer *x, struct known k, const char 
 	case K_UNSURE:
 		return unsure(x);
 	case K_UPLOAD_GONE:
+		x->req->result.upload_gone = true;
 		if (x->req->op == OBJ_MPU_ABORT) {
 			obj_result_clear(&x->req->result); /* nothing to end */
 		} else if (x->maybe_done) {
