@@ -60,6 +60,12 @@ void sim_set_faults(struct sim *s, struct sim_faults f);
 void sim_set_watch(struct sim *s, const struct sim_watch *watch);
 /* What the store honours, 3 unless this says otherwise; before the first sim_store. */
 void sim_set_fence(struct sim *s, int fence_class);
+/* What is larger than a few bytes goes in parts of a few bytes; before the first sim_store. */
+void sim_set_parts(struct sim *s);
+/* Uploads in parts that have not ended. */
+unsigned sim_uploads(const struct sim *s);
+/* They are ended, as by a rule of the bucket. */
+void sim_uploads_end(struct sim *s);
 /* Deletes of this key take two minutes from now on; NULL: of none. The key stays the caller's. */
 void sim_slow_delete(struct sim *s, const char *key);
 /* Who hears of each event when it is over, and need not come back (longjmp); NULL: nobody. */

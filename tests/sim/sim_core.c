@@ -10,6 +10,7 @@
  *   sim_core [SEEDS [FIRST]]     default: 12 seeds from 1, and those that have failed once; prints the
  *                                seed that failed
  *   SIM_FENCE=N                  the store is of this class, 1 to 3, whatever the seed says
+ *   SIM_PARTS=0|1                files of a few bytes go in parts; every seventh seed has that by itself
  *   SIM_TWICE=N                  so many of them twice, default 3
  */
 #include <signal.h>
@@ -394,6 +395,7 @@ static uint64_t run_seed(uint64_t seed)
 	if (stats_get(conflicts) != 0) {
 		die(&w, "a conflict", "nobody else writes");
 	}
+	world_no_uploads(&w);
 	trace = sim_trace(w.sim);
 	printf("seed %llu: F%d, %u files, %u crashes, %lld evictions, %lld dropped, %lld folded, %u base rows "
 			"(%u valid), %llu events, trace %016llx\n",
@@ -401,6 +403,12 @@ static uint64_t run_seed(uint64_t seed)
 			(long long)stats_get(evictions), (long long)stats_get(stubs_dropped),
 			(long long)stats_get(log_segments_folded), w.bases.rows, w.bases.valid,
 			(unsigned long long)sim_events(w.sim), (unsigned long long)trace);
+	if (w.parts) {
+		printf("  in parts: %lld uploads, %lld copied in part, %lld gone on with (%lld parts), %lld ended\n",
+				(long long)stats_get(uploads), (long long)stats_get(deltas),
+				(long long)stats_get(uploads_resumed), (long long)stats_get(parts_resumed),
+				(long long)stats_get(uploads_ended));
+	}
 	fflush(stdout);
 	world_close(&w);
 	return trace;

@@ -8,6 +8,7 @@
  *
  *   sim_others [SEEDS [FIRST]]   default: 48 seeds from 1, and those that have failed once
  *   SIM_FENCE=N                  the store is of this class, 0 to 3, whatever the seed says
+ *   SIM_PARTS=0|1                files of a few bytes go in parts; every seventh seed has that by itself
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -312,6 +313,7 @@ static void run_seed(uint64_t seed)
 	share_list(w, 2);
 	judge_store(&x->j);
 	share_is_store(w);
+	world_no_uploads(w);
 	printf("seed %llu: F%d, %u versions, %u by another tool, %lld conflicts, %lld rebased, %llu events, trace %016llx\n",
 			(unsigned long long)seed, x->fence_class, x->j.count, ACTS_PER_SEED - x->acts,
 			(long long)(stats_get(conflicts) - conflicts), (long long)(stats_get(rebased) - rebased),

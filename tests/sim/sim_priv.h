@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The simulator's inside: sim.c and sim_store.c only. */
+/* The simulator's inside: sim.c, sim_store.c and sim_parts.c only. */
 #ifndef OFS_TESTS_SIM_PRIV_H
 #define OFS_TESTS_SIM_PRIV_H
 
@@ -54,7 +54,11 @@ struct sim {
 	struct sim_version *versions; /* newest first; class F1 */
 	const char *slow_key; /* the caller's */
 	unsigned etag_count;
+	bool in_parts; /* the store takes little in one request */
+	struct sim_upload *uploads;
+	unsigned upload_count;
 };
+#define SIM_PART_MIN_BYTES 4u
 
 /* --- sim.c --- */
 struct event *sim_event_add(struct sim *s, int64_t at_ns, enum event_kind kind);
@@ -64,5 +68,18 @@ void sim_trace_bytes(struct sim *s, const void *data, size_t len);
 /* Serve it: the result is in the request; its `done` is the caller's. */
 void sim_request_run(struct sim *s, struct obj_req *q);
 void sim_objects_free(struct sim *s);
+/* The object, or this version of it; NULL: there is none. */
+struct sim_object *sim_object_at(struct sim *s, const char *key, const char *id);
+/* Against what is at the key; the result is set. */
+bool sim_condition_fails(struct sim *s, struct obj_req *q);
+/* malloc; NULL: it cannot be read, or is given up, and the result is set. */
+uint8_t *sim_body(struct obj_req *q);
+/* It is what is at the key now (data is taken over), with the metadata of `about`; etag NULL: its MD5. The result is set. */
+void sim_stores(struct sim *s, struct obj_req *q, uint8_t *data, size_t len, const struct obj_req *about,
+		const char *etag);
+
+/* --- sim_parts.c --- */
+/* false: it is about no upload in parts. */
+bool sim_parts_serve(struct sim *s, struct obj_req *q);
 
 #endif

@@ -101,11 +101,11 @@ static char *object_etag(const uint8_t *data, size_t len)
 }
 
 static void content_set(struct sim_object *o, uint8_t *data, size_t len, const struct obj_meta *meta,
-		unsigned meta_count)
+		unsigned meta_count, const char *etag)
 {
 	o->data = data;
 	o->len = len;
-	o->etag = object_etag(data, len);
+	o->etag = etag != NULL ? strdup(etag) : object_etag(data, len);
 	o->meta = calloc(meta_count + 1, sizeof(*o->meta));
 	o->meta_count = meta_count;
 	for (unsigned i = 0; i < meta_count; i++) {
@@ -131,7 +131,7 @@ static void version_add(struct sim *s, const char *key)
 	if (o != NULL) {
 		data = calloc(1, o->len + 1);
 		memcpy(data, o->data, o->len);
-		content_set(&v->o, data, o->len, o->meta, o->meta_count);
+		content_set(&v->o, data, o->len, o->meta, o->meta_count, o->etag);
 	}
 	v->next = s->versions;
 	s->versions = v;
@@ -147,8 +147,7 @@ static struct sim_version *version_get(struct sim *s, const char *key, const cha
 	return v;
 }
 
-/* The object, or this version of it; NULL: there is none. */
-static struct sim_object *object_at(struct sim *s, const char *key, const char *id)
+struct sim_object *sim_object_at(struct sim *s, const char *key, const char *id)
 {
 	struct sim_version *v = id != NULL ? version_get(s, key, id) : NULL;
 
@@ -195,8 +194,9 @@ static void do_versions(struct sim *s, struct obj_req *q)
 	}
 }
 
+/* etag NULL: the MD5 of its bytes. */
 static void object_put(struct sim *s, const char *key, uint8_t *data, size_t len,
-		const struct obj_meta *meta, unsigned meta_count, bool foreign)
+		const struct obj_meta *meta, unsigned meta_count, const char *etag, bool foreign)
 {
 	struct sim_object **pp = object_find(s, key), *o = *pp, was;
 
@@ -210,7 +210,7 @@ static void object_put(struct sim *s, const char *key, uint8_t *data, size_t len
 	o->mtime_ns = clock_wall_ns(sim_clock(s));
 	o->archived = false;
 	o->foreign = foreign;
-	content_set(o, data, len, meta, meta_count); /* which may be its own metadata */
+	content_set(o, data, len, meta, meta_count, etag); /* which may be its own metadata */
 	object_free_content(&was);
 	version_add(s, key);
 	if (s->watch != NULL && s->watch->put != NULL && is_watched(key)) {
@@ -241,8 +241,10 @@ static void result_object(struct obj_result *r, const struct sim_object *o, bool
 	r->meta_count = o->meta_count;
 }
 
-static bool condition_fails(const struct sim *s, struct obj_req *q, const struct sim_object *o)
+bool sim_condition_fails(struct sim *s, struct obj_req *q)
 {
+	const struct sim_object *o = object_get(s, q->key);
+
 	if (s->fence_class < (q->op == OBJ_PUT ? 2 : 3)) {
 		return false; /* it takes no notice of conditions on these */
 	}
@@ -261,38 +263,47 @@ static bool condition_fails(const struct sim *s, struct obj_req *q, const struct
 	return false;
 }
 
-static void do_put(struct sim *s, struct obj_req *q)
+uint8_t *sim_body(struct obj_req *q)
 {
-	uint8_t *data;
+	uint8_t *data = calloc(1, q->length + 1);
 
-	if (condition_fails(s, q, object_get(s, q->key))) {
-		return;
-	}
-	data = calloc(1, q->length + 1);
-	if (q->fd >= 0) {
-		if (pread(q->fd, data, q->length, q->offset) != q->length) {
-			free(data);
-			q->result.status = OBJ_LOCAL;
-			return;
-		}
-	} else if (q->length > 0) {
+	if (q->fd < 0 && q->length > 0) {
 		memcpy(data, q->body, q->length);
+	} else if (q->fd >= 0 && pread(q->fd, data, q->length, q->offset) != q->length) {
+		q->result.status = OBJ_LOCAL;
 	}
-	if (q->still_valid != NULL && !q->still_valid(q->still_valid_arg)) {
-		free(data);
+	if (q->result.status == OBJ_OK && q->still_valid != NULL && !q->still_valid(q->still_valid_arg)) {
 		q->result.status = OBJ_CANCELLED;
-		return;
 	}
+	if (q->result.status != OBJ_OK) {
+		free(data);
+		return NULL;
+	}
+	return data;
+}
+
+void sim_stores(struct sim *s, struct obj_req *q, uint8_t *data, size_t len, const struct obj_req *about,
+		const char *etag)
+{
 	watch_covers(s, q);
-	object_put(s, q->key, data, q->length, q->meta, q->meta_count, false);
-	EVP_Digest(data, q->length, q->result.sha256, NULL, EVP_sha256(), NULL);
+	object_put(s, q->key, data, len, about->meta, about->meta_count, etag, false);
 	result_object(&q->result, object_get(s, q->key), false);
 	result_version(s, q, NULL);
 }
 
+static void do_put(struct sim *s, struct obj_req *q)
+{
+	uint8_t *data = sim_condition_fails(s, q) ? NULL : sim_body(q);
+
+	if (data != NULL) {
+		EVP_Digest(data, q->length, q->result.sha256, NULL, EVP_sha256(), NULL);
+		sim_stores(s, q, data, q->length, q, NULL);
+	}
+}
+
 static void do_copy(struct sim *s, struct obj_req *q)
 {
-	struct sim_object *o = object_at(s, q->source_key, q->source_version_id);
+	struct sim_object *o = sim_object_at(s, q->source_key, q->source_version_id);
 	uint8_t *data;
 
 	if (o == NULL) {
@@ -303,7 +314,7 @@ static void do_copy(struct sim *s, struct obj_req *q)
 		q->result.status = OBJ_PRECONDITION;
 		return;
 	}
-	if (condition_fails(s, q, object_get(s, q->key))) {
+	if (sim_condition_fails(s, q)) {
 		return;
 	}
 	if (o->archived) {
@@ -314,7 +325,7 @@ static void do_copy(struct sim *s, struct obj_req *q)
 	memcpy(data, o->data, o->len);
 	watch_covers(s, q);
 	object_put(s, q->key, data, o->len, q->replace_meta ? q->meta : o->meta,
-			q->replace_meta ? q->meta_count : o->meta_count, false);
+			q->replace_meta ? q->meta_count : o->meta_count, NULL, false);
 	result_object(&q->result, object_get(s, q->key), false);
 }
 
@@ -360,7 +371,7 @@ static void do_list(struct sim *s, struct obj_req *q)
 
 static void do_get(struct sim *s, struct obj_req *q)
 {
-	struct sim_object *o = object_at(s, q->key, q->version_id);
+	struct sim_object *o = sim_object_at(s, q->key, q->version_id);
 	size_t off = q->op == OBJ_GET ? (size_t)q->offset : 0, len;
 
 	if (o == NULL) {
@@ -399,7 +410,7 @@ static void do_get(struct sim *s, struct obj_req *q)
 
 static void request_serve(struct sim *s, struct obj_req *q)
 {
-	bool mutation = q->op == OBJ_PUT || q->op == OBJ_COPY || q->op == OBJ_DELETE;
+	bool mutation = q->op == OBJ_PUT || q->op == OBJ_COPY || q->op == OBJ_DELETE || q->op == OBJ_MPU_COMPLETE;
 
 	if (atomic_load(&q->cancelled)) {
 		q->result.status = OBJ_CANCELLED;
@@ -416,6 +427,9 @@ static void request_serve(struct sim *s, struct obj_req *q)
 		q->result.message = strdup("simulated: somebody writes at the same time");
 		return;
 	}
+	if (sim_parts_serve(s, q)) {
+		return;
+	}
 	switch (q->op) {
 	case OBJ_PUT:
 		do_put(s, q);
@@ -424,7 +438,7 @@ static void request_serve(struct sim *s, struct obj_req *q)
 		do_copy(s, q);
 		break;
 	case OBJ_DELETE:
-		if (!condition_fails(s, q, object_get(s, q->key))) {
+		if (!sim_condition_fails(s, q)) {
 			watch_covers(s, q);
 			object_delete(s, q->key);
 			version_add(s, q->key);
@@ -505,7 +519,17 @@ struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx)
 		st->store.caps.copy_if_match_source = st->store.caps.copy_if_none_match_dest = true;
 		st->store.caps.delete_if_match = true;
 	}
+	if (s->in_parts) {
+		st->store.put_max_bytes = st->store.parts_above_bytes = SIM_PART_MIN_BYTES;
+		st->store.caps.part_copy_if_match = s->fence_class == 3;
+		st->store.caps.part_copy_version = s->fence_class == 1;
+	}
 	return &st->store;
+}
+
+void sim_set_parts(struct sim *s)
+{
+	s->in_parts = true;
 }
 
 void sim_set_fence(struct sim *s, int fence_class)
@@ -525,7 +549,7 @@ bool sim_object_is(const struct sim_object *o, const char *text)
 
 void sim_put_with(struct sim *s, const char *key, const char *text, const struct obj_meta *meta, unsigned count)
 {
-	object_put(s, key, (uint8_t *)strdup(text), strlen(text), meta, count, true);
+	object_put(s, key, (uint8_t *)strdup(text), strlen(text), meta, count, NULL, true);
 }
 
 void sim_put(struct sim *s, const char *key, const char *text)
@@ -560,6 +584,7 @@ struct sim_object *sim_objects(struct sim *s)
 
 void sim_objects_free(struct sim *s)
 {
+	sim_uploads_end(s);
 	while (s->objects != NULL) {
 		object_delete(s, s->objects->key);
 	}

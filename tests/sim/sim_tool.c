@@ -159,14 +159,15 @@ static void other_copy(struct others *x, const struct sim_object *o, bool rename
 	}
 }
 
-/* What is there now, or of another file: its metadata, on bytes of the tool's own. */
+/* What is there now, or of another file: its metadata, on bytes of the tool's own. Where objects come in parts, bytes
+ * of the same size with our metadata are taken for a copy of ours (FORMAT.md). */
 static void other_edit(struct others *x, const char *key, const struct sim_object *o, const struct sim_object *like)
 {
 	bool young = o != NULL && clock_wall_ns(sim_clock(x->w.sim)) - o->mtime_ns < YOUNG_NS;
 	char text[64];
 
-	new_text(x, young ? NULL : o, text);
-	if (!young || o->len != strlen(text)) {
+	new_text(x, young || x->w.parts ? NULL : o, text);
+	if ((!young || o->len != strlen(text)) && (!x->w.parts || like->len != strlen(text))) {
 		other_put(x, key, text, true, like->meta, like->meta_count);
 	}
 }

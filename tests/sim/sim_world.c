@@ -30,11 +30,14 @@
 #include "cached/recall/recall.h"
 #include "cached/reconcile/index_priv.h"
 #include "cached/reconcile/reconcile.h"
+#include "cached/upload/begun.h"
+#include "cached/upload/blocks.h"
 #include "sim_tally.h"
 #include "tests/lib/scratch.h"
 
 #define DRAIN_NS (4 * 3600 * NS_PER_S)
 #define FLUSH_NS (600 * NS_PER_S)
+#define UPLOAD_AGE_NS (7200 * NS_PER_S)
 
 void die(struct world *w, const char *what, const char *detail)
 {
@@ -65,6 +68,10 @@ static void on_adopted(int status, const char *message, void *arg)
 	w->v->state = VOLUME_READY;
 	world_verify_bases(w, w->v->metalog); /* which is as it was read now */
 	reconcile_start(w->v->reconcile);
+	if (w->parts) {
+		blocks_sweep(w->v);
+		begun_start(w->v->begun);
+	}
 	evictor_start(w->v->evictor);
 	bases_start(w->v->bases);
 }
@@ -136,6 +143,7 @@ void daemon_start(struct world *w)
 	v->tree_fd = w->tree_fd;
 	v->trash_fd = w->trash_fd;
 	v->limbo_fd = w->limbo_fd;
+	v->blocks_fd = w->blocks_fd;
 	v->shm = w->shm;
 	v->prefix = "p/";
 	v->state_why = talloc_strdup(v, "starting");
@@ -144,6 +152,10 @@ void daemon_start(struct world *w)
 	v->index = index_open(v, v->disk, v->clock, path, &fresh, &error);
 	if (v->index == NULL) {
 		die(w, "index", error);
+	}
+	v->begun = w->parts ? begun_open(v, v, &error) : NULL;
+	if (v->begun == NULL && w->parts) {
+		die(w, "uploads", error);
 	}
 	v->nodes = nodes_new(v, v, "/sim");
 	v->rings = rings_new(v, v, w->root);
@@ -529,9 +541,11 @@ static void disk_open(struct world *w)
 	mkdirat(w->path_fd, "tree", 0777);
 	mkdirat(w->path_fd, "trash", 0700);
 	mkdirat(w->path_fd, "limbo", 0700);
+	mkdirat(w->path_fd, "blocks", 0700);
 	w->tree_fd = openat(w->path_fd, "tree", O_RDONLY | O_DIRECTORY);
 	w->trash_fd = openat(w->path_fd, "trash", O_RDONLY | O_DIRECTORY);
 	w->limbo_fd = openat(w->path_fd, "limbo", O_RDONLY | O_DIRECTORY);
+	w->blocks_fd = openat(w->path_fd, "blocks", O_RDONLY | O_DIRECTORY);
 	root.oid = OFS_OID_ROOT;
 	if (w->tree_fd < 0 || ofs_record_set(&w->rio, w->tree_fd, &root) != 0) {
 		die(w, "mirror", strerror(errno));
@@ -540,6 +554,7 @@ static void disk_open(struct world *w)
 
 static void disk_close(struct world *w)
 {
+	close(w->blocks_fd);
 	close(w->limbo_fd);
 	close(w->trash_fd);
 	close(w->tree_fd);
@@ -556,10 +571,11 @@ void world_lose_disk(struct world *w)
 	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		unlinkat(w->path_fd, files[i], 0);
 	}
-	for (const char *const *dir = (const char *const[]){"tree", "trash", "limbo", NULL}; *dir != NULL; dir++) {
+	for (const char *const *dir = (const char *const[]){"tree", "trash", "limbo", "blocks", "uploads", NULL}; *dir != NULL; dir++) {
 		snprintf(path, sizeof(path), "%s/%s", w->root, *dir);
 		scratch_remove(path);
 	}
+	sim_uploads_end(w->sim); /* nobody knows of them any more */
 	w->lost = true;
 	disk_open(w);
 	daemon_start(w);
@@ -639,12 +655,26 @@ void world_names(struct world *w)
 
 /* ---- the world ---- */
 
+void world_no_uploads(struct world *w)
+{
+	if (sim_uploads(w->sim) > 0) {
+		sim_run_until(w->sim, NULL, NULL, UPLOAD_AGE_NS + 3600 * NS_PER_S);
+	}
+	if (sim_uploads(w->sim) > 0) {
+		die(w, "left in the store", "an upload in parts");
+	}
+}
+
 void world_open(struct world *w, uint64_t seed, int fence_class)
 {
 	memset(w, 0, sizeof(*w));
 	w->seed = seed;
 	w->sim = sim_new(seed);
 	sim_set_fence(w->sim, fence_class);
+	w->parts = getenv("SIM_PARTS") != NULL ? atoi(getenv("SIM_PARTS")) != 0 : seed % 7 == 4;
+	if (w->parts) {
+		sim_set_parts(w->sim);
+	}
 	scratch_make(w->root, sizeof(w->root), "sim");
 	for (unsigned i = 0; i < HANDLES_MOST; i++) {
 		w->handle_fds[i] = -1;
@@ -661,7 +691,9 @@ void world_open(struct world *w, uint64_t seed, int fence_class)
 	w->conf.settle_time_ns = 5 * NS_PER_S;
 	w->conf.settle_limit_ns = 60 * NS_PER_S;
 	w->conf.listing_age_ns = 900 * NS_PER_S;
-	w->conf.part_size_bytes = 8 << 20;
+	w->conf.part_size_bytes = w->parts ? 4 : 8 << 20;
+	w->conf.delta_above_bytes = w->parts && seed % 3 != 0 ? 1 : 0;
+	w->conf.upload_age_ns = UPLOAD_AGE_NS;
 	w->conf.copy_limit_bytes = 5LL << 30;
 	w->conf.parallel_uploads = 8;
 	w->conf.parallel_fetches = 16;

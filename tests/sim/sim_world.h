@@ -33,13 +33,14 @@ struct world {
 	struct conf_volume conf;
 	struct ofs_record_io rio;
 	struct ofs_shm *shm;
-	int path_fd, tree_fd, trash_fd, limbo_fd, shm_fd;
+	int path_fd, tree_fd, trash_fd, limbo_fd, blocks_fd, shm_fd;
 	struct ofs_ring_writer ring;
 	int handle_fds[HANDLES_MOST]; /* -1: none */
 	int first_fd; /* those below are not this world's */
 	bool killed; /* a daemon was, and the next one goes on */
 	bool lost;  /* the disk it began with: its root is not listed */
 	bool others; /* write, too, and keep our metadata on what is not ours: bases are not looked at */
+	bool parts; /* files of more than a few bytes are sent in parts */
 	bool dying; /* the client is killed before its next hint */
 	struct model_file files[FILES_MOST];
 	unsigned file_count;
@@ -70,6 +71,8 @@ void world_verify(struct world *w);
 /* Every base in the store agrees with objects and log. */
 struct metalog;
 void world_verify_bases(struct world *w, struct metalog *ml);
+/* Their age passes: no upload in parts is left in the store. */
+void world_no_uploads(struct world *w);
 /* The key of a file: one that is called like a directory has an escape in the tree, "%~NAME%file". */
 void world_key(const char *path, char key[300]);
 /* A file of the model; NULL: there is none of this path. */
