@@ -43,6 +43,9 @@ static int look_record(const struct ofs_record_io *rio, struct ofs_shm *shm, str
 					(rc == -EXDEV && (s->rec.flags & OFS_REC_STUB)))) {
 		return -EXDEV;
 	}
+	if (S_ISREG(st->st_mode) && st->st_nlink > 1) {
+		return -EMLINK; /* whose it is cannot be told: its other name may be anywhere */
+	}
 	rc = ofs_shm_lock(shm, stripe, 2000);
 	if (rc != 0) {
 		return rc;
@@ -204,11 +207,17 @@ struct work *look_deleted(struct reconcile *rc, const struct ofs_oid *oid, bool 
 
 /* ---- a place ---- */
 
-void look_warn_copied_stub(const char *dir, const char *name)
+void look_warn(int status, const char *dir, const char *name)
 {
-	log_warning("reconcile", "%s/%s is a copied stub: not opened, not uploaded; copy the file through "
-			"the share instead, or, if its bytes are known to be right, chmod -t and "
-			"objectfsctl refresh", dir, name);
+	if (status == -EXDEV) {
+		log_warning("reconcile", "%s/%s is a copied stub: not opened, not uploaded; copy the file "
+				"through the share instead, or, if its bytes are known to be right, chmod -t "
+				"and objectfsctl refresh", dir, name);
+	} else if (status == -EMLINK) {
+		log_warning("reconcile", "%s/%s has another hard link, made by a local program: not uploaded; "
+				"copy the file instead, or remove the other name, and objectfsctl refresh",
+				dir, name);
+	}
 }
 
 struct look_job {
@@ -345,8 +354,8 @@ static void look_done(struct disk_job *job)
 			}
 		}
 		w->scan = false;
-	} else if (l->seen.status == -EXDEV) {
-		look_warn_copied_stub(l->path, l->seen.name);
+	} else if (l->seen.status == -EXDEV || l->seen.status == -EMLINK) {
+		look_warn(l->seen.status, l->path, l->seen.name);
 	} else if (l->seen.status != -EINVAL && l->seen.status != -ENOENT) {
 		rc->since_ns = 0;
 		w->disk_failed = l->seen.status == -EIO;

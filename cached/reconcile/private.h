@@ -190,7 +190,8 @@ void look_trash_record(struct attempt *a, void (*go_on)(struct attempt *a));
 /* What is at one name, as a worker saw it. */
 struct seen {
 	char *name; /* malloc */
-	int status; /* 0; -ENOENT; -EXDEV: a copied stub; -EINVAL: neither file nor directory; -errno */
+	int status; /* 0; -ENOENT; -EXDEV: a copied stub; -EMLINK: a new file that has another name;
+		     * -EINVAL: neither file nor directory; -errno */
 	bool is_dir, adopted; /* adopted: it got its record from us just now */
 	uint64_t ino, bytes; /* bytes: on this disk, of a file */
 	struct ofs_record rec;
@@ -205,7 +206,8 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent, cons
 		int64_t delay_ns);
 /* Core: a client deleted it, as trash/ says; the work that tells S3, or NULL. */
 struct work *look_deleted(struct reconcile *rc, const struct ofs_oid *oid, bool is_dir);
-void look_warn_copied_stub(const char *dir, const char *name);
+/* Say what keeps a file from being sent, if status is -EXDEV or -EMLINK. */
+void look_warn(int status, const char *dir, const char *name);
 
 /* --- scan.c: whole directories, trash/, the intent file --- */
 void scan_start(struct reconcile *rc);

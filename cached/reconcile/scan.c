@@ -192,9 +192,7 @@ static void scan_take_dir(struct reconcile *rc, const struct scan_job *s)
 		struct seen *n = &s->seen[i];
 		struct row *sub;
 
-		if (n->status == -EXDEV) {
-			look_warn_copied_stub(s->path, n->name);
-		}
+		look_warn(n->status, s->path, n->name);
 		if (n->status != 0) {
 			continue;
 		}

@@ -163,6 +163,10 @@ def main():
             step("symlinks that lead outside are there, with no race at all")
             os.symlink(outside, f"{bed.mirror}/link")
             os.symlink(f"{outside}/file", f"{bed.mirror}/one/link")
+            os.link(f"{outside}/below/deep", f"{bed.mirror}/one/hard")
+            with open(f"{bed.mirror}/one/names", "wb") as file:
+                file.write(b"a local program's")
+            os.link(f"{bed.mirror}/one/names", f"{bed.mirror}/one/two-names")
             before = inventory(outside)
             watch = Watch(outside, f"{outside}/below")
             for words in (("refresh", "link"), ("evict", "link/file"), ("warm", "link"), ("ls", "link"),
@@ -174,6 +178,12 @@ def main():
                 check(data is None, f"{path} was read")
             check(inventory(outside) == before, "outside has changed")
             check(not watch.seen(), "somebody has opened what lies outside")
+            for name in ("hard", "names"):
+                check(f"one/{name} has another hard link" in bed.log(), f"the log does not tell of one/{name}")
+            os.unlink(f"{bed.mirror}/one/two-names")
+            bed.ctl("refresh", "one")
+            bed.flush()
+            check("one/names" in bed.keys() and "one/hard" not in bed.keys(), "what is sent: " + str(bed.keys()))
             subprocess.run(["cat", f"{outside}/file"], stdout=subprocess.DEVNULL, check=True)
             check(watch.seen(), "the watch does not see who opens it")
 
