@@ -283,7 +283,7 @@ INSTALLED = 644:$(B)/objectfs.so:$(MODULES_DIR)/vfs/objectfs.so \
 	$(foreach name,objectfsctl objectfs-cached,644:$(B)/completion:$(completions)/$(name)) \
 	$(foreach page,$(wildcard docs/man/*.[1-8]),644:$(B)/man/$(notdir $(page)):$(share)/man/man$(patsubst \
 		.%,%,$(suffix $(page)))/$(notdir $(page))) \
-	$(foreach page,COSTS FORMAT IAM OPERATIONS QUICKSTART RECOVERY SEMANTICS TROUBLESHOOTING,644:docs/$(page).md:$(share)/doc/objectfs/$(page).md) \
+	$(foreach page,COSTS FORMAT IAM OPERATIONS QUICKSTART RECOVERY SECURITY SEMANTICS TROUBLESHOOTING,644:docs/$(page).md:$(share)/doc/objectfs/$(page).md) \
 	$(foreach file,$(wildcard smb.conf.d/*.conf),644:$(file):$(share)/doc/objectfs/$(file))
 
 $(B)/objectfs-cached.service: packaging/objectfs-cached.service.in force

@@ -20,6 +20,10 @@ FIRST = ("FIRSTKEY", "first-secret-4711-of-nobody-else", "first-token-" + "0815"
 SECOND = ("SECONDKEY", "second-secret-4712-of-nobody-else", "second-token-" + "0816" * 30)
 
 
+PAGES = "/metrics", "/health", "/ready", "/live"
+NAME = "a-name-that-is-nobodys-business"
+
+
 def profile(path, keys):
     text = ("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\naws_session_token = {}\n").format(*keys)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
@@ -63,7 +67,7 @@ def outside(bed):
     for name in ("cmdline", "environ"):
         with open(f"/proc/{pid}/{name}", "rb") as file:
             yield f"/proc/PID/{name}", file.read()
-    for path in ("/metrics", "/health", "/ready"):
+    for path in PAGES:
         with urllib.request.urlopen(f"http://{bed.http}{path}", timeout=30) as page:
             yield path, page.read()
     for words in (("status",), ("--json", "status"), ("config",), ("--json", "config"), ("health",), ("sessions",)):
@@ -83,12 +87,12 @@ def work(bed, name):
         client.mkdir(name)
         for number in range(30):
             client.put(f"{name}/{number}", os.urandom(number * 9973))
-        client.put(f"{name}/large", os.urandom(20 << 20))
+        client.put(f"{name}/{NAME}", os.urandom(20 << 20))
         bed.flush()
         bed.ctl("evict", name)
         for number in range(30):
             client.get(f"{name}/{number}")
-        client.get(f"{name}/large")
+        client.get(f"{name}/{NAME}")
         client.rename(f"{name}/0", f"{name}/moved")
         client.unlink(f"{name}/1")
         bed.flush()
@@ -122,6 +126,7 @@ def main():
         step("they are nowhere but in memory")
         work(bed, "one")
         for what, data in outside(bed):
+            check(what not in PAGES or NAME.encode() not in data, f"{what} names a file")
             check(not any(word.encode() in data for word in FIRST[1:]), f"{what} has a secret")
         check(holds(bed.cached_pid, FIRST[1:]) == set(FIRST[1:]), "the daemon's memory cannot be read")
 

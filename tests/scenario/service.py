@@ -11,9 +11,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
+import confined
 from smb import Testbed, check, fail, step, wait_until
 
 ROOT = os.environ["ROOT"]
@@ -231,25 +233,6 @@ def unit():
     return path
 
 
-def allowed_calls(unit_path):
-    """Names of all system calls in the unit's SystemCallFilter=."""
-    _, output = run("systemd-analyze", "syscall-filter")
-    sets, name = {}, ""
-    for line in output.splitlines():
-        if line.startswith("@"):
-            name = line.strip()
-            sets[name] = set()
-        elif line.startswith("    ") and not line.strip().startswith("#"):
-            sets[name].add(line.strip())
-
-    def members(word):
-        return set().union(*map(members, sets[word])) if word.startswith("@") else {word}
-
-    with open(unit_path, encoding="utf-8") as file:
-        words = re.search(r"^SystemCallFilter=(.*)$", file.read(), re.MULTILINE).group(1).split()
-    return set().union(*map(members, words))
-
-
 def traced(path):
     """System calls that strace counted."""
     with open(path, encoding="utf-8") as file:
@@ -294,7 +277,40 @@ def filtered(unit_path):
     for name in ("capset", "sendto", "fallocate"):
         check(name in used, f"{name} is not in the trace: {sorted(used)}")
     print(f"   {len(used)} system calls")
-    check(not used - allowed_calls(unit_path), f"not allowed: {used - allowed_calls(unit_path)}")
+    check(not used - confined.allowed_calls(unit_path), f"not allowed: {used - confined.allowed_calls(unit_path)}")
+
+
+def confined_life(unit_path):
+    step("with the unit's capabilities and system calls and no others it does its work")
+    if os.uname().machine != "x86_64":
+        print("   (the filter is made for x86-64 only)")
+        return
+    daemon = Daemon(before=[sys.executable, confined.__file__, unit_path])
+    try:
+        daemon.wait_serves()
+        with open(f"/proc/{daemon.child.pid}/status", encoding="ascii") as file:
+            status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+        check(status["Seccomp"] == "2" and status["NoNewPrivs"] == "1", f"it is not confined: {status}")
+        tree = f"{daemon.dir}/cache/one/tree"
+        os.mkdir(f"{tree}/d")
+        with open(f"{tree}/d/file", "wb") as file:
+            file.write(os.urandom(3 << 20))
+        os.chown(f"{tree}/d/file", 65534, 65534)
+
+        def ctl(*words):
+            code, output = run(f"{BUILD}/objectfsctl", "-s", daemon.socket, *words)
+            check(code == 0, f"objectfsctl {words}: {output}")
+            return output
+
+        for words in (("refresh", "."), ("refresh", "d"), ("flush", "--wait"), ("evict", "d/file")):
+            ctl(*words)
+        check("stub" in ctl("stat", "d/file"), "it has not left")
+        ctl("warm", "d/file")
+        check("stub" not in ctl("stat", "d/file"), "it has not come back")
+        check("Operation not permitted" not in open(daemon.log, encoding="utf-8").read(), "something was not permitted")
+        daemon.end()
+    finally:
+        daemon.child.kill()
 
 
 def others():
@@ -322,5 +338,7 @@ def others():
 life()
 crashes()
 other_managers()
-filtered(unit())
+path = unit()
+filtered(path)
+confined_life(path)
 others()

@@ -10,10 +10,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include "tests/lib/probed.h"
 #include "tests/lib/scripted_s3.h"
@@ -283,6 +285,25 @@ static void test_get_short_range(void **state)
 	assert_true(scripted_sent(0, "range: bytes=2-6"));
 	assert_true(scripted_sent(1, "range: bytes=4-6"));
 	expect_body(req, "23456");
+	objstore_req_free(&req);
+}
+
+/* Whoever answers may not send the daemon elsewhere, signed requests and all. */
+static void test_redirect_is_not_followed(void **state)
+{
+	struct obj_req *req = scripted_make(OBJ_GET);
+	char answer[256];
+	struct sockaddr_in a;
+	socklen_t len = sizeof(a);
+
+	(void)state;
+	assert_int_equal(getsockname(scripted.listener, (struct sockaddr *)&a, &len), 0);
+	snprintf(answer, sizeof(answer), ANSWER("302 Found", NO_BODY "Location: http://127.0.0.1:%d/other\r\n", ""),
+			ntohs(a.sin_port));
+	scripted_answer(answer);
+	scripted_answer(ANSWER("200 OK", "Content-Length: 5\r\n", "other"));
+	scripted_run(req, OBJ_INVALID);
+	assert_int_equal(scripted_asked(), 1);
 	objstore_req_free(&req);
 }
 
@@ -732,6 +753,7 @@ int main(void)
 		T(test_get_without_end),
 		T(test_get_changed_meanwhile),
 		T(test_get_short_range),
+		T(test_redirect_is_not_followed),
 		T(test_range_ignored),
 		T(test_head_404_is_confirmed),
 		T(test_head_400_is_asked_for_its_reason),
