@@ -44,16 +44,22 @@ static void want_told(struct world *w, const char *name, const char *other)
 	json_decref(list);
 }
 
-/* Somebody's PUT comes between our look and our request, once that is on its way. */
-static void crossed(struct world *w, enum obj_op op, const char *key, const char *theirs)
+/* Until the next one is on its way. */
+static void sending(struct world *w, enum obj_op op)
 {
 	uint64_t sent = sim_requests_of(w->sim, op);
 
 	while (sim_requests_of(w->sim, op) == sent) {
 		if (!sim_step(w->sim)) {
-			die(w, "nothing is sent", key);
+			die(w, "nothing is sent", "");
 		}
 	}
+}
+
+/* Somebody's PUT comes between our look and our request. */
+static void crossed(struct world *w, enum obj_op op, const char *key, const char *theirs)
+{
+	sending(w, op);
 	sim_put(w->sim, key, theirs);
 	sim_run_until(w->sim, NULL, NULL, MOMENT_NS);
 }
@@ -182,18 +188,14 @@ static void edited(unsigned fence_class)
 {
 	struct world w;
 	struct sim_watch watch = {.before = edits, .arg = &w};
-	uint64_t puts;
 
 	open_quick(&w, fence_class);
 	client_create(&w, "one", "first");
 	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
 	client_write(&w, "one", "ours");
-	puts = sim_requests_of(w.sim, OBJ_PUT);
 	sim_set_faults(w.sim, (struct sim_faults){.lost_answer = 1000});
-	while (sim_requests_of(w.sim, OBJ_PUT) == puts || !sim_object_is(sim_object(w.sim, "p/one"), "ours")) {
-		if (!sim_step(w.sim)) {
-			die(&w, "nothing is sent", "one");
-		}
+	sending(&w, OBJ_PUT);
+	while (!sim_object_is(sim_object(w.sim, "p/one"), "ours") && sim_step(w.sim)) {
 	}
 	sim_set_faults(w.sim, (struct sim_faults){0});
 	sim_set_watch(w.sim, &watch);
@@ -226,6 +228,33 @@ static void called(void)
 	world_close(&w);
 }
 
+/* Another tool has put the very bytes there that a client writes: nothing is to be kept apart; unless it has copied
+ * another file's object, with all that says whose it is: on a new disk that would not be this file. */
+static void same_bytes(bool another_files)
+{
+	int64_t before = stats_get(conflicts), rebased = stats_get(rebased);
+	const struct sim_object *o;
+	struct world w;
+
+	open_quick(&w, 3);
+	client_create(&w, "one", "same");
+	client_create(&w, "two", "first");
+	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
+	client_write(&w, "two", "same");
+	sending(&w, OBJ_PUT);
+	o = sim_object(w.sim, "p/one");
+	sim_put_with(w.sim, "p/two", "same", o->meta, another_files ? o->meta_count : 0);
+	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
+	want_text(&w, "p/two", "same");
+	if (stats_get(conflicts) - before != another_files || stats_get(rebased) - rebased != !another_files) {
+		die(&w, another_files ? "taken for the file's own" : "a conflict of the same bytes", "two");
+	}
+	if (another_files) {
+		want_told(&w, "two", "same");
+	}
+	world_close(&w);
+}
+
 int main(void)
 {
 	talloc_disable_null_tracking();
@@ -234,6 +263,8 @@ int main(void)
 	called();
 	edited(1);
 	edited(3);
+	same_bytes(false);
+	same_bytes(true);
 	few(1);
 	many(1);
 	many(3);

@@ -695,6 +695,7 @@ void world_open(struct world *w, uint64_t seed, int fence_class)
 	w->conf.delta_above_bytes = w->parts && seed % 3 != 0 ? 1 : 0;
 	w->conf.upload_age_ns = UPLOAD_AGE_NS;
 	w->conf.copy_limit_bytes = 5LL << 30;
+	w->conf.compare_limit_bytes = 64 << 20;
 	w->conf.parallel_uploads = 8;
 	w->conf.parallel_fetches = 16;
 	/* A flush does not wait for it. In two worlds of three segments are many, and folded. */
