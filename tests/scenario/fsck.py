@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import dirstore
 from bucket_reader import read_bed
@@ -237,7 +238,37 @@ def scenario(bed):
     sound(bed, before)
 
 
+def came_meanwhile():
+    """Another node comes while fsck goes through the objects: it may name what nobody named when that began."""
+    with Testbed(store="s3sim", set=["settle time=100ms", "listing age=0"]) as bed:
+        store, sim = Store(bed), bed.sim()
+        with bed.client() as client:
+            client.put("file", b"content")
+        bed.flush()
+        orphan = b"named by nobody" * 100
+        key, other = ".objectfs/blob/" + hashlib.sha256(orphan).hexdigest(), ".objectfs/nodes/" + "ef" * 16
+        store.put(key, orphan)
+
+        def mends():
+            return [one["mend"] for one in fsck(bed, "--older", "1")[2]["findings"] if one["kind"] == "orphan"]
+
+        wait_until(lambda: mends() != [], 20, "it is a second old")
+        fsck(bed, "--repair", "--older", "1")
+        wait_until(lambda: mends() == ["deleted"], 20, "the next look would sweep it")
+        sim.fault("HeadObject", "*file", "stall", ms=-1)
+        with ThreadPoolExecutor(1) as thread:
+            look = thread.submit(fsck, bed, "--repair", "--older", "1")
+            wait_until(lambda: sim.hits() == [1], 60, "it goes through the objects")
+            store.put(other, node(True))
+            sim.clear()
+            check(look.result()[2]["swept"] == 0 and key in store.keys(), "it is swept all the same")
+        store.put(other, node(False))
+        wait_until(lambda: fsck(bed, "--repair", "--older", "1")[2]["swept"] == 1, 20, "the other one has gone")
+
+
 def main():
+    step("a node that comes meanwhile")
+    came_meanwhile()
     for store in ("dir", "rgw"):
         step(f"store {store}")
         with Testbed(store=store, set=["settle time=100ms", "listing age=0"]) as bed:
