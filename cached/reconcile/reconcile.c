@@ -492,6 +492,7 @@ void work_add_waiter(struct work *w, struct waiter *waiter)
 	w->urgent = true;
 	if (w->running) {
 		w->again = true;
+		metalog_flush(w->rc->v->metalog); /* it may wait for its entry to be written, begun when nobody waited */
 	} else if (w->blocked_on == NULL) {
 		heap_set(w, clock_now_ns(w->rc->v->clock));
 		reconcile_kick(w->rc);

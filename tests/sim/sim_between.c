@@ -214,6 +214,22 @@ static void bases_move(void)
 	world_close(&w);
 }
 
+/* Somebody waits for a change of metadata alone, from that moment on; the log would not be written for an hour. */
+static bool waited_for(unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	world_open(&w, 3, 3);
+	client_create(&w, "one", "some");
+	world_drain(&w);
+	client_set_time(&w, "one");
+	more = world_run(&w, moment);
+	world_drain(&w);
+	world_close(&w);
+	return more && moment < 40; /* what waits for the log is pending all the time */
+}
+
 int main(void)
 {
 	static const char *const slow_keys[] = {"p/a/one", "p/d/b/three"};
@@ -245,6 +261,9 @@ int main(void)
 	for (i = 0; lost_over_deleted((unsigned)i); i++) {
 	}
 	printf("a row is lost over what was deleted: %zu moments\n", i + 1);
+	for (i = 0; waited_for((unsigned)i); i++) {
+	}
+	printf("a change of metadata is waited for: %zu moments\n", i + 1);
 	for (i = 0; covered_many((unsigned)i, &covered); i++) {
 	}
 	printf("more versions than a page has: %zu moments, below the write in %u\n", i + 1, covered);
