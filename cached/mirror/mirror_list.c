@@ -132,7 +132,7 @@ void listing_end(struct listing *l)
 		listing_answer(l);
 		return;
 	}
-	log_line(LOG_LVL_WARNING, "mirror", l->request_id, "listing %s: %s%s",
+	log_line(objstore_trouble_level(l->m->v->store, LOG_LVL_WARNING), "mirror", l->request_id, "listing %s: %s%s",
 			l->prefix ? l->prefix : "a directory",
 			l->message ? l->message : strerror(-l->status),
 			known ? "; the names known so far are served" : "");

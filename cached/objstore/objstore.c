@@ -27,6 +27,7 @@
 #define PROP_MAX_BYTES 1024u
 #define TAGS_MAX_BYTES 6144u /* in one header, beside 2 KiB of metadata and the rest */
 #define LIST_KEYS_MAX 1000
+#define TROUBLE_AGAIN_NS (60 * 1000000000LL)
 
 static const char *const op_names[OBJ_OP_MAX] = {
 	[OBJ_HEAD] = "HEAD",
@@ -585,6 +586,35 @@ void obj_count(enum obj_op op)
 	atomic_fetch_add_explicit(cells[op].sent, 1, memory_order_relaxed);
 }
 
+/* Once for an outage, and for its end; where it comes and goes, once a minute. */
+static void trouble_tell(struct objstore *s, const struct obj_result *r)
+{
+	int64_t now = times_now_ns();
+
+	if (r->status == OBJ_AWAY || r->status == OBJ_NO_BUCKET) {
+		s->trouble_since_ns = s->trouble_since_ns != 0 ? s->trouble_since_ns : now;
+		if (!s->trouble_told && (s->trouble_told_ns == 0 || now - s->trouble_told_ns >= TROUBLE_AGAIN_NS)) {
+			s->trouble_told = true;
+			s->trouble_told_ns = now;
+			log_warning("store", "the store cannot be used: %s. Files whose data is here go on; changes wait "
+					"here, and are sent by themselves once it can (objectfsctl status)",
+					r->message != NULL ? r->message : objstore_status_name(r->status));
+		}
+	} else if (s->trouble_since_ns != 0 && atomic_load(&s->trouble) == OBJ_OK) {
+		if (s->trouble_told) {
+			log_notice("store", "the store can be used again, after %lld s: what has waited is sent",
+					(long long)((now - s->trouble_since_ns) / 1000000000));
+		}
+		s->trouble_told = false;
+		s->trouble_since_ns = 0;
+	}
+}
+
+enum log_level objstore_trouble_level(const struct objstore *s, enum log_level level)
+{
+	return s->trouble_since_ns != 0 ? LOG_LVL_DEBUG : level;
+}
+
 static void letter_open(struct letter *letter)
 {
 	struct obj_req *req =
@@ -593,6 +623,9 @@ static void letter_open(struct letter *letter)
 
 	before = log_enter(req->log);
 	obj_rights_judge(req);
+	if (obj_store_is_live(req->store)) {
+		trouble_tell(req->store, &req->result);
+	}
 	if (req->has_door && obj_store_is_live(req->store)) {
 		req->store->door->in(req->store->door, req);
 	} else if (req->has_door && !obj_op_mutates(req->op)) {

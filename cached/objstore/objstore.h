@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <talloc.h>
+#include "../base/log.h"
 #include "../base/mailbox.h"
 #include "sum.h"
 
@@ -331,6 +332,9 @@ struct objstore {
 				    * (objstore_etag_opaque): found by writes whose bytes it had checked */
 	_Atomic int trouble;    /* enum obj_status of the last answer that says the store cannot be used as
 				 * it is: AWAY, DENIED, NO_BUCKET; OBJ_OK since another one; any thread */
+	int64_t trouble_since_ns; /* core only, by times_now_ns: requests have been failing for that since; 0: they do not */
+	int64_t trouble_told_ns;  /* core only: when the log last said so; 0: never */
+	bool trouble_told;        /* core only: it has, and not yet that it is over */
 	_Atomic int64_t clock_offset_s; /* the store's clock minus ours, by its last answer; any thread */
 	char *where;          /* for people: "s3://bucket/prefix at http://..." or "dir /path" */
 };
@@ -361,6 +365,9 @@ const char *objstore_op_name(enum obj_op op);
 /* What requests of this kind are refused for, as one sentence that names the right; NULL: they are not, or an
  * earlier kind's sentence says it. Core; as old as the store, changes with it. */
 const char *objstore_denied(const struct objstore *s, enum obj_want want);
+/* At which level to log that something failed for the store: `level`, or, while it cannot be used at all and the log
+ * says so once for all, debug. Core. */
+enum log_level objstore_trouble_level(const struct objstore *s, enum log_level level);
 /* true: the same request may succeed later without anybody acting (AWAY, CONFLICT, UNKNOWN). */
 bool objstore_status_transient(enum obj_status s);
 

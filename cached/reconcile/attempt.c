@@ -162,6 +162,7 @@ void attempt_end_store(struct attempt *a, const char *doing, enum obj_status st,
 		attempt_end_postponed(a, 500 * NS_PER_MS, "opened for writing while it was sent");
 		return;
 	}
+	a->item->store_failed = st == OBJ_AWAY || st == OBJ_UNKNOWN || st == OBJ_NO_BUCKET;
 	attempt_end_failed(a, "%s: %s%s%s", doing, objstore_status_name(st),
 			message && *message ? ": " : "", message ? message : "");
 }

@@ -70,6 +70,7 @@ struct work { /* core only; talloc child of rc */
 	unsigned attempts, failures;
 	char *reason; /* why it is not done yet, for people */
 	bool disk_failed; /* the local disk failed the last try */
+	bool store_failed; /* the store did: it is not reached, or refuses everybody */
 	struct waiter *waiters;
 	/* WORK_PLACE */
 	struct work *hash_next;

@@ -414,11 +414,17 @@ void work_failed(struct work *w, const char *fmt, ...)
 	clock_random(w->rc->v->clock, &jitter, sizeof(jitter));
 	wait = wait / 2 + (int64_t)(jitter % 1000) * (wait / 2 / 1000);
 	if (w->failures == 1 || w->failures % 10 == 0) {
-		log_warning("reconcile", "%s: %s; retried (failure %u)",
+		enum log_level level = LOG_LVL_WARNING;
+
+		if (w->store_failed) {
+			level = objstore_trouble_level(w->rc->v->store, level);
+		}
+		log_line(level, "reconcile", 0, "%s: %s; retried (failure %u)",
 				w->kind == WORK_ITEM && w->row->name ? w->row->name
 								     : (w->name ? w->name : "?"),
 				w->reason ? w->reason : "out of memory", w->failures);
 	}
+	w->store_failed = false;
 	heap_set(w, clock_now_ns(w->rc->v->clock) + wait);
 	reconcile_kick(w->rc);
 }

@@ -63,6 +63,7 @@ class HttpProxy:
         self.path, self.tls = path, tls
         self.faults = []    # the first that meets a request is its
         self.lock = threading.Lock()
+        self.clients = set()
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.socket.getsockname()[1]
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
@@ -80,13 +81,23 @@ class HttpProxy:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(*self.tls)
                 client = context.wrap_socket(client, server_side=True)
+            self.clients.add(client)
             exchange = Exchange(self, client)
             while exchange.one():
                 pass
         except (OSError, http.client.HTTPException, ValueError):
             pass
         finally:
+            self.clients.discard(client)
             client.close()
+
+    def drop(self):
+        """All connections that are there end."""
+        for client in list(self.clients):
+            try:
+                client.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass    # it has
 
     def store(self):
         with open(os.path.join(self.path, "testbed.json"), encoding="utf-8") as file:
