@@ -4,10 +4,12 @@
  * Way: step.c, send.c -> here -> fenced.c -> the row, committed.
  * Thread: core.
  * Owns: nothing.
- * Holds: the source is deleted only after the copy is known to be there, and the row that says so committed.
+ * Holds: 1. the source is deleted only after the copy is known to be there, and the row that says so committed;
+ *        2. bytes of a clean file that are not its object's (a disk that forgets) are not sent in its place.
  */
 #include "private.h"
 #include <string.h>
+#include "../verify/content.h"
 
 /* ---- a file's object moves ---- */
 
@@ -112,14 +114,53 @@ static void move_copied(enum obj_status st, const char *message, const char *eta
 	}
 }
 
-static void move_claimed(struct attempt *a)
+static void move_copy(struct attempt *a)
 {
-	if (a->item->resend && (a->leased || a->copied)) {
-		step_upload(a, NULL);
-		return;
-	}
 	copy_fenced(a->v, a->old_key, move_etag(a), a->key, a->replaced->etag, NULL, a->item->inherited,
 			move_copied, a);
+}
+
+static void move_compared(struct content *c)
+{
+	struct attempt *a = c->arg;
+
+	a->content = NULL;
+	if (c->verdict == CONTENT_WRONG) {
+		log_warning("reconcile", "%s: its bytes here are not those of its object, by %s: these are copied (objectfsctl "
+				"verify)", a->old_key, content_means_name(c->means));
+		move_copy(a);
+	} else {
+		step_upload(a, NULL);
+	}
+	content_free(&c);
+}
+
+/* What S3 has is sent once more from here: only if it is the same. false: it is not known to be clean, or cannot be
+ * told. */
+static bool move_compare(struct attempt *a)
+{
+	bool clean = a->leased && (a->rec.flags & OFS_REC_DATA_DIRTY) == 0 && a->size == a->row->s3_size;
+	struct content *c = clean && content_may_tell(a->v, a->row) ? content_new(a->v, a->row, a->old_key) : NULL;
+
+	if (c == NULL) {
+		return false;
+	}
+	c->fd = a->fd;
+	c->prio = OBJ_PRIO_UPLOAD;
+	c->done = move_compared;
+	c->arg = a;
+	a->content = c;
+	content_check(c);
+	return true;
+}
+
+static void move_claimed(struct attempt *a)
+{
+	if (!a->item->resend || (!a->leased && !a->copied)) {
+		move_copy(a);
+	} else if (!move_compare(a)) {
+		step_upload(a, NULL);
+	}
 }
 
 void move_sent(struct attempt *a, const char *etag, int64_t mtime_ns)

@@ -256,6 +256,7 @@ struct attempt {
 	bool asked;             /* whose the object is has been asked */
 	struct ofs_oid wid;
 	struct upload *upload;
+	struct content *content; /* its bytes are being compared: move.c */
 	struct blocks *blocks;  /* what the last upload sent in parts; NULL: nothing, or not known */
 	struct ofs_oid upload_expect; /* wid of the object that the condition names; none: it has none, or not known */
 	char *upload_if_match;  /* condition of the last write, NULL: only if absent */

@@ -13,6 +13,7 @@
  */
 #include "private.h"
 #include "../evict/evict.h"
+#include "../verify/content.h"
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -716,6 +717,9 @@ void reconcile_lease_broken(struct reconcile *rc, int fd)
 			fcntl(fd, F_SETLEASE, F_UNLCK);
 			if (a->upload != NULL) {
 				upload_cancel(a->upload);
+			}
+			if (a->content != NULL) {
+				atomic_store(&a->content->cancelled, true);
 			}
 			return;
 		}

@@ -176,8 +176,27 @@ def nothing_to_mend_with(bed, sim):
     check(is_resident(bed, name), "it went, and nobody has it")
 
 
+def renamed(bed):
+    step("a rename that sends the file again, for its size, sends what S3 has")
+    flip(bed, "v/mid", 77)
+    passed = counter(bed, "copies_passed")
+    with bed.client() as client:
+        client.rename("v/mid", "v/moved")
+        client.rename("v/foreign", "v/foreign too")
+    bed.flush()
+    for name, old in (("v/moved", "v/mid"), ("v/foreign too", "v/foreign")):
+        body = bed.s3().get_object(Bucket=bed.S3_BUCKET, Key=bed.S3_PREFIX + name)["Body"].read()
+        check(body == data_of(old), f"S3 has other bytes of {old} under its new name")
+    check(counter(bed, "copies_passed") == passed + 1, "what is right was not sent from here, or what is wrong was")
+    check(verify(bed, "--repair", "v/moved")[0] == 0, "it is not mended")
+    with bed.client() as client:
+        client.rename("v/moved", "v/mid")
+        client.rename("v/foreign too", "v/foreign")
+    bed.flush()
+
+
 def on_s3sim():
-    with Testbed(store="s3sim", set=["settle time=100ms", "retries=2", "verify rate=0"]) as bed:
+    with Testbed(store="s3sim", set=["settle time=100ms", "retries=2", "verify rate=0", "copy limit=1M"]) as bed:
         sim = bed.sim()
         build(bed)
         gets = counter(bed, "s3_get")
@@ -191,6 +210,7 @@ def on_s3sim():
         bed.ctl("refresh", "v")
         bed.ctl("warm", "v")
         damaged(bed, "on a new disk")
+        renamed(bed)
         nothing_to_mend_with(bed, sim)
 
 
