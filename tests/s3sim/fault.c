@@ -85,6 +85,9 @@ void fault_clear(struct sim *s)
 	}
 	for (struct req *r = s->live; r != NULL; r = r->next) {
 		r->due_ns = r->due_ns == FAULT_HELD ? 1 : r->due_ns;
+		if (r->fault != NULL && r->fault->ms < 0) {
+			r->fault->ms = 0; /* its body is on its way still: it would be held at its end */
+		}
 	}
 }
 
