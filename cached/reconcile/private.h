@@ -265,7 +265,8 @@ struct attempt {
 	char *kept_of;          /* NULL: not asked yet */
 	unsigned logging;       /* entries for the log that are not committed yet */
 	int log_status;         /* of the first that failed */
-	bool unsure;            /* an upload of it was answered to nobody */
+	bool unsure;            /* an upload of it was answered to nobody, */
+	char *unsure_why;       /* and what the store, or the way to it, said */
 	bool covered;           /* class F1: what lay under its write has been looked at */
 	const char *taken_why;  /* class F1: of the conflict that it ends in, once what lies under it has been looked at */
 	char *looked_under;     /* class F1: ETag of an earlier write of ours, of which the same is true */

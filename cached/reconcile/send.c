@@ -5,8 +5,8 @@
  * Thread: core.
  * Owns: nothing; the attempt does.
  * Holds:
- *  1. a key is claimed by a committed row before the first PUT to it;
- *  2. 412 or an unknown outcome is answered by HEAD: ours is adopted, foreign makes a conflict copy.
+ *  1. a key is claimed by a committed row before the first PUT to it (rule 12);
+ *  2. 412 or an unknown outcome is answered by HEAD: ours is adopted, foreign makes a conflict copy (rule 14).
  */
 #include "private.h"
 #include "../mirror/foreign.h"
@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define STEP_TRIES_MAX 4
+#define STEP_UNSURE_MAX 1 /* where an answer was lost: then later, for each try sends all of it */
 
 /* The object with this ETag has this wid, or none. */
 static void step_upload_over(struct attempt *a, const char *if_match, const struct ofs_oid *wid);
@@ -252,6 +253,16 @@ static void step_sent_badly(struct attempt *a, const struct upload *u)
 	step_upload_over(a, u->etag, &a->wid);
 }
 
+/* Once more, at once? false: the attempt has ended. */
+static bool step_again(struct attempt *a)
+{
+	if (++a->tries <= (a->unsure ? STEP_UNSURE_MAX : STEP_TRIES_MAX)) {
+		return true;
+	}
+	attempt_end_failed(a, "%s", a->unsure_why != NULL ? a->unsure_why : "the store keeps refusing the condition");
+	return false;
+}
+
 /* After 412 or an unknown outcome: what is there now? */
 static void step_outcome(struct obj_req *req)
 {
@@ -263,11 +274,9 @@ static void step_outcome(struct obj_req *req)
 
 	if (r->status == OBJ_NOT_FOUND) {
 		objstore_req_free(&req);
-		if (++a->tries > STEP_TRIES_MAX) {
-			attempt_end_failed(a, "the store keeps refusing the condition");
-			return;
+		if (step_again(a)) {
+			step_upload(a, NULL); /* deleted meanwhile, or never made */
 		}
-		step_upload(a, NULL); /* deleted meanwhile: create it again */
 		return;
 	}
 	if (r->status != OBJ_OK || r->etag == NULL) {
@@ -284,8 +293,8 @@ static void step_outcome(struct obj_req *req)
 	}
 	if (who == WHOSE_NOW) {
 		step_uploaded_ok(a, r->etag, r->version_id, r->mtime_ns, m.data_gen, m.meta_gen);
-	} else if (++a->tries > STEP_TRIES_MAX) {
-		attempt_end_failed(a, "the store keeps refusing the condition");
+	} else if (!step_again(a)) {
+		/* it has ended */
 	} else if (who == WHOSE_ROWS || who == WHOSE_EARLIER || who == WHOSE_TOMBSTONE) {
 		step_upload_over(a, r->etag, &m.wid);
 	} else if (a->row->is_dir) {
@@ -343,7 +352,12 @@ static void step_uploaded(struct upload *u)
 	case OBJ_UNKNOWN:
 	case OBJ_CONFLICT:
 	case OBJ_NOT_FOUND:
-		a->unsure = a->unsure || u->status == OBJ_UNKNOWN;
+		if (u->status == OBJ_UNKNOWN) {
+			a->unsure = true;
+			talloc_free(a->unsure_why);
+			a->unsure_why = talloc_asprintf(a, "upload: %s",
+					u->message != NULL ? u->message : objstore_status_name(u->status));
+		}
 		step_ask_outcome(a);
 		break;
 	case OBJ_DAMAGED:
