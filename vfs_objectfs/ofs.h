@@ -170,7 +170,7 @@ void ofs_meta_end(struct ofs_conn *c, struct ofs_meta *m, bool changed,
 		const struct smb_file_time *times);
 
 /* --- ofs_dirty.c --- */
-/* Before the first write of a handle: DESIGN rule 4. Sets f->wrote. A file that is still marked is about
+/* Before the first write of a handle: rule 4. Sets f->wrote. A file that is still marked is about
  * to be emptied: it becomes plain, and empty. -EAGAIN with f->marked: it has become a stub, see there. */
 int ofs_first_write(struct ofs_conn *c, struct ofs_file *f);
 /* Around each write, so that the daemon can take a copy of one moment. */

@@ -4,7 +4,7 @@
  * Way: from all of smbd; NT ACLs, DOS attributes, EAs and streams arrive here as xattrs.
  * Thread: the client's smbd. No message, but for names missing in directories not listed.
  * Owns: nothing.
- * Holds: 1. What a client sees does not move when the daemon works (DESIGN rule 7): for regular
+ * Holds: 1. What a client sees does not move when the daemon works (rule 7): for regular
  *           files ctime is mtime and blocks follow from the size, always; the marker is hidden.
  *        2. Times of a stub are its record's. A stat that shows the marker, beside a record that says
  *           plain, was taken before the file became so: its times may be those of the daemon's work,
@@ -12,7 +12,7 @@
  *        3. Every setter marks the directory before and the record after (META_DIRTY, meta_gen).
  *        4. The record's xattr does not exist for clients.
  *        5. Attributes that say where the bytes are follow the marker; they are never stored.
- *        6. fstat on an open handle never fails on our account (smbd 4.17 panics at close).
+ *        6. fstat on an open handle never fails on our account (rule 9: smbd 4.17 panics at close).
  */
 #include "ofs.h"
 

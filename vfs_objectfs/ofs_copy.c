@@ -7,7 +7,7 @@
  * Thread: the client's smbd; asynchronous.
  * Owns: the map from tokens to handles, beside the one below us; entries go with their handles.
  * Holds: 1. NEXT copies between raw descriptors (copy_file_range): a source that is a stub would
- *           give zeros. Its range is here first (DESIGN rule 8).
+ *           give zeros. Its range is here first (rule 8).
  *        2. The destination is written under the rules of ofs_io.c.
  *        3. smbd waits for a copy before it closes the destination, not the source: after every wait
  *           the source is what its token means then, if anything.

@@ -4,7 +4,7 @@
  * Way: from ofs_open, ofs_io, ofs_whole; ofs_mark.c, the intent file, ofs_recall.c (DISCARD).
  * Thread: the client's smbd; blocks on the local disk, and for a stub that is emptied on the daemon.
  * Owns: nothing.
- * Holds: 1. A clean file's intent is on the disk before its first write (DESIGN rule 4); files S3
+ * Holds: 1. A clean file's intent is on the disk before its first write (rule 4); files S3
  *           never saw need none.
  *        2. Every write lies between ofs_writes_begin and ofs_writes_end.
  *        3. A stub that is emptied: mark, intent, [DISCARD], record, hint, all within one change of

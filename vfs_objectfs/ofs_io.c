@@ -10,7 +10,7 @@
  *        3. The first write of a handle is marked before it happens (ofs_first_write); every write
  *           bumps the stripe's write counter before and after.
  *        4. What works on raw descriptors below the VFS (sendfile, recvfile, SEEK_HOLE) is let at a
- *           marked file only once its bytes are here (DESIGN rule 8); copies: ofs_copy.c.
+ *           marked file only once its bytes are here (rule 8); copies: ofs_copy.c.
  */
 #include "ofs.h"
 

@@ -7,7 +7,7 @@
  *         is older than the volume's listing age.
  * Owns: nothing; an ofs_at is its caller's until ofs_at_done.
  * Holds: 1. Three answers: present, absent, unknown. Absence is told only of a listed directory or
- *           by the daemon; anything else that goes wrong is an error (DESIGN rule 6).
+ *           by the daemon; anything else that goes wrong is an error (rule 6).
  */
 #include "ofs.h"
 

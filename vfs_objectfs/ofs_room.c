@@ -6,7 +6,7 @@
  *      other end.
  * Thread: the client's smbd; ofs_room_take_now waits for a second at most.
  * Owns: nothing.
- * Holds: 1. A write is refused before anything of it has happened: nothing acknowledged is lost, and
+ * Holds: 1. A write is refused before anything of it has happened (rule 23): nothing acknowledged is lost, and
  *           the file is not marked dirty for it.
  *        2. Truncation and deletion are never refused: they make room.
  *        3. What all clients write between two looks of the daemon is no more than there is room for:

@@ -6,7 +6,7 @@
  *      -> ask.c -> one module -> Samba's notify daemon -> every smbd with a client that watches.
  * Thread: core.
  * Owns: the queue.
- * Holds: 1. told after the tree shows it: who looks then, sees it;
+ * Holds: 1. told after the tree shows it, once (rule 11): who looks then, sees it;
  *        2. more than NEWS_MAX in one directory at once, or more than fits into the queue, is told
  *           as one: "look again" (STATUS_NOTIFY_ENUM_DIR), as smbd itself does beyond as many;
  *        3. what cannot be told in time is counted and forgotten: the tree is right whoever hears

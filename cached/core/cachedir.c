@@ -4,7 +4,7 @@
  * Way: main calls it before any volume is opened.
  * Thread: main, before the loop; blocks on the local disk.
  * Owns: the descriptor of the lock file.
- * Holds: (1) one daemon per cache directory: the flock lives as long as the process. (2) The node
+ * Holds: (1) one daemon per cache directory (rule 21): the flock lives as long as the process. (2) The node
  * id is written once, whole (rename), before anything binds a record to it.
  */
 #include <errno.h>

@@ -5,8 +5,8 @@
  *      here -> done.
  * Thread: core.
  * Owns: evictions under way, at most EVICT_AT_ONCE by space.c.
- * Holds: 1. nothing goes that S3 was not just seen to have, in this version, and to give out: a bucket
- *           that lost an object, or moved it to an archive, does not take ours along;
+ * Holds: 1. nothing goes that S3 was not just seen to have, in this version, and to give out (rule 18): a
+ *           bucket that lost an object, or moved it to an archive, does not take ours along;
  *        2. a recall of the same inode begins after the job has ended, and none is under way when it
  *           starts;
  *        3. done comes once.

@@ -8,7 +8,7 @@
  *           marker say stub. Who opens the file later sees the marker and asks the daemon, which
  *           waits for this job; who got in by force before (lease-break-time) has broken the lease,
  *           and everything is put back before the lock is given up;
- *        2. record, marker, and both durable, before the first byte goes: a crash leaves a stub;
+ *        2. record, marker, and both durable, before the first byte goes (rule 2): a crash leaves a stub;
  *        3. bytes go in steps, each under an unbroken lease: whoever wants the file waits for one;
  *        4. a local program that opens the file meanwhile is seen at its reads, later at its open (guard.h).
  */

@@ -5,7 +5,7 @@
  * Thread: core.
  * Owns: struct brake, child of the mirror: counts of an hour, what is held back, what was accepted.
  * Holds: 1. below no directory more than BRAKE_COUNT names and BRAKE_PERCENT of those known there go within
- *           an hour, in however many listings, unless it was accepted. What is held back counts as well;
+ *           an hour, in however many listings, unless it was accepted (rule 22). What is held back counts as well;
  *        2. where it stopped (the lowest such directory), it stays stopped for all below until what is held
  *           back is in the bucket again, or accepted; a restart does not let go;
  *        3. where memory lacks, names are kept. What more directories hold back than are remembered one by one

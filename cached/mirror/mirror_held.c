@@ -6,7 +6,7 @@
  *      listing its directory.
  * Thread: core; held_limbo_run on a worker.
  * Owns: what waits.
- * Holds: 1. where no module can be asked, every file counts as held for as long as a durable handle
+ * Holds: 1. where no module can be asked (rule 10), every file counts as held for as long as a durable handle
  *           may wait for its client: those are in no process, so no lease of the kernel's shows
  *           them;
  *        2. trying again costs a question to a module, and a listing only once the file is free;

@@ -5,7 +5,7 @@
  *      -> HEAD of what is new or other -> stubs -> LISTED -> answers to all who wait.
  * Thread: core; scan_run and mark_run on a worker (DISK_ORDER).
  * Owns: struct listing until its callers are answered; the entries.
- * Holds: 1. nothing is concluded before all pages are in;
+ * Holds: 1. nothing is concluded before all pages are in (rule 6);
  *        2. LISTED is set only if every name is here, or was refused and logged;
  *        3. a caller is answered exactly once;
  *        4. a refresh is answered from pages that were asked for after it came.

@@ -6,7 +6,8 @@
  *      version: recall_object.c.
  * Thread: core.
  * Owns: GETs in flight; the turn.
- * Holds: 1. an extent counts as come after its bytes are in the file, and only for the version the row names;
+ * Holds: 1. an extent counts as come after its bytes are in the file (rule 5), and only for the version the row
+ *           names;
  *        2. the next GET is for the client that has the fewest under way, and of its files for the one
  *           whose turn is longest ago: who reads a million files is one reader among others.
  */

@@ -5,7 +5,7 @@
  *      them.
  * Thread: workers; blocks on the local disk and, bounded, on a stripe's lock.
  * Owns: the job until done. The descriptor stays the recall's.
- * Holds: 1. STUB and marker are taken off only after fdatasync, STUB first, the marker last;
+ * Holds: 1. STUB and marker are taken off only after fdatasync (rule 5), STUB first, the marker last;
  *        2. a record is changed under its stripe's lock, and only if it is still the same stub;
  *        3. times of a stub are in its record, and go to the inode when it becomes plain.
  */

@@ -6,7 +6,7 @@
  *      recall_check_start, once it is idle -> HEAD -> FILLING again, or recall_kill.
  * Thread: core.
  * Owns: the HEAD in flight.
- * Holds: 1. bytes of two versions never stand beside each other under set bits: if the object was
+ * Holds: 1. bytes of two versions never stand beside each other under set bits (rule 19): if the object was
  *           replaced after something was filled, the map is cleared and its readers are refused;
  *        2. an object that brings rights of its own is not read under the old ones: the next
  *           listing takes both.

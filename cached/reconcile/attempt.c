@@ -4,7 +4,8 @@
  * Way: step_start makes it; whoever ends it frees it, and the item runs again, waits or is done.
  * Thread: core.
  * Owns: the attempt: lease, descriptor, snapshot, keys.
- * Holds: an attempt ends once, by one of the functions here; rc->attempts lists those under way.
+ * Holds: an attempt ends once, by one of the functions here (one that failed: rule 15); rc->attempts lists
+ *        those under way.
  */
 #include "private.h"
 #include "../evict/evict.h"

@@ -7,7 +7,7 @@
  * Owns: its jobs; they carry plain copies.
  * Holds:
  *  1. the tree is the truth about where an inode is; of two looks the later one wins;
- *  2. what is absent is deleted only if trash/ says that a client deleted it;
+ *  2. what is absent is deleted only if trash/ says that a client deleted it (rule 20);
  *  3. an inode without a record of its own gets one here and is new and dirty; a copied stub is
  *     left alone and reported.
  */

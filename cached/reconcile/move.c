@@ -4,7 +4,8 @@
  * Way: step.c, send.c -> here -> fenced.c -> the row, committed.
  * Thread: core.
  * Owns: nothing.
- * Holds: 1. the source is deleted only after the copy is known to be there, and the row that says so committed;
+ * Holds: 1. the source is deleted only after the copy is known to be there, and the row that says so committed
+ *           (rule 16);
  *        2. bytes of a clean file that are not its object's (a disk that forgets) are not sent in its place.
  */
 #include "private.h"

@@ -8,9 +8,9 @@
  * Owns: its jobs; descriptor and snapshot pass to the attempt.
  * Holds:
  *  1. what is uploaded is read under F_RDLCK, or from a private copy of one moment; data become clean
- *     only under F_RDLCK, and only if generation and lease are those of the beginning;
- *  2. KNOWN is in the record before the first PUT, so that an unlink leaves a trash link;
- *  3. metadata becomes clean only at the generation whose snapshot was sent;
+ *     only under F_RDLCK, and only if generation and lease are those of the beginning (rule 3);
+ *  2. KNOWN is in the record before the first PUT, so that an unlink leaves a trash link (rule 20);
+ *  3. metadata becomes clean only at the generation whose snapshot was sent (rule 1);
  *  4. what was sent from a copy is not sent again while nothing was written: record's generation and
  *     stripe's write counter are those of the copy. A write bumps the counter before it begins, and
  *     under the lease nobody writes: what is equal then is what S3 has. A write to another file of

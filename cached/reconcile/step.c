@@ -5,7 +5,7 @@
  *      prepare.c (step_finish) -> work_done.
  * Thread: core.
  * Owns: nothing; attempt.c holds what a step needs.
- * Holds: the row is committed before the record says clean.
+ * Holds: the row is committed before the record says clean (rule 12); what fails stays pending (rule 15).
  *
  *   place ok? -> prepare -> [dir: marker] [moved: move] [data: upload] [metadata: log] -> finish
  */

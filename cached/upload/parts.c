@@ -6,7 +6,7 @@
  * Owns: the requests in flight, and the upload in the store until it is completed, aborted or left.
  * Holds:
  *  1. a multipart upload that does not end in OBJ_OK is remembered, or aborted: what may be gone on with (the store
- *     is away, refuses for now, or did not say what became of it) is left, all else goes;
+ *     is away, refuses for now, or did not say what became of it) is left, all else goes (rule 17);
  *  2. a part that is a copy is of the object that is replaced, held to it by its ETag or version, and of a
  *     block whose bytes are the same; whatever the store has against it, all is sent;
  *  3. one is gone on with if its object would be the same, metadata and all; and a part of it counts if it was of

@@ -5,8 +5,8 @@
  * Thread: core; bodies are read by the store's thread.
  * Owns: the requests in flight of each upload; the descriptor is the caller's.
  * Holds:
- *  1. blobs are in the bucket before the object that names them;
- *  2. at most one mutation of the key is in flight, and it carries the condition;
+ *  1. blobs are in the bucket before the object that names them (rule 16);
+ *  2. at most one mutation of the key is in flight, and it carries the condition (rule 13);
  *  3. done is called exactly once, never from inside upload_start.
  *
  *   start -> blobs -> [head] -> put -> done
