@@ -168,7 +168,10 @@
 	O(SIZE, recall_budget_bytes, "recall budget", "0", 0, INT64_MAX, 0,                        \
 		"what one client may recall in a minute; when it is used up its reads of stubs are slowed; " \
 		"0: no bound")                                                                     \
-	O(SIZE, verify_rate_bytes, "verify rate", "100M", 0, INT64_MAX, 0,                         \
+	O(DURATION, verify_age_ns, "verify age", "30d", 0, 3650 * CONF_DAY, 0,                     \
+		"all that is on the local disk is read once in so long, in the background, to see whether it is " \
+		"still what S3 has; 0: only when it is asked for (objectfsctl verify)")            \
+	O(SIZE, verify_rate_bytes, "verify rate", "50M", 0, INT64_MAX, 0,                         \
 		"what is read a second of the local disk, at most, to see whether it is still what S3 has; " \
 		"0: no bound")                                                                     \
 	O(COUNT, connections, "connections", "32", 1, 1024, CONF_S3_ONLY,                          \

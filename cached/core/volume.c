@@ -242,6 +242,7 @@ static void volume_ready(struct volume_own *o)
 		blocks_sweep(v);
 		begun_start(v->begun);
 		evictor_start(v->evictor);
+		verifier_start(v->verifier);
 		mirror_start(v->mirror);
 		bases_start(v->bases);
 		accounts_ready(v->accounts);

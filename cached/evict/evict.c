@@ -99,6 +99,11 @@ void evict_note_gone(struct evictor *ev, const struct ofs_oid *oid)
 	}
 }
 
+bool evict_is_here(const struct evictor *ev, const struct ofs_oid *oid)
+{
+	return keep_has(ev->keep, oid);
+}
+
 bool evict_has_room(const struct evictor *ev)
 {
 	return space_has_room(ev->space);

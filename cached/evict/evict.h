@@ -27,6 +27,8 @@ void evict_note(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes);
 void evict_note_least(struct evictor *ev, const struct ofs_oid *oid, uint64_t bytes);
 void evict_note_use(struct evictor *ev, const struct ofs_oid *oid);
 void evict_note_gone(struct evictor *ev, const struct ofs_oid *oid);
+/* Has it data here, as far as is known? ev is not NULL. */
+bool evict_is_here(const struct evictor *ev, const struct ofs_oid *oid);
 /* What is in one directory (a path below the tree) that nobody told of? Then looked(arg). */
 void evict_look(struct evictor *ev, const char *path, void (*looked)(void *arg), void *arg);
 /* Something was renamed: a walk over the tree may have missed it. */

@@ -277,6 +277,11 @@ struct row *index_numbered(struct index *ix, uint32_t number)
 	return r != NULL && r->number != 0 && !r->removed ? r : NULL;
 }
 
+uint32_t index_numbers(const struct index *ix)
+{
+	return ix->rows_used + 1;
+}
+
 struct row *index_live_child(struct index *ix, const struct row *dir)
 {
 	return index_row(ix, dir->live_children);

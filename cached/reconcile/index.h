@@ -110,6 +110,8 @@ struct row *index_walk_next(struct index *ix, struct index_walk *w); /* NULL: no
 void index_walk_end(struct index *ix, struct index_walk *w); /* always; again does nothing */
 /* The row that had this number. NULL: it has gone; another, if that has it now. */
 struct row *index_numbered(struct index *ix, uint32_t number);
+/* All rows have numbers from 1 to below this one. */
+uint32_t index_numbers(const struct index *ix);
 struct row *index_live_child(struct index *ix, const struct row *dir);
 struct row *index_live_next(struct index *ix, const struct row *child);
 /* New row, neither in S3 nor here. The existing row if the oid is known. */

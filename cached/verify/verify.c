@@ -14,7 +14,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "verify.h"
+#include "private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,19 +30,6 @@
 #include "../mirror/mirror_private.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
-
-#define DAMAGED_MOST 16u
-
-struct damaged {
-	struct ofs_oid oid;
-	char *path, *etag; /* talloc children of the verifier */
-};
-
-struct verifier { /* core only */
-	struct volume *v;
-	struct damaged list[DAMAGED_MOST];
-	unsigned count;
-};
 
 struct verify { /* malloc; one file */
 	struct disk_job job;

@@ -38,6 +38,8 @@ struct verifier *verifier_new(TALLOC_CTX *ctx, struct volume *v);
 /* done once, perhaps at once. */
 void verify_file(struct verifier *vf, const struct ofs_oid *oid, bool repair, uint64_t request_id, verify_done done,
 		void *arg);
+/* The volume is READY for the first time: what is here is looked at by itself, each `verify age`; nothing is mended by it. */
+void verifier_start(struct verifier *vf);
 /* Files found damaged since the start, and neither mended nor changed since; path (borrowed): of one. */
 unsigned verify_damaged(const struct verifier *vf, const char **path);
 

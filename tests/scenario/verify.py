@@ -3,7 +3,7 @@
 # timeout: 240
 """Bits that flip on the local disk: objectfsctl verify finds each, in files sent whole, in parts, by another tool, and on
 a new disk; what is newer than S3 or in use is left alone; --repair fetches it again, and the bucket never sees a wrong
-byte. A daemon that is killed within a repair leaves a stub."""
+byte. A daemon that is killed within a repair leaves a stub. By itself it looks, and mends nothing."""
 
 import hashlib
 import json
@@ -214,6 +214,25 @@ def on_s3sim():
         nothing_to_mend_with(bed, sim)
 
 
+def by_itself():
+    step("in the background: what is damaged is found, and told, and nothing more")
+    with Testbed(set=["settle time=100ms", "verify age=1s"]) as bed:
+        with bed.client() as client:
+            client.mkdir("v")
+            for name in ("v/small", "v/mid"):
+                client.put(name, data_of(name))
+        bed.flush()
+        flip(bed, "v/mid", 2 * MIB)
+        wait_until(lambda: has_finding(bed, "file-damaged"), 30, "it is found")
+        check(is_resident(bed, "v/mid") and counter(bed, "verify_mended") == 0, "it was mended by itself")
+        bed.restart("cached", kill=True)
+        wait_until(lambda: has_finding(bed, "file-damaged"), 30, "it is found after a restart")
+        check(verify(bed, "--repair", "v")[0] == 0, "it is not mended")
+        before = counter(bed, "verify_files")
+        wait_until(lambda: counter(bed, "verify_files") > before + 3, 30, "the next passes")
+        check(not has_finding(bed, "file-damaged"), "health still tells of it")
+
+
 def on_rgw():
     step("Ceph RGW, which knows no checksums")
     name = "twenty"
@@ -237,6 +256,7 @@ def on_rgw():
 
 def main():
     on_s3sim()
+    by_itself()
     on_rgw()
 
 
