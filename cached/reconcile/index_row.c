@@ -18,15 +18,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/log.h"
+#include "../base/memory.h"
 
 #define ROW_KEPT_BYTES offsetof(struct row, oid)
 
 void *index_alloc(void *pointer)
 {
 	if (pointer == NULL) {
-		log_error("index", "out of memory");
-		abort();
+		memory_ends(0);
 	}
 	return pointer;
 }
