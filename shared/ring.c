@@ -149,28 +149,38 @@ static uint32_t ring_slot_crc(uint64_t seq, const uint8_t slot[OFS_RING_SLOT_BYT
 
 static int ring_pread(int fd, void *buf, size_t len, off_t offset)
 {
-	ssize_t n;
+	size_t done = 0;
 
-	do {
-		n = pread(fd, buf, len, offset);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0) {
-		return -errno;
+	while (done < len) {
+		ssize_t n = pread(fd, (uint8_t *)buf + done, len - done, offset + (off_t)done);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n <= 0) {
+			return n < 0 ? -errno : -EBADMSG; /* truncated by somebody */
+		}
+		done += (size_t)n;
 	}
-	return (size_t)n == len ? 0 : -EBADMSG; /* truncated by somebody */
+	return 0;
 }
 
 static int ring_pwrite(int fd, const void *buf, size_t len, off_t offset)
 {
-	ssize_t n;
+	size_t done = 0;
 
-	do {
-		n = pwrite(fd, buf, len, offset);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0) {
-		return -errno;
+	while (done < len) {
+		ssize_t n = pwrite(fd, (const uint8_t *)buf + done, len - done, offset + (off_t)done);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n <= 0) {
+			return n < 0 ? -errno : -EIO;
+		}
+		done += (size_t)n;
 	}
-	return (size_t)n == len ? 0 : -EIO;
+	return 0;
 }
 
 int ofs_ring_create(int dirfd, const char *name)

@@ -5,7 +5,7 @@
  * Thread: core; pread of files in /run (memory), which does not block.
  * Owns: the ring files and one descriptor of each.
  * Holds: (1) what a ring says is checked: a damaged slot costs a rescan of marked directories, never
- * more. (2) A ring goes only after its writer is dead and every hint in it was read. (3) The
+ * more; of a ring that cannot be read, while its writer lives, one now and then. (2) A ring goes only after its writer is dead and every hint in it was read. (3) The
  * daemon's descriptor is never the module's open file: the writer's lock dies with the module.
  */
 #include <dirent.h>
@@ -25,6 +25,7 @@
 
 #define REAP_EVERY_NS (1 * NS_PER_S)
 #define UNUSED_AGE_NS (600 * NS_PER_S)
+#define BROKEN_RESCAN_NS (30 * NS_PER_S)
 
 struct ring {
 	struct ring *next, **prev;
@@ -36,7 +37,8 @@ struct ring {
 	struct ofs_use use;  /* as far as it is in the counters */
 	int64_t born_ns;
 	bool used;   /* a writer was seen: lock, pid or hint */
-	bool broken; /* the file is not a ring any more: given up */
+	bool broken; /* its head cannot be read, or makes no sense */
+	int64_t rescan_ns; /* broken: when the marked directories are looked at again in place of its hints */
 };
 
 struct rings {
@@ -45,6 +47,7 @@ struct rings {
 	struct ring *list;
 	int64_t reap_ns;
 	bool rescan; /* wanted; told to reconcile at the end of a drain */
+	bool look_again; /* the same, and nothing to be said of it */
 };
 
 static int ring_free(struct ring *r)
@@ -264,6 +267,26 @@ int rings_add(struct rings *rs, uint64_t session)
 	return fd;
 }
 
+/* What it would have said is found by the marks. */
+static void ring_is_broken(struct ring *r, int status)
+{
+	struct rings *rs = r->rs;
+	int64_t now = clock_now_ns(rs->v->clock);
+
+	if (!r->broken) {
+		log_warning("core", "ring %s of volume %s cannot be read (%s): what its smbd changes is found "
+				"every %d s only, until that client connects anew",
+				r->name, rs->v->name, strerror(-status), (int)(BROKEN_RESCAN_NS / NS_PER_S));
+		stats_add(hints_bad, 1);
+		r->broken = true;
+		r->rescan_ns = now;
+	}
+	if (now >= r->rescan_ns) {
+		r->rescan_ns = now + BROKEN_RESCAN_NS;
+		rs->look_again = true;
+	}
+}
+
 static unsigned ring_drain(struct ring *r, bool writer_dead)
 {
 	struct rings *rs = r->rs;
@@ -273,17 +296,12 @@ static unsigned ring_drain(struct ring *r, bool writer_dead)
 	unsigned count = 0;
 	int ret;
 
-	if (r->broken) {
+	ret = ofs_ring_read_head(r->fd, &head);
+	if (ret != 0) {
+		ring_is_broken(r, ret);
 		return 0;
 	}
-	if (ofs_ring_read_head(r->fd, &head) != 0) {
-		log_warning("core", "ring %s of volume %s is damaged and is given up", r->name,
-				rs->v->name);
-		stats_add(hints_bad, 1);
-		rs->rescan = true;
-		r->broken = true;
-		return 0;
-	}
+	r->broken = false;
 	last = atomic_load(&head.head);
 	lost = atomic_load(&head.lost);
 	if (head.writer_pid != 0 || last > 0) {
@@ -340,13 +358,12 @@ static unsigned rings_reap(struct rings *rs)
 
 	for (r = rs->list; r != NULL; r = next) {
 		next = r->next;
-		if (!r->broken && !ring_is_dead(r)) {
+		if (!ring_is_dead(r)) {
 			continue;
 		}
 		count += ring_drain(r, true);
-		if (ofs_ring_read_head(r->fd, &head) == 0 &&
-				(atomic_load(&head.inflight[0]) != 0 ||
-						atomic_load(&head.inflight[1]) != 0)) {
+		if (ofs_ring_read_head(r->fd, &head) != 0 || atomic_load(&head.inflight[0]) != 0 ||
+				atomic_load(&head.inflight[1]) != 0) {
 			/* It died in the middle of a change: the hint for it never came. */
 			rs->rescan = true;
 		}
@@ -381,6 +398,10 @@ static unsigned rings_read(struct rings *rs, bool reap)
 		log_warning("core", "volume %s: hints were lost or damaged, marked directories are "
 				    "looked at again",
 				rs->v->name);
+		rs->look_again = true;
+	}
+	if (rs->look_again) {
+		rs->look_again = false;
 		mirror_hints_lost(rs->v->mirror);
 		reconcile_rescan(rs->v->reconcile);
 	}
@@ -404,7 +425,7 @@ bool rings_inflight(struct rings *rs, uint32_t stripe)
 		struct ofs_ring_head head;
 
 		if (ofs_ring_read_head(r->fd, &head) != 0) {
-			continue;
+			return true; /* who knows */
 		}
 		if (atomic_load(&head.inflight[0]) != stripe + 1 &&
 				atomic_load(&head.inflight[1]) != stripe + 1) {
