@@ -7,13 +7,15 @@
  * Owns: the connection and its statements.
  * Holds: 1. A file that is damaged, of another version or makes no sense is renamed, never deleted
  *           and never written: it may belong to a newer release.
- *        2. A file that could not be read for another reason (rights, full, busy) is an error: it
- *           is not set aside for that.
+ *        2. A file that could not be read for another reason (rights, full, busy, a disk that fails) is
+ *           an error: it is not set aside for that.
  *        3. The value "#clean" exists only between a clean close and the next open.
  */
 #include "index_db.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,6 +348,34 @@ static void db_free(struct index_db **pdb)
 	free(db);
 }
 
+/* SQLite calls what the disk cannot read damaged, too. 0: every byte of file and log can be read; -errno. */
+static int db_readable(const char *path)
+{
+	static const char *const suffix[] = { "", "-wal" };
+	uint8_t buf[32768];
+	int ret = 0;
+
+	for (size_t i = 0; ret == 0 && i < sizeof(suffix) / sizeof(suffix[0]); i++) {
+		char name[PATH_MAX];
+		ssize_t n;
+		int fd;
+
+		if (snprintf(name, sizeof(name), "%s%s", path, suffix[i]) >= (int)sizeof(name)) {
+			return -ENAMETOOLONG;
+		}
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+		if (fd < 0) {
+			ret = errno == ENOENT ? 0 : -errno;
+			continue;
+		}
+		while ((n = read(fd, buf, sizeof(buf))) > 0 || (n < 0 && errno == EINTR)) {
+		}
+		ret = n < 0 ? -errno : 0;
+		close(fd);
+	}
+	return ret;
+}
+
 /* Rename the file and its log; both or neither matter to whoever looks at them later. */
 static int db_set_aside(TALLOC_CTX *ctx, const char *path, const char *why)
 {
@@ -392,8 +422,8 @@ int index_db_open(TALLOC_CTX *ctx, const char *path, const struct index_db_loade
 
 	*out = NULL;
 	*fresh = false;
-	/* Twice: the second round after the first file was set aside. */
-	for (int round = 0; round < 2; round++) {
+	/* Once more, since the disk may have failed for a moment; and at last after the file was set aside. */
+	for (int round = 0; round < 3; round++) {
 		struct index_db *db = calloc(1, sizeof(*db));
 		int rc;
 
@@ -415,20 +445,29 @@ int index_db_open(TALLOC_CTX *ctx, const char *path, const struct index_db_loade
 		loader->begin(loader->arg, 0);
 		db_free(&db);
 		*fresh = false;
-		if (ret != -EBADMSG) {
+		if (ret == -EBADMSG) {
+			ret = db_readable(path);
+			if (ret != 0) {
+				talloc_free(*error);
+				*error = talloc_asprintf(ctx, "index %s: %s: the disk cannot read it; if it is to be "
+						"given up, move it away", path, strerror(-ret));
+			}
+		}
+		if (ret != 0) {
 			return ret;
 		}
-		ret = db_set_aside(ctx, path, why);
+		ret = round == 1 ? db_set_aside(ctx, path, why) : 0;
 		if (ret != 0) {
 			break;
 		}
 		talloc_free(*error);
 		*error = NULL;
 	}
+	ret = ret != 0 ? ret : -EIO;
 	if (*error == NULL) {
 		*error = talloc_asprintf(ctx, "index %s: %s", path, strerror(-ret));
 	}
-	return ret != 0 ? ret : -EIO;
+	return ret;
 }
 
 static int db_step(sqlite3_stmt *stmt)
@@ -475,12 +514,22 @@ static int db_kv_put(struct index_db *db, const struct index_db_kv *kv)
 	return db_step(stmt);
 }
 
+/* What a failed transaction has left, if anything; it may fail itself, and is tried again before the next one. */
+static void db_rollback(struct index_db *db)
+{
+	if (!sqlite3_get_autocommit(db->handle)) {
+		db_step(db->stmt[DB_ROLLBACK]);
+	}
+}
+
 int index_db_write(struct index_db *db, const struct ofs_oid *deletes, size_t delete_count,
 		const struct index_db_row *rows, size_t row_count, const struct index_db_kv *kvs,
 		size_t kv_count)
 {
-	int ret = db_step(db->stmt[DB_BEGIN]);
+	int ret;
 
+	db_rollback(db);
+	ret = db_step(db->stmt[DB_BEGIN]);
 	if (ret != 0) {
 		return ret;
 	}
@@ -498,8 +547,8 @@ int index_db_write(struct index_db *db, const struct ofs_oid *deletes, size_t de
 	if (ret == 0) {
 		ret = db_step(db->stmt[DB_COMMIT]);
 	}
-	if (ret != 0 && !sqlite3_get_autocommit(db->handle)) {
-		db_step(db->stmt[DB_ROLLBACK]);
+	if (ret != 0) {
+		db_rollback(db);
 	}
 	return ret;
 }
