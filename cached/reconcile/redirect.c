@@ -595,6 +595,7 @@ static void redirects_go_on(struct redirects *t)
 			continue;
 		}
 		t->next++;
+		m->single = true; /* a directory's marker, too: what is below it has moved */
 		m->done = redirect_moved;
 		m->arg = t;
 		pmove_start(m);
