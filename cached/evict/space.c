@@ -62,6 +62,7 @@ struct space { /* core only */
 	unsigned slow_us;
 	bool full;
 	bool measured, gone; /* it was, a file has, since the modules were told how full it is */
+	bool unasked; /* the log says that the file system cannot be asked */
 };
 
 struct space_file {
@@ -408,6 +409,7 @@ static void space_measured(struct space *s, int status)
 	s->measuring = false;
 	s->before = census_running(s->ev) ? s->before : 0;
 	if (status == 0) {
+		s->unasked = false;
 		s->fresh = s->begin_fresh;
 		s->written = s->begin_written;
 		s->measured = true;
@@ -415,8 +417,11 @@ static void space_measured(struct space *s, int status)
 		space_tell(s);
 		space_round(s);
 	} else {
-		log_warning("evict", "volume %s: the mirror's file system cannot be asked: %s",
-				s->ev->v->name, strerror(-status));
+		if (!s->unasked) {
+			log_warning("evict", "volume %s: the mirror's file system cannot be asked (%s), tried again: until "
+					"it can, nothing is evicted; is its disk well?", s->ev->v->name, strerror(-status));
+		}
+		s->unasked = true;
 	}
 	space_later(s, rest_ns > took_ns ? rest_ns : took_ns);
 }
