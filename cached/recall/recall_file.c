@@ -218,6 +218,12 @@ static int file_times(int fd, const struct ofs_record *rec)
 	return futimens(fd, ts) == 0 ? 0 : -errno;
 }
 
+/* The record counts, and has been written: a marker that stays is no failure, and the next open takes it. */
+static void file_unmark(struct recall_file_job *j)
+{
+	(void)mirror_marker_set(j->place.guard, j->fd, false);
+}
+
 static void file_finish_run(struct disk_job *job)
 {
 	struct recall_file_job *j = (struct recall_file_job *)job;
@@ -249,7 +255,7 @@ static void file_finish_run(struct disk_job *job)
 		ret = ofs_record_set(&j->place.rio, j->fd, &rec);
 	}
 	if (ret == 0) {
-		ret = mirror_marker_set(j->place.guard, j->fd, false);
+		file_unmark(j);
 	}
 	ofs_shm_unlock(j->place.shm, stripe);
 	j->status = ret == -EALREADY ? 0 : ret;
@@ -278,14 +284,19 @@ static void file_discard_run(struct disk_job *job)
 		ret = -errno;
 	}
 	if (ret == 0) {
+		off_t size = (off_t)rec.size;
+
 		rec.flags &= ~(uint32_t)OFS_REC_STUB;
 		rec.flags |= OFS_REC_DATA_DIRTY;
 		rec.data_gen++;
 		rec.size = 0;
 		ret = ofs_record_set(&j->place.rio, j->fd, &rec);
+		if (ret != 0 && ftruncate(j->fd, size) != 0) {
+			ret = -errno; /* the next open gives it its size */
+		}
 	}
 	if (ret == 0) {
-		ret = mirror_marker_set(j->place.guard, j->fd, false);
+		file_unmark(j);
 	}
 	ofs_shm_unlock(j->place.shm, stripe);
 	j->status = ret == -EALREADY ? 0 : ret;
