@@ -126,6 +126,8 @@ struct reconcile { /* core only */
 	unsigned trash_running; /* looks into trash/ that are no place's */
 	int64_t scan_begin_ns, scan_end_ns; /* of the last one */
 	bool rescan_wanted;
+	bool scan_failed;       /* the one under way: something cannot be read */
+	unsigned scan_failures; /* scans in a row */
 	struct clock_timer *rescan_timer;
 	bool intents_read; /* the intent file, once after the first scan */
 	struct attempt *attempts; /* items in flight, for lease breaks */

@@ -26,6 +26,7 @@
 /* ---- directories and trash/ ---- */
 
 #define SCAN_AGAIN_NS (300 * NS_PER_MS)
+#define SCAN_DOUBLES_MOST 5u /* of that, while the disk fails */
 #define SCAN_RECENT_NS (10 * NS_PER_S) /* a client's process may be slow between rename and hint */
 
 struct scan_job {
@@ -136,17 +137,44 @@ static void scan_again(void *arg)
 	}
 }
 
+/* A disk that fails is told once, asked more and more rarely, and told when it is well. */
+static int64_t scan_delay_ns(struct reconcile *rc)
+{
+	unsigned failures = rc->scan_failures;
+
+	if (!rc->scan_failed && failures > 0) {
+		log_notice("reconcile", "every directory that has changed can be read again");
+	}
+	rc->scan_failures = rc->scan_failed ? failures + 1 : 0;
+	rc->scan_failed = false;
+	return (int64_t)SCAN_AGAIN_NS << (failures < SCAN_DOUBLES_MOST ? failures : SCAN_DOUBLES_MOST);
+}
+
+static void scan_cannot_read(struct reconcile *rc, const struct scan_job *s)
+{
+	bool moved = s->status == -ENOENT || s->status == -ESTALE;
+
+	log_line(moved || rc->scan_failed || rc->scan_failures > 0 ? LOG_LVL_INFO : LOG_LVL_WARNING, "reconcile",
+			0, "%s cannot be read (%s): what was changed there is not known, and not sent, until it can; "
+			"tried again", s->trash ? "trash/" : s->path, strerror(-s->status));
+	rc->scan_failed = rc->scan_failed || !moved;
+	rc->rescan_wanted = true;
+}
+
 /* After the last scan every inode has its row: then intents can be told from rows. */
 static void scan_ended(struct reconcile *rc)
 {
+	int64_t delay_ns;
+
 	if (--rc->scans_running > 0) {
 		return;
 	}
+	delay_ns = scan_delay_ns(rc);
 	rc->scan_end_ns = clock_now_ns(rc->v->clock);
 	if (rc->rescan_wanted) {
 		if (rc->rescan_timer == NULL) {
 			rc->rescan_timer = clock_timer_add(rc->v->clock, rc,
-					clock_now_ns(rc->v->clock) + SCAN_AGAIN_NS, scan_again, rc);
+					clock_now_ns(rc->v->clock) + delay_ns, scan_again, rc);
 		}
 		return;
 	}
@@ -223,10 +251,7 @@ static void scan_done(struct disk_job *job)
 	}
 	if (s->status != 0) {
 		/* Also where the directory has only moved: what lies in it must be looked at. */
-		log_line(s->status == -ENOENT || s->status == -ESTALE ? LOG_LVL_INFO : LOG_LVL_WARNING,
-				"reconcile", 0, "%s could not be scanned (%s); tried again",
-				s->trash ? "trash/" : s->path, strerror(-s->status));
-		rc->rescan_wanted = true;
+		scan_cannot_read(rc, s);
 		if (dir != NULL) {
 			dir->scanned = false;
 		}
