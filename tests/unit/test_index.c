@@ -10,8 +10,10 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -27,6 +29,39 @@
 #include "cached/objstore/objstore.h"
 #include "cached/reconcile/index.h"
 #include "tests/lib/scratch.h"
+
+/* SQLite's own reads, and ours: so many of them fail. */
+static int reads_to_fail;
+
+static bool read_fails(void)
+{
+	if (reads_to_fail > 0) {
+		reads_to_fail--;
+		errno = EIO;
+		return true;
+	}
+	return false;
+}
+
+ssize_t pread64(int fd, void *buf, size_t len, off_t at)
+{
+	static ssize_t (*real)(int, void *, size_t, off_t);
+
+	if (real == NULL) {
+		*(void **)&real = dlsym(RTLD_NEXT, "pread64");
+	}
+	return read_fails() ? -1 : real(fd, buf, len, at);
+}
+
+ssize_t read(int fd, void *buf, size_t len)
+{
+	static ssize_t (*real)(int, void *, size_t);
+
+	if (real == NULL) {
+		*(void **)&real = dlsym(RTLD_NEXT, "read");
+	}
+	return read_fails() ? -1 : real(fd, buf, len);
+}
 
 struct fix {
 	char dir[64];
@@ -531,6 +566,35 @@ static void test_damaged(void **state)
 	expect_set_aside(f, 8);
 }
 
+/* What the disk cannot read is not damaged: not set aside, and all there when it can. */
+static void test_unreadable(void **state)
+{
+	struct fix *f = *state;
+	char *error = NULL;
+
+	fill(f);
+	reads_to_fail = INT_MAX;
+	f->ix = index_open(f->ev, f->disk, f->clock, f->path, &f->fresh, &error);
+	assert_null(f->ix);
+	assert_non_null(strstr(error, "I/O error"));
+	assert_int_equal(aside_count(f), 0);
+	for (int n = 1; n < 40; n++) { /* a moment's failure, at one place after the other */
+		reads_to_fail = 0;
+		fix_open(f);
+		assert_false(f->fresh);
+		assert_int_equal(index_count(f->ix), 2001);
+		index_close(&f->ix);
+		reads_to_fail = n;
+		f->ix = index_open(f->ev, f->disk, f->clock, f->path, &f->fresh, &error);
+		assert_true(f->ix == NULL || !f->fresh);
+		index_close(&f->ix);
+		assert_int_equal(aside_count(f), 0);
+	}
+	reads_to_fail = 0;
+	fix_open(f);
+	assert_int_equal(index_count(f->ix), 2001);
+}
+
 /* Of the version before: read as it is, and each row written anew when it changes. */
 static void test_migrated(void **state)
 {
@@ -752,6 +816,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tick, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_migrated, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unusable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clash, setup, teardown),

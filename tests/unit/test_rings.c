@@ -306,6 +306,39 @@ static void test_damage_costs_a_rescan(void **state)
 	close(fd);
 }
 
+/* Its smbd lives and writes on: it is kept, what it changes is looked for now and then, and marks stay. */
+static void test_unreadable_ring_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct ofs_ring_writer w;
+	int64_t bad = stats_get(hints_bad);
+
+	writer_open(f, &w);
+	hint_write(&w, 1);
+	assert_int_equal(rings_drain(f->rs), 1);
+	w.head->magic++;
+	hint_write(&w, 2);
+	assert_int_equal(rings_drain(f->rs), 0);
+	assert_int_equal(told.rescans, 1);
+	assert_true(rings_inflight(f->rs, 7)); /* who knows */
+	assert_int_equal(rings_settle(f->rs), 0);
+	assert_int_equal(ring_files(f, NULL, 0), 1);
+	assert_int_equal(told.rescans, 1);
+	now_ns += 31 * NS_PER_S;
+	rings_drain(f->rs);
+	assert_int_equal(told.rescans, 2);
+	assert_int_equal(stats_get(hints_bad), bad + 1);
+	w.head->magic--;
+	assert_int_equal(rings_drain(f->rs), 1);
+	assert_int_equal(told.last_ino, 2);
+	w.head->magic++;
+	ofs_ring_writer_fini(&w);
+	now_ns += 2 * NS_PER_S;
+	rings_drain(f->rs);
+	assert_int_equal(ring_files(f, NULL, 0), 0);
+	assert_int_equal(told.rescans, 3);
+}
+
 static void test_junk_in_the_directory_at_start(void **state)
 {
 	struct fixture *f = *state;
@@ -395,6 +428,8 @@ int main(void)
 					test_restart_adopts_and_does_not_read_twice, setup, teardown),
 			cmocka_unit_test_setup_teardown(
 					test_damage_costs_a_rescan, setup, teardown),
+			cmocka_unit_test_setup_teardown(
+					test_unreadable_ring_is_kept, setup, teardown),
 			cmocka_unit_test_setup_teardown(
 					test_junk_in_the_directory_at_start, setup, teardown),
 			cmocka_unit_test_setup_teardown(test_inflight, setup, teardown),
