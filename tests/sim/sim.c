@@ -103,13 +103,16 @@ static int timer_destructor(struct clock_timer *t)
 static struct clock_timer *sim_timer_add(
 		struct clock *c, TALLOC_CTX *ctx, int64_t at_ns, void (*fn)(void *), void *arg)
 {
+	struct sim *s = clock_sim(c);
+	int was = sim_leave(s);
 	struct clock_timer *t = talloc_zero(ctx, struct clock_timer);
 
 	t->fn = fn;
 	t->arg = arg;
-	t->event = sim_event_add(clock_sim(c), at_ns, EVENT_TIMER);
+	t->event = sim_event_add(s, at_ns, EVENT_TIMER);
 	t->event->timer = t;
 	talloc_set_destructor(t, timer_destructor);
+	sim_back(s, was);
 	return t;
 }
 
@@ -135,6 +138,7 @@ static void sim_disk_submit(struct disk *d, enum disk_lane lane, struct disk_job
 {
 	struct sim *s = ((struct sim_disk *)d)->sim;
 	int64_t at = s->now_ns + (int64_t)sim_random(s, 3 * NS_PER_MS);
+	int was = sim_leave(s);
 
 	if (lane != DISK_ANY) {
 		if (at < s->lane_free_ns[lane]) {
@@ -143,9 +147,38 @@ static void sim_disk_submit(struct disk *d, enum disk_lane lane, struct disk_job
 		s->lane_free_ns[lane] = at;
 	}
 	sim_event_add(s, at, EVENT_JOB)->job = job;
+	sim_back(s, was);
 }
 
 static const struct disk_ops disk_ops = {.submit = sim_disk_submit};
+
+/* ---- the border ---- */
+
+void sim_set_border(struct sim *s, const struct sim_border *border)
+{
+	s->border = border;
+}
+
+bool sim_enter(struct sim *s, void (*fn)(void *arg), void *arg)
+{
+	if (s->border != NULL) {
+		return s->border->enter(s->border->arg, fn, arg);
+	}
+	fn(arg);
+	return true;
+}
+
+int sim_leave(struct sim *s)
+{
+	return s->border != NULL ? s->border->leave(s->border->arg) : 0;
+}
+
+void sim_back(struct sim *s, int was)
+{
+	if (s->border != NULL) {
+		s->border->back(s->border->arg, was);
+	}
+}
 
 /* ---- the simulator ---- */
 
@@ -194,6 +227,21 @@ void sim_set_step(struct sim *s, void (*stepped)(void *arg), void *arg)
 	s->stepped_arg = arg;
 }
 
+static void job_run(void *arg)
+{
+	struct disk_job *job = arg;
+
+	job->run(job);
+	job->done(job);
+}
+
+static void request_done(void *arg)
+{
+	struct obj_req *q = arg;
+
+	q->done(q);
+}
+
 bool sim_step(struct sim *s)
 {
 	struct event *e = s->queue;
@@ -217,17 +265,16 @@ bool sim_step(struct sim *s)
 
 				t->event = NULL;
 				talloc_free(t);
-				fn(arg);
+				(void)sim_enter(s, fn, arg);
 			}
 			break;
 		case EVENT_JOB:
 			sim_note(s, "job", e->job->what);
-			e->job->run(e->job);
-			e->job->done(e->job);
+			(void)sim_enter(s, job_run, e->job);
 			break;
 		case EVENT_REQUEST:
 			sim_request_run(s, e->req);
-			e->req->done(e->req);
+			(void)sim_enter(s, request_done, e->req);
 			break;
 		}
 	}

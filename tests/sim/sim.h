@@ -42,6 +42,18 @@ struct sim_watch {
 	void *arg;
 };
 
+/* Whose code runs: what breaks the daemon's calls must leave the simulator's and the client's alone. */
+struct sim_border {
+	/* Run what is the daemon's. false: it has ended itself in there, and another one may run since. */
+	bool (*enter)(void *arg, void (*fn)(void *fn_arg), void *fn_arg);
+	/* The daemon's code has called the simulator's; back(what it returned) before that returns. */
+	int (*leave)(void *arg);
+	void (*back)(void *arg, int was);
+	/* A request is served (after) or about to be (!after): true: q->result is what the caller is told. */
+	bool (*request)(void *arg, struct obj_req *q, bool after);
+	void *arg;
+};
+
 struct sim_faults { /* of 1,000 requests */
 	unsigned away, lost_answer;
 	unsigned conflict; /* of conditional writes: 409, nothing was done */
@@ -70,6 +82,12 @@ void sim_uploads_end(struct sim *s);
 void sim_slow_delete(struct sim *s, const char *key);
 /* Who hears of each event when it is over, and need not come back (longjmp); NULL: nobody. */
 void sim_set_step(struct sim *s, void (*stepped)(void *arg), void *arg);
+/* The border's memory stays the caller's; NULL: there is none. */
+void sim_set_border(struct sim *s, const struct sim_border *border);
+/* What a client asks goes into the daemon by this; false: the daemon has ended itself there. */
+bool sim_enter(struct sim *s, void (*fn)(void *arg), void *arg);
+int sim_leave(struct sim *s);
+void sim_back(struct sim *s, int was);
 /* Run the next event; false: there is none. */
 bool sim_step(struct sim *s);
 /* Run events until done(arg), or `ns` of simulated time have passed (false). */

@@ -23,6 +23,7 @@
 #include "tests/lib/scratch.h"
 
 #define TRASH_NAMES_MOST 100u /* of one file */
+#define OPENS_MOST 100 /* of a file whose lease is to be given back at once */
 
 static void stub_asker_died(struct world *w);
 
@@ -145,6 +146,13 @@ static void fill_parent(struct world *w, const char *path, struct ofs_oid *paren
 	snprintf(name, OFS_NAME_MAX_BYTES + 1, "%s", slash ? slash + 1 : path);
 }
 
+static void ring_doorbell(void *arg)
+{
+	struct world *w = arg;
+
+	rings_drain(w->v->rings);
+}
+
 static void hint_send(struct world *w, struct ofs_hint *h)
 {
 	if (w->dying) {
@@ -156,7 +164,7 @@ static void hint_send(struct world *w, struct ofs_hint *h)
 	atomic_store(&w->ring.head->inflight[0], 0);
 	atomic_store(&w->ring.head->inflight[1], 0);
 	if (w->v != NULL) {
-		rings_drain(w->v->rings);
+		(void)sim_enter(w->sim, ring_doorbell, w);
 	}
 }
 
@@ -176,9 +184,12 @@ static void on_evicted(void *arg, int status)
 
 /* ---- a stub's way to its bytes, or away from them ---- */
 
-struct stub_ask {
+struct stub_ask { /* a question to the daemon, and its answer */
 	struct world *w;
-	bool done;
+	unsigned life; /* of the daemon that is asked: no other answers */
+	int fd;
+	const char *name;
+	bool refresh, done;
 	bool dead; /* the client has died, and the daemon not */
 	int status;
 	uint64_t open_id;
@@ -213,14 +224,66 @@ static void on_stub_done(int status, const char *message, void *arg)
 
 static bool stub_answered(void *arg)
 {
-	return ((struct stub_ask *)arg)->done;
+	struct stub_ask *a = arg;
+
+	return a->done || a->life != a->w->lives;
 }
 
-static void stub_wait(struct world *w, struct stub_ask *a, const char *path)
+/* Ask, and wait for the answer; -ENOTCONN: whoever was asked has gone. */
+static void stub_wait(struct world *w, struct stub_ask *a, void (*question)(void *ask), const char *path)
 {
+	a->w = w;
+	a->life = w->lives;
+	a->done = false;
+	(void)sim_enter(w->sim, question, a);
 	if (!sim_run_until(w->sim, stub_answered, a, 600 * NS_PER_S)) {
 		die(w, path, "no answer about a stub");
 	}
+	if (!a->done) {
+		a->status = -ENOTCONN;
+	}
+}
+
+static void ask_open(void *arg)
+{
+	struct stub_ask *a = arg;
+
+	recall_open(a->w->v->recalls, 0, RECALL_CLIENT_OWN, fcntl(a->fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, a);
+}
+
+static void ask_discard(void *arg)
+{
+	struct stub_ask *a = arg;
+
+	recall_discard(a->w->v->recalls, 0, a->open_id, on_stub_done, a);
+}
+
+static void ask_fetch(void *arg)
+{
+	struct stub_ask *a = arg;
+
+	recall_fetch(a->w->v->recalls, 0, a->open_id, 0, 1, true, on_stub_done, a);
+}
+
+static void ask_release(void *arg)
+{
+	struct stub_ask *a = arg;
+
+	recall_release(a->w->v->recalls, a->open_id);
+}
+
+static void ask_list(void *arg)
+{
+	struct stub_ask *a = arg;
+
+	mirror_list(a->w->v->mirror, 0, 1, a->fd, a->refresh, on_stub_done, a);
+}
+
+static void ask_lookup(void *arg)
+{
+	struct stub_ask *a = arg;
+
+	mirror_lookup(a->w->v->mirror, 0, a->fd, a->name, on_stub_done, a);
 }
 
 bool client_is_stub(struct world *w, int fd)
@@ -250,18 +313,14 @@ int client_stub_plain(struct world *w, int fd, const char *path, bool empty)
 	int status;
 
 	a->w = w;
+	a->fd = fd;
 	w->asking = a;
-	recall_open(w->v->recalls, 0, RECALL_CLIENT_OWN, fcntl(fd, F_DUPFD_CLOEXEC, 0), on_stub_opened, a);
-	stub_wait(w, a, path);
+	stub_wait(w, a, ask_open, path);
 	if (a->status == 0 && a->open_id != 0) {
-		a->done = false;
-		if (empty) {
-			recall_discard(w->v->recalls, 0, a->open_id, on_stub_done, a);
-		} else {
-			recall_fetch(w->v->recalls, 0, a->open_id, 0, 1, true, on_stub_done, a);
+		stub_wait(w, a, empty ? ask_discard : ask_fetch, path);
+		if (a->life == w->lives) {
+			(void)sim_enter(w->sim, ask_release, a);
 		}
-		stub_wait(w, a, path);
-		recall_release(w->v->recalls, a->open_id);
 	}
 	w->asking = NULL;
 	status = a->status;
@@ -275,7 +334,7 @@ int client_stub_plain(struct world *w, int fd, const char *path, bool empty)
 /* A lease may be being broken: the daemon's signal handler, by hand. */
 int client_open(struct world *w, const char *path, int flags)
 {
-	int fd, i;
+	int fd, i, tries = 0;
 
 	do {
 		fd = openat(w->tree_fd, path, flags | O_NONBLOCK | O_CLOEXEC, 0666);
@@ -285,7 +344,7 @@ int client_open(struct world *w, const char *path, int flags)
 			}
 			errno = EWOULDBLOCK;
 		}
-	} while (fd < 0 && errno == EWOULDBLOCK);
+	} while (fd < 0 && errno == EWOULDBLOCK && tries++ < OPENS_MOST);
 	if (fd < 0) {
 		die(w, path, strerror(errno));
 	}
@@ -317,8 +376,9 @@ bool client_lists(struct world *w, const char *path, bool refresh)
 		return false;
 	}
 	world_trace(w, "list", path, refresh ? "anew" : "");
-	mirror_list(w->v->mirror, 0, 1, fd, refresh, on_stub_done, &a);
-	stub_wait(w, &a, path);
+	a.fd = fd;
+	a.refresh = refresh;
+	stub_wait(w, &a, ask_list, path);
 	return a.status == 0;
 }
 
@@ -351,13 +411,25 @@ void client_read(struct world *w, const char *path, bool must)
 	close(fd);
 }
 
+struct evict_ask {
+	struct world *w;
+	struct ofs_oid oid;
+};
+
+static void ask_evict(void *arg)
+{
+	struct evict_ask *a = arg;
+
+	evict_file(a->w->v->evictor, &a->oid, on_evicted, a->w);
+}
+
 void client_evict(struct world *w, const char *path)
 {
 	struct ofs_record rec;
 
 	world_trace(w, "evict", path, "");
 	if (w->v != NULL && ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) == 0) {
-		evict_file(w->v->evictor, &rec.oid, on_evicted, w);
+		(void)sim_enter(w->sim, ask_evict, &(struct evict_ask){w, rec.oid});
 	}
 }
 
@@ -366,6 +438,13 @@ static void on_dropped(void *arg, int status, uint64_t count)
 	(void)arg;
 	(void)status;
 	(void)count;
+}
+
+static void ask_drop(void *arg)
+{
+	struct evict_ask *a = arg;
+
+	evict_drop(a->w->v->evictor, &a->oid, INT64_MAX, on_dropped, a->w);
 }
 
 void client_drop(struct world *w, const char *path)
@@ -387,7 +466,7 @@ void client_drop(struct world *w, const char *path)
 	sim_run_until(w->sim, NULL, NULL, 20 * NS_PER_S);
 	world_trace(w, "drop", path, "");
 	if (ofs_record_get_at(&w->rio, w->tree_fd, *path ? path : ".", &rec) == 0) {
-		evict_drop(w->v->evictor, &rec.oid, INT64_MAX, on_dropped, w);
+		(void)sim_enter(w->sim, ask_drop, &(struct evict_ask){w, rec.oid});
 	}
 }
 
@@ -406,9 +485,9 @@ static int client_look_up(struct world *w, const char *path)
 
 	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
 	world_trace(w, "look up", path, "");
-	mirror_lookup(w->v->mirror, 0, openat(w->tree_fd, dir, O_RDONLY | O_DIRECTORY),
-			slash ? slash + 1 : path, on_stub_done, &a);
-	stub_wait(w, &a, path);
+	a.fd = openat(w->tree_fd, dir, O_RDONLY | O_DIRECTORY);
+	a.name = slash ? slash + 1 : path;
+	stub_wait(w, &a, ask_lookup, path);
 	return a.status;
 }
 

@@ -50,6 +50,7 @@ struct sim {
 	const struct sim_watch *watch; /* NULL: nobody */
 	void (*stepped)(void *arg);    /* NULL: nobody */
 	void *stepped_arg;
+	const struct sim_border *border; /* NULL: none */
 	int fence_class;
 	struct sim_version *versions; /* newest first; class F1 */
 	const char *slow_key; /* the caller's */

@@ -477,7 +477,12 @@ void sim_request_run(struct sim *s, struct obj_req *q)
 	if (s->watch != NULL && s->watch->before != NULL) {
 		s->watch->before(s->watch->arg, q);
 	}
-	request_serve(s, q);
+	if (s->border == NULL || s->border->request == NULL || !s->border->request(s->border->arg, q, false)) {
+		request_serve(s, q);
+	}
+	if (s->border != NULL && s->border->request != NULL) {
+		(void)s->border->request(s->border->arg, q, true);
+	}
 	what[0] = (int)q->op;
 	what[1] = (int)q->result.status;
 	sim_trace_bytes(s, what, sizeof(what));
@@ -491,12 +496,14 @@ static void sim_submit(struct objstore *st, struct obj_req *req)
 {
 	struct sim *s = ((struct sim_store *)st)->sim;
 	int64_t at = s->now_ns + NS_PER_MS + (int64_t)sim_random(s, 50 * NS_PER_MS);
+	int was = sim_leave(s);
 
 	s->requests[req->op]++;
 	if (req->op == OBJ_DELETE && s->slow_key != NULL && strcmp(req->key, s->slow_key) == 0) {
 		at += SLOW_NS;
 	}
 	sim_event_add(s, at, EVENT_REQUEST)->req = req;
+	sim_back(s, was);
 }
 
 static const struct objstore_ops store_ops = {.name = "sim", .submit = sim_submit};

@@ -55,18 +55,63 @@ void world_trace(struct world *w, const char *what, const char *path, const char
 	log_debug("module", "%s %s %s", what, path, detail);
 }
 
-static void on_adopted(int status, const char *message, void *arg)
+/* The doors are faulty on purpose: again, as the daemon does. */
+static void again(struct world *w, void (*step)(void *arg))
+{
+	if (w->restarts != NULL) { /* perhaps at once: later */
+		(void)clock_timer_add(w->v->clock, w->v, clock_now_ns(w->v->clock) + NS_PER_S, step, w);
+	} else {
+		step(w);
+	}
+}
+
+static void on_adopted(int status, const char *message, void *arg);
+static void on_log(int status, const char *message, void *arg);
+static void on_nodes(int status, const char *message, void *arg);
+static void on_record(int status, const char *message, void *arg);
+
+static void step_adopt(void *arg)
 {
 	struct world *w = arg;
 
+	reconcile_adopt(w->v, on_adopted, w);
+}
+
+static void step_log(void *arg)
+{
+	struct world *w = arg;
+
+	metalog_load(w->v->metalog, on_log, w);
+}
+
+static void step_nodes(void *arg)
+{
+	struct world *w = arg;
+
+	nodes_open(w->v->nodes, w->seed % 5 == 0, on_nodes, w);
+}
+
+static void step_record(void *arg)
+{
+	struct world *w = arg;
+
+	volrec_open(w->v, on_record, w);
+}
+
+static void on_adopted(int status, const char *message, void *arg)
+{
+	struct world *w = arg;
+	int was;
+
 	if (status != 0) {
-		/* The doors are faulty on purpose: again, as the daemon does. */
-		reconcile_adopt(w->v, on_adopted, w);
+		again(w, step_adopt);
 		return;
 	}
 	(void)message;
 	w->v->state = VOLUME_READY;
+	was = sim_leave(w->sim);
 	world_verify_bases(w, w->v->metalog); /* which is as it was read now */
+	sim_back(w->sim, was);
 	reconcile_start(w->v->reconcile);
 	if (w->parts) {
 		blocks_sweep(w->v);
@@ -84,10 +129,10 @@ static void on_log(int status, const char *message, void *arg)
 		die(w, "metadata log", message ? message : "damaged");
 	}
 	if (status != 0) {
-		metalog_load(w->v->metalog, on_log, w);
+		again(w, step_log);
 		return;
 	}
-	reconcile_adopt(w->v, on_adopted, w);
+	step_adopt(w);
 }
 
 static void on_nodes(int status, const char *message, void *arg)
@@ -98,10 +143,10 @@ static void on_nodes(int status, const char *message, void *arg)
 		die(w, "nodes", message);
 	}
 	if (status != 0) {
-		nodes_open(w->v->nodes, w->seed % 5 == 0, on_nodes, w);
+		again(w, step_nodes);
 		return;
 	}
-	metalog_load(w->v->metalog, on_log, w);
+	step_log(w);
 }
 
 static void on_record(int status, const char *message, void *arg)
@@ -112,23 +157,20 @@ static void on_record(int status, const char *message, void *arg)
 		die(w, "volume record", message ? message : "?");
 	}
 	if (status != 0) {
-		volrec_open(w->v, on_record, w);
+		again(w, step_record);
 		return;
 	}
-	nodes_open(w->v->nodes, w->seed % 5 == 0, on_nodes, w);
+	step_nodes(w);
 }
 
-void daemon_start(struct world *w)
+static struct volume *volume_make(struct world *w)
 {
 	struct volume *v = talloc_zero(NULL, struct volume);
-	char path[128], *error = NULL;
 	struct ofs_record root;
-	bool fresh;
 
 	if (w->killed) {
 		tally_crash();
 	}
-	w->v = v;
 	v->root_known = ofs_record_get(&w->rio, w->tree_fd, &root) == 0 &&
 			(root.flags & OFS_REC_KNOWN) != 0;
 	v->name = "sim";
@@ -148,10 +190,34 @@ void daemon_start(struct world *w)
 	v->prefix = "p/";
 	v->state_why = talloc_strdup(v, "starting");
 	snprintf(v->node_id, sizeof(v->node_id), "00112233445566778899aabbccddeeff");
+	return v;
+}
+
+/* Of core/volume.c's, what goes on after a failure. */
+static void tick(void *arg)
+{
+	struct volume *v = arg;
+
+	index_tick(v->index);
+	rings_drain(v->rings);
+	(void)clock_timer_add(v->clock, v, clock_now_ns(v->clock) + NS_PER_S, tick, v);
+}
+
+/* As core/volume.c does: what is not made, is not started. */
+static void rooms_make(void *arg)
+{
+	struct world *w = arg;
+	struct volume *v = w->v;
+	char path[128], *error = NULL;
+	bool fresh;
+
 	snprintf(path, sizeof(path), "%s/index.db", w->root);
 	v->index = index_open(v, v->disk, v->clock, path, &fresh, &error);
 	if (v->index == NULL) {
-		die(w, "index", error);
+		if (w->restarts == NULL) {
+			die(w, "index", error);
+		}
+		return;
 	}
 	v->begun = w->parts ? begun_open(v, v, &error) : NULL;
 	if (v->begun == NULL && w->parts) {
@@ -161,12 +227,37 @@ void daemon_start(struct world *w)
 	v->rings = rings_new(v, v, w->root);
 	v->metalog = metalog_new(v, v);
 	v->mirror = mirror_new(v, v);
-	v->mirror->list_turn = 2; /* whatever happens, happens in the middle of a listing, too */
 	v->bases = bases_new(v, v);
 	v->recalls = recalls_new(v, v);
 	v->reconcile = reconcile_new(v, v, fresh);
 	v->evictor = evictor_new(v, v);
-	volrec_open(v, on_record, w);
+	if (v->nodes == NULL || v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->bases == NULL ||
+			v->recalls == NULL || v->reconcile == NULL || v->evictor == NULL) {
+		return;
+	}
+	v->mirror->list_turn = 2; /* whatever happens, happens in the middle of a listing, too */
+	w->lives++;
+	if (w->restarts != NULL) {
+		tick(v);
+	}
+	step_record(w);
+}
+
+void daemon_start(struct world *w)
+{
+	unsigned before = w->lives;
+
+	w->v = volume_make(w);
+	/* One that ended itself has been followed by another. */
+	if (sim_enter(w->sim, rooms_make, w) && w->lives == before) {
+		if (w->restarts == NULL) {
+			die(w, "no daemon", "out of memory");
+		}
+		world_trace(w, "daemon refused to start", "", "");
+		w->restarts(w);
+		daemon_kill(w);
+		daemon_start(w);
+	}
 }
 
 /* Closing an index writes what is left; a killed daemon does not. Its file and log as they are now. */
@@ -252,13 +343,32 @@ void daemon_kill(struct world *w)
 	TALLOC_FREE(v->metalog);
 	TALLOC_FREE(v->rings);
 	index_files(w, "index.db", "index.killed");
-	index_orphans(v->index);
-	talloc_free(v->index);
+	if (v->index != NULL) {
+		index_orphans(v->index);
+		talloc_free(v->index);
+	}
 	index_files(w, "index.killed", "index.db");
 	talloc_free(v);
 	daemon_close_all(w);
 	w->v = NULL;
 	w->killed = true;
+}
+
+void daemon_ended(struct world *w)
+{
+	world_trace(w, "daemon ended itself", "", "");
+	w->restarts(w);
+	sim_crash(w->sim);
+	for (uint32_t i = 0; i < OFS_SHM_STRIPES; i++) { /* the kernel marks them: robust */
+		if (w->shm->stripe[i].lock.__data.__owner == gettid()) {
+			pthread_mutex_unlock(&w->shm->stripe[i].lock);
+		}
+	}
+	index_files(w, "index.db", "index.killed");
+	unlinkat(w->path_fd, "index.db-shm", 0);
+	index_files(w, "index.killed", "index.db");
+	w->v = NULL;
+	daemon_start(w);
 }
 
 /* ---- the model ---- */
@@ -580,7 +690,7 @@ void world_lose_disk(struct world *w)
 	disk_open(w);
 	daemon_start(w);
 	client_start(w);
-	if (!sim_run_until(w->sim, is_ready, w, DRAIN_NS)) {
+	if (!sim_run_until(w->sim, is_ready, w, w->restarts != NULL ? FLUSH_NS : DRAIN_NS) && w->restarts == NULL) {
 		die(w, "not ready", w->v->state_why);
 	}
 }

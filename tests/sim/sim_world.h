@@ -42,6 +42,10 @@ struct world {
 	bool others; /* write, too, and keep our metadata on what is not ours: bases are not looked at */
 	bool parts; /* files of more than a few bytes are sent in parts */
 	bool dying; /* the client is killed before its next hint */
+	/* Calls of the daemon fail: it may end itself, or refuse to start; then this is called, and it is started
+	 * again. NULL: neither may be. */
+	void (*restarts)(struct world *w);
+	unsigned lives; /* daemons, so far */
 	struct model_file files[FILES_MOST];
 	unsigned file_count;
 	char dirs[DIRS_MOST][256];
@@ -81,6 +85,8 @@ struct model_file *world_file(struct world *w, const char *path);
 void daemon_start(struct world *w);
 /* kill -9: what was not committed is lost. */
 void daemon_kill(struct world *w);
+/* It has ended itself somewhere, and its memory cannot be looked at any more; another one is started. */
+void daemon_ended(struct world *w);
 
 /* The daemon is dead: its disk is lost too, and it comes back on an empty one, ready. */
 void world_lose_disk(struct world *w);

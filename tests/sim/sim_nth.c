@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The Nth allocation, system call, call of SQLite or request to the store fails, for every N there is: alone, and from
+ * then on until it is over. Small stories are told once to count the daemon's calls, and once for each of them
+ * and each way in which it can fail (tests/nth/calls.h). In the end the store holds what clients were told, what
+ * they can read is that, nothing waits for ever, no descriptor is kept, and the log is not filled. The daemon may end itself for lack of
+ * memory, and is started again; nothing else may end it.
+ *
+ *   sim_nth [STRIDE [FIRST]]            every STRIDEth call from FIRST on, of classes with few calls more; default: 97.
+ *                                       1: each, and that takes half an hour
+ *   sim_nth STORY CLASS N HOW HELD      one of them, as a failure prints it; SIM_LOG=1 shows every step
+ *   NTH_STORY, NTH_CLASS, NTH_HELD      only these
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+#include "cached/base/log.h"
+#include "cached/base/stats.h"
+#include "cached/core/rings.h"
+#include "cached/objstore/impl.h"
+#include "cached/reconcile/reconcile.h"
+#include "sim_world.h"
+#include "tests/lib/scratch.h"
+#include "tests/nth/calls.h"
+
+#define STRIDE 97u
+#define CHILD_S 120u
+#define FAILURES_MOST 40u
+#define HELD_NS (600 * NS_PER_S) /* so long all goes wrong */
+#define LINES_MOST 100u /* of warnings and errors, in a life in which everything fails */
+
+static const char *const class_names[NTH_CLASSES] = {"memory", "system", "sqlite", "request"};
+
+static struct nth_seen *seen;
+
+/* ---- the border ---- */
+
+static bool border_enter(void *arg, void (*fn)(void *fn_arg), void *fn_arg)
+{
+	struct world *w = arg;
+	sigjmp_buf here, *outer = nth_gate;
+	char index[128];
+
+	if (sigsetjmp(here, 0) == 0) {
+		nth_gate = &here;
+		nth_inside = 1;
+		fn(fn_arg);
+		nth_inside = 0;
+		nth_gate = outer;
+		return true;
+	}
+	nth_inside = 0;
+	nth_gate = outer;
+	/* SQLite must not meet the inode of its dead connection again. */
+	snprintf(index, sizeof(index), "%s/index.db", w->root);
+	nth_fds_close(index);
+	daemon_ended(w);
+	return false;
+}
+
+static int border_leave(void *arg)
+{
+	int was = nth_inside;
+
+	(void)arg;
+	nth_inside = 0;
+	return was;
+}
+
+static void border_back(void *arg, int was)
+{
+	(void)arg;
+	nth_inside = was;
+}
+
+/* An empty object: there is nothing in it that a store could refuse. */
+static bool is_marker(const char *key)
+{
+	return key[strlen(key) - 1] == '/';
+}
+
+/* What it is to fail with; of a write whose answer is lost, once it is done. */
+static bool border_request(void *arg, struct obj_req *q, bool after)
+{
+	static int how;
+	enum nth_requests kind = NTH_READS;
+
+	(void)arg;
+	if (after) {
+		if (how == OBJ_UNKNOWN && q->result.status == OBJ_OK) {
+			obj_result_clear(&q->result);
+			q->result.status = OBJ_UNKNOWN;
+		}
+		return false;
+	}
+	if (q->op == OBJ_PUT || q->op == OBJ_COPY || q->op == OBJ_DELETE) {
+		kind = q->if_none_match || q->if_match != NULL ? NTH_WRITES_IF : NTH_WRITES;
+	}
+	how = nth_request(kind);
+	if (how == 0 || how == OBJ_UNKNOWN || (how == OBJ_INVALID && is_marker(q->key))) {
+		return false;
+	}
+	q->result.status = (enum obj_status)how;
+	q->result.message = strdup("simulated");
+	return true;
+}
+
+/* ---- the stories ---- */
+
+static void pass(struct world *w, int64_t seconds)
+{
+	sim_run_until(w->sim, NULL, NULL, seconds * NS_PER_S);
+}
+
+/* By then the machine is well. */
+static void restarts(struct world *w)
+{
+	(void)w;
+	nth_lift();
+}
+
+static void tree_open(struct world *w, struct sim_border *border)
+{
+	int fd;
+
+	world_open(w, 1, 3);
+	daemon_kill(w);
+	border->arg = w;
+	sim_set_border(w->sim, border);
+	w->restarts = restarts;
+	daemon_start(w);
+	client_mkdir(w, "a");
+	client_mkdir(w, "a/b");
+	client_mkdir(w, "c");
+	client_create(w, "a/one", "1");
+	client_create(w, "a/stub", "far away");
+	client_create(w, "a/b/two", "2");
+	client_create(w, "a/b/three", "3");
+	client_create(w, "c/four", "4");
+	fd = openat(w->tree_fd, "a/one", O_RDWR | O_NONBLOCK);
+	if (fsetxattr(fd, "user.colour", "blue", 4, 0) != 0) {
+		die(w, "xattr", strerror(errno));
+	}
+	close(fd);
+	world_drain(w);
+	client_evict(w, "a/stub");
+	pass(w, 20);
+}
+
+static void story_write(struct world *w)
+{
+	client_create(w, "new", "n");
+	client_write(w, "a/one", "one");
+	client_mkdir(w, "d");
+	client_create(w, "d/five", "5");
+	client_set_time(w, "a/b/two");
+	pass(w, 20);
+	client_rename(w, "a/b/two", "c/two");
+	client_unlink(w, "a/b/three");
+	client_rename(w, "new", "c/four");
+	pass(w, 60);
+}
+
+static void story_directory(struct world *w)
+{
+	client_rename(w, "a", "c/a");
+	pass(w, 20);
+	client_rename(w, "c/a/b", "b");
+	client_create(w, "c/a/six", "6");
+	pass(w, 60);
+	client_unlink(w, "b/two");
+	client_unlink(w, "b/three");
+	client_rmdir(w, "b");
+	pass(w, 60);
+}
+
+static void story_evict(struct world *w)
+{
+	client_read(w, "a/stub", false);
+	client_evict(w, "a/one");
+	client_evict(w, "c/four");
+	pass(w, 20);
+	client_read(w, "a/one", false);
+	if (client_plain(w, "c/four", true)) {
+		client_write(w, "c/four", "four");
+	}
+	client_rename(w, "a/stub", "c/stub");
+	pass(w, 60);
+}
+
+static void story_drop(struct world *w)
+{
+	client_drop(w, "a/b");
+	pass(w, 20);
+	client_lists(w, "a/b", false);
+	pass(w, 20);
+	client_ask(w, "a/b/three");
+	client_ask(w, "a/b/none");
+	pass(w, 20);
+}
+
+/* What another tool does, while clients look. */
+static void story_remote(struct world *w)
+{
+	struct model_file *f = &w->files[w->file_count++];
+
+	sim_put(w->sim, "p/a/foreign", "from elsewhere");
+	snprintf(f->path, sizeof(f->path), "a/foreign");
+	snprintf(f->text, sizeof(f->text), "from elsewhere");
+	sim_edit(w->sim, "p/a/b/two", "zwei", false);
+	strcpy(world_file(w, "a/b/two")->text, "zwei");
+	sim_edit(w->sim, "p/a/stub", "weit weg", true);
+	strcpy(world_file(w, "a/stub")->text, "weit weg");
+	sim_remove(w->sim, "p/c/four");
+	*world_file(w, "c/four") = w->files[--w->file_count];
+	client_lists(w, "a", true);
+	client_lists(w, "a/b", true);
+	client_lists(w, "c", true);
+	client_lists(w, "", true);
+	pass(w, 60);
+}
+
+static void story_start(struct world *w)
+{
+	daemon_kill(w);
+	client_write(w, "a/one", "unheard");
+	client_rename(w, "a/b", "c/b");
+	client_create(w, "late", "l");
+	client_unlink(w, "c/four");
+	daemon_start(w);
+	pass(w, 60);
+}
+
+static void story_new_disk(struct world *w)
+{
+	daemon_kill(w);
+	world_lose_disk(w);
+	client_lists(w, "", false);
+	client_lists(w, "a", false);
+	client_lists(w, "a/b", false);
+	client_lists(w, "c", false);
+	pass(w, 20);
+}
+
+struct story {
+	const char *name;
+	void (*tell)(struct world *w);
+};
+
+static const struct story stories[] = {
+	{"write", story_write},
+	{"directory", story_directory},
+	{"evict", story_evict},
+	{"drop", story_drop},
+	{"remote", story_remote},
+	{"start", story_start},
+	{"new-disk", story_new_disk},
+};
+#define STORIES (sizeof(stories) / sizeof(stories[0]))
+
+/* ---- one life, in a process of its own ---- */
+
+static void on_talloc_abort(const char *reason)
+{
+	fprintf(stderr, "talloc: %s\n", reason);
+	nth_inside = 0;
+	abort();
+}
+
+/* Warnings and errors. */
+static unsigned log_count(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	char line[1024];
+	unsigned n = 0;
+
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+		n += strstr(line, "Z WARNING ") != NULL || strstr(line, "Z ERROR ") != NULL;
+	}
+	if (f != NULL) {
+		fclose(f);
+	}
+	return n;
+}
+
+/* Everywhere a client looks there is what it was told, and nothing else. */
+static void world_judge(struct world *w, bool foreign, bool refused)
+{
+	if (refused) {
+		pass(w, 25 * 3600); /* what was not to be had, is asked for once a day */
+	}
+	world_settle(w);
+	world_names(w);
+	client_find(w);
+	for (unsigned i = 0; i < w->file_count; i++) {
+		client_read(w, w->files[i].path, true);
+	}
+	if (foreign) {
+		world_settle(w);
+		world_verify(w);
+	} else {
+		world_drain(w);
+	}
+	if (stats_get(conflicts) != 0) {
+		die(w, "a conflict", "nobody else writes to what clients have changed");
+	}
+}
+
+static void live(const struct story *story, const struct nth_plan *plan, const char *log)
+{
+	struct sim_border border = {border_enter, border_leave, border_back, border_request, NULL};
+	static struct world w;
+	unsigned fds, lines, lives;
+
+	talloc_set_abort_fn(on_talloc_abort);
+	tree_open(&w, &border);
+	fds = nth_fds();
+	lives = w.lives;
+	nth_begin(plan);
+	story->tell(&w);
+	if (plan->held && seen->failed > 0) {
+		sim_run_until(w.sim, NULL, NULL, HELD_NS);
+	}
+	nth_lift();
+	lines = log_count(log);
+	if (lines > LINES_MOST) {
+		fprintf(stderr, "%u lines\n", lines);
+		die(&w, "the log is filled", "");
+	}
+	world_judge(&w, story->tell == story_remote, plan->class == NTH_REQUEST && plan->how == OBJ_INVALID);
+	if (w.lives == lives && nth_fds() > fds) {
+		fprintf(stderr, "%u descriptors, %u before\n", nth_fds(), fds);
+		die(&w, "descriptors are kept", "");
+	}
+}
+
+/* ---- all of them ---- */
+
+struct run {
+	char dir[64];
+	unsigned failures, lives;
+};
+
+static void child(const struct run *r, const struct story *story, const struct nth_plan *plan)
+{
+	char path[128];
+	struct stat ours, st;
+	int fd;
+
+	alarm(CHILD_S);
+	snprintf(path, sizeof(path), "%s/out", r->dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+	if (getenv("SIM_LOG") == NULL) {
+		dup2(fd, 2);
+	}
+	snprintf(path, sizeof(path), "%s/log", r->dir);
+	unlink(path);
+	log_open(getenv("SIM_LOG") ? NULL : path, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_WARNING);
+	for (fd = 3; getenv("SIM_LOG") == NULL && stat(path, &ours) == 0 && fd < 64; fd++) {
+		if (fstat(fd, &st) == 0 && st.st_ino == ours.st_ino && st.st_dev == ours.st_dev) {
+			nth_log_fd = fd;
+		}
+	}
+	live(story, plan, path);
+	_exit(0);
+}
+
+static void show(const char *dir, const char *name)
+{
+	char path[128], line[512];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "r");
+	for (unsigned n = 0; f != NULL && n < 40 && fgets(line, sizeof(line), f) != NULL; n++) {
+		printf("    %s", line);
+	}
+	if (f != NULL) {
+		fclose(f);
+	}
+}
+
+/* true: it came out well. */
+static bool run_one(struct run *r, const struct story *story, const struct nth_plan *plan)
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	snprintf(r->dir, sizeof(r->dir), "%s", "");
+	scratch_make(r->dir, sizeof(r->dir), "nth");
+	r->lives++;
+	pid = fork();
+	if (pid == 0) {
+		setenv("TMPDIR", r->dir, 1);
+		child(r, story, plan);
+	}
+	waitpid(pid, &status, 0);
+	if (status != 0) {
+		const struct nth_kind *kind = nth_kind_of(plan->class, plan->n != 0 ? seen->kinds[plan->class][plan->n] : 0);
+
+		r->failures++;
+		printf("FAIL: sim_nth %s %s %u %d %d  (%s, %s %d)\n", story->name, class_names[plan->class], plan->n,
+				plan->how, plan->held, kind->name,
+				WIFSIGNALED(status) ? "signal" : "status",
+				WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		show(r->dir, "out");
+		show(r->dir, "log");
+	}
+	scratch_remove(r->dir);
+	return status == 0;
+}
+
+static bool chosen(const char *variable, const char *name)
+{
+	const char *only = getenv(variable);
+
+	return only == NULL || strcmp(only, name) == 0;
+}
+
+/* There are few requests, and fewer calls of SQLite. */
+static unsigned stride_of(enum nth_class class, unsigned stride)
+{
+	switch (class) {
+	case NTH_REQUEST:
+		return (stride + 7) / 8;
+	case NTH_SQLITE:
+		return (stride + 3) / 4;
+	default:
+		return stride;
+	}
+}
+
+static void run_story(struct run *r, const struct story *story, unsigned stride, unsigned first)
+{
+	static struct nth_seen told;
+	struct nth_plan plan = {0};
+
+	if (!run_one(r, story, &plan)) {
+		return;
+	}
+	told = *seen;
+	printf("%s: %u allocations, %u system calls, %u calls of SQLite, %u requests\n", story->name,
+			told.counts[NTH_MEMORY], told.counts[NTH_SYSTEM], told.counts[NTH_SQLITE],
+			told.counts[NTH_REQUEST]);
+	for (plan.class = 0; plan.class < NTH_CLASSES; plan.class++) {
+		for (plan.n = first; chosen("NTH_CLASS", class_names[plan.class]) &&
+				plan.n <= told.counts[plan.class]; plan.n += stride_of(plan.class, stride)) {
+			const struct nth_kind *kind = nth_kind_of(plan.class, told.kinds[plan.class][plan.n]);
+
+			for (unsigned i = 0; i < NTH_HOWS && kind->hows[i] != 0; i++) {
+				plan.how = kind->hows[i];
+				for (int held = 0; held < 2 && r->failures < FAILURES_MOST; held++) {
+					plan.held = held;
+					if (chosen("NTH_HELD", held ? "1" : "0") &&
+							!(held && (plan.how == NTH_SHORT || plan.how == EINTR ||
+									plan.class == NTH_MEMORY))) {
+						run_one(r, story, &plan);
+					}
+				}
+			}
+		}
+	}
+}
+
+static int replay(char **argv)
+{
+	struct nth_plan plan = {.n = (uint32_t)atol(argv[3]), .how = atoi(argv[4]), .held = atoi(argv[5]) != 0};
+	struct run r = {0};
+
+	for (unsigned i = 0; i < STORIES; i++) {
+		for (plan.class = 0; plan.class < NTH_CLASSES; plan.class++) {
+			if (strcmp(stories[i].name, argv[1]) == 0 && strcmp(class_names[plan.class], argv[2]) == 0) {
+				return run_one(&r, &stories[i], &plan) ? 0 : 1;
+			}
+		}
+	}
+	return 2;
+}
+
+/* What is lost with the power is not looked at here, so no disk need be waited for. */
+static void scratch_in_memory(void)
+{
+	char path[64];
+
+	setenv("TMPDIR", "/dev/shm", 1);
+	if (access("/dev/shm", W_OK) == 0) {
+		scratch_make(path, sizeof(path), "nth");
+		if (setxattr(path, "user.objectfs", "1", 1, 0) == 0) {
+			scratch_remove(path);
+			return;
+		}
+		scratch_remove(path);
+	}
+	unsetenv("TMPDIR");
+}
+
+int main(int argc, char **argv)
+{
+	unsigned stride = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : STRIDE;
+	unsigned first = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 1;
+	const char *tmp = getenv("TMPDIR");
+	struct run r = {0};
+
+	scratch_in_memory();
+	if (tmp != NULL && getenv("TMPDIR") == NULL) {
+		setenv("TMPDIR", tmp, 1);
+	}
+	talloc_disable_null_tracking();
+	signal(SIGRTMIN, SIG_IGN);
+	seen = nth_init();
+	if (argc == 6) {
+		nth_shows = true;
+		return replay(argv);
+	}
+	for (unsigned i = 0; i < STORIES; i++) {
+		if (chosen("NTH_STORY", stories[i].name)) {
+			run_story(&r, &stories[i], stride, first);
+		}
+	}
+	printf("%u lives, %u failures\n", r.lives, r.failures);
+	return r.failures != 0;
+}
