@@ -96,6 +96,7 @@ def outage(bed, way, files, begin, end):
             refused(client.get, f"{way}-unseen/theirs")
             wait_until(lambda: sum(item["failures"] > 1 for item in bed.ctl_json("pending")["pending"]) > 5, 60,
                        "sending is tried")
+        wait_until(lambda: "the store cannot be used" in bed.log()[since:], 60, "it is told")
         lines = told(bed, since)
         said = [line for line in lines if "the store cannot be used" in line]
         check(len(said) == 1 and len(lines) <= LINES_MOST, f"{len(lines)} lines:\n  " + "\n  ".join(lines[:20]))
