@@ -447,7 +447,7 @@ static void resolve(struct life *l)
 	struct handle h;
 	ssize_t n;
 
-	if (l->writing && l->remote && !here) { /* it is the copy of a conflict by now */
+	if (l->writing && l->remote && (!here || share_has_stub(&l->w, l->path))) { /* it may be a conflict's copy by now */
 		write_is(l, false);
 		judge_ended(&l->j, l->was, strlen(l->was), "may be overwritten");
 	} else if (l->writing && f != NULL && !share_has_stub(&l->w, l->path)) {
