@@ -2,7 +2,8 @@
 /*
  * Duty: run one fuzz target, without a fuzzer, on every file of the directories and files named.
  * Way: tests/run -> here -> LLVMFuzzerTestOneInput of the target linked in. Also tries the empty
- *   input and every prefix of short files, so that a truncated frame is always among them.
+ *   input and every prefix of short files, so that a truncated frame is always among them (with REPLAY_WHOLE in
+ *   the environment: not).
  * Thread: one.
  * Owns: the buffer of one input at a time, exactly as long as the input (a sanitizer sees the end).
  */
@@ -39,6 +40,7 @@ static int run_bytes(const uint8_t *bytes, size_t size)
 static int run_file(const char *path, size_t size)
 {
 	FILE *file = fopen(path, "rb");
+	size_t limit = getenv("REPLAY_WHOLE") == NULL ? PREFIX_LIMIT_BYTES : 0;
 	uint8_t *bytes = NULL;
 	int ret = 0;
 
@@ -55,7 +57,7 @@ static int run_file(const char *path, size_t size)
 		goto out;
 	}
 	ret = run_bytes(bytes, size);
-	for (size_t part = 0; ret == 0 && size <= PREFIX_LIMIT_BYTES && part < size; part++) {
+	for (size_t part = 0; ret == 0 && size <= limit && part < size; part++) {
 		ret = run_bytes(bytes, part);
 	}
 out:
