@@ -227,9 +227,12 @@ class Load:
                                      self.content(size)))
             self.press(file)
             self.moment(trap=True)
-            self.close(file, handle)
+            if self.level == "local":   # else it waits for who stands still
+                self.close(file, handle)
             self.moment()
             self.held = False
+        if self.level != "local":
+            self.close(file, handle)
 
     def append(self):
         file = self.rng.choice(self.living())
