@@ -493,6 +493,20 @@ static enum s3_verdict judge_parsed(struct s3_xfer *x, int ret)
 	}
 }
 
+/* A row that was not asked for makes the page none: callers take what stands behind the prefix. */
+static enum s3_verdict judge_listing(struct s3_xfer *x, const void *in)
+{
+	struct obj_req *req = x->req;
+	int ret = s3_listing_parse(in, x->in_len, &req->result);
+
+	for (unsigned i = 0; ret == 0 && i < req->result.entry_count; i++) {
+		if (strncmp(req->result.entries[i].key, req->key, strlen(req->key)) != 0) {
+			ret = -EBADMSG;
+		}
+	}
+	return judge_parsed(x, ret);
+}
+
 /* Was what was written encrypted as the volume says? */
 static enum s3_verdict judge_encryption(struct s3_xfer *x, enum s3_verdict v)
 {
@@ -555,7 +569,7 @@ static enum s3_verdict judge_success(struct s3_xfer *x)
 	case OBJ_VERSIONING:
 		return judge_document(x);
 	case OBJ_LIST:
-		return judge_parsed(x, s3_listing_parse(in, x->in_len, &req->result));
+		return judge_listing(x, in);
 	case OBJ_VERSIONS:
 		return judge_parsed(x, s3_versions_parse(in, x->in_len, req->key, &req->result));
 	case OBJ_UPLOADS:
