@@ -143,14 +143,16 @@ static void log_request(struct req *r, bool whole)
 {
 	struct sim *s = r->sim;
 	const char *name = r->op == NULL ? "-" : r->op->name;
+	int64_t now = now_ns(s);
 	char when[40];
 
 	count(s, name, r->status);
 	if (s->log == NULL) {
 		return;
 	}
-	time_iso(now_ns(s), when);
-	fprintf(s->log, "%s %s %s %u %s in=%" PRId64 " out=%" PRId64 " us=%" PRId64 "%s %s\n", when, r->id, name, r->status,
+	time_iso(now, when); /* it has no parts of a second: they go in their place */
+	fprintf(s->log, "%.19s.%06dZ %s %s %u %s in=%" PRId64 " out=%" PRId64 " us=%" PRId64 "%s %s\n", when,
+			(int)(now % 1000000000 / 1000), r->id, name, r->status,
 			r->code == NULL ? "-" : r->code, r->in.wire_bytes, r->told_bytes,
 			(mono_ns() - r->begun_ns) / 1000, whole ? "" : " broken-off", r->raw);
 }

@@ -14,7 +14,7 @@ import struct
 import subprocess
 import threading
 
-from smb import Testbed, check, step
+from smb import Testbed, check, step, wait_until
 from smb2 import SmbError
 
 SECRET = b"what lies outside is nobody's of the share"
@@ -179,7 +179,7 @@ def main():
             check(inventory(outside) == before, "outside has changed")
             check(not watch.seen(), "somebody has opened what lies outside")
             for name in ("hard", "names"):
-                check(f"one/{name} has another hard link" in bed.log(), f"the log does not tell of one/{name}")
+                wait_until(lambda n=name: f"one/{n} has another hard link" in bed.log(), what=f"the log tells of one/{name}")
             os.unlink(f"{bed.mirror}/one/two-names")
             bed.ctl("refresh", "one")
             bed.flush()

@@ -13,7 +13,7 @@ from smb import Testbed, check, step
 from smb2 import ATTR_HIDDEN, READ_ATTRIBUTES, READ_DATA, WRITE_ATTRIBUTES, WRITE_DATA
 
 MIB = 1 << 20
-THEIRS = "7" * 32  # an ETag that tells nothing of the bytes
+THEIRS = "7" * 32 + "-2"  # an ETag that tells nothing of the bytes
 
 
 def overwrite(client, path, data, hidden=False):
