@@ -24,6 +24,7 @@
 #include "shared/samba.h"
 
 #define LOOK_DIR_TRIES 30 /* 100 ms apart, until a directory is taken for gone */
+#define LOOK_MOVING_NS (10 * NS_PER_S) /* those, and a scan that tells */
 
 /* Worker. The record of an inode; new inodes get theirs. */
 static int look_record(const struct ofs_record_io *rio, struct ofs_shm *shm, struct clock *clock,
@@ -269,6 +270,27 @@ static void look_renamed_unsaid(struct reconcile *rc, const struct look_job *l, 
 	}
 }
 
+bool look_is_moving(const struct reconcile *rc, const struct row *row)
+{
+	int64_t now = clock_now_ns(rc->v->clock);
+
+	for (unsigned i = 0; row->live == ROW_NOT_HERE && i < RECONCILE_MOVING; i++) {
+		if (now < rc->moving[i].until_ns && ofs_oid_equal(&rc->moving[i].oid, &row->oid)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A listing that took it for one that is only in S3 would make a second file of its id. */
+static void look_moves(struct reconcile *rc, const struct row *row)
+{
+	unsigned i = rc->moving_at++ % RECONCILE_MOVING;
+
+	rc->moving[i].oid = row->oid;
+	rc->moving[i].until_ns = clock_now_ns(rc->v->clock) + LOOK_MOVING_NS;
+}
+
 /* Core. What had been here and is not any more; the item for a deleted one, or NULL. */
 static struct work *look_gone(struct reconcile *rc, const struct look_job *l)
 {
@@ -286,6 +308,9 @@ static struct work *look_gone(struct reconcile *rc, const struct look_job *l)
 				strcmp(row->name, l->seen.name) == 0) {
 			/* A trashed row remembers its last place, the other does not. */
 			index_set_live(ix, row, l->gone_deleted[i] ? ROW_TRASHED : ROW_NOT_HERE);
+			if (!l->gone_deleted[i]) {
+				look_moves(rc, row);
+			}
 			look_renamed_unsaid(rc, l, i);
 		}
 		if (l->gone_deleted[i]) {

@@ -102,6 +102,7 @@ struct work { /* core only; talloc child of rc */
 };
 
 #define RECONCILE_PLACE_BUCKETS 16384u
+#define RECONCILE_MOVING 64u
 
 struct conflict { /* talloc children of the reconcile */
 	int64_t at_ns, wall_ns;
@@ -129,6 +130,11 @@ struct reconcile { /* core only */
 	bool scan_failed;       /* the one under way: something cannot be read */
 	unsigned scan_failures; /* scans in a row */
 	struct clock_timer *rescan_timer;
+	struct {
+		struct ofs_oid oid;
+		int64_t until_ns;
+	} moving[RECONCILE_MOVING]; /* gone from where they were, and not found yet; a ring */
+	unsigned moving_at;
 	bool intents_read; /* the intent file, once after the first scan */
 	struct attempt *attempts; /* items in flight, for lease breaks */
 	struct pmove *moves; /* under way */
@@ -209,6 +215,8 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent, cons
 		int64_t delay_ns);
 /* Core: a client deleted it, as trash/ says; the work that tells S3, or NULL. */
 struct work *look_deleted(struct reconcile *rc, const struct ofs_oid *oid, bool is_dir);
+/* It has left its place for another that was not looked at yet: its directory may have moved, too. */
+bool look_is_moving(const struct reconcile *rc, const struct row *row);
 /* Say what keeps a file from being sent, if status is -EXDEV or -EMLINK. */
 void look_warn(int status, const char *dir, const char *name);
 

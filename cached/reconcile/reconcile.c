@@ -680,8 +680,7 @@ void reconcile_hint(struct reconcile *rc, const struct ofs_hint *h)
 
 bool reconcile_is_pending(struct reconcile *rc, const struct row *row)
 {
-	(void)rc;
-	return row->work != NULL || row->live == ROW_TRASHED;
+	return row->work != NULL || row->live == ROW_TRASHED || look_is_moving(rc, row);
 }
 
 void reconcile_resend(struct reconcile *rc, const struct row *row)

@@ -3,10 +3,12 @@
  * What happens between two events: the same small story once for every moment of the daemon's work, with one
  * thing put in at that moment. In the end the store must hold exactly the model.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cached/base/log.h"
 #include "cached/reconcile/index.h"
 #include "cached/reconcile/reconcile.h"
@@ -230,6 +232,32 @@ static bool waited_for(unsigned moment)
 	return more && moment < 40; /* what waits for the log is pending all the time */
 }
 
+/* A file goes into a directory, and that goes elsewhere, before either is looked at; its old directory is listed anew at
+ * that moment, while S3 has the file at its old name: a stub made there would be a second file of the same id. */
+static bool listed_while_it_moves(unsigned moment, bool killed)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	client_rename(&w, "a/one", "c/one");
+	client_rename(&w, "c", "a/c");
+	more = world_run(&w, moment);
+	if (killed) {
+		daemon_kill(&w);
+		daemon_start(&w);
+		while (w.v->state != VOLUME_READY && sim_step(w.sim)) {
+		}
+	}
+	client_lists(&w, "a", true);
+	if (faccessat(w.tree_fd, "a/one", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		die(&w, "it is there twice", "a/one");
+	}
+	world_drain(&w);
+	world_close(&w);
+	return more;
+}
+
 int main(void)
 {
 	static const char *const slow_keys[] = {"p/a/one", "p/d/b/three"};
@@ -261,6 +289,11 @@ int main(void)
 	for (i = 0; lost_over_deleted((unsigned)i); i++) {
 	}
 	printf("a row is lost over what was deleted: %zu moments\n", i + 1);
+	for (unsigned killed = 0; killed < 2; killed++) {
+		for (i = 0; listed_while_it_moves((unsigned)i, killed == 1); i++) {
+		}
+		printf("listed while a file moves, and its new directory%s: %zu moments\n", killed ? ", after a kill" : "", i + 1);
+	}
 	for (i = 0; waited_for((unsigned)i); i++) {
 	}
 	printf("a change of metadata is waited for: %zu moments\n", i + 1);
