@@ -165,10 +165,14 @@ int nth_request(enum nth_requests kind)
 	return fate(NTH_REQUEST, kind);
 }
 
-static void *next(const char *name)
-{
-	return dlsym(RTLD_NEXT, name);
-}
+/* The next library's, looked for once. */
+#define REAL(name) ({ \
+	static __typeof__(name) *real; \
+	if (real == NULL) { \
+		*(void **)&real = dlsym(RTLD_NEXT, #name); \
+	} \
+	real; \
+})
 
 static int opened(int fd)
 {
@@ -268,41 +272,26 @@ static void lack(const void *caller, size_t bytes)
 
 void *malloc(size_t size)
 {
-	static void *(*real)(size_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("malloc");
-	}
 	if (nth_inside) {
 		lack(__builtin_return_address(0), size);
 	}
-	return real(size);
+	return REAL(malloc)(size);
 }
 
 void *calloc(size_t count, size_t size)
 {
-	static void *(*real)(size_t, size_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("calloc");
-	}
 	if (nth_inside) {
 		lack(__builtin_return_address(0), count * size);
 	}
-	return real(count, size);
+	return REAL(calloc)(count, size);
 }
 
 void *realloc(void *p, size_t size)
 {
-	static void *(*real)(void *, size_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("realloc");
-	}
 	if (nth_inside) {
 		lack(__builtin_return_address(0), size);
 	}
-	return real(p, size);
+	return REAL(realloc)(p, size);
 }
 
 /* --- SQLite --- */
@@ -311,38 +300,26 @@ static bool in_exec;
 
 int sqlite3_step(sqlite3_stmt *stmt)
 {
-	static int (*real)(sqlite3_stmt *);
 	int how = nth_inside && !in_exec ? fate(NTH_SQLITE, 0) : 0;
 
-	if (real == NULL) {
-		*(void **)&real = next("sqlite3_step");
-	}
-	return how != 0 ? how : real(stmt);
+	return how != 0 ? how : REAL(sqlite3_step)(stmt);
 }
 
 int sqlite3_prepare_v2(sqlite3 *db, const char *sql, int len, sqlite3_stmt **stmt, const char **tail)
 {
-	static int (*real)(sqlite3 *, const char *, int, sqlite3_stmt **, const char **);
 	int how = nth_inside && !in_exec ? fate(NTH_SQLITE, 0) : 0;
 
-	if (real == NULL) {
-		*(void **)&real = next("sqlite3_prepare_v2");
-	}
 	*stmt = NULL;
-	return how != 0 ? how : real(db, sql, len, stmt, tail);
+	return how != 0 ? how : REAL(sqlite3_prepare_v2)(db, sql, len, stmt, tail);
 }
 
 int sqlite3_exec(sqlite3 *db, const char *sql, int (*fn)(void *, int, char **, char **), void *arg, char **error)
 {
-	static int (*real)(sqlite3 *, const char *, int (*)(void *, int, char **, char **), void *, char **);
 	int how = nth_inside ? fate(NTH_SQLITE, 0) : 0;
 
-	if (real == NULL) {
-		*(void **)&real = next("sqlite3_exec");
-	}
 	if (how == 0) {
 		in_exec = true; /* its own steps are no calls */
-		how = real(db, sql, fn, arg, error);
+		how = REAL(sqlite3_exec)(db, sql, fn, arg, error);
 		in_exec = false;
 	}
 	return how;
@@ -357,17 +334,13 @@ static bool makes(int flags)
 
 int openat(int dir, const char *path, int flags, ...)
 {
-	static int (*real)(int, const char *, int, ...);
 	va_list ap;
 	mode_t mode;
 
 	va_start(ap, flags);
 	mode = makes(flags) ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
-	if (real == NULL) {
-		*(void **)&real = next("openat");
-	}
-	return sys_fails(makes(flags) ? CALL_CREATE : CALL_OPEN, NULL) ? -1 : opened(real(dir, path, flags, mode));
+	return sys_fails(makes(flags) ? CALL_CREATE : CALL_OPEN, NULL) ? -1 : opened(REAL(openat)(dir, path, flags, mode));
 }
 
 int open(const char *path, int flags, ...)
@@ -394,7 +367,6 @@ int open64(const char *path, int flags, ...)
 
 long syscall(long number, ...)
 {
-	static long (*real)(long, ...);
 	va_list ap;
 	long a[6];
 
@@ -403,48 +375,32 @@ long syscall(long number, ...)
 		a[i] = va_arg(ap, long);
 	}
 	va_end(ap);
-	if (real == NULL) {
-		*(void **)&real = next("syscall");
-	}
 	if (number != SYS_openat2) {
-		return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+		return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	}
-	return sys_fails(CALL_OPEN, NULL) ? -1 : opened((int)real(number, a[0], a[1], a[2], a[3], a[4], a[5]));
+	return sys_fails(CALL_OPEN, NULL) ? -1 : opened((int)REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]));
 }
 
 int close(int fd)
 {
-	static int (*real)(int);
-
-	if (real == NULL) {
-		*(void **)&real = next("close");
-	}
 	if (fd >= 0 && fd < FDS_MOST) {
 		fds[fd] = false;
 	}
-	return real(fd);
+	return REAL(close)(fd);
 }
 
 ssize_t read(int fd, void *buf, size_t len)
 {
-	static ssize_t (*real)(int, void *, size_t);
 	bool half;
 
-	if (real == NULL) {
-		*(void **)&real = next("read");
-	}
-	return sys_fails(CALL_READ, &half) ? -1 : real(fd, buf, half ? (len + 1) / 2 : len);
+	return sys_fails(CALL_READ, &half) ? -1 : REAL(read)(fd, buf, half ? (len + 1) / 2 : len);
 }
 
 ssize_t pread(int fd, void *buf, size_t len, off_t at)
 {
-	static ssize_t (*real)(int, void *, size_t, off_t);
 	bool half;
 
-	if (real == NULL) {
-		*(void **)&real = next("pread");
-	}
-	return sys_fails(CALL_READ, &half) ? -1 : real(fd, buf, half ? (len + 1) / 2 : len, at);
+	return sys_fails(CALL_READ, &half) ? -1 : REAL(pread)(fd, buf, half ? (len + 1) / 2 : len, at);
 }
 
 ssize_t pread64(int fd, void *buf, size_t len, off_t at)
@@ -454,27 +410,19 @@ ssize_t pread64(int fd, void *buf, size_t len, off_t at)
 
 ssize_t write(int fd, const void *buf, size_t len)
 {
-	static ssize_t (*real)(int, const void *, size_t);
 	bool half = false;
 
-	if (real == NULL) {
-		*(void **)&real = next("write");
-	}
 	if (fd != nth_log_fd && fd > 2 && sys_fails(CALL_WRITE, &half)) {
 		return -1;
 	}
-	return real(fd, buf, half ? (len + 1) / 2 : len);
+	return REAL(write)(fd, buf, half ? (len + 1) / 2 : len);
 }
 
 ssize_t pwrite(int fd, const void *buf, size_t len, off_t at)
 {
-	static ssize_t (*real)(int, const void *, size_t, off_t);
 	bool half;
 
-	if (real == NULL) {
-		*(void **)&real = next("pwrite");
-	}
-	return sys_fails(CALL_WRITE, &half) ? -1 : real(fd, buf, half ? (len + 1) / 2 : len, at);
+	return sys_fails(CALL_WRITE, &half) ? -1 : REAL(pwrite)(fd, buf, half ? (len + 1) / 2 : len, at);
 }
 
 ssize_t pwrite64(int fd, const void *buf, size_t len, off_t at)
@@ -484,32 +432,17 @@ ssize_t pwrite64(int fd, const void *buf, size_t len, off_t at)
 
 int fsync(int fd)
 {
-	static int (*real)(int);
-
-	if (real == NULL) {
-		*(void **)&real = next("fsync");
-	}
-	return sys_fails(CALL_SYNC, NULL) ? -1 : real(fd);
+	return sys_fails(CALL_SYNC, NULL) ? -1 : REAL(fsync)(fd);
 }
 
 int fdatasync(int fd)
 {
-	static int (*real)(int);
-
-	if (real == NULL) {
-		*(void **)&real = next("fdatasync");
-	}
-	return sys_fails(CALL_SYNC, NULL) ? -1 : real(fd);
+	return sys_fails(CALL_SYNC, NULL) ? -1 : REAL(fdatasync)(fd);
 }
 
 int ftruncate(int fd, off_t len)
 {
-	static int (*real)(int, off_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("ftruncate");
-	}
-	return sys_fails(CALL_TRUNCATE, NULL) ? -1 : real(fd, len);
+	return sys_fails(CALL_TRUNCATE, NULL) ? -1 : REAL(ftruncate)(fd, len);
 }
 
 int ftruncate64(int fd, off_t len)
@@ -519,43 +452,29 @@ int ftruncate64(int fd, off_t len)
 
 int fallocate(int fd, int mode, off_t at, off_t len)
 {
-	static int (*real)(int, int, off_t, off_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("fallocate");
-	}
-	return sys_fails(CALL_ALLOCATE, NULL) ? -1 : real(fd, mode, at, len);
+	return sys_fails(CALL_ALLOCATE, NULL) ? -1 : REAL(fallocate)(fd, mode, at, len);
 }
 
 ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t len, unsigned flags)
 {
-	static ssize_t (*real)(int, off_t *, int, off_t *, size_t, unsigned);
 	bool half;
 
-	if (real == NULL) {
-		*(void **)&real = next("copy_file_range");
-	}
-	return sys_fails(CALL_COPY, &half) ? -1 : real(in, in_at, out, out_at, half ? (len + 1) / 2 : len, flags);
+	return sys_fails(CALL_COPY, &half) ? -1 : REAL(copy_file_range)(in, in_at, out, out_at, half ? (len + 1) / 2 : len, flags);
 }
 
 int ioctl(int fd, unsigned long request, ...)
 {
-	static int (*real)(int, unsigned long, ...);
 	va_list ap;
 	void *arg;
 
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (real == NULL) {
-		*(void **)&real = next("ioctl");
-	}
-	return sys_fails(CALL_COPY, NULL) ? -1 : real(fd, request, arg);
+	return sys_fails(CALL_COPY, NULL) ? -1 : REAL(ioctl)(fd, request, arg);
 }
 
 int fcntl(int fd, int cmd, ...)
 {
-	static int (*real)(int, int, ...);
 	va_list ap;
 	void *arg;
 	bool dup = cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC;
@@ -564,15 +483,12 @@ int fcntl(int fd, int cmd, ...)
 	va_start(ap, cmd);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (real == NULL) {
-		*(void **)&real = next("fcntl");
-	}
 	if ((dup && sys_fails(CALL_DUP, NULL)) ||
 			(cmd == F_SETLEASE && arg != (void *)F_UNLCK && sys_fails(CALL_LEASE, NULL)) ||
 			(cmd == F_SETLK && ((struct flock *)arg)->l_type != F_UNLCK && sys_fails(CALL_LOCK, NULL))) {
 		return -1;
 	}
-	ret = real(fd, cmd, arg);
+	ret = REAL(fcntl)(fd, cmd, arg);
 	return dup ? opened(ret) : ret;
 }
 
@@ -589,22 +505,12 @@ int fcntl64(int fd, int cmd, ...)
 
 int memfd_create(const char *name, unsigned flags)
 {
-	static int (*real)(const char *, unsigned);
-
-	if (real == NULL) {
-		*(void **)&real = next("memfd_create");
-	}
-	return sys_fails(CALL_DUP, NULL) ? -1 : opened(real(name, flags));
+	return sys_fails(CALL_DUP, NULL) ? -1 : opened(REAL(memfd_create)(name, flags));
 }
 
 void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
 {
-	static void *(*real)(void *, size_t, int, int, int, off_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("mmap");
-	}
-	return sys_fails(CALL_MAP, NULL) ? MAP_FAILED : real(at, len, prot, flags, fd, offset);
+	return sys_fails(CALL_MAP, NULL) ? MAP_FAILED : REAL(mmap)(at, len, prot, flags, fd, offset);
 }
 
 void *mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset)
@@ -616,12 +522,7 @@ void *mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset)
 
 int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
-	static int (*real)(int, const char *, int, const char *, unsigned);
-
-	if (real == NULL) {
-		*(void **)&real = next("renameat2");
-	}
-	return sys_fails(CALL_NAME, NULL) ? -1 : real(from_dir, from, to_dir, to, flags);
+	return sys_fails(CALL_NAME, NULL) ? -1 : REAL(renameat2)(from_dir, from, to_dir, to, flags);
 }
 
 int renameat(int from_dir, const char *from, int to_dir, const char *to)
@@ -636,22 +537,12 @@ int rename(const char *from, const char *to)
 
 int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 {
-	static int (*real)(int, const char *, int, const char *, int);
-
-	if (real == NULL) {
-		*(void **)&real = next("linkat");
-	}
-	return sys_fails(CALL_NAME, NULL) ? -1 : real(from_dir, from, to_dir, to, flags);
+	return sys_fails(CALL_NAME, NULL) ? -1 : REAL(linkat)(from_dir, from, to_dir, to, flags);
 }
 
 int mkdirat(int dir, const char *path, mode_t mode)
 {
-	static int (*real)(int, const char *, mode_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("mkdirat");
-	}
-	return sys_fails(CALL_NAME, NULL) ? -1 : real(dir, path, mode);
+	return sys_fails(CALL_NAME, NULL) ? -1 : REAL(mkdirat)(dir, path, mode);
 }
 
 int mkdir(const char *path, mode_t mode)
@@ -661,12 +552,7 @@ int mkdir(const char *path, mode_t mode)
 
 int unlinkat(int dir, const char *path, int flags)
 {
-	static int (*real)(int, const char *, int);
-
-	if (real == NULL) {
-		*(void **)&real = next("unlinkat");
-	}
-	return sys_fails(CALL_UNLINK, NULL) ? -1 : real(dir, path, flags);
+	return sys_fails(CALL_UNLINK, NULL) ? -1 : REAL(unlinkat)(dir, path, flags);
 }
 
 int unlink(const char *path)
@@ -676,48 +562,29 @@ int unlink(const char *path)
 
 DIR *fdopendir(int fd)
 {
-	static DIR *(*real)(int);
-
-	if (real == NULL) {
-		*(void **)&real = next("fdopendir");
-	}
-	return sys_fails(CALL_DIR, NULL) ? NULL : real(fd);
+	return sys_fails(CALL_DIR, NULL) ? NULL : REAL(fdopendir)(fd);
 }
 
 int closedir(DIR *d)
 {
-	static int (*real)(DIR *);
 	int fd = dirfd(d);
 
-	if (real == NULL) {
-		*(void **)&real = next("closedir");
-	}
 	if (fd >= 0 && fd < FDS_MOST) {
 		fds[fd] = false;
 	}
-	return real(d);
+	return REAL(closedir)(d);
 }
 
 struct dirent *readdir(DIR *d)
 {
-	static struct dirent *(*real)(DIR *);
-
-	if (real == NULL) {
-		*(void **)&real = next("readdir");
-	}
-	return sys_fails(CALL_READDIR, NULL) ? NULL : real(d);
+	return sys_fails(CALL_READDIR, NULL) ? NULL : REAL(readdir)(d);
 }
 
 /* --- the kernel: what is known of an inode --- */
 
 int fstat(int fd, struct stat *st)
 {
-	static int (*real)(int, struct stat *);
-
-	if (real == NULL) {
-		*(void **)&real = next("fstat");
-	}
-	return sys_fails(CALL_STAT, NULL) ? -1 : real(fd, st);
+	return sys_fails(CALL_STAT, NULL) ? -1 : REAL(fstat)(fd, st);
 }
 
 int fstat64(int fd, struct stat64 *st)
@@ -727,12 +594,7 @@ int fstat64(int fd, struct stat64 *st)
 
 int fstatat(int dir, const char *path, struct stat *st, int flags)
 {
-	static int (*real)(int, const char *, struct stat *, int);
-
-	if (real == NULL) {
-		*(void **)&real = next("fstatat");
-	}
-	return sys_fails(CALL_STAT, NULL) ? -1 : real(dir, path, st, flags);
+	return sys_fails(CALL_STAT, NULL) ? -1 : REAL(fstatat)(dir, path, st, flags);
 }
 
 int stat64(const char *path, struct stat64 *st)
@@ -752,142 +614,72 @@ int lstat(const char *path, struct stat *st)
 
 int statx(int dir, const char *path, int flags, unsigned mask, struct statx *st)
 {
-	static int (*real)(int, const char *, int, unsigned, struct statx *);
-
-	if (real == NULL) {
-		*(void **)&real = next("statx");
-	}
-	return sys_fails(CALL_STAT, NULL) ? -1 : real(dir, path, flags, mask, st);
+	return sys_fails(CALL_STAT, NULL) ? -1 : REAL(statx)(dir, path, flags, mask, st);
 }
 
 int fstatvfs(int fd, struct statvfs *st)
 {
-	static int (*real)(int, struct statvfs *);
-
-	if (real == NULL) {
-		*(void **)&real = next("fstatvfs");
-	}
-	return sys_fails(CALL_STAT, NULL) ? -1 : real(fd, st);
+	return sys_fails(CALL_STAT, NULL) ? -1 : REAL(fstatvfs)(fd, st);
 }
 
 int name_to_handle_at(int dir, const char *path, struct file_handle *handle, int *mount, int flags)
 {
-	static int (*real)(int, const char *, struct file_handle *, int *, int);
-
-	if (real == NULL) {
-		*(void **)&real = next("name_to_handle_at");
-	}
-	return sys_fails(CALL_HANDLE, NULL) ? -1 : real(dir, path, handle, mount, flags);
+	return sys_fails(CALL_HANDLE, NULL) ? -1 : REAL(name_to_handle_at)(dir, path, handle, mount, flags);
 }
 
 int open_by_handle_at(int mount, struct file_handle *handle, int flags)
 {
-	static int (*real)(int, struct file_handle *, int);
-
-	if (real == NULL) {
-		*(void **)&real = next("open_by_handle_at");
-	}
-	return sys_fails(CALL_OPEN, NULL) ? -1 : opened(real(mount, handle, flags));
+	return sys_fails(CALL_OPEN, NULL) ? -1 : opened(REAL(open_by_handle_at)(mount, handle, flags));
 }
 
 ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)
 {
-	static ssize_t (*real)(int, const char *, void *, size_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("fgetxattr");
-	}
-	return sys_fails(CALL_XATTR_GET, NULL) ? -1 : real(fd, name, value, size);
+	return sys_fails(CALL_XATTR_GET, NULL) ? -1 : REAL(fgetxattr)(fd, name, value, size);
 }
 
 ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
 {
-	static ssize_t (*real)(const char *, const char *, void *, size_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("getxattr");
-	}
-	return sys_fails(CALL_XATTR_GET, NULL) ? -1 : real(path, name, value, size);
+	return sys_fails(CALL_XATTR_GET, NULL) ? -1 : REAL(getxattr)(path, name, value, size);
 }
 
 ssize_t flistxattr(int fd, char *list, size_t size)
 {
-	static ssize_t (*real)(int, char *, size_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("flistxattr");
-	}
-	return sys_fails(CALL_XATTR_GET, NULL) ? -1 : real(fd, list, size);
+	return sys_fails(CALL_XATTR_GET, NULL) ? -1 : REAL(flistxattr)(fd, list, size);
 }
 
 int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
-	static int (*real)(int, const char *, const void *, size_t, int);
-
-	if (real == NULL) {
-		*(void **)&real = next("fsetxattr");
-	}
-	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : real(fd, name, value, size, flags);
+	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : REAL(fsetxattr)(fd, name, value, size, flags);
 }
 
 int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
 {
-	static int (*real)(const char *, const char *, const void *, size_t, int);
-
-	if (real == NULL) {
-		*(void **)&real = next("setxattr");
-	}
-	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : real(path, name, value, size, flags);
+	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : REAL(setxattr)(path, name, value, size, flags);
 }
 
 int fremovexattr(int fd, const char *name)
 {
-	static int (*real)(int, const char *);
-
-	if (real == NULL) {
-		*(void **)&real = next("fremovexattr");
-	}
-	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : real(fd, name);
+	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : REAL(fremovexattr)(fd, name);
 }
 
 int fchmod(int fd, mode_t mode)
 {
-	static int (*real)(int, mode_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("fchmod");
-	}
-	return sys_fails(CALL_MODE, NULL) ? -1 : real(fd, mode);
+	return sys_fails(CALL_MODE, NULL) ? -1 : REAL(fchmod)(fd, mode);
 }
 
 int chmod(const char *path, mode_t mode)
 {
-	static int (*real)(const char *, mode_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("chmod");
-	}
-	return sys_fails(CALL_MODE, NULL) ? -1 : real(path, mode);
+	return sys_fails(CALL_MODE, NULL) ? -1 : REAL(chmod)(path, mode);
 }
 
 int fchown(int fd, uid_t uid, gid_t gid)
 {
-	static int (*real)(int, uid_t, gid_t);
-
-	if (real == NULL) {
-		*(void **)&real = next("fchown");
-	}
-	return sys_fails(CALL_MODE, NULL) ? -1 : real(fd, uid, gid);
+	return sys_fails(CALL_MODE, NULL) ? -1 : REAL(fchown)(fd, uid, gid);
 }
 
 int futimens(int fd, const struct timespec times[2])
 {
-	static int (*real)(int, const struct timespec *);
-
-	if (real == NULL) {
-		*(void **)&real = next("futimens");
-	}
-	return sys_fails(CALL_MODE, NULL) ? -1 : real(fd, times);
+	return sys_fails(CALL_MODE, NULL) ? -1 : REAL(futimens)(fd, times);
 }
 
 /* SQLite waits for a lock that is busy. */
