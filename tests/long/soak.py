@@ -25,6 +25,7 @@ SAMPLE_S = 5
 LEAST_S = 600       # shorter ones have not settled
 OTHERS = 200        # names of the other tool
 FAULTS = (("GetObject", "reset", {"when": "mid", "bytes": 1000}), ("GetObject", "truncate", {"bytes": 500}),
+          ("GetObject", "corrupt", {"bytes": 100}),
           ("PutObject", "reset", {"when": "after"}),
           ("PutObject", "error", {"code": "InternalError", "when": "after"}),
           ("*", "error", {"code": "SlowDown", "when": "before"}), ("UploadPart", "reset", {"when": "mid", "bytes": 70000}),
