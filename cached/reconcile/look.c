@@ -114,6 +114,39 @@ int look_open_dir(int tree_fd, const struct ofs_record_io *rio, const char *path
 	return fd;
 }
 
+/* ---- on their way ---- */
+
+bool look_is_moving(const struct reconcile *rc, const struct row *row)
+{
+	int64_t now = clock_now_ns(rc->v->clock);
+
+	for (unsigned i = 0; row->live == ROW_NOT_HERE && i < RECONCILE_MOVING; i++) {
+		if (now < rc->moving[i].until_ns && ofs_oid_equal(&rc->moving[i].oid, &row->oid)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A listing that took it for one that is only in S3 would make a second file of its id. */
+static void look_moves(struct reconcile *rc, const struct row *row)
+{
+	unsigned i = rc->moving_at++ % RECONCILE_MOVING;
+
+	rc->moving[i].oid = row->oid;
+	rc->moving[i].until_ns = clock_now_ns(rc->v->clock) + LOOK_MOVING_NS;
+}
+
+/* It has been found: what is not here from now on is only in S3. */
+static void look_has_moved(struct reconcile *rc, const struct ofs_oid *oid)
+{
+	for (unsigned i = 0; i < RECONCILE_MOVING; i++) {
+		if (ofs_oid_equal(&rc->moving[i].oid, oid)) {
+			rc->moving[i].until_ns = 0;
+		}
+	}
+}
+
 /* Core. Take in what was seen at parent/name; the item made for it, or NULL. */
 struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 		const struct seen *s, int64_t delay_ns)
@@ -135,6 +168,7 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 		look_trash(rc, &before->oid); /* it loses the place: moved, or deleted? */
 	}
 	index_set_here(ix, row, parent, s->name, s->ino);
+	look_has_moved(rc, &row->oid);
 	if (!row->in_s3 && (s->rec.flags & OFS_REC_KNOWN)) {
 		/* The index lost it: assume the same place; the fence is asked for before use. */
 		char *raw = name_to_raw(rc, s->name, s->is_dir);
@@ -268,27 +302,6 @@ static void look_renamed_unsaid(struct reconcile *rc, const struct look_job *l, 
 	if (!l->gone_deleted[i] && i >= l->gone_hinted && !l->lost && dir != NULL) {
 		scan_dir(rc, dir);
 	}
-}
-
-bool look_is_moving(const struct reconcile *rc, const struct row *row)
-{
-	int64_t now = clock_now_ns(rc->v->clock);
-
-	for (unsigned i = 0; row->live == ROW_NOT_HERE && i < RECONCILE_MOVING; i++) {
-		if (now < rc->moving[i].until_ns && ofs_oid_equal(&rc->moving[i].oid, &row->oid)) {
-			return true;
-		}
-	}
-	return false;
-}
-
-/* A listing that took it for one that is only in S3 would make a second file of its id. */
-static void look_moves(struct reconcile *rc, const struct row *row)
-{
-	unsigned i = rc->moving_at++ % RECONCILE_MOVING;
-
-	rc->moving[i].oid = row->oid;
-	rc->moving[i].until_ns = clock_now_ns(rc->v->clock) + LOOK_MOVING_NS;
 }
 
 /* Core. What had been here and is not any more; the item for a deleted one, or NULL. */

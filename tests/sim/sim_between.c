@@ -258,6 +258,33 @@ static bool listed_while_it_moves(unsigned moment, bool killed)
 	return more;
 }
 
+static bool is_drained(void *arg)
+{
+	return world_is_drained(arg);
+}
+
+/* A file was moved, and found, and leaves the mirror at once: it is in S3 then, and a listing has it. */
+static void dropped_when_moved(unsigned seed)
+{
+	struct world w;
+
+	tree_open(&w, seed);
+	w.conf.settle_time_ns = NS_PER_S / 10;
+	w.conf.listing_age_ns = NS_PER_S;
+	client_rename(&w, "a/one", "c/one");
+	sim_run_until(w.sim, is_drained, &w, 60 * NS_PER_S);
+	client_evict(&w, "c/one");
+	client_evict(&w, "c/four");
+	sim_run_until(w.sim, NULL, NULL, NS_PER_S);
+	client_drop_now(&w, "c");
+	sim_run_until(w.sim, NULL, NULL, NS_PER_S / 2);
+	if (faccessat(w.tree_fd, "c/one", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		die(&w, "was not dropped", "c/one");
+	}
+	world_names(&w);
+	world_close(&w);
+}
+
 int main(void)
 {
 	static const char *const slow_keys[] = {"p/a/one", "p/d/b/three"};
@@ -293,6 +320,9 @@ int main(void)
 		for (i = 0; listed_while_it_moves((unsigned)i, killed == 1); i++) {
 		}
 		printf("listed while a file moves, and its new directory%s: %zu moments\n", killed ? ", after a kill" : "", i + 1);
+	}
+	for (i = 1; i <= 8; i++) {
+		dropped_when_moved((unsigned)i);
 	}
 	for (i = 0; waited_for((unsigned)i); i++) {
 	}

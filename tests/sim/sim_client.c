@@ -449,7 +449,6 @@ static void ask_drop(void *arg)
 
 void client_drop(struct world *w, const char *path)
 {
-	struct ofs_record rec;
 	unsigned i;
 
 	if (w->v == NULL) {
@@ -464,6 +463,13 @@ void client_drop(struct world *w, const char *path)
 		}
 	}
 	sim_run_until(w->sim, NULL, NULL, 20 * NS_PER_S);
+	client_drop_now(w, path);
+}
+
+void client_drop_now(struct world *w, const char *path)
+{
+	struct ofs_record rec;
+
 	world_trace(w, "drop", path, "");
 	if (ofs_record_get_at(&w->rio, w->tree_fd, *path ? path : ".", &rec) == 0) {
 		(void)sim_enter(w->sim, ask_drop, &(struct evict_ask){w, rec.oid});

@@ -119,6 +119,8 @@ bool client_lists(struct world *w, const char *path, bool refresh);
 void client_evict(struct world *w, const char *path);
 /* The same for the names of a directory ("": the root), once its files have been evicted. */
 void client_drop(struct world *w, const char *path);
+/* The same of stubs, without waiting. */
+void client_drop_now(struct world *w, const char *path);
 /* Every file that was dropped is asked for, as a module would before it goes on; false: one is missing, and
  * nobody is there to be asked. */
 bool client_find(struct world *w);
