@@ -468,20 +468,53 @@ void begun_stray(struct begun *b)
 
 /* ---- at the start ---- */
 
+/* All of a file; malloc. NULL: *status is -errno, or 0: it cannot be one of ours. */
+static uint8_t *file_read(int dir_fd, const char *name, size_t *len, int *status)
+{
+	int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	uint8_t *data = NULL;
+	struct stat st;
+	ssize_t n = -1;
+
+	*status = 0;
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		*status = -errno;
+	} else if (S_ISREG(st.st_mode) && st.st_size > 0 && st.st_size <= FILE_MAX_BYTES) {
+		data = malloc((size_t)st.st_size);
+		n = data != NULL ? pread(fd, data, (size_t)st.st_size, 0) : -1;
+		*status = data == NULL ? -ENOMEM : n < 0 ? -errno : n != st.st_size ? -EIO : 0;
+		*len = (size_t)st.st_size;
+	}
+	if (fd >= 0) {
+		close(fd);
+	}
+	if (*status != 0) {
+		free(data);
+		data = NULL;
+	}
+	return data;
+}
+
 static void begun_load(struct begun_set *set, const char *name)
 {
-	int fd = openat(set->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	struct begun *b = NULL;
-	uint8_t *data = NULL;
 	struct ofs_oid id;
-	struct stat st;
-	bool good = false;
+	bool good = ofs_oid_parse(name, &id);
+	struct begun *b = NULL;
+	size_t len = 0;
+	int status;
+	uint8_t *data = file_read(set->dir_fd, name, &len, &status);
 
-	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= FILE_MAX_BYTES &&
-			ofs_oid_parse(name, &id) && (data = malloc((size_t)st.st_size)) != NULL &&
-			pread(fd, data, (size_t)st.st_size, 0) == (ssize_t)st.st_size &&
-			(b = begun_alloc(set)) != NULL) {
-		struct ofs_rd r = ofs_rd_init(data, (size_t)st.st_size);
+	if (data != NULL && (b = begun_alloc(set)) == NULL) {
+		status = -ENOMEM;
+	}
+	if (status != 0) { /* what it says is still so: the next daemon reads it */
+		log_warning("upload", "volume %s: uploads/%s cannot be read (%s): it is kept for the next start; until then "
+				"parts of an upload may stay in the bucket", set->v->name, name, strerror(-status));
+		free(data);
+		return;
+	}
+	if (data != NULL && good) {
+		struct ofs_rd r = ofs_rd_init(data, len);
 
 		ofs_oid_hex(&id, b->file);
 		b->left_ns = clock_now_ns(set->v->clock);
@@ -489,14 +522,11 @@ static void begun_load(struct begun_set *set, const char *name)
 		while (good && r.left > 0 && record_read(b, &r)) {
 		}
 	}
-	if (!good) {
+	if (data == NULL || !good) {
 		talloc_free(b);
 		unlinkat(set->dir_fd, name, 0); /* torn before the store heard of it */
 	}
 	free(data);
-	if (fd >= 0) {
-		close(fd);
-	}
 }
 
 static int begun_set_destructor(struct begun_set *set)

@@ -5,6 +5,7 @@
 #endif
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include "cached/base/stats.h"
 #include "cached/objstore/impl.h"
@@ -342,6 +343,36 @@ static void test_ended(void **state)
 	end(f, fd);
 }
 
+/* What is remembered cannot be read at one start: it is there at the next. */
+static void test_unread(void **state)
+{
+	struct fixture *f = begin();
+	int fd = interrupted(f), next[3];
+	struct rlimit was, few;
+
+	(void)state;
+	written(f);
+	TALLOC_FREE(f->v->begun);
+	for (unsigned i = 0; i < 3; i++) {
+		next[i] = dup(fd);
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		close(next[i]);
+	}
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = (struct rlimit){.rlim_cur = (rlim_t)next[2], .rlim_max = was.rlim_max}; /* uploads/ twice, and no file */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	restart(f);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_null(f->v->begun->list);
+	restart(f);
+	assert_non_null(f->v->begun->list);
+	begun_look(f->v->begun);
+	pass(f, 0);
+	assert_int_equal(open_uploads(f), 0);
+	end(f, fd);
+}
+
 /* A file that is still to be sent keeps its upload for `upload age`, over restarts. */
 static void test_kept(void **state)
 {
@@ -423,6 +454,7 @@ int main(void)
 		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_complete),
 		cmocka_unit_test(test_ended),
+		cmocka_unit_test(test_unread),
 		cmocka_unit_test(test_kept),
 		cmocka_unit_test(test_stray),
 	};
