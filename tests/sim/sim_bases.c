@@ -2,7 +2,7 @@
 /*
  * Duty: whatever a base says of a version that is in the store, object or log say too: whoever goes by it has
  *       no older rights than whoever asks the object.
- * Way: sim_world.c when a world has drained.
+ * Way: sim_daemon.c at its start, sim_verify.c when a world has drained.
  * Thread: one.
  * Owns: nothing.
  * Holds: what fails here ends the program and names the seed.

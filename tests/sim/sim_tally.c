@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: the figures of sim_tally.h. Way: sim_world.c counts, the programs' mains print. Thread: one.
+ * Duty: the figures of sim_tally.h. Way: sim_world.c and sim_daemon.c count, the programs' mains print. Thread: one.
  * Owns: nothing but its counters, which processes that it forks count in, too; it alone prints.
  * Holds: real time is all of the process: worlds that are made and judged count, too.
  */

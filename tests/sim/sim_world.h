@@ -18,6 +18,9 @@
 #define FILES_MOST 64
 #define HANDLES_MOST 6u /* files that the client has open at the same time */
 #define DIRS_MOST 16
+/* So long after, at the latest: */
+#define WORLD_DRAIN_NS (4 * 3600 * NS_PER_S) /* all is done that was tried again and again */
+#define WORLD_FLUSH_NS (600 * NS_PER_S) /* somebody who waits has an answer */
 
 struct model_file {
 	char path[256];
@@ -93,6 +96,8 @@ void world_lose_disk(struct world *w);
 /* Listed as a client would, the share has the model's names and no other. */
 void world_names(struct world *w);
 
+/* Run until the daemon is READY; false: it is not, so long after. */
+bool world_wait_ready(struct world *w, int64_t limit_ns);
 /* Has the store all that changed? */
 bool world_is_drained(struct world *w);
 /* Run so many events; false: everything was done before. */
