@@ -75,11 +75,9 @@ void volume_fs_close(struct volume *v);
  * who are not root; *inodes_gone: none is left. */
 int volume_fs_try(const struct volume *v, uint64_t *free_bytes, bool *inodes_gone);
 
-/* --- volume.c --- */
+/* --- volume_open.c --- */
 /* Everything of a volume that can be had without S3. Sync. NULL and *error (child of core). */
 struct volume *volume_open(struct core *core, const struct conf_volume *cv, char **error);
-/* Begin to reach S3. */
-void volume_start(struct volume *v);
 /* Tear down; jobs and store threads have ended. */
 void volume_close(struct volume **v);
 /* Stop the store's threads (nothing posts letters afterwards). */
@@ -89,6 +87,10 @@ int volume_shm_fd(struct volume *v);
 int volume_doorbell_fd(struct volume *v);
 /* A new O_APPEND descriptor of the intent file, owned by the caller, or -errno. */
 int volume_intent_open(struct volume *v);
+
+/* --- volume.c --- */
+/* Begin to reach S3. */
+void volume_start(struct volume *v);
 const char *volume_state_name(enum volume_state s);
 
 /* --- volumes.c --- */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: the life of one volume: what can be had without S3, then the way to S3.
- * Way: volumes.c opens it; its rooms ask volume_when_ready; timers keep index and rings moving.
- * Thread: core (open and close: main, outside the loop). Owns: every room of the volume, the shared
- * memory, the doorbell, those who wait for READY.
+ * Duty: the life of one volume between open and close: its way to S3, and what keeps it moving.
+ * Way: volumes.c starts what volume_open.c has made; its rooms ask volume_when_ready; timers keep index and rings
+ * moving. Thread: core. Owns: the timers, those who wait for READY.
  * Holds: (1) nothing is sent to S3 besides the probe and the volume record before the record is known to be
  * ours; nothing more where the record asks of writers what we lack. (2) HELD and CONNECTING are tried again
  * for ever; a why is logged once.
@@ -14,39 +13,30 @@
  *      +--- HELD: wrong or emptied bucket, unknown format, missing log, no conditions [volume_hold]
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "accounts.h"
-#include "announce.h"
-#include "ask.h"
 #include "core.h"
 #include "fence.h"
 #include "keycheck.h"
 #include "nodes.h"
 #include "overlap.h"
 #include "rings.h"
-#include "session.h"
 #include "volrec.h"
-#include "volume_store.h"
+#include "volume_private.h"
 #include "../base/log.h"
 #include "../evict/evict.h"
 #include "../guard/guard.h"
 #include "../mirror/bases.h"
 #include "../mirror/mirror.h"
-#include "../recall/recall.h"
 #include "../reconcile/index.h"
 #include "../reconcile/metalog.h"
 #include "../reconcile/reconcile.h"
 #include "../upload/begun.h"
 #include "../upload/blocks.h"
 #include "../verify/verify.h"
-#include "shared/version.h"
 
-#define RETRY_FIRST_NS (1 * NS_PER_S)
 #define RETRY_MOST_NS (15 * NS_PER_S)
 #define RETRY_HELD_NS (60 * NS_PER_S)
 #define TICK_NS (100 * NS_PER_MS)
@@ -60,29 +50,7 @@ struct volume_wait {
 	void *arg;
 };
 
-struct volume_own { /* a volume and what only this file knows of it */
-	struct volume v;
-	struct core *core;
-	int shm_fd, doorbell_fd;
-	struct tevent_fd *doorbell_fde;
-	struct clock_timer *retry, *tick;
-	unsigned ticks;
-	int64_t retry_ns;
-	int64_t used_next_ns;
-	bool alone;  /* no other volume's prefix is above ours */
-	bool probed;
-	bool started; /* its rooms are: it has been READY */
-	bool key_missing; /* `.objectfs/key` is to be made */
-	struct fence *fence;
-	bool new_tree; /* made at this start */
-};
-
 static void volume_connect(void *arg);
-
-static struct volume_own *own_of(struct volume *v)
-{
-	return (struct volume_own *)v;
-}
 
 /* ---- waiting for READY ---- */
 
@@ -232,7 +200,7 @@ static void volume_ready(struct volume_own *o)
 	const struct row *root = index_get(v->index, &OFS_OID_ROOT);
 
 	state_set(v, VOLUME_READY, NULL);
-	o->retry_ns = RETRY_FIRST_NS;
+	o->retry_ns = VOLUME_RETRY_FIRST_NS;
 	v->away = false;
 	v->denied = false;
 	v->stuck = false;
@@ -435,7 +403,7 @@ void volume_start(struct volume *v)
 
 	guard_start(v->guard);
 	evictor_count(v->evictor);
-	volume_connect(own_of(v));
+	volume_connect(volume_own(v));
 	(void)log_enter(before);
 }
 
@@ -512,146 +480,10 @@ static void on_doorbell(struct tevent_context *ev, struct tevent_fd *fde, uint16
 	(void)log_enter(before);
 }
 
-/* ---- open, close ---- */
-
-/* The page set outlives us: modules that run go on with the same locks. */
-static int shm_open_file(struct volume_own *o, const char *run, char **error)
-{
-	struct volume *v = &o->v;
-	char *path = talloc_asprintf(v, "%s/%s.shm", run, v->name);
-	struct stat st;
-	int ret = 0;
-
-	if (path == NULL) {
-		return -ENOMEM;
-	}
-	for (int try = 0; try < 2 && v->shm == NULL; try++) {
-		o->shm_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (o->shm_fd < 0 || fstat(o->shm_fd, &st) != 0) {
-			ret = -errno;
-			break;
-		}
-		v->shm = ofs_shm_map(o->shm_fd, st.st_size == 0);
-		if (v->shm == NULL) {
-			/* Damaged, or of another version: a new one; modules get it by reconnecting. */
-			ret = -errno;
-			log_warning("core", "volume %s: %s cannot be used (%s) and is made anew",
-					v->name, path, strerror(-ret));
-			(void)unlink(path);
-			close(o->shm_fd);
-			o->shm_fd = -1;
-		}
-	}
-	if (v->shm == NULL) {
-		*error = talloc_asprintf(v, "%s: %s", path, strerror(-ret));
-		talloc_free(path);
-		return ret != 0 ? ret : -EIO;
-	}
-	talloc_free(path);
-	/* First of all: nothing that an earlier daemon said of extents is believed from here on. */
-	atomic_fetch_add(&v->shm->daemon_generation, 1);
-	atomic_store(&v->shm->capacity_bytes, (uint64_t)v->conf->capacity_bytes);
-	atomic_store(&v->shm->core_sleeps, 1);
-	return 0;
-}
-
-static int store_open(struct volume_own *o, char **error)
-{
-	struct volume *v = &o->v;
-	char *agent = talloc_asprintf(v, "objectfs/%s node/%.8s", OFS_VERSION, o->core->node_id);
-
-	v->store = volume_store_new(v, o->core->mb, v->conf, agent, error);
-	talloc_free(agent);
-	if (v->store == NULL) {
-		return -EINVAL;
-	}
-	v->store->log = v->log;
-	return 0;
-}
-
-static const char *const index_ends[] = {"", "-wal", "-shm"};
-
-/* The tree is new (its disk was lost or emptied) but an index of the old one lies there: it would
- * claim that files are here which are not. */
-static void index_set_aside(struct volume *v, const char *path)
-{
-	int64_t now_s = clock_wall_ns(v->clock) / NS_PER_S;
-
-	if (access(path, F_OK) != 0) {
-		return;
-	}
-	log_warning("core", "volume %s: tree/ is new, the old index is set aside as %s.old-%lld",
-			v->name, path, (long long)now_s);
-	for (size_t i = 0; i < sizeof(index_ends) / sizeof(index_ends[0]); i++) {
-		char *from = talloc_asprintf(v, "%s%s", path, index_ends[i]);
-		char *to = talloc_asprintf(v, "%s.old-%lld%s", path, (long long)now_s,
-				index_ends[i]);
-
-		if (from != NULL && to != NULL && rename(from, to) != 0 && errno != ENOENT) {
-			log_error("core", "volume %s: %s: %s", v->name, from, strerror(errno));
-		}
-		talloc_free(from);
-		talloc_free(to);
-	}
-}
-
-/* Names of files are nobody's business. */
-static void index_close_to_others(struct volume *v, const char *path)
-{
-	for (size_t i = 0; i < sizeof(index_ends) / sizeof(index_ends[0]); i++) {
-		char *file = talloc_asprintf(v, "%s%s", path, index_ends[i]);
-
-		if (file != NULL && chmod(file, 0600) != 0 && errno != ENOENT) {
-			log_warning("core", "%s: %s", file, strerror(errno));
-		}
-		talloc_free(file);
-	}
-}
-
-static int index_open_file(struct volume_own *o, bool *fresh, char **error)
-{
-	struct volume *v = &o->v;
-	char *path = talloc_asprintf(v, "%s/index.db", v->path);
-
-	if (path == NULL) {
-		return -ENOMEM;
-	}
-	if (o->new_tree) {
-		index_set_aside(v, path);
-	}
-	v->index = index_open(v, v->disk, v->clock, path, fresh, error);
-	if (v->index != NULL) {
-		index_close_to_others(v, path);
-	}
-	talloc_free(path);
-	return v->index != NULL ? 0 : -EIO;
-}
-
-static int rooms_new(struct volume_own *o, bool fresh, char **error)
+int volume_ticks(struct volume_own *o)
 {
 	struct volume *v = &o->v;
 
-	v->nodes = nodes_new(v, v, o->core->conf->global.cache_directory);
-	v->rings = rings_new(v, v, o->core->conf->global.run_directory);
-	v->metalog = metalog_new(v, v);
-	v->mirror = mirror_new(v, v);
-	v->bases = bases_new(v, v);
-	v->recalls = recalls_new(v, v);
-	v->reconcile = reconcile_new(v, v, fresh);
-	v->evictor = evictor_new(v, v);
-	v->verifier = verifier_new(v, v);
-	v->begun = begun_open(v, v, error);
-	v->accounts = accounts_new(v);
-	v->asker = asker_new(v, o->core);
-	v->announcer = announcer_new(v);
-	o->fence = fence_new(v, v);
-	if (v->nodes == NULL || v->rings == NULL || v->metalog == NULL || v->mirror == NULL ||
-			v->bases == NULL || v->recalls == NULL || v->verifier == NULL || v->reconcile == NULL ||
-			v->evictor == NULL || v->begun == NULL || v->accounts == NULL ||
-			v->asker == NULL || v->announcer == NULL || o->fence == NULL) {
-		*error = *error != NULL ? *error : talloc_strdup(v, "out of memory, or no descriptors left");
-		return -ENOMEM;
-	}
 	o->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (o->doorbell_fd < 0) {
 		return -errno;
@@ -663,141 +495,4 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	}
 	o->tick = clock_timer_add(v->clock, v, clock_now_ns(v->clock) + TICK_NS, tick, o);
 	return o->tick != NULL ? 0 : -ENOMEM;
-}
-
-/* Does smbd run in this process, with our module on this volume? While it is between two connections,
- * its ring says so. */
-static bool volume_knows(void *arg, pid_t pid)
-{
-	struct volume_own *o = arg;
-
-	return server_has_process(o->core, &o->v, pid) || rings_have_writer(o->v.rings, pid);
-}
-
-static struct volume *volume_build(
-		struct core *core, const struct conf_volume *cv, char **error)
-{
-	struct volume_own *o = talloc_zero(core, struct volume_own);
-	struct volume *v = (struct volume *)o;
-	bool fresh = false;
-	char *why = NULL;
-	int ret;
-
-	if (o == NULL) {
-		return NULL;
-	}
-	o->core = core;
-	o->shm_fd = o->doorbell_fd = -1;
-	o->retry_ns = RETRY_FIRST_NS;
-	v->path_fd = v->tree_fd = v->trash_fd = v->limbo_fd = v->blocks_fd = -1;
-	v->name = cv->name;
-	v->log = log_here();
-	v->conf = cv;
-	v->clock = core->clock;
-	v->disk = core->disk;
-	v->coord = core->coord;
-	v->prefix = cv->prefix != NULL ? cv->prefix : "";
-	v->state = VOLUME_CONNECTING;
-	v->state_why = talloc_strdup(v, "not yet connected");
-	memcpy(v->node_id, core->node_id, sizeof(v->node_id));
-
-	ret = volume_fs_open(v, core, &o->new_tree, &why);
-	if (ret == 0) {
-		ret = shm_open_file(o, core->conf->global.run_directory, &why);
-	}
-	if (ret == 0) {
-		ret = guard_open(v, core->mb, volume_knows, o, &v->guard, &why);
-	}
-	if (ret == 0) {
-		ret = store_open(o, &why);
-	}
-	if (ret == 0) {
-		ret = index_open_file(o, &fresh, &why);
-	}
-	if (ret == 0) {
-		ret = rooms_new(o, fresh, &why);
-	}
-	if (ret != 0) {
-		*error = talloc_strdup(core, why != NULL ? why : strerror(-ret));
-		volume_stop_store(v);
-		volume_close(&v);
-		return NULL;
-	}
-	log_info("core", "volume %s: mirror %s/tree, records in %s, %llu rows, %s", v->name, v->path,
-			v->rio.xattr, (unsigned long long)index_count(v->index), v->store->where);
-	return v;
-}
-
-struct volume *volume_open(struct core *core, const struct conf_volume *cv, char **error)
-{
-	const struct log_volume *before = log_enter(log_volume(cv->name));
-	struct volume *v = volume_build(core, cv, error);
-
-	(void)log_enter(before);
-	return v;
-}
-
-void volume_stop_store(struct volume *v)
-{
-	TALLOC_FREE(v->store);
-}
-
-void volume_close(struct volume **vp)
-{
-	struct volume *v = *vp;
-	struct volume_own *o;
-
-	if (v == NULL) {
-		return;
-	}
-	o = own_of(v);
-	*vp = NULL;
-	TALLOC_FREE(o->retry);
-	TALLOC_FREE(o->tick);
-	TALLOC_FREE(o->doorbell_fde);
-	TALLOC_FREE(v->announcer); /* whoever ends now has nobody to tell */
-	TALLOC_FREE(v->asker);
-	TALLOC_FREE(v->accounts);
-	TALLOC_FREE(v->evictor);
-	TALLOC_FREE(v->reconcile);
-	TALLOC_FREE(v->recalls);
-	TALLOC_FREE(v->mirror);
-	TALLOC_FREE(v->metalog);
-	TALLOC_FREE(v->rings);
-	if (v->index != NULL) {
-		index_close(&v->index);
-	}
-	guard_close(&v->guard);
-	if (o->doorbell_fd >= 0) {
-		close(o->doorbell_fd);
-	}
-	if (v->shm != NULL) {
-		/* Nobody listens: a module need not ring. The file stays. */
-		atomic_store(&v->shm->core_sleeps, 0);
-		ofs_shm_unmap(&v->shm);
-	}
-	if (o->shm_fd >= 0) {
-		close(o->shm_fd);
-	}
-	volume_fs_close(v);
-	talloc_free(o);
-}
-
-int volume_shm_fd(struct volume *v)
-{
-	return own_of(v)->shm_fd;
-}
-
-int volume_doorbell_fd(struct volume *v)
-{
-	return own_of(v)->doorbell_fd;
-}
-
-int volume_intent_open(struct volume *v)
-{
-	/* path_fd is O_PATH, which serves as a start for openat. */
-	int fd = openat(v->path_fd, "intent",
-			O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-	return fd < 0 ? -errno : fd;
 }

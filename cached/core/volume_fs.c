@@ -2,7 +2,7 @@
 /*
  * Duty: the local side of a volume at start: its directories, whether the file system can carry a
  * mirror, which xattr holds the records, and whether this mirror is ours.
- * Way: volume.c, once, before anything else of the volume.
+ * Way: volume_open.c, once, before anything else of the volume.
  * Thread: main, before the loop; blocks on the local disk.
  * Owns: path_fd, tree_fd, trash_fd, limbo_fd, blocks_fd of the volume.
  * Holds: (1) the record xattr, once a root record exists, never changes. (2) A root record bound to

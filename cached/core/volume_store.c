@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: from a volume's section of the configuration to its object store.
- * Way: volume.c, and objectfsctl recover -> here -> objstore/. Thread: core. Owns: nothing.
+ * Way: volume_open.c, and objectfsctl recover -> here -> objstore/. Thread: core. Owns: nothing.
  * Holds: all that the section says of the store is in what is opened.
  */
 #include "volume_store.h"
