@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: remember the multipart uploads that this node has begun, and what the store has of them.
- * Way: parts.c and reconcile/pass.c tell; parts.c asks before it begins another; begun_end.c ends what is left.
+ * Way: parts.c and reconcile/pass.c tell; parts_begun.c asks before another is begun; begun_end.c ends what is left.
  * Thread: core, the *_run on workers; begun_open before the loop.
  * Owns: the files of uploads/.
  * Holds:

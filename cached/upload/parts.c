@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: a large object in parts, gone on with where an earlier try, or an earlier daemon, has stopped.
- * Way: upload.c -> here (and begun.c, which remembers) -> object store; the end is upload.c's again.
+ * Duty: a large object in parts, from the first to Complete or Abort.
+ * Way: upload.c -> here (parts_begun.c says what is there already) -> object store; the end is upload.c's again.
  * Thread: core; bodies are read by the store's thread.
  * Owns: the requests in flight, and the upload in the store until it is completed, aborted or left.
  * Holds:
@@ -9,9 +9,7 @@
  *     is away, refuses for now, or did not say what became of it) is left, all else goes (rule 17);
  *  2. a part that is a copy is of the object that is replaced, held to it by its ETag or version, and of a
  *     block whose bytes are the same; whatever the store has against it, all is sent;
- *  3. one is gone on with if its object would be the same, metadata and all; and a part of it counts if it was of
- *     the bytes that the file has now, as they are read now;
- *  4. the object is of one state: what is sent beside parts that are there is compared with what was read.
+ *  3. the object is of one state: what is sent beside parts that are there is compared with what was read.
  *
  *   [read] -> [keep -> create] -> parts -> [head] -> complete -> done
  *                      |  \---------\-------\---> abort, or leave -> done
@@ -24,7 +22,6 @@
 #include <string.h>
 #include "../base/log.h"
 #include "../base/stats.h"
-#include "../core/trust.h"
 #include "../core/volume.h"
 
 #define UPLOAD_PARTS_AT_ONCE 4
@@ -301,29 +298,6 @@ static bool parts_copied_right(const struct upload *u, const struct obj_req *req
 	return strcmp(text, req->result.sum) == 0;
 }
 
-/* Of the digests of its blocks. */
-static bool parts_digest(const struct blocks *b, const struct blocks_part *part, uint8_t sha256[32])
-{
-	size_t first = (size_t)(part->offset / b->each), count = (size_t)((part->length - 1) / b->each) + 1;
-	uint8_t md[EVP_MAX_MD_SIZE];
-
-	if (EVP_Digest(b->sha256[first], 32 * count, md, NULL, EVP_sha256(), NULL) != 1) {
-		return false;
-	}
-	memcpy(sha256, md, 32);
-	return true;
-}
-
-/* The store has a part: the next try, or the next daemon, need not send it. */
-static void parts_note(struct upload *u, int i, const struct obj_req *req)
-{
-	uint8_t sha256[32];
-
-	if (u->state->begun != NULL && u->blocks != NULL && parts_digest(u->blocks, &u->state->parts[i], sha256)) {
-		begun_part(u->state->begun, (unsigned)i, req->result.etag, req->result.sum, sha256);
-	}
-}
-
 static void parts_part_done(struct obj_req *req)
 {
 	struct upload *u = req->arg;
@@ -437,7 +411,7 @@ static bool parts_divide(struct upload *u)
 	return true;
 }
 
-static bool parts_tables(struct upload *u)
+bool parts_tables(struct upload *u)
 {
 	struct upload_state *s = u->state;
 
@@ -445,41 +419,6 @@ static bool parts_tables(struct upload *u)
 	s->sums = talloc_zero_array(u, char *, s->part_count);
 	s->running = talloc_zero_array(u, struct obj_req *, s->part_count);
 	return s->etags != NULL && s->sums != NULL && s->running != NULL;
-}
-
-/* What an upload is begun with, as far as it decides whether another one may be gone on with in its place: all that
- * its object will have, where its copies are from, how it is encrypted, signed and summed. */
-static bool parts_what(const struct upload *u, const struct obj_req *create, bool copies, uint8_t what[32])
-{
-	const struct conf_volume *conf = u->v->conf;
-	const struct objstore *store = u->v->store;
-	const char *version = copies && u->state->ask->version != NULL ? u->state->ask->version : "";
-	const char *rest[] = {copies ? u->if_match : "", version, conf->kms_key, conf->customer_key_file};
-	int numbers[] = {(int)conf->encryption, conf->bucket_key, atomic_load(&store->sum),
-			atomic_load(&store->sum_trailer)};
-	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	uint8_t signer[TRUST_ID_BYTES] = {0}, digest[EVP_MAX_MD_SIZE];
-	bool good = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
-
-	for (unsigned i = 0; good && i < create->meta_count; i++) {
-		EVP_DigestUpdate(md, create->meta[i].name, strlen(create->meta[i].name) + 1);
-		EVP_DigestUpdate(md, create->meta[i].value, strlen(create->meta[i].value) + 1);
-	}
-	for (unsigned i = 0; good && i < OBJ_PROP_MAX + sizeof(rest) / sizeof(rest[0]); i++) {
-		const char *text = i < OBJ_PROP_MAX ? create->props[i] : rest[i - OBJ_PROP_MAX];
-
-		EVP_DigestUpdate(md, text != NULL ? "=" : "-", 1);
-		EVP_DigestUpdate(md, text != NULL ? text : "", text != NULL ? strlen(text) + 1 : 1);
-	}
-	if (good) {
-		trust_signer(store, signer);
-		EVP_DigestUpdate(md, signer, sizeof(signer));
-		EVP_DigestUpdate(md, numbers, sizeof(numbers));
-		good = EVP_DigestFinal_ex(md, digest, NULL) == 1;
-		memcpy(what, digest, 32);
-	}
-	EVP_MD_CTX_free(md);
-	return good;
 }
 
 /* ---- a new one ---- */
@@ -564,106 +503,6 @@ static void parts_create(struct upload *u)
 
 /* ---- one that was begun before ---- */
 
-/* Which of its parts are there, of the bytes that the file has. false: another of them cannot be had any more. */
-static bool parts_compare(struct upload *u, const struct begun *b)
-{
-	struct upload_state *s = u->state;
-	uint8_t sha256[32];
-
-	for (int i = 0; i < s->part_count; i++) {
-		const struct blocks_part *part = &s->parts[i];
-
-		if (b->done[i].etag != NULL && parts_digest(u->blocks, part, sha256) &&
-				memcmp(sha256, b->done[i].sha256, 32) == 0) {
-			s->etags[i] = talloc_strdup(u, b->done[i].etag);
-			s->sums[i] = b->done[i].sum != NULL ? talloc_strdup(u, b->done[i].sum) : NULL;
-			s->resumed += part->copy ? 0 : part->length;
-			s->there++;
-			continue;
-		}
-		for (int64_t at = part->offset; part->copy && at < part->offset + part->length; at += u->blocks->each) {
-			if (!s->delta || !s->ask->same[at / u->blocks->each]) {
-				return false;
-			}
-		}
-	}
-	return true;
-}
-
-/* Its parts, and what they are to be made of, in place of those of a new one. false: it cannot be. */
-static bool parts_take(struct upload *u, const struct begun *b)
-{
-	struct upload_state *s = u->state;
-
-	u->blocks = s->ask->now;
-	s->ask->now = NULL;
-	s->part_count = (int)b->part_count;
-	s->parts = talloc_memdup(u, b->parts, b->part_count * sizeof(*b->parts));
-	s->upload_id = talloc_strdup(u, b->upload_id);
-	if (s->parts != NULL && s->upload_id != NULL && parts_tables(u) && parts_compare(u, b)) {
-		return true;
-	}
-	s->ask->now = u->blocks;
-	u->blocks = NULL;
-	s->part_count = 0;
-	s->resumed = s->there = 0;
-	TALLOC_FREE(s->parts);
-	TALLOC_FREE(s->upload_id);
-	return false;
-}
-
-static bool parts_has_copies(const struct begun *b)
-{
-	for (unsigned i = 0; i < b->part_count; i++) {
-		if (b->parts[i].copy) {
-			return true;
-		}
-	}
-	return false;
-}
-
-/* Would it make the same object as a new one? Then it is gone on with. *ended: the upload is over. */
-static bool parts_resume(struct upload *u, bool *ended)
-{
-	struct upload_state *s = u->state;
-	struct begun *b = s->found;
-	const struct ofs_oid wid = u->meta.wid;
-	int64_t atime_ns = u->meta.snapshot != NULL ? u->meta.snapshot->atime_ns : 0;
-	bool copies = parts_has_copies(b), same = false;
-	struct obj_req *req;
-	uint8_t what[32];
-
-	*ended = false;
-	if (s->ask == NULL || s->ask->now == NULL || s->ask->now->each != b->each || (copies && u->if_match == NULL)) {
-		return false;
-	}
-	u->meta.wid = b->wid;
-	if (u->meta.snapshot != NULL) {
-		u->meta.snapshot->atime_ns = b->atime_ns; /* nobody sends a file because it was read */
-	}
-	req = upload_req(u, OBJ_MPU_CREATE, parts_create_done);
-	if (!upload_describe(u, &req)) {
-		*ended = true;
-		return false;
-	}
-	same = parts_what(u, req, copies, what) && memcmp(what, b->what, 32) == 0;
-	objstore_req_free(&req);
-	if (same && parts_take(u, b)) {
-		u->begun_ns = b->begun_ns;
-		s->delta = copies;
-		s->begun = b;
-		s->found = NULL;
-		stats_add(uploads_resumed, 1);
-		stats_add(parts_resumed, s->there);
-		return true;
-	}
-	u->meta.wid = wid;
-	if (u->meta.snapshot != NULL) {
-		u->meta.snapshot->atime_ns = atime_ns;
-	}
-	return false;
-}
-
 static void parts_begin(struct upload *u)
 {
 	struct upload_state *s = u->state;
@@ -690,22 +529,6 @@ static void parts_read(struct blocks_ask *q)
 	u->state->comparing = false;
 	u->state->delta = q->known && (q->version != NULL || u->v->store->caps.part_copy_if_match);
 	parts_begin(u);
-}
-
-/* Of those that were begun for this file one may be gone on with. */
-static void parts_find(struct upload *u)
-{
-	struct upload_state *s = u->state;
-	struct begun *b;
-
-	while ((b = begun_find(u->v, &u->meta.oid)) != NULL) {
-		b->used = true;
-		if (s->found == NULL && b->size == u->size && strcmp(b->key, u->key) == 0) {
-			s->found = b;
-		} else {
-			begun_give_up(&b);
-		}
-	}
 }
 
 /* Is something of the object that it replaces, or of an earlier try, to be had from there? Then the file is read. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What upload.c (one request) and parts.c (many) share of an upload; nobody else includes it. Core thread only. */
+/* What upload.c (one request), parts.c and parts_begun.c (many) share of an upload: only they include it. Core thread. */
 #ifndef OFS_UPLOAD_PRIVATE_H
 #define OFS_UPLOAD_PRIVATE_H
 
@@ -54,5 +54,18 @@ int64_t upload_copied(const struct upload *u);
 bool upload_may_copy(const struct upload *u);
 /* The lease is being broken: parts in flight are given up. */
 void upload_parts_cancel(struct upload *u);
+/* Room for what is known of each part. false: out of memory. */
+bool parts_tables(struct upload *u);
+
+/* --- parts_begun.c --- */
+/* Of those that were begun for this file one may be gone on with: state->found. */
+void parts_find(struct upload *u);
+/* Would it make the same object as a new one? Then it is gone on with. *ended: the upload is over. */
+bool parts_resume(struct upload *u, bool *ended);
+/* What an upload is begun with, as far as it decides whether another one may be gone on with in its place: all that
+ * its object will have, where its copies are from, how it is encrypted, signed and summed. false: out of memory. */
+bool parts_what(const struct upload *u, const struct obj_req *create, bool copies, uint8_t what[32]);
+/* The store has a part: the next try, or the next daemon, need not send it. */
+void parts_note(struct upload *u, int i, const struct obj_req *req);
 
 #endif
