@@ -40,8 +40,8 @@ LEFT_OUT = (".git", "build/test-logs", "build/deb", "build/fuzzer", "build/corpu
 # What is asked about a generated mutant, the quickest first.
 ROOMS = {
     "cached/reconcile": ("sim/core 24", "sim/between", "sim/conflicts", "sim/renames", "sim/others 16", "unit/fenced",
-                         "unit/metalog", "unit/index", "unit/whose", "scenario/incidents", "scenario/upload-races",
-                         "scenario/held-open", "scenario/marks"),
+                         "unit/metalog", "unit/index", "unit/index_file", "unit/whose", "scenario/incidents",
+                         "scenario/upload-races", "scenario/held-open", "scenario/marks"),
     "cached/upload": ("unit/upload", "unit/blobs", "sim/core 24", "scenario/incidents", "scenario/delta",
                       "scenario/properties", "scenario/s3sim-faults", "scenario/fences"),
     "cached/recall": ("unit/recall", "sim/core 24", "scenario/incidents", "scenario/recall", "scenario/recall-fair",
