@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: bring the index from its file into memory, keep its small values, close it.
- * Way: from core/volume.c at start and end; rows come from index_db.c.
+ * Way: from core/volume_open.c at start and end; rows come from index_db.c.
  * Thread: core; open and close block, before and after the loop.
  * Owns: the struct index; its file through index_batch.c.
  * Holds: 1. The root's row is always there, in S3 and here, and never leaves.

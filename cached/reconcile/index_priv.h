@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What index.c (rows and maps) and index_batch.c (write-behind) share. Core thread only. */
+/* What the files of the index share. Core thread only. */
 #ifndef OFS_RECONCILE_INDEX_PRIV_H
 #define OFS_RECONCILE_INDEX_PRIV_H
 
@@ -84,12 +84,20 @@ void index_row_set_text(struct row *r, const struct row_text *t);
 
 /* index.c: no marks; the caller knows why. */
 extern const struct ofs_oid index_oid_none;
-void index_buckets(struct index *ix, uint64_t rows);
 struct row *index_row_add(struct index *ix, const struct ofs_oid *oid);
+
+/* index_map.c: no marks either */
+void index_buckets(struct index *ix, uint64_t rows);
+void index_oid_in(struct index *ix, struct row *r);
+void index_oid_out(struct index *ix, struct row *r); /* its children are orphans */
 void index_place_s3_in(struct index *ix, struct row *r);
+void index_place_s3_out(struct index *ix, struct row *r);
 void index_place_live_in(struct index *ix, struct row *r);
+void index_place_live_out(struct index *ix, struct row *r);
+/* Children that were there before their parent. Rare: only damage makes orphans, STAGE's apart. */
+void index_orphans_adopt(struct index *ix, struct row *parent);
 /* After the file was read, in this order: every row to its id; then, some rows at once, where their
- * places are (of a side that is not: anywhere), and each row there unless taken. */
+ * places are (of a side that is not: anywhere), and each row's sides there, unless taken: then *s3_taken, *live_taken. */
 #define INDEX_LOAD_AT_ONCE 16u
 struct index_slots {
 	uint32_t *s3, *live;
