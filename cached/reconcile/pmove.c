@@ -120,19 +120,46 @@ static void pmove_copied(enum obj_status st, const char *message, const char *et
 	pmove_step_done(m, st, message);
 }
 
-/* An empty object that is younger than the rename: what is left of a delete, or somebody's. */
+static void pmove_copy(struct pstep *s)
+{
+	struct pmove *m = s->m;
+	struct pkey *k = &m->keys[s->i];
+	char *from = talloc_asprintf(s, "%s%s", m->from, k->suffix), *to = talloc_asprintf(s, "%s%s", m->to, k->suffix);
+	const struct row *row = pmove_row(m, k->suffix);
+	const char *earlier = !m->removing && row != NULL && row->etag != NULL && strcmp(row->etag, k->etag) != 0
+			? row->etag
+			: NULL;
+
+	if (from == NULL || to == NULL) {
+		talloc_free(s);
+		pmove_step_done(m, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	/* A copy of what the row remembers was made before the source changed. */
+	copy_fenced(m->v, from, k->etag, to, earlier, NULL, NULL, pmove_copied, s);
+}
+
+/* What is younger than the rename: what is left of a delete, somebody's new object under the old name, or what the row
+ * knows, which was changed. */
 static void pmove_young_seen(struct obj_req *req)
 {
 	struct pstep *s = req->arg;
 	struct pmove *m = s->m;
 	struct pkey *k = &m->keys[s->i];
+	const struct row *row = pmove_row(m, k->suffix);
 	struct obj_result *r = &req->result;
 	struct objmeta meta = {0};
-	bool damaged;
+	bool damaged, known;
 
 	objmeta_read(r, &meta, &damaged);
 	k->gone = r->status == OBJ_NOT_FOUND || (r->status == OBJ_OK && meta.ours && meta.tombstone);
+	known = row != NULL && (!meta.ours || ofs_oid_equal(&meta.oid, &row->oid));
 	objmeta_clear(&meta);
+	if (r->status == OBJ_OK && !k->gone && known) {
+		pmove_copy(s);
+		objstore_req_free(&req);
+		return;
+	}
 	if (r->status == OBJ_OK && !k->gone) {
 		pmove_stays(m, k, STAY_FOREIGN);
 	}
@@ -174,17 +201,11 @@ static bool pmove_one(struct pmove *m)
 	struct pkey *k = &m->keys[m->next];
 	struct pstep *s = talloc_zero(m, struct pstep);
 	char *from = talloc_asprintf(m, "%s%s", m->from, k->suffix);
-	char *to = talloc_asprintf(m, "%s%s", m->to, k->suffix);
-	const struct row *row = m->phase == PMOVE_COPYING ? pmove_row(m, k->suffix) : NULL;
-	const char *earlier = !m->removing && row != NULL && row->etag != NULL && strcmp(row->etag, k->etag) != 0
-			? row->etag
-			: NULL;
 
-	if (s == NULL || from == NULL || to == NULL) {
+	if (s == NULL || from == NULL) {
 		m->failed = OBJ_LOCAL;
 		talloc_free(s);
 		talloc_free(from);
-		talloc_free(to);
 		return false;
 	}
 	s->m = m;
@@ -195,11 +216,9 @@ static bool pmove_one(struct pmove *m)
 	} else if (k->young) {
 		pmove_ask_young(s, from);
 	} else {
-		/* A copy of what the row remembers was made before the source changed. */
-		copy_fenced(m->v, from, k->etag, to, earlier, NULL, NULL, pmove_copied, s);
+		pmove_copy(s);
 	}
 	talloc_free(from);
-	talloc_free(to);
 	return true;
 }
 
@@ -432,18 +451,21 @@ static struct pkey *pmove_add(struct pmove *m, const char *suffix, const char *e
 }
 
 /* Is it none of the directory's? What nobody here knows and came after the rename had begun is somebody
- * else's new object under the old name; what stands apart has left the directory before. */
+ * else's new object under the old name; so may be what a row knows otherwise: another node may have finished the
+ * rename, and given the name anew. What stands apart has left the directory before. */
 static void pmove_judge(struct pmove *m, struct pkey *k, const struct obj_entry *e)
 {
 	const char *below = e->key + strlen(m->v->prefix);
 	bool apart = index_at_s3(m->v->index, &OFS_OID_APART, below, false) != NULL ||
 			redirect_is_from(m->v->reconcile, e->key);
-	bool young = m->cutoff_ns != 0 && e->mtime_ns > m->cutoff_ns && pmove_row(m, k->suffix) == NULL;
+	bool young = m->cutoff_ns != 0 && e->mtime_ns > m->cutoff_ns;
+	const struct row *row = young ? pmove_row(m, k->suffix) : NULL;
+	bool other = row != NULL && (row->is_dir || row->etag == NULL || strcmp(row->etag, k->etag) != 0);
 
-	k->young = !apart && young && e->size == 0;
+	k->young = !apart && young && (row != NULL ? other : e->size == 0);
 	if (apart) {
 		pmove_stays(m, k, STAY_APART);
-	} else if (young && e->size > 0) {
+	} else if (young && row == NULL && e->size > 0) {
 		pmove_stays(m, k, STAY_FOREIGN);
 	}
 }

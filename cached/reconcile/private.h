@@ -493,7 +493,7 @@ struct pkey {
 	char *etag;
 	char *copy_etag; /* NULL: the same */
 	enum pmove_stay stays;
-	bool young; /* empty, unknown here, put since the rename had begun */
+	bool young; /* put since the rename had begun, and empty, or not what the row knows: whose is it? */
 	bool gone;  /* nothing to copy; a tombstone is removed like any key */
 	bool seen;  /* the copy is listed */
 	char *why;  /* it stays, for people */

@@ -163,7 +163,7 @@ static struct volume *volume_make(struct world *w)
 	v->shm = w->shm;
 	v->prefix = "p/";
 	v->state_why = talloc_strdup(v, "starting");
-	snprintf(v->node_id, sizeof(v->node_id), "00112233445566778899aabbccddeeff");
+	snprintf(v->node_id, sizeof(v->node_id), "%s", w->node);
 	return v;
 }
 

@@ -3,8 +3,8 @@
  * A directory is renamed, and something is in the way: the daemon is killed, clients go on below both names, its new
  * name is taken, somebody else writes below the old one. The same small story once for every moment of the daemon's
  * work, each copy and each delete among them, with that put in, and a kill, at that moment. In the end everything has
- * been moved that can be, nothing waits, and every version is somewhere. (That a second node takes a rename over
- * cannot be told here: there is one node. The one that comes after a lost disk is of another cache directory, and does.)
+ * been moved that can be, nothing waits, and every version is somewhere. (What becomes of it when a second node takes
+ * the rename over: sim_nodes.c.)
  */
 #include <signal.h>
 #include <stdio.h>

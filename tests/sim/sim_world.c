@@ -7,6 +7,7 @@
  * Holds: what fails here ends the program and names the seed.
  */
 #include "sim_world.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -95,7 +96,18 @@ bool world_wait_ready(struct world *w, int64_t limit_ns)
 
 /* ---- another disk ---- */
 
+#define SECOND_NODE "ffeeddccbbaa99887766554433221100"
+#define AWAY "away" /* the disk of a node that does not serve */
+
 static void disk_open(struct world *w)
+{
+	w->tree_fd = openat(w->path_fd, "tree", O_RDONLY | O_DIRECTORY);
+	w->trash_fd = openat(w->path_fd, "trash", O_RDONLY | O_DIRECTORY);
+	w->limbo_fd = openat(w->path_fd, "limbo", O_RDONLY | O_DIRECTORY);
+	w->blocks_fd = openat(w->path_fd, "blocks", O_RDONLY | O_DIRECTORY);
+}
+
+static void disk_new(struct world *w)
 {
 	struct ofs_record root = {.flags = OFS_REC_DIR | (w->lost ? 0 : OFS_REC_LISTED)};
 
@@ -103,10 +115,7 @@ static void disk_open(struct world *w)
 	mkdirat(w->path_fd, "trash", 0700);
 	mkdirat(w->path_fd, "limbo", 0700);
 	mkdirat(w->path_fd, "blocks", 0700);
-	w->tree_fd = openat(w->path_fd, "tree", O_RDONLY | O_DIRECTORY);
-	w->trash_fd = openat(w->path_fd, "trash", O_RDONLY | O_DIRECTORY);
-	w->limbo_fd = openat(w->path_fd, "limbo", O_RDONLY | O_DIRECTORY);
-	w->blocks_fd = openat(w->path_fd, "blocks", O_RDONLY | O_DIRECTORY);
+	disk_open(w);
 	root.oid = OFS_OID_ROOT;
 	if (w->tree_fd < 0 || ofs_record_set(&w->rio, w->tree_fd, &root) != 0) {
 		die(w, "mirror", strerror(errno));
@@ -121,29 +130,75 @@ static void disk_close(struct world *w)
 	close(w->tree_fd);
 }
 
-void world_lose_disk(struct world *w)
+/* What is on it, from one directory below the root into another; into NULL: it is no more. Shared memory stays. */
+static void disk_move(struct world *w, const char *from, const char *to)
 {
-	static const char *const files[] = {"index.db", "index.db-wal", "index.db-shm", "index.killed",
-			"index.killed-wal"};
-	char path[128];
+	char path[400];
+	struct dirent *de;
+	DIR *d = fdopendir(openat(w->path_fd, from, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	int to_fd = to != NULL ? openat(w->path_fd, to, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
-	client_lost(w);
-	disk_close(w);
-	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		unlinkat(w->path_fd, files[i], 0);
+	while (d != NULL && (de = readdir(d)) != NULL) {
+		if (de->d_name[0] == '.' || strcmp(de->d_name, "shm") == 0 || strcmp(de->d_name, AWAY) == 0) {
+			continue;
+		}
+		snprintf(path, sizeof(path), "%s/%s/%s", w->root, from, de->d_name);
+		if (to == NULL) {
+			scratch_remove(path);
+		} else if (renameat(dirfd(d), de->d_name, to_fd, de->d_name) != 0) {
+			die(w, path, strerror(errno));
+		}
 	}
-	for (const char *const *dir = (const char *const[]){"tree", "trash", "limbo", "blocks", "uploads", NULL}; *dir != NULL; dir++) {
-		snprintf(path, sizeof(path), "%s/%s", w->root, *dir);
-		scratch_remove(path);
+	closedir(d);
+	if (to_fd >= 0) {
+		close(to_fd);
 	}
-	sim_uploads_end(w->sim); /* nobody knows of them any more */
-	w->lost = true;
-	disk_open(w);
+}
+
+static void node_start(struct world *w)
+{
 	daemon_start(w);
 	client_start(w);
 	if (!world_wait_ready(w, w->restarts != NULL ? WORLD_FLUSH_NS : WORLD_DRAIN_NS) && w->restarts == NULL) {
 		die(w, "not ready", w->v->state_why);
 	}
+}
+
+static void node_stop(struct world *w)
+{
+	client_lost(w);
+	disk_close(w);
+	sim_uploads_end(w->sim); /* nobody knows of them any more */
+}
+
+void world_lose_disk(struct world *w)
+{
+	node_stop(w);
+	disk_move(w, ".", NULL);
+	w->lost = true;
+	disk_new(w);
+	node_start(w);
+}
+
+void world_second_node(struct world *w)
+{
+	node_stop(w);
+	mkdirat(w->path_fd, AWAY, 0700);
+	disk_move(w, ".", AWAY);
+	w->node = SECOND_NODE;
+	w->lost = true;
+	disk_new(w);
+	node_start(w);
+}
+
+void world_first_node(struct world *w)
+{
+	node_stop(w);
+	disk_move(w, ".", NULL);
+	disk_move(w, AWAY, ".");
+	w->node = WORLD_NODE;
+	disk_open(w);
+	node_start(w);
 }
 
 /* ---- the world ---- */
@@ -169,7 +224,8 @@ void world_open(struct world *w, uint64_t seed, int fence_class)
 	if (w->shm == NULL) {
 		die(w, "shm", strerror(errno));
 	}
-	disk_open(w);
+	disk_new(w);
+	w->node = WORLD_NODE;
 	w->conf.name = "sim";
 	w->conf.settle_time_ns = 5 * NS_PER_S;
 	w->conf.settle_limit_ns = 60 * NS_PER_S;

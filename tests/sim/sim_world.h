@@ -15,6 +15,7 @@
 #include "shared/ring.h"
 #include "sim.h"
 
+#define WORLD_NODE "00112233445566778899aabbccddeeff"
 #define FILES_MOST 64
 #define HANDLES_MOST 6u /* files that the client has open at the same time */
 #define DIRS_MOST 16
@@ -32,6 +33,7 @@ struct world {
 	struct sim *sim;
 	uint64_t seed;
 	char root[64];
+	const char *node; /* its id */
 	struct volume *v; /* NULL: the daemon is dead */
 	struct conf_volume conf;
 	struct ofs_record_io rio;
@@ -93,6 +95,11 @@ void daemon_ended(struct world *w);
 
 /* The daemon is dead: its disk is lost too, and it comes back on an empty one, ready. */
 void world_lose_disk(struct world *w);
+/* The daemon is dead: its disk is put away, and a second node is set up in its place, on an empty one, ready. */
+void world_second_node(struct world *w);
+/* The second node is dead, and its disk lost: the first one's is back as it was, ready; there is no client's change on it
+ * that no hint has told, but what the marks say. */
+void world_first_node(struct world *w);
 /* Listed as a client would, the share has the model's names and no other. */
 void world_names(struct world *w);
 
