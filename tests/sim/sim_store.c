@@ -574,8 +574,11 @@ void sim_edit(struct sim *s, const char *key, const char *text, bool keeps)
 void sim_remove(struct sim *s, const char *key)
 {
 	if (object_get(s, key) != NULL) {
-		object_delete(s, key);
-		version_add(s, key);
+		char *gone = strdup(key); /* which may be the object's own */
+
+		object_delete(s, gone);
+		version_add(s, gone);
+		free(gone);
 	}
 }
 
