@@ -67,9 +67,7 @@ static void under_end(struct under *u, enum obj_status st, const char *message)
 		mirror_relist(u->v->mirror, path);
 	}
 	u->done(st, message, u->arg);
-	objstore_req_free(&u->head); /* the message may be of one of them */
-	objstore_req_free(&u->list);
-	talloc_free(u);
+	talloc_free(u); /* the message may be of one of its requests */
 }
 
 static const struct obj_entry *under_at(const struct under *u)
@@ -552,6 +550,14 @@ static void under_again(struct under *u)
 	under_restart(u);
 }
 
+/* With the volume, too, however far it is. */
+static int under_destroy(struct under *u)
+{
+	objstore_req_free(&u->head);
+	objstore_req_free(&u->list);
+	return 0;
+}
+
 void under_check(struct volume *v, const struct under_write *w, under_done_fn done, void *arg)
 {
 	struct under *u = talloc_zero(v, struct under);
@@ -560,6 +566,7 @@ void under_check(struct volume *v, const struct under_write *w, under_done_fn do
 		done(OBJ_LOCAL, "out of memory", arg);
 		return;
 	}
+	talloc_set_destructor(u, under_destroy);
 	u->v = v;
 	u->w = *w;
 	u->w.key = talloc_strdup(u, w->key);
