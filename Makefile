@@ -9,7 +9,7 @@
 #   make deb        Debian packages into build/deb/
 #   make fuzz       libFuzzer (clang) on every target, FUZZ_SECONDS=60 each; ONLY=NAME: on one
 #   make fuzz-coverage   what each target has reached, of the files it names (clang, llvm)
-#   make test-samba-next, test-waf: with the Samba after this one; inside Samba's source tree. Below DIR=
+#   make test-long  what takes long, one after the other: half a day. LIST=1: what there is; ONLY=NAME ARGS=: one
 #
 # V=1 shows the commands. CC=clang. SAMBA_SOURCE=DIR: Samba's source, instead of through apt.
 # SANITIZER=address|undefined|thread|address,undefined builds into build/<sanitizer>/.
@@ -218,11 +218,16 @@ $(B)/bench/index: $(B)/obj/tests/bench/index.o $(B)/libcached.a
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 
 # --- tests ------------------------------------------------------------------------------------------
-.PHONY: test check unit replay sim scenario smb fuzz fuzz-run fuzz-coverage replay-programs
+.PHONY: test test-long check unit replay sim scenario smb fuzz fuzz-run fuzz-coverage replay-programs
 # A second make, because what deps installs changes what this file finds.
 test: deps
 	$(Q)$(MAKE) --no-print-directory all tests
 	$(Q)SANITIZER='$(SANITIZER)' MAKE='$(MAKE)' tests/run $(TESTS)
+# What is said to this make is not said to those that tests call.
+test-long:
+	$(Q)$(if $(LIST),,$(MAKE) --no-print-directory deps all tests)
+	$(Q)env -u ONLY -u LIST -u MAKEFLAGS -u MFLAGS tests/run $(if $(LIST),--list) long $(ONLY) \
+		$(if $(ARGS),-- $(ARGS))
 unit replay sim: tests
 	$(Q)SANITIZER='$(SANITIZER)' $(if $(and $(SEEDS),$(filter sim,$@)),tests/ledger sim $(SEEDS) $(FIRST),\
 		MAKE='$(MAKE)' tests/run $@)
@@ -250,12 +255,6 @@ fuzz-coverage:
 	$(Q)$(MAKE) --no-print-directory CC=clang B=build/coverage \
 		CFLAGS='-O1 -g -fprofile-instr-generate -fcoverage-mapping' replay-programs
 	$(Q)tests/fuzz/coverage build/coverage $(ONLY)
-
-.PHONY: test-samba-next test-waf
-test-samba-next:
-	$(Q)tests/long/samba-next.sh $(or $(DIR),/var/tmp) $(TESTS)
-test-waf:
-	$(Q)tests/long/waf.sh $(or $(DIR),/var/tmp)
 
 # --- packages, demo, install --------------------------------------------------------------------------
 deps:

@@ -44,11 +44,17 @@ sources()
 	apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
 		'Created-By: Packages' 'Origin: Debian' | sed -n "s/ $here/ $suite/p" | sort -u
 }
+archive()	# of the suite
+{
+	local here
+	here=$(sources | awk -v suite="$suite" '$3 == suite && !found++ { print $2 }')
+	echo "${here:-http://deb.debian.org/debian/}"
+}
 make_base()	# directory
 {
 	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	mirror=$(sources | awk -v suite="$suite" '$3 == suite && !found++ { print $2 }')
-	echo "-- debootstrap $suite from ${mirror:=http://deb.debian.org/debian/}"
+	mirror=$(archive)
+	echo "-- debootstrap $suite from $mirror"
 	debootstrap --variant=minbase --keyring=$keyring --include=make,ca-certificates \
 		"$suite" "$1" "$mirror" >"$dir/debootstrap.log" 2>&1 || {
 		tail -n 20 "$dir/debootstrap.log"
@@ -178,6 +184,9 @@ debian_machine()	# see above
 	fi
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
+	/usr/lib/apt/apt-helper -o Acquire::Retries=1 download-file "$(archive)dists/$suite/Release" \
+		"$dir/Release" >/dev/null 2>&1 || { echo "needs $(archive), which does not answer"; exit 77; }
+	rm "$dir/Release"
 	base=$(realpath -m "${BASE:-$dir/base}")
 	[ -e "$base/etc/debian_version" ] || make_base "$base"
 	if [ -n "$container" ]; then

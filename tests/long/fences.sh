@@ -1,4 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# scenario/fences for longer: tests/long/fences.sh [ROUNDS], so many operations of each writer, default 200.
-exec env FENCES_ROUNDS="${1:-200}" PYTHONPATH="$(dirname "$0")/../lib" /usr/bin/python3 "$(dirname "$0")/../scenario/fences.py"
+# takes: 5 min; root: scenario/fences with two hundred operations of each writer
+# fences.sh [OPERATIONS]
+FENCES_ROUNDS=${1:-200} exec "$TESTS/scenario/fences.py"

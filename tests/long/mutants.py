@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-# timeout: 7200
+# takes: 60 min; root, 1 GB in /var/tmp: each build of tests/mutants, and the test that must notice
 """Builds that are broken on purpose, and the tests that must notice.
 
 usage: mutants.py [NAME ...]            those of tests/mutants/, all or by a part of their names

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-# timeout: 7200
+# takes: 60 min; root, /dev/fuse, loop devices: scenario/power with many seeds, both durabilities
 """scenario/power with many seeds, on ext4 and XFS, with durability `local` and, every third seed, `s3`.
 Some two seconds a cut: an hour for 15 seeds of 50 cuts on each.
 

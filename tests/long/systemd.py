@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-# timeout: 120
+# takes: 2 min; root: the unit under a real systemd, on a copy of this machine
 """The unit under a real systemd, which is process 1 of a copy of this machine: started, used through
 smbd with recall and eviction, reloaded, hung, upgraded, stopped. Everything that the unit takes from
 the daemon is taken here: mounts, capabilities, system calls."""
