@@ -10,9 +10,10 @@
  *        2. a name that is taken is left alone: a client was faster;
  *        3. a file is changed only if no client has it open, or may come back to it, and under F_WRLCK
  *           (nobody else has), clean, and still the same;
- *        4. times of the directory stay, unless a client may be changing them at this moment.
+ *        4. times of the directory stay, unless a client may be changing them at this moment;
+ *        5. a row says that it is here, committed, before its stub has a name: killed after that, the daemon looks.
  *
- *   row: NOT_HERE --mirror_stub_row--> in S3 --make_done--> HERE
+ *   row: NOT_HERE --mirror_stub_row--> in S3 --make_row_comes--> HERE, inode not known --make_row_done--> HERE
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -410,6 +411,16 @@ static void make_row_met(struct make_job *j, const struct stub *s, struct row *r
 	}
 }
 
+static void make_row_comes(struct make_job *j, const struct stub *s)
+{
+	struct index *ix = j->m->v->index;
+	struct row *row = index_get(ix, &s->oid);
+
+	if (row != NULL && row->live == ROW_NOT_HERE && index_at_live(ix, &j->dir.oid, s->name) == NULL) {
+		index_set_here(ix, row, &j->dir.oid, s->name, ROW_INO_UNKNOWN);
+	}
+}
+
 static void make_row_done(struct make_job *j, const struct stub *s)
 {
 	struct index *ix = j->m->v->index;
@@ -419,8 +430,11 @@ static void make_row_done(struct make_job *j, const struct stub *s)
 	if (row == NULL) {
 		return;
 	}
+	if (row_is_coming(row) && row == live && s->status != 0) {
+		index_set_live(ix, row, ROW_NOT_HERE);
+	}
 	if (s->status == 0) {
-		if (row->live == ROW_NOT_HERE && (live == NULL || live == row)) {
+		if ((row->live == ROW_NOT_HERE && live == NULL) || (row_is_coming(row) && row == live)) {
 			index_set_here(ix, row, &j->dir.oid, s->name, s->ino);
 			if (s->met) {
 				make_row_met(j, s, row);
@@ -498,7 +512,8 @@ static void make_done(struct disk_job *job)
 }
 
 /* A stub that can be renamed must be known by its object: the rows first. Else a kill between the
- * two, and a rename after it, would leave a stub whose object nobody can find. */
+ * two, and a rename after it, would leave a stub whose object nobody can find; or, if the object goes, a name that no
+ * listing takes away. */
 static void make_committed(int status, void *arg)
 {
 	struct make_job *j = arg;
@@ -535,6 +550,9 @@ void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, 
 	j->job.what = "mirror make";
 	j->job.run = make_run;
 	j->job.done = make_done;
+	for (s = list; s != NULL; s = s->next) {
+		make_row_comes(j, s);
+	}
 	index_commit(m->v->index, make_committed, j);
 }
 

@@ -120,7 +120,7 @@ bool mirror_place_busy(struct mirror *m, const struct ofs_oid *dir, const char *
 			(row != NULL && reconcile_is_pending(v->reconcile, row)))) {
 		return true;
 	}
-	if (row != NULL && row->live == ROW_TRASHED) {
+	if (row != NULL && (row->live == ROW_TRASHED || row_is_coming(row))) {
 		return true;
 	}
 	if (row != NULL && row->live == ROW_HERE &&

@@ -85,6 +85,13 @@ static inline bool row_has_children(const struct row *r)
 	return r->s3_children != 0 || r->live_children != 0;
 }
 
+/* HERE, and its stub is being made (mirror_make.c), or was when the daemon was killed: scan.c looks whether it is. */
+#define ROW_INO_UNKNOWN 0u
+static inline bool row_is_coming(const struct row *r)
+{
+	return r->live == ROW_HERE && r->ino == ROW_INO_UNKNOWN && !ofs_oid_equal(&r->oid, &OFS_OID_ROOT);
+}
+
 struct index;
 
 /* Open or make `path`, load all rows. A damaged or unknown file is set aside as

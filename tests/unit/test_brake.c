@@ -52,7 +52,7 @@ static void brake_rows(struct fixture *fx, const char *path, unsigned from, unsi
 		struct row *row = index_add(fx->v->index, &oid, false);
 
 		snprintf(name, sizeof(name), "n%05u", i);
-		index_set_here(fx->v->index, row, &dir, name, 0);
+		index_set_here(fx->v->index, row, &dir, name, i + 1);
 		index_set_s3(fx->v->index, row, &dir, name);
 	}
 	fx->ahead_ns += 301 * NS_PER_S; /* what is known is counted anew */
