@@ -247,7 +247,8 @@ int want_set_apart(struct want *w, const char *from);
 void want_start(struct want *w);
 /* The same of a directory that has no object of its own: nobody is asked. */
 void want_start_implied(struct want *w);
-/* Has what S3 has at this key of a file another name here, wherever that is? */
+/* Has what S3 has at this key of a file another name here, wherever that is? A row that says so of nothing here is
+ * forgotten. */
 bool mirror_is_apart(struct mirror *m, const char *key);
 /* The row of the file that is called so in a directory, wherever its object is; NULL: none. */
 struct row *mirror_file_row(struct mirror *m, const struct ofs_oid *dir, const char *raw);

@@ -168,8 +168,18 @@ int mirror_store_error(enum obj_status st)
 
 bool mirror_is_apart(struct mirror *m, const char *key)
 {
-	return index_at_s3(m->v->index, &OFS_OID_APART, key + strlen(m->v->prefix), false) != NULL ||
-	       redirect_is_from(m->v->reconcile, key);
+	struct volume *v = m->v;
+	struct row *row = index_at_s3(v->index, &OFS_OID_APART, key + strlen(v->prefix), false);
+
+	if (row == NULL || redirect_is_from(v->reconcile, key)) {
+		return redirect_is_from(v->reconcile, key);
+	}
+	if (row->live != ROW_NOT_HERE || (v->reconcile != NULL && reconcile_is_pending(v->reconcile, row))) {
+		return true;
+	}
+	index_clear_s3(v->index, row); /* the tree has it nowhere: its object is a name where it is */
+	mirror_forget(m, row);
+	return false;
 }
 
 /* The row of what is wanted. */

@@ -71,10 +71,24 @@ static void replaced_alike(struct world *w)
 	sim_put(w->sim, "p/a/other", "theirs!");
 }
 
+static void edited(struct world *w)
+{
+	sim_put_with(w->sim, "p/a/other", "theirs, and longer", sim_object(w->sim, "p/a/one")->meta,
+			sim_object(w->sim, "p/a/one")->meta_count);
+}
+
 static void moved(struct world *w)
 {
 	share_look(w);
 	client_rename(w, "a", "d");
+}
+
+/* To a place where somebody has the name. */
+static void moved_below(struct world *w)
+{
+	moved(w);
+	edited(w);
+	sim_put(w->sim, "p/d/other", "another");
 }
 
 static void renamed(struct world *w)
@@ -100,7 +114,7 @@ struct story {
 
 static const struct story stories[] = {
 	{"deleted", deleted, NULL},
-	{"its directory is moved", moved, NULL},
+	{"its directory is moved to where its name is taken", moved_below, NULL},
 	{"renamed", renamed, NULL},
 	{"replaced, and killed again", replaced, written_beside},
 	{"replaced by as many bytes, and killed again", replaced_alike, written_beside},

@@ -269,6 +269,7 @@ static void test_apart(void **state)
 
 	begin(fx);
 	row = index_add(fx->v->index, &oid, false);
+	index_set_here(fx->v->index, row, &OFS_OID_ROOT, "called", 9);
 	index_set_apart(fx->v->index, row, "a/10/1");
 	assert_int_equal(walk(fx, 1, "a", 9, 11), 1); /* 10 */
 	assert_false(fixture_exists(fx, "a/10/1"));
