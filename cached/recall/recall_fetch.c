@@ -136,7 +136,7 @@ static void fetch_get_done(struct obj_req *req)
 	recall_client_put(g->client);
 	fetch_busy_set(r, g->extent, false);
 	if (req->result.status == OBJ_OK && req->result.size != g->bytes) {
-		req->result.status = OBJ_AWAY;
+		req->result.status = OBJ_PRECONDITION; /* it is not what the file says, whatever its ETag */
 	}
 	if (req->result.status == OBJ_OK) {
 		fetch_got(r, g, &req->result);

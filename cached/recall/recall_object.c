@@ -287,6 +287,11 @@ static void check_head(struct recall *r, const char *key, struct obj_result *res
 		recall_kill(r, -EIO, "the store has the object, and does not give out all its bytes");
 		return;
 	}
+	if (same_etag) { /* the row is of this version, and the file of another: to a listing it is one that has changed */
+		index_set_fence(v->index, row, NULL, ROW_LOST, NULL, 0, 0);
+		object_end(r, -EIO, "the file here is of another version than the one in S3");
+		return;
+	}
 	stats_add(remote_changes, 1);
 	recall_bits_clear(r);
 	j = recall_file_job_new(r->rs, r);

@@ -621,6 +621,37 @@ static void test_replaced_after(void **state)
 	free(other);
 }
 
+/* The row knows the object, and the file here is not of it: the next listing brings it. */
+static void test_other_version(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *data = stub(fx, "f", MIB, 16);
+	struct ofs_record rec;
+	struct opened o;
+	int fd;
+
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	rec = fixture_record(fx, "f");
+	rec.size = MIB - 3;
+	rec.clean.fence++;
+	fd = fixture_open(fx, "f", O_RDONLY);
+	assert_int_equal(ofs_record_set(&fx->v->rio, fd, &rec), 0);
+	close(fd);
+	o = open_it(fx, "f");
+	assert_int_equal(o.size, MIB - 3);
+	assert_int_equal(fetch(fx, o.id, 0, 1, false), -EIO);
+	assert_non_null(strstr(fixture_message, "of another version"));
+	done_with(fx, &o);
+	FIXTURE_UNTIL(fx, (fixture_record(fx, "").flags & OFS_REC_LISTED) == 0);
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	o = open_it(fx, "f");
+	assert_int_equal(fetch(fx, o.id, 0, 0, true), 0);
+	check_plain(fx, "f", MIB);
+	check_bytes(fx, "f", data, 0, MIB);
+	done_with(fx, &o);
+	free(data);
+}
+
 static void test_deleted(void **state)
 {
 	struct fixture *fx = *state;
@@ -757,6 +788,7 @@ int main(void)
 		T(discard),
 		T(replaced_before),
 		T(replaced_after),
+		T(other_version),
 		T(deleted),
 		T(copied_stub),
 		T(half_made),
