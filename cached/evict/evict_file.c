@@ -26,11 +26,6 @@
 
 #define EVICT_STEP_BYTES (16LL << 20) /* who opens the file waits for one */
 
-static bool evict_alone(int fd)
-{
-	return fcntl(fd, F_GETLEASE) == F_WRLCK;
-}
-
 /* 0: S3 has what is here. */
 static int evict_check(const struct evict_job *j, const struct ofs_record *rec, const struct stat *st)
 {
@@ -52,53 +47,38 @@ static int evict_check(const struct evict_job *j, const struct ofs_record *rec, 
 										      : -EUCLEAN;
 }
 
-/* Record and marker say stub; or all is as it was. 0 or as evict_job.status. */
+/* Record and marker say stub; or all is as it was. 0 or as evict_job.status. The guard takes the lease anew: what
+ * is looked at is looked at after that, for somebody may have got in by force, and have left again. */
 static int evict_mark(struct evict_job *j, int fd)
 {
 	struct ofs_record was, rec;
 	struct stat st;
 	uint32_t stripe;
-	bool was_stub;
 	int ret = mirror_lock(j->place.shm, fd, &stripe);
 
 	if (ret != 0) {
 		return ret;
 	}
-	if (fstat(fd, &st) != 0) {
-		ret = -errno;
-		goto out;
-	}
 	ret = ofs_record_get(&j->place.rio, fd, &was);
 	if (ret == 0) {
-		ret = evict_check(j, &was, &st);
-	}
-	was_stub = ret == 0 && (was.flags & OFS_REC_STUB) != 0;
-	if (ret == 0) {
-		ret = guard_pause(j->place.guard, fd, was_stub) == 0 ? 0 : -EBUSY;
+		ret = guard_pause(j->place.guard, fd, (was.flags & OFS_REC_STUB) != 0) == 0 ? 0 : -EBUSY;
 	}
 	if (ret != 0) {
 		goto out;
 	}
+	ret = fstat(fd, &st) == 0 ? evict_check(j, &was, &st) : -errno;
+	if (ret != 0) {
+		((was.flags & OFS_REC_STUB) != 0 ? guard_resume : guard_clear)(j->place.guard, fd);
+		goto out;
+	}
 	rec = was;
-	if (!was_stub) {
+	if ((was.flags & OFS_REC_STUB) == 0) {
 		rec.flags |= OFS_REC_STUB;
 		rec.size = (uint64_t)st.st_size;
 		rec.mtime_ns = timespec_ns(st.st_mtim);
 		rec.atime_ns = timespec_ns(st.st_atim);
-		ret = ofs_record_set(&j->place.rio, fd, &rec);
 	}
-	if (ret == 0) {
-		ret = mirror_marker_set(j->place.guard, fd, true);
-	}
-	if (ret == 0 && !evict_alone(fd)) {
-		ret = -EBUSY;
-	}
-	if (ret != 0 && !was_stub && ofs_record_set(&j->place.rio, fd, &was) == 0 &&
-			mirror_marker_set(j->place.guard, fd, false) == 0) { /* else the next open does it */
-		guard_clear(j->place.guard, fd);
-	} else if (ret != 0) {
-		guard_resume(j->place.guard, fd);
-	}
+	ret = mirror_stub_say(&j->place, fd, &was, &rec);
 out:
 	ofs_shm_unlock(j->place.shm, stripe);
 	return ret;
@@ -110,7 +90,7 @@ static int evict_punch(int fd, const struct stat *st)
 	int64_t block = st->st_blksize > 0 ? st->st_blksize : 4096;
 	int64_t end = (st->st_size + block - 1) / block * block, at;
 
-	if (!evict_alone(fd)) {
+	if (!mirror_is_alone(fd)) {
 		return -EBUSY;
 	}
 	if (ftruncate(fd, st->st_size) != 0) { /* what was allocated beyond the end */
@@ -119,7 +99,7 @@ static int evict_punch(int fd, const struct stat *st)
 	for (at = 0; at < end; at += EVICT_STEP_BYTES) {
 		int64_t n = end - at < EVICT_STEP_BYTES ? end - at : EVICT_STEP_BYTES;
 
-		if (!evict_alone(fd)) {
+		if (!mirror_is_alone(fd)) {
 			return -EBUSY;
 		}
 		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, n) != 0) {

@@ -196,6 +196,34 @@ void mirror_lease_drop(int fd)
 	fcntl(fd, F_SETLEASE, F_UNLCK);
 }
 
+bool mirror_is_alone(int fd)
+{
+	return fcntl(fd, F_GETLEASE) == F_WRLCK;
+}
+
+int mirror_stub_say(const struct mirror_place *p, int fd, const struct ofs_record *was, struct ofs_record *now)
+{
+	struct ofs_record back = *was;
+	int ret = ofs_record_set(&p->rio, fd, now);
+
+	if (ret == 0) {
+		ret = mirror_marker_set(p->guard, fd, true);
+	}
+	if (ret == 0 && !mirror_is_alone(fd)) {
+		ret = -EBUSY;
+	}
+	if (ret == 0) {
+		return 0;
+	}
+	if (ofs_record_set(&p->rio, fd, &back) == 0 && (was->flags & OFS_REC_STUB) == 0 &&
+			mirror_marker_set(p->guard, fd, false) == 0) { /* else the next open does it */
+		guard_clear(p->guard, fd);
+	} else {
+		guard_resume(p->guard, fd);
+	}
+	return ret;
+}
+
 int mirror_open_alone(int dir_fd, const char *name)
 {
 	const int flags = O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC;

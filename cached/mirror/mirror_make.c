@@ -9,7 +9,9 @@
  *           renameat2 from limbo/): a client never sees a half-made one, nor inotify a change of it;
  *        2. a name that is taken is left alone: a client was faster;
  *        3. a file is changed only if no client has it open, or may come back to it, and under F_WRLCK
- *           (nobody else has), clean, and still the same;
+ *           (nobody else has), clean, and still the same; the lease is looked at again when record and marker say
+ *           stub (mirror_stub_say), for the kernel takes it away from who stands still for lease-break-time. Whoever
+ *           opens the file later asks for its recall, which waits for the job (mirror_change_wait);
  *        4. times of the directory stay, unless a client may be changing them at this moment;
  *        5. a row says that it is here, committed, before its stub has a name: killed after that, the daemon looks.
  *
@@ -558,8 +560,17 @@ void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, 
 
 /* ---- a file whose object changed ---- */
 
+struct change_wait { /* malloc */
+	struct change_wait *next;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
 struct change_job {
 	struct disk_job job;
+	struct change_job *next, **prev; /* core only; of those on the disk */
+	struct change_wait *waits;       /* core only */
+	uint64_t ino;
 	struct mirror *m;
 	uint64_t request_id;
 	struct mirror_dir *dir; /* core only */
@@ -572,58 +583,55 @@ struct change_job {
 	void *arg;
 };
 
-/* Under the lease: record and marker first, so that a crash leaves a stub. */
-static int change_apply(struct change_job *j, int fd)
+/* The record of what is there now. */
+static void change_record(struct stub *s, const struct ofs_record *was, struct ofs_record *now)
 {
-	struct make_at at = {.place = &j->place, .dir_fd = j->dir_fd};
-	struct stub *s = j->s;
-	struct ofs_record rec;
-	uint32_t stripe;
-	int ret;
+	make_record(s, now);
+	now->flags |= OFS_REC_STUB; /* until the old bytes are gone, also if none come */
+	if (now->data_gen < was->data_gen) {
+		now->data_gen = was->data_gen;
+	}
+	if (now->meta_gen < was->meta_gen) {
+		/* Without rights, or with older ones, put over what had those that are here: no other place
+		 * has them any more. */
+		s->rights_kept = true;
+		now->meta_gen = was->meta_gen + 1;
+		now->flags |= OFS_REC_META_DIRTY;
+	}
+	s->data_gen = now->data_gen;
+	s->meta_gen = now->meta_gen;
+}
 
-	if (fstat(j->dir_fd, &at.dir_st) != 0) {
-		return -errno;
-	}
-	ret = mirror_lock(j->place.shm, fd, &stripe);
-	if (ret != 0) {
-		return ret;
-	}
-	ret = ofs_record_get(&j->place.rio, fd, &rec);
-	if (ret == 0 && !ofs_oid_equal(&rec.oid, &s->oid)) {
+/* Record and marker first, so that a crash leaves a stub, and nobody has it open for a plain file: whoever got in by
+ * force reads the old bytes, and it changes once he has closed it. Under the stripe's lock. */
+static int change_mark(struct change_job *j, int fd)
+{
+	struct ofs_record was, now;
+	int ret = ofs_record_get(&j->place.rio, fd, &was);
+
+	if (ret == 0 && !ofs_oid_equal(&was.oid, &j->s->oid)) {
 		ret = -ESTALE;
 	}
-	if (ret == 0 && (rec.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0) {
+	if (ret == 0 && (was.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0) {
 		ret = -EBUSY;
 	}
 	if (ret == 0) {
-		ret = guard_pause(j->place.guard, fd, (rec.flags & OFS_REC_STUB) != 0);
+		ret = guard_pause(j->place.guard, fd, (was.flags & OFS_REC_STUB) != 0);
 	}
-	if (ret == 0) {
-		struct ofs_record now;
-
-		make_record(s, &now);
-		now.flags |= OFS_REC_STUB; /* until the old bytes are gone, also if none come */
-		if (now.data_gen < rec.data_gen) {
-			now.data_gen = rec.data_gen;
-		}
-		if (now.meta_gen < rec.meta_gen) {
-			/* Without rights, or with older ones, put over what had those that are here: no other place
-			 * has them any more. */
-			s->rights_kept = true;
-			now.meta_gen = rec.meta_gen + 1;
-			now.flags |= OFS_REC_META_DIRTY;
-		}
-		s->data_gen = now.data_gen;
-		s->meta_gen = now.meta_gen;
-		ret = ofs_record_set(&j->place.rio, fd, &now);
-	}
-	if (ret == 0) {
-		ret = mirror_marker_set(j->place.guard, fd, true);
-	}
-	ofs_shm_unlock(j->place.shm, stripe);
 	if (ret != 0) {
 		return ret;
 	}
+	change_record(j->s, &was, &now);
+	ret = mirror_stub_say(&j->place, fd, &was, &now);
+	return ret == -EBUSY ? -EAGAIN : ret;
+}
+
+/* The old bytes go, the new metadata come. */
+static int change_apply(struct change_job *j, int fd)
+{
+	struct stub *s = j->s;
+	int ret = 0;
+
 	if (ftruncate(fd, 0) != 0 || ftruncate(fd, s->size) != 0) {
 		return -errno;
 	}
@@ -666,23 +674,63 @@ static void change_run(struct disk_job *job)
 {
 	struct change_job *j = (struct change_job *)job;
 	int fd = mirror_open_alone(j->dir_fd, j->s->name);
+	uint32_t stripe;
 
 	if (fd < 0) {
 		j->status = fd;
 		return;
 	}
-	j->status = change_apply(j, fd);
-	if (j->status == 0 && j->s->size == 0) {
-		j->status = change_make_plain(j, fd);
+	j->status = mirror_lock(j->place.shm, fd, &stripe);
+	if (j->status == 0) {
+		j->status = change_mark(j, fd);
+		ofs_shm_unlock(j->place.shm, stripe);
 	}
-	guard_resume(j->place.guard, fd);
+	if (j->status == 0) {
+		j->status = change_apply(j, fd);
+		if (j->status == 0 && j->s->size == 0) {
+			j->status = change_make_plain(j, fd);
+		}
+		guard_resume(j->place.guard, fd);
+	}
 	mirror_lease_drop(fd);
 	close(fd);
 }
 
-static void change_done(struct disk_job *job)
+bool mirror_change_wait(struct mirror *m, uint64_t ino, void (*fn)(void *arg), void *arg)
 {
-	struct change_job *j = (struct change_job *)job;
+	struct change_job *j = m->changes;
+	struct change_wait *w;
+
+	while (j != NULL && j->ino != ino) {
+		j = j->next;
+	}
+	if (j == NULL) {
+		return false;
+	}
+	w = calloc(1, sizeof(*w));
+	if (w == NULL) {
+		abort(); /* Exception to errors as values: the recall would fill what is being emptied */
+	}
+	w->fn = fn;
+	w->arg = arg;
+	w->next = j->waits;
+	j->waits = w;
+	return true;
+}
+
+static void change_waits(struct change_wait *w)
+{
+	while (w != NULL) {
+		struct change_wait *next = w->next;
+
+		w->fn(w->arg);
+		free(w);
+		w = next;
+	}
+}
+
+static void change_finish(struct change_job *j)
+{
 	struct index *ix = j->m->v->index;
 	struct stub *s = j->s;
 	struct row *row = index_get(ix, &s->oid);
@@ -714,6 +762,19 @@ static void change_done(struct disk_job *job)
 	free(j);
 }
 
+static void change_done(struct disk_job *job)
+{
+	struct change_job *j = (struct change_job *)job;
+	struct change_wait *waits = j->waits;
+
+	*j->prev = j->next;
+	if (j->next != NULL) {
+		j->next->prev = j->prev;
+	}
+	change_finish(j);
+	change_waits(waits);
+}
+
 /* What a client holds open, or may come back to, keeps its bytes. */
 static void change_asked(const uint8_t *states, void *arg)
 {
@@ -721,9 +782,15 @@ static void change_asked(const uint8_t *states, void *arg)
 
 	if (states == NULL || states[0] != 0) {
 		j->status = states == NULL ? -ENOMEM : -EAGAIN;
-		change_done(&j->job);
+		change_finish(j);
 		return;
 	}
+	j->next = j->m->changes;
+	j->prev = &j->m->changes;
+	if (j->next != NULL) {
+		j->next->prev = &j->next;
+	}
+	j->m->changes = j;
 	disk_submit(j->m->v->disk, DISK_ANY, &j->job);
 }
 
@@ -751,6 +818,7 @@ void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 		return;
 	}
 	j->m = m;
+	j->ino = row->ino;
 	j->request_id = request_id;
 	j->dir = dir;
 	j->place = mirror_place_of(m);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Inside mirror/ only (recall/ uses the helpers for disk jobs as well). */
+/* Inside mirror/ only (other rooms' disk jobs use the helpers as well). */
 #ifndef OFS_MIRROR_PRIVATE_H
 #define OFS_MIRROR_PRIVATE_H
 
@@ -39,6 +39,7 @@ struct mirror { /* core only */
 	struct brake *brake;      /* brake.c */
 	struct absent *absent;    /* absent.c */
 	struct walks *walks;      /* walk.c */
+	struct change_job *changes; /* mirror_make.c; on the disk */
 	struct later *later;      /* mirror_held.c */
 	unsigned later_count;
 	bool later_started;
@@ -61,6 +62,14 @@ int mirror_reopen(int fd, int flags);
  * has the file open. */
 int mirror_lease_take(int fd, int type);
 void mirror_lease_drop(int fd);
+/* Is F_WRLCK still held? Not if somebody wants the file, or has got in by force (lease-break-time). */
+bool mirror_is_alone(int fd);
+/*
+ * Record and marker say stub: `now`, in place of `was`, which may be a stub's. Under F_WRLCK, the stripe's lock and
+ * guard_pause. 0: whoever opens the file from here on is told, and nobody has it open. Else all is as it was, and the guard
+ * has resumed: -EBUSY: somebody has got in by force, and reads a plain file; -errno.
+ */
+int mirror_stub_say(const struct mirror_place *p, int fd, const struct ofs_record *was, struct ofs_record *now);
 /* A file, readable and writable, under F_WRLCK: nobody else has it open. A descriptor or -errno;
  * -EAGAIN: in use. */
 int mirror_open_alone(int dir_fd, const char *name);
@@ -146,6 +155,9 @@ void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, 
 /* The object behind a file that is here has changed. Takes s over. */
 void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *s,
 		void (*done)(int status, void *arg), void *arg);
+
+/* Is it changing so at this moment? Then fn(arg) comes once it has; else false, and fn never comes. */
+bool mirror_change_wait(struct mirror *m, uint64_t ino, void (*fn)(void *arg), void *arg);
 
 /* --- mirror_remove.c: names that are gone from the bucket --- */
 struct removal { /* malloc'ed */

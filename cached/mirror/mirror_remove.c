@@ -8,7 +8,8 @@
  *           looked at again once no client can reach it. A file that clients only read waits in limbo/
  *           for them to close it;
  *        2. an inode is moved to limbo/ under the stripe's lock with its record checked, so that a
- *           change is either seen or comes too late to be made;
+ *           change is either seen or comes too late to be made. It goes back if somebody got in by force meanwhile
+ *           (lease-break-time);
  *        3. what cannot go is left as it was; the next listing asks again.
  */
 #ifndef _GNU_SOURCE
@@ -116,8 +117,8 @@ int mirror_limbo_drop(const struct mirror_place *p, const struct ofs_oid *oid)
 	return 0;
 }
 
-/* dir_fd/name, whose inode is behind fd, to limbo/. 0 or -errno with the name where it was. */
-static int remove_to_limbo(const struct mirror_place *p, int dir_fd, const char *name, int fd,
+/* dir_fd/name, whose inode is behind fd, to limbo/. leased: by F_WRLCK. 0, or -errno with the name where it was. */
+static int remove_to_limbo(const struct mirror_place *p, int dir_fd, const char *name, int fd, bool leased,
 		const struct ofs_oid *oid, char limbo[64])
 {
 	struct stat st, moved;
@@ -149,15 +150,16 @@ static int remove_to_limbo(const struct mirror_place *p, int dir_fd, const char 
 	if (fstatat(p->limbo_fd, limbo, &moved, AT_SYMLINK_NOFOLLOW) != 0) {
 		return -errno;
 	}
-	if (moved.st_ino == st.st_ino) {
+	ret = moved.st_ino != st.st_ino ? -EBUSY : leased && !mirror_is_alone(fd) ? -EAGAIN : 0;
+	if (ret == 0) {
 		return 0;
 	}
-	/* Another file had taken the name: it goes back. */
+	/* Another file had taken the name, or somebody has got in by force (lease-break-time): it goes back. */
 	if (renameat2(p->limbo_fd, limbo, dir_fd, name, RENAME_NOREPLACE) != 0) {
 		log_error("mirror", "%s could not be moved back from limbo/%s: %s", name, limbo,
 				strerror(errno));
 	}
-	return -EBUSY;
+	return ret;
 }
 
 static int remove_file(struct remove_job *j, struct removal *r)
@@ -181,7 +183,7 @@ static int remove_file(struct remove_job *j, struct removal *r)
 			ret = -ESTALE;
 		}
 		if (ret == 0) {
-			ret = remove_to_limbo(&j->place, j->dir_fd, r->name, fd, &r->oid, limbo);
+			ret = remove_to_limbo(&j->place, j->dir_fd, r->name, fd, !r->limbo, &r->oid, limbo);
 		}
 		ofs_shm_unlock(j->place.shm, stripe);
 	}
@@ -226,7 +228,7 @@ static int drop_locked(const struct mirror_place *p, int dir_fd, const char *nam
 		ret = -EBUSY;
 	}
 	if (ret == 0) {
-		ret = remove_to_limbo(p, dir_fd, name, fd, oid, limbo);
+		ret = remove_to_limbo(p, dir_fd, name, fd, true, oid, limbo);
 	}
 	if (ret != 0) {
 		return ret;
@@ -286,7 +288,6 @@ static int remove_entry(struct remove_job *j, int dir_fd, const char *name, bool
 			return fd;
 		}
 		ret = remove_check(&j->place, fd, false, &rec);
-		mirror_lease_drop(fd);
 	} else {
 		return -EBUSY;
 	}
@@ -297,7 +298,7 @@ static int remove_entry(struct remove_job *j, int dir_fd, const char *name, bool
 			ret = remove_note(j, &rec.oid, st.st_ino);
 		}
 	}
-	close(fd);
+	close(fd); /* and with it a file's lease: nobody gets in between the look and the unlink */
 	return ret;
 }
 
@@ -389,7 +390,7 @@ static int remove_dir(struct remove_job *j, struct removal *r)
 		ret = remove_tree(j, fd, false, 0);
 	}
 	if (ret == 0) {
-		ret = remove_to_limbo(&j->place, j->dir_fd, r->name, fd, &r->oid, limbo);
+		ret = remove_to_limbo(&j->place, j->dir_fd, r->name, fd, false, &r->oid, limbo);
 	}
 	if (ret != 0) {
 		close(fd);

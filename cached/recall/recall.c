@@ -442,8 +442,9 @@ static void open_done(struct recall_file_job *j)
 	struct recalls *rs = j->rs;
 	bool outdated = open_is_outdated(rs, j->ino);
 
-	if (!j->plain && evict_wait(rs->v->evictor, j->ino, open_again, j)) {
-		return; /* looked at anew once it is out, or is not */
+	if (!j->plain && (evict_wait(rs->v->evictor, j->ino, open_again, j) ||
+				mirror_change_wait(rs->v->mirror, j->ino, open_again, j))) {
+		return; /* looked at anew once its bytes are out, or are not */
 	}
 	if (--rs->opening == 0) {
 		TALLOC_FREE(rs->plain);

@@ -12,7 +12,8 @@
  *  1. the copy is this file's object like any upload: same claim, conditions, metadata, write id;
  *  2. until it is taken the file is dirty: a stop leaves a file that is sent as it is;
  *  3. it is taken only while nobody else has it open (F_WRLCK on the client's own open file), it
- *     has no data, and S3 holds the copy by a committed row; record first, then marker, then size.
+ *     has no data, and S3 holds the copy by a committed row; record first, then marker, then a look whether the
+ *     lease is still held (mirror_stub_say), then size.
  *
  *   asked -> item runs -> copied (dirty here) -take-> clean stub
  *        \-> refused            \-settle time-> sent as any other
@@ -26,6 +27,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "../guard/guard.h"
+#include "../mirror/mirror_private.h"
 
 #define COPY_DIR_TRIES 20
 #define COPY_DIR_WAIT_NS (50 * NS_PER_MS)
@@ -254,9 +256,7 @@ void copy_answer(struct attempt *a, bool there)
 struct take_job {
 	struct disk_job job;
 	struct attempt *a; /* core only */
-	struct ofs_record_io rio;
-	struct ofs_shm *shm;
-	struct guard *guard;
+	struct mirror_place place;
 	int fd; /* the client's own open file */
 	struct ofs_oid oid;
 	int64_t size, mtime_ns;
@@ -275,52 +275,55 @@ static bool take_is_hole(int fd)
 	return lseek(fd, was, SEEK_SET) == was && hole;
 }
 
-/* Under the stripe's lock. */
-static int take_record(struct take_job *t, const struct stat *st)
+/* Under the stripe's lock. Empty or a hole when the lease is surely held, and nobody else has it open when it says stub:
+ * whoever gets in later asks for the bytes. */
+static int take_record(struct take_job *t)
 {
-	int64_t mtime_ns = st->st_mtim.tv_sec * NS_PER_S + st->st_mtim.tv_nsec;
-	struct ofs_record rec;
-	int rc = ofs_record_get(&t->rio, t->fd, &rec);
+	struct ofs_record was, now;
+	struct stat st;
+	int rc = ofs_record_get(&t->place.rio, t->fd, &was);
 
-	if (rc != 0 || !ofs_oid_equal(&rec.oid, &t->oid) || rec.data_gen != t->data_gen ||
-			!(rec.flags & OFS_REC_DATA_DIRTY) || (rec.flags & OFS_REC_STUB)) {
+	if (rc != 0 || !ofs_oid_equal(&was.oid, &t->oid) || was.data_gen != t->data_gen ||
+			!(was.flags & OFS_REC_DATA_DIRTY) || (was.flags & OFS_REC_STUB)) {
 		return -EOPNOTSUPP;
 	}
-	if (guard_pause(t->guard, t->fd, false) != 0) {
+	if (guard_pause(t->place.guard, t->fd, false) != 0) {
 		return -EOPNOTSUPP;
 	}
-	rec.flags &= ~(uint32_t)OFS_REC_DATA_DIRTY;
-	rec.flags |= OFS_REC_STUB;
-	if (mtime_ns != t->mtime_ns) {
-		rec.flags |= OFS_REC_META_DIRTY;
-		rec.meta_gen++;
+	if (fstat(t->fd, &st) != 0 || st.st_nlink == 0 ||
+			(st.st_size != 0 && (st.st_size != t->size || !take_is_hole(t->fd)))) {
+		guard_clear(t->place.guard, t->fd);
+		return -EOPNOTSUPP;
 	}
-	rec.size = (uint64_t)t->size;
-	rec.mtime_ns = mtime_ns;
-	rec.atime_ns = st->st_atim.tv_sec * NS_PER_S + st->st_atim.tv_nsec;
-	rc = ofs_record_set(&t->rio, t->fd, &rec);
-	return rc == 0 ? mirror_marker_set(t->guard, t->fd, true) : rc;
+	now = was;
+	now.flags &= ~(uint32_t)OFS_REC_DATA_DIRTY;
+	now.flags |= OFS_REC_STUB;
+	now.size = (uint64_t)t->size;
+	now.mtime_ns = st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec;
+	now.atime_ns = st.st_atim.tv_sec * NS_PER_S + st.st_atim.tv_nsec;
+	if (now.mtime_ns != t->mtime_ns) {
+		now.flags |= OFS_REC_META_DIRTY;
+		now.meta_gen++;
+	}
+	rc = mirror_stub_say(&t->place, t->fd, &was, &now);
+	return rc == -EBUSY ? -EOPNOTSUPP : rc;
 }
 
 static int take_leased(struct take_job *t)
 {
-	struct stat st;
 	uint32_t stripe;
 	int rc;
 
-	if (fstat(t->fd, &st) != 0 || st.st_nlink == 0 ||
-			(st.st_size != 0 && (st.st_size != t->size || !take_is_hole(t->fd)))) {
+	if (mirror_lock(t->place.shm, t->fd, &stripe) != 0) {
 		return -EOPNOTSUPP;
 	}
-	stripe = ofs_shm_stripe_of(st.st_ino);
-	if (ofs_shm_lock(t->shm, stripe, 2000) != 0) {
-		return -EOPNOTSUPP;
+	rc = take_record(t);
+	ofs_shm_unlock(t->place.shm, stripe);
+	if (rc != 0) {
+		return rc;
 	}
-	rc = take_record(t, &st);
-	ofs_shm_unlock(t->shm, stripe);
-	if (rc == 0 && ftruncate(t->fd, t->size) != 0) {
-		rc = -errno;
-	}
+	rc = ftruncate(t->fd, t->size) == 0 ? 0 : -errno;
+	guard_resume(t->place.guard, t->fd);
 	return rc;
 }
 
@@ -335,7 +338,6 @@ static void take_run(struct disk_job *job)
 		return; /* somebody else has it open */
 	}
 	t->status = take_leased(t);
-	guard_resume(t->guard, t->fd);
 	prepare_lease(t->fd, st.st_uid, F_UNLCK);
 }
 
@@ -378,9 +380,7 @@ void reconcile_copy_take(struct reconcile *rc, int fd, const struct ofs_oid *tar
 	t->job.what = "take a copy";
 	t->job.run = take_run;
 	t->job.done = take_done;
-	t->rio = rc->v->rio;
-	t->shm = rc->v->shm;
-	t->guard = rc->v->guard;
+	t->place = mirror_place_of(rc->v->mirror);
 	t->fd = fd;
 	t->oid = *target;
 	t->size = row->s3_size;

@@ -21,7 +21,7 @@ NUMBERS = {"renameat": (264, 38), "unlinkat": (263, 35), "fcntl": (72, 25),
            "utimensat": (280, 88), "fdatasync": (75, 83),
            "fchmod": (91, 52), "ftruncate": (77, 46), "fsync": (74, 82),
            "fallocate": (285, 47), "fgetxattr": (193, 10), "fsetxattr": (190, 7),
-           "pwrite64": (18, 68), "openat": (257, 56), "sendmsg": (46, 211), "openat2": (437, 437),
+           "pread64": (17, 67), "pwrite64": (18, 68), "openat": (257, 56), "sendmsg": (46, 211), "openat2": (437, 437),
            "renameat2": (316, 276)}
 
 

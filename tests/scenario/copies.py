@@ -10,21 +10,17 @@ import hashlib
 import os
 import random
 import signal
-import struct
 import sys
 import threading
 
 import dirstore
+from copychunk import Copy
 from proxy import Proxy
 from smb import Testbed, bed_path, check, fail, step, wait_until
-from smb2 import (FILE_CREATE, FILE_OVERWRITE_IF, INFO_FILE, IOCTL, MAXIMUM_ALLOWED, OK, READ_ATTRIBUTES,
-                  READ_DATA, WRITE_DATA, SmbError)
+from smb2 import FILE_OVERWRITE_IF, OK, READ_DATA, WRITE_DATA
 
 MIB = 1 << 20
 SIZE = 20 * MIB + 12345
-REQUEST_RESUME_KEY = 0x00140078
-COPYCHUNK_WRITE = 0x001480F2
-SET_EOF = 20
 
 
 def data_of(name, size=SIZE):
@@ -47,54 +43,6 @@ def get_object(bed, key):
         return s3.get_object(Bucket=bed.s3_bucket, Key=bed.s3_prefix + key)["Body"].read()
     except s3.exceptions.NoSuchKey:
         return None
-
-
-def send_ioctl(client, file, code, data=b""):
-    body = struct.pack("<HHI16sIIIIIIII", 57, 0, code, file, 64 + 56, len(data), 0, 0, 0, 4096, 1, 0)
-    return client.send(IOCTL, body + (data or b"\0"))
-
-
-def end_ioctl(client, message):
-    status, body, _, _ = client.wait(message)
-    if status != OK:
-        raise SmbError(status, "ioctl")
-    offset, length = struct.unpack_from("<II", body, 32)
-    return body[offset - 64:offset - 64 + length]
-
-
-class Copy:
-    """A copy by chunks, as a client makes it."""
-
-    def __init__(self, client, source, target, disposition=FILE_CREATE, sized=None):
-        self.client = client
-        self.source = client.create(source, READ_DATA | READ_ATTRIBUTES)
-        self.target = client.create(target, MAXIMUM_ALLOWED, disposition)
-        if sized is not None:
-            client.set(self.target, INFO_FILE, SET_EOF, struct.pack("<Q", sized))
-        self.key = end_ioctl(client, send_ioctl(client, self.source, REQUEST_RESUME_KEY))[:24]
-
-    def send(self, chunks):
-        """chunks: [(source offset, target offset, length)], at most 16."""
-        return send_ioctl(self.client, self.target, COPYCHUNK_WRITE, struct.pack(
-            "<24sII", self.key, len(chunks), 0) + b"".join(
-                struct.pack("<QQII", *chunk, 0) for chunk in chunks))
-
-    def chunks(self, *chunks):
-        end_ioctl(self.client, self.send(list(chunks)))
-
-    def whole(self, size=SIZE, together=False):
-        every = [(at, at, min(MIB, size - at)) for at in range(0, size, MIB)]
-        sent = []
-        for first in range(0, len(every), 4):
-            sent.append(self.send(every[first:first + 4]))
-            if not together:
-                end_ioctl(self.client, sent.pop())
-        for message in sent:
-            end_ioctl(self.client, message)
-
-    def close(self):
-        self.client.close(self.target)
-        self.client.close(self.source)
 
 
 class Same:
@@ -155,13 +103,13 @@ def wholes(bed):
         step("the target has its size before; times are set at the end")
         with Same(bed, "a sized target"):
             copy = Copy(client, "source", "sized", sized=SIZE)
-            copy.whole()
+            copy.whole(SIZE)
             client.set_basic(copy.target, times={"write": 132000000000000000})
             copy.close()
         step("chunks in flight together")
         with Same(bed, "chunks together"):
             copy = Copy(client, "source", "together")
-            copy.whole(together=True)
+            copy.whole(SIZE, together=True)
             copy.close()
         step("into a directory made just now, one chunk")
         with Same(bed, "a small file in a new directory"):
@@ -172,7 +120,7 @@ def wholes(bed):
         step("over a stub")
         with Same(bed, "over a stub"):
             copy = Copy(client, "source", "over", FILE_OVERWRITE_IF)
-            copy.whole()
+            copy.whole(SIZE)
             copy.close()
         step("a copy of the copy, renamed while it is open, before and within")
         with Same(bed, "a copy of a copy"):
@@ -180,7 +128,7 @@ def wholes(bed):
             client.rename("a", "again")
             copy.chunks((0, 0, MIB))
             client.rename("again", "renamed")
-            copy.whole()
+            copy.whole(SIZE)
             copy.close()
     copies.update({"sized": data, "together": data, "new/small": data_of("small", 1000),
                    "over": data, "renamed": data})
@@ -241,7 +189,7 @@ def parts(bed):
         copy = Copy(client, "part", "written")
         copy.chunks((0, 0, MIB))
         client.write(copy.target, MIB // 2, b"in between")
-        copy.whole()
+        copy.whole(SIZE)
         client.write(copy.target, 3 * MIB, b"at the end")
         copy.close()
     verify(bed, "written", data[:3 * MIB] + b"at the end" + data[3 * MIB + 10:], "written")
@@ -264,7 +212,7 @@ def refused(bed):
     with bed.client() as client, bed.client(user=1) as other:
         copy = Copy(client, "one", "shared")
         reader = other.create("shared", READ_DATA)
-        copy.whole()
+        copy.whole(SIZE)
         check(other.read(reader, 5 * MIB, 1000) == data_of("one")[5 * MIB:5 * MIB + 1000],
               "who had the copy open reads other bytes")
         other.close(reader)
@@ -277,7 +225,7 @@ def refused(bed):
         file = other.create("two", READ_DATA | WRITE_DATA)
         other.write(file, 9 * MIB, b"newer")
         other.close(file)
-        copy.whole()
+        copy.whole(SIZE)
         copy.close()
         newer = data_of("two")[:9 * MIB] + b"newer" + data_of("two")[9 * MIB + 5:]
         verify(bed, "moving", newer, "a source that was written")
@@ -381,7 +329,7 @@ def stopped(bed):
         wait_until(lambda: bed.ctl_json("status")["volumes"][0]["state"] == "ready", 60,
                    "the volume is ready")
         if who == "cached":
-            copy.whole()
+            copy.whole(SIZE)
             copy.close()
             verify(bed, name, data, f"killed: {who}")
         else:
