@@ -53,6 +53,16 @@ def check(condition, reason):
         fail(reason)
 
 
+def refused(what, call, *statuses):
+    """Fails, with one of these NT statuses; none: with any."""
+    try:
+        call()
+    except SmbError as error:
+        check(not statuses or error.name in statuses, f"{what}: {error.name}, not {' or '.join(statuses)}")
+        return
+    fail(f"{what}: was acknowledged")
+
+
 def step(text):
     """Progress, for the log."""
     print(f"-- {text}", flush=True)

@@ -21,7 +21,7 @@ import time
 
 import smb2
 from dirstore import delete_object, get_object, object_keys, put_object
-from smb import SmbError, Testbed, check, fail, step, volume, wait_until
+from smb import SmbError, Testbed, check, fail, refused, step, volume, wait_until
 
 
 def counters(bed):
@@ -33,16 +33,6 @@ def log_says(bed, part, pattern, what):
     found = re.findall(f"^.*(?:{pattern}).*$", bed.log(part), re.MULTILINE)
     check(found, f"{what}: the log of {part} says nothing like {pattern!r}")
     print(f"   {found[-1].strip()[:180]}")
-
-
-def refused(function, statuses, what):
-    try:
-        function()
-    except SmbError as error:
-        print(f"   {what}: {error.name}")
-        check(error.name in statuses, f"{what}: {error.name}, not one of {statuses}")
-        return
-    fail(f"{what}: no error")
 
 
 def is_stub(bed, path):
@@ -82,14 +72,14 @@ def shares(bed):
         file.write(section.replace("[test]", "[badsocket]")
                    .replace(bed.socket, bed.socket + ".not"))
     bed.restart("smbd")
-    refused(lambda: bed.client(share="nosuch"), ["NT_STATUS_BAD_NETWORK_NAME"], "unknown share")
+    refused("unknown share", lambda: bed.client(share="nosuch"), "NT_STATUS_BAD_NETWORK_NAME")
     # smbd's word for every module that refuses a connect
-    gone = ["NT_STATUS_UNSUCCESSFUL"]
-    refused(lambda: bed.client(share="badvolume"), gone, "unknown volume")
+    gone = "NT_STATUS_UNSUCCESSFUL"
+    refused("unknown volume", lambda: bed.client(share="badvolume"), gone)
     log_says(bed, "smbd", "badvolume.*refuses volume nosuch", "unknown volume")
-    refused(lambda: bed.client(share="badpath"), gone, "path of no volume")
+    refused("path of no volume", lambda: bed.client(share="badpath"), gone)
     log_says(bed, "smbd", "badpath.*refuses volume test", "wrong path")
-    refused(lambda: bed.client(share="badsocket"), gone, "no daemon there")
+    refused("no daemon there", lambda: bed.client(share="badsocket"), gone)
     log_says(bed, "smbd", "badsocket.*no objectfs-cached answers", "no daemon")
     with bed.client() as client:
         client.put("kept", b"kept")
@@ -428,7 +418,7 @@ def read_only(bed):
     check("write-new" in volume(bed)["read_only"] and "READ ONLY" in bed.ctl("status"), f"status: {volume(bed)}")
     log_says(bed, "cached", "READ ONLY.*write-new", "read-only")
     check("read-only" in bed.ctl("doctor", "--smb-conf", bed.smb_conf, may_fail=True)[1], "doctor")
-    denied = ["NT_STATUS_MEDIA_WRITE_PROTECTED"]
+    denied = "NT_STATUS_MEDIA_WRITE_PROTECTED"
     with bed.client() as client:
         bed.ctl("refresh", "ro")
         check({entry[0] for entry in client.list("ro")} == {"here", "away", "waits", "theirs"}, "names")
@@ -442,7 +432,7 @@ def read_only(bed):
                 ("rename", lambda: client.rename("ro/here", "ro/there")), ("rmdir", lambda: client.rmdir("ro")),
                 ("set rights", lambda: client.create("ro/here", smb2.WRITE_DAC)),
                 ("set times", lambda: client.create("ro/here", smb2.WRITE_ATTRIBUTES))):
-            refused(call, denied, what)
+            refused(what, call, denied)
         check(client.get("ro/here") == b"here" and len(client.list("ro")) == 4, "something was changed")
     code, text = bed.ctl("flush", "--wait", "--timeout", "1", may_fail=True)
     check(code == 1 and "read-only" in text, f"flush --wait: {code} {text}")
@@ -485,8 +475,7 @@ def replaced(bed):
         except SmbError as error:
             print(f"   replaced while it is read: {error.name}")
         client.close(half)
-        refused(lambda: client.get("x/deleted"),
-                ["NT_STATUS_OBJECT_NAME_NOT_FOUND"], "a stub whose object is gone")
+        refused("a stub whose object is gone", lambda: client.get("x/deleted"), "NT_STATUS_OBJECT_NAME_NOT_FOUND")
         bed.ctl("refresh", "x")
 
         def settled():
@@ -531,9 +520,8 @@ def copies(bed):
             file = client.create(f"c/{tool} of resident", smb2.READ_DATA | smb2.WRITE_DATA)
             client.write(file, 0, b"RESIDENT")
             client.close(file)
-            refused(lambda t=tool: client.get(f"c/{t} of stub"),
-                    ["NT_STATUS_IO_DEVICE_ERROR"],
-                    f"a stub's copy by {tool}")
+            refused(f"a stub's copy by {tool}", lambda t=tool: client.get(f"c/{t} of stub"),
+                    "NT_STATUS_IO_DEVICE_ERROR")
     bed.flush()
     for tool in tools:
         check(get_object(bed, f"c/{tool} of resident") == b"RESIDENT" + b"resident" * 99,
@@ -559,12 +547,12 @@ def s3_fails(bed, what, pattern):
         check(client.get("resident") == b"resident", f"{what}: resident data")
         client.put(f"written, {what}", what.encode())
         begin = time.monotonic()
-        refused(lambda: client.get("stub"),
-                ["NT_STATUS_IO_TIMEOUT", "NT_STATUS_FILE_IS_OFFLINE", "NT_STATUS_NETWORK_BUSY",
-                 "NT_STATUS_HOST_UNREACHABLE", "NT_STATUS_ACCESS_DENIED",
-                 "NT_STATUS_UNEXPECTED_NETWORK_ERROR", "NT_STATUS_IO_DEVICE_ERROR",
-                 "NT_STATUS_RETRY", "NT_STATUS_MEDIA_WRITE_PROTECTED",
-                 "NT_STATUS_UNEXPECTED_IO_ERROR"], f"a stub, {what}")
+        refused(f"a stub, {what}", lambda: client.get("stub"),
+                "NT_STATUS_IO_TIMEOUT", "NT_STATUS_FILE_IS_OFFLINE", "NT_STATUS_NETWORK_BUSY",
+                "NT_STATUS_HOST_UNREACHABLE", "NT_STATUS_ACCESS_DENIED",
+                "NT_STATUS_UNEXPECTED_NETWORK_ERROR", "NT_STATUS_IO_DEVICE_ERROR",
+                "NT_STATUS_RETRY", "NT_STATUS_MEDIA_WRITE_PROTECTED",
+                "NT_STATUS_UNEXPECTED_IO_ERROR")
         check(time.monotonic() - begin < 45, "the refusal took very long")
 
 

@@ -8,18 +8,9 @@ of a new disk until S3 has said who may come in.
 
 import os
 
-from smb import SmbError, Testbed, check, step, wait_until
+from smb import Testbed, check, refused, step, wait_until
 
 ADMIN_ONLY = "D:P(A;OICI;0x1f01ff;;;{})"
-
-
-def refused(what, call, *names):
-    try:
-        call()
-    except SmbError as error:
-        check(not names or error.name in names, f"{what}: {error.name}")
-        return
-    check(False, f"{what} is allowed")
 
 
 def reserved(bed):

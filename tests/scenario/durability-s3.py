@@ -10,7 +10,7 @@ import threading
 from botocore.exceptions import ClientError
 
 import smb2
-from smb import SmbError, Testbed, check, fail, step
+from smb import Testbed, check, refused, step
 
 TIMEOUT_S = 60
 AWAY_TIMEOUT_S = 6  # where it is waited for in vain
@@ -72,15 +72,6 @@ def at_once(bed, client):
     check(bed.ctl_json("status")["counters"]["uploads"] == before, "a reader's close uploaded")
 
 
-def refused(function, what):
-    try:
-        function()
-    except SmbError as error:
-        print(f"   {what}: {error.name}")
-        return
-    fail(f"{what} succeeded, though the store is away")
-
-
 def away(bed, client):
     client.mkdir("d")
     client.put("d/one", content("one"))
@@ -88,11 +79,11 @@ def away(bed, client):
     bed.stop("store", kill=True)
     file = client.create("d/one", smb2.READ_DATA | smb2.WRITE_DATA)
     client.write(file, 0, b"while it was away")
-    refused(lambda: client.flush(file), "flush of an old file")
-    refused(lambda: client.close(file), "close of an old file")
+    refused("flush of an old file", lambda: client.flush(file))
+    refused("close of an old file", lambda: client.close(file))
     file = client.create("d/new", disposition=smb2.FILE_CREATE)
     client.write(file, 0, content("new"))
-    refused(lambda: client.close(file), "close of a new file")
+    refused("close of a new file", lambda: client.close(file))
     check({"d/one", "d/new"} <= pending(bed), f"pending is only {sorted(pending(bed))}")
     check(client.get("d/new") == content("new"), "what was written is gone from the share")
 

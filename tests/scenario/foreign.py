@@ -16,7 +16,7 @@ import sys
 from multiprocessing.pool import ThreadPool
 
 from local import counter, is_resident
-from smb import Testbed, check, fail, nt_time, step, unix_time, wait_until
+from smb import Testbed, check, fail, nt_time, refused, step, unix_time, wait_until
 from smb2 import ATTR_DIRECTORY, ATTR_READONLY, SmbError
 
 HOSTILE = ("a//b", "../x", "./y", "e/../f", "/lead", "long/" + "n" * 300, "both", "both/below", "x ",
@@ -66,16 +66,6 @@ class Bucket:
 
 def names(client, path):
     return {entry[0]: entry for entry in client.list(path)}
-
-
-def refused(what, action, *expected):
-    """The NT status of something that must not succeed."""
-    try:
-        action()
-    except SmbError as error:
-        check(error.name in expected, f"{what}: {error.name}, not {' or '.join(expected)}")
-        return
-    fail(f"{what}: not refused")
 
 
 def sizes_and_times(bed, bucket, client):

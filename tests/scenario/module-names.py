@@ -11,20 +11,11 @@ import subprocess
 import time
 
 from dirstore import get_object, put_object
-from smb import SmbError, Testbed, check, step, wait_until
+from smb import SmbError, Testbed, check, refused, step, wait_until
 from smb2 import ATTR_PLACE, FILE_CREATE, INFO_FS, MAXIMUM_ALLOWED, READ_DATA, WRITE_DATA
 
-COLLISION = "OBJECT_NAME_COLLISION"
-NOT_FOUND = "OBJECT_NAME_NOT_FOUND"
-
-
-def refused(what, status, action):
-    try:
-        action()
-    except SmbError as error:
-        check(status in str(error), f"{what}: {error}, not {status}")
-        return
-    check(False, f"{what}: was allowed")
+COLLISION = "NT_STATUS_OBJECT_NAME_COLLISION"
+NOT_FOUND = "NT_STATUS_OBJECT_NAME_NOT_FOUND"
 
 
 def counter(bed, name):
@@ -51,28 +42,27 @@ def unlisted(bed):
         check(counter(bed, "listings") == 0, "a path cost a listing")
 
         step("what is only in the store collides like what is here")
-        refused("mkdir", COLLISION, lambda: client.mkdir("other"))
-        refused("create", COLLISION,
-                lambda: client.create("other/target", disposition=FILE_CREATE))
+        refused("mkdir", lambda: client.mkdir("other"), COLLISION)
+        refused("create", lambda: client.create("other/target", disposition=FILE_CREATE), COLLISION)
         client.put("new", b"new")
-        refused("rename", COLLISION, lambda: client.rename("new", "other/target"))
+        refused("rename", lambda: client.rename("new", "other/target"), COLLISION)
 
         step("rename over it, when asked to")
         client.rename("new", "other/target", replace=True)
         check(client.get("other/target") == b"new", "the replacing file")
 
         step("rmdir of a directory never listed asks the store")
-        refused("rmdir", "DIRECTORY_NOT_EMPTY", lambda: client.rmdir("full"))
+        refused("rmdir", lambda: client.rmdir("full"), "NT_STATUS_DIRECTORY_NOT_EMPTY")
         client.rmdir("bare")
         client.unlink("other/source")
-        refused("open", NOT_FOUND, lambda: client.create("nothing"))
+        refused("open", lambda: client.create("nothing"), NOT_FOUND)
     bed.flush()
     bed.wipe()
     with bed.client() as client:
         names = sorted(entry[0] for entry in client.list(""))
         check(names == ["full", "one", "other", "quiet", "top"], f"names after it: {names}")
         check(client.get("other/target") == b"new", "the replacing file in the store")
-        refused("open", NOT_FOUND, lambda: client.create("other/source"))
+        refused("open", lambda: client.create("other/source"), NOT_FOUND)
 
 
 def absent(bed):
@@ -85,7 +75,7 @@ def absent(bed):
     bed.restart("smbd")
 
     def missing(who, name):
-        refused("open", NOT_FOUND, lambda: who.create(name))
+        refused("open", lambda: who.create(name), NOT_FOUND)
 
     def asked():
         return counter(bed, "s3_head") + counter(bed, "s3_list")
@@ -120,9 +110,8 @@ def no_answer(bed):
         bed.stop("cached", kill=True)
         check(client.get("top") == b"top of the tree" * 1000, "a resident file")
         client.put("made", b"while the daemon is away")
-        refused("open in a directory not listed", "IO_TIMEOUT",
-                lambda: client.create("quiet/file"))
-        refused("list", "IO_TIMEOUT", lambda: client.list("quiet"))
+        refused("open in a directory not listed", lambda: client.create("quiet/file"), "NT_STATUS_IO_TIMEOUT")
+        refused("list", lambda: client.list("quiet"), "NT_STATUS_IO_TIMEOUT")
         code, output = bed.smbclient("ls")
         check(code != 0 and "UNSUCCESSFUL" in output, f"a new connection: {output}")
         check("no objectfs-cached answers" in bed.log("smbd"), "the log does not say why")
@@ -146,8 +135,7 @@ def hidden(bed):
         check(set(manifest["deep"]["eas"]) == {"COLOR"} or set(manifest["deep"]["eas"]) == {"color"},
               f"EAs: {manifest['deep']['eas']}")
         file = client.create("top", MAXIMUM_ALLOWED)
-        refused("forging a record", "ACCESS_DENIED",
-                lambda: client.set_eas(file, {"objectfs": b"forged"}))
+        refused("forging a record", lambda: client.set_eas(file, {"objectfs": b"forged"}), "NT_STATUS_ACCESS_DENIED")
         client.close(file)
     check("user.objectfs" not in os.listxattr(os.path.join(bed.mirror, "top")) or
           bed.ctl_json("status")["volumes"][0]["record_xattr"] == "user.objectfs",
@@ -186,8 +174,8 @@ def copies(bed):
         subprocess.run(["cp", "-a", top, top + ".copy"], check=True)
         xattr = bed.ctl_json("status")["volumes"][0]["record_xattr"]
         os.setxattr(top + ".copy", xattr, os.getxattr(top, xattr))
-        refused("open of the copied stub", "IO_DEVICE_ERROR", lambda: client.create(
-            "top.copy", READ_DATA | WRITE_DATA))
+        refused("open of the copied stub", lambda: client.create(
+            "top.copy", READ_DATA | WRITE_DATA), "NT_STATUS_IO_DEVICE_ERROR")
         client.unlink("top.copy")
 
 
@@ -229,7 +217,7 @@ def locked(bed):
         # acl_xattr unlinks as root what the NT ACL allows; a rename is the kernel's to refuse
         for what, action in (("rename over it", lambda: client.rename("locked.new", "locked/file", replace=True)),
                              ("rename", lambda: client.rename("locked/file", "elsewhere"))):
-            refused(what, "ACCESS_DENIED", action)
+            refused(what, action, "NT_STATUS_ACCESS_DENIED")
             check(not os.listdir(trash), f"{what}: in the trash: {os.listdir(trash)}")
         bed.flush()
         check(client.get("locked/file") == b"stays" and get_object(bed, "locked/file") == b"stays" and

@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..
 # pylint: disable=wrong-import-position
 from disk import Disk, leave_namespace, missing
 from procs import Missing
-from smb import SmbError, Testbed, bed_path, check, skip, step, wait_until
+from smb import SmbError, Testbed, bed_path, check, refused, skip, step, wait_until
 import smb2
 
 PROGRAM = os.path.join(os.environ.get("BUILD", "build"), "tests/power_disk")
@@ -120,22 +120,13 @@ class Rig:
         check(not {"disk-fails", "mirror-full", "mirror-bad"} & set(self.findings()), f"{what}: {self.findings()}")
 
 
-def refused(call, *arguments, said):
-    try:
-        call(*arguments)
-    except SmbError as error:
-        check(error.name in said, f"{error.name}, not one of {sorted(said)}")
-        return
-    check(False, f"{call.__name__} {arguments[:2]} was acknowledged")
-
-
 def unreadable_clean(rig):
     step("bytes of a file that S3 has cannot be read")
     sent = rig.bed.sim().requests("PutObject")
     rig.disk.fail("read", *rig.disk.extents(rig.path("clean")))
     rig.disk.forget(rig.path("clean"))
     with rig.bed.client() as client:
-        refused(client.get, "clean", said=REFUSALS)
+        refused("a read of it", lambda: client.get("clean"), *REFUSALS)
         check(client.get("other") == rig.files["other"], "another file")
         rig.bed.ctl("evict", rig.path("clean"))
         check(client.get("clean") == rig.files["clean"], "from S3: other bytes")
@@ -207,9 +198,9 @@ def full(rig):
             client.write(file, 0, rig.files["growing"])
             client.flush(file)
             filler = fill(rig)
-            refused(client.write, file, 5 * BLOCK, noise("more"), said=said)
+            refused("more of it", lambda: client.write(file, 5 * BLOCK, noise("more")), *said)
             client.close(file)
-            refused(client.put, "none", noise("none"), said=said)
+            refused("a new file", lambda: client.put("none", noise("none")), *said)
             # within what it has: the disk has room for that, or the client is told
             file = client.create("other")
             try:
@@ -242,7 +233,7 @@ def no_inodes(rig):
         pass
     rig.bed.s3().put_object(Bucket=rig.bed.S3_BUCKET, Key=rig.bed.S3_PREFIX + "d/theirs", Body=noise("theirs"))
     with rig.bed.client() as client:
-        refused(client.put, "one more", b"1", said={"NT_STATUS_DISK_FULL"})
+        refused("a new file", lambda: client.put("one more", b"1"), "NT_STATUS_DISK_FULL")
         wait_until(lambda: "no inodes" in rig.findings().get("mirror-full", ""), 60, "it is told")
         file = client.create("other")
         client.write(file, 0, b"CHANGED")
@@ -275,7 +266,7 @@ def read_only(rig):
             except SmbError as error:
                 check(error.name in REFUSALS, f"flush: {error.name}")
         wait_until(lambda: "mirror-bad" in rig.findings(), 60, "it is told")
-        refused(client.put, "refused", b"1", said=REFUSALS | {"NT_STATUS_ACCESS_DENIED"})
+        refused("a new file", lambda: client.put("refused", b"1"), "NT_STATUS_ACCESS_DENIED", *REFUSALS)
         check(client.get("beside") == rig.files["beside"], "reading what is here")
         check(client.get("flushed") == rig.files["flushed"], "reading what was flushed")
         rig.tried("flushed")

@@ -14,7 +14,7 @@ import random
 import subprocess
 
 from http_proxy import HttpProxy
-from smb import SmbError, Testbed, bed_path, check, configure, ready, skip, step, volume, wait_until
+from smb import SmbError, Testbed, bed_path, check, configure, ready, refused, skip, step, volume, wait_until
 
 AWAY = {"NT_STATUS_IO_DEVICE_ERROR", "NT_STATUS_IO_TIMEOUT"}
 FOUND = {"store-failing", "store-away"}     # the latter of a daemon that has not reached it yet
@@ -25,15 +25,6 @@ LINES_MOST = 8      # of warnings in an outage, with so many files waiting and c
 
 def noise(seed, size=SIZE):
     return random.Random(seed).randbytes(size)
-
-
-def refused(call, *arguments, said=frozenset(AWAY)):
-    try:
-        call(*arguments)
-    except SmbError as error:
-        check(error.name in said, f"{error.name}, not one of {sorted(said)}")
-        return
-    check(False, f"{call.__name__} {arguments[:2]} succeeded")
 
 
 def findings(bed):
@@ -90,10 +81,10 @@ def outage(bed, way, files, begin, end):
                 del files[name]
         wait_until(lambda: FOUND & set(findings(bed)), 60, "it is found")
         check(client.get("here") == files["here"], "what is here")
-        refused(client.get, out)
+        refused("a read of what is away", lambda: client.get(out), *AWAY)
         if volume(bed)["state"] == "ready":     # else each of these waits for it, to the same end
-            refused(client.list, f"{way}-unseen")
-            refused(client.get, f"{way}-unseen/theirs")
+            refused("a first listing", lambda: client.list(f"{way}-unseen"), *AWAY)
+            refused("a name below it", lambda: client.get(f"{way}-unseen/theirs"), *AWAY)
             wait_until(lambda: sum(item["failures"] > 1 for item in bed.ctl_json("pending")["pending"]) > 5, 60,
                        "sending is tried")
         wait_until(lambda: "the store cannot be used" in bed.log()[since:], 60, "it is told")
