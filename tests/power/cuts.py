@@ -18,7 +18,6 @@ What is judged is what docs/SEMANTICS.md says of a machine that loses power:
 import hashlib
 import os
 import random
-import shlex
 import shutil
 
 from bucket_reader import load_dir, read_bed
@@ -188,10 +187,7 @@ class Rig:
         except BaseException:
             self.close()
             raise
-        inside = shlex.split(self.bed.env["INSIDE"])
-        self.spaces = [inside] if inside else []
-        for space in self.spaces:
-            self.disk.copied(space)
+        self.spaces = self.disk.copied(self.bed)
 
     def stop(self):
         """The machine stands still: what is in memory is gone, and what lies in /run."""

@@ -20,6 +20,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import shlex
 import struct
 import subprocess
 
@@ -108,10 +109,13 @@ class Disk:
             run([*inside, "mount", "-t", self.fs, "-o", OPTIONS[self.fs], self.loop, self.mount])
             self.mounted.append(inside)
 
-    def copied(self, inside):
-        """A mount namespace that was made since has it too."""
-        self.mounted.append(inside)
-        self.served.append(inside)
+    def copied(self, bed):
+        """The mount namespace that a testbed has made since has it too. As Disk takes `spaces`."""
+        inside = shlex.split(bed.env["INSIDE"])
+        spaces = [inside] if inside else []
+        self.mounted += spaces
+        self.served += spaces
+        return spaces
 
     def mark(self, text):
         """Between what was written before and what is written from now on."""

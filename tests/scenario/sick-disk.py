@@ -12,7 +12,6 @@ and not again and again. The disk is a loop device on tests/power/power_disk.c.
 import os
 import random
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -51,10 +50,7 @@ class Rig:
         except BaseException:
             self.close()
             raise
-        inside = shlex.split(self.bed.env["INSIDE"])
-        self.spaces = [inside] if inside else []
-        for space in self.spaces:
-            self.disk.copied(space)
+        self.spaces = self.disk.copied(self.bed)
         self.seen = 0
 
     def close(self):
