@@ -83,6 +83,14 @@ static void tree_open(struct world *w, unsigned seed)
 	world_drain(w);
 }
 
+/* A directory is renamed, up to that moment of it; false: it was done before. */
+static bool renaming(struct world *w, unsigned moment)
+{
+	tree_open(w, moment + 1);
+	client_rename(w, "a", "m");
+	return world_run(w, moment);
+}
+
 static void kill_and_start(struct world *w)
 {
 	daemon_kill(w);
@@ -108,9 +116,7 @@ static bool killed(unsigned moment)
 	struct world w;
 	bool more;
 
-	tree_open(&w, moment + 1);
-	client_rename(&w, "a", "m");
-	more = world_run(&w, moment);
+	more = renaming(&w, moment);
 	kill_and_start(&w);
 	world_run(&w, moment / 2);
 	kill_and_start(&w);
@@ -124,9 +130,7 @@ static bool both_used(unsigned moment)
 	struct world w;
 	bool more, away = moment % 2 != 0;
 
-	tree_open(&w, moment + 1);
-	client_rename(&w, "a", "m");
-	more = world_run(&w, moment);
+	more = renaming(&w, moment);
 	if (away) {
 		daemon_kill(&w);
 	}
@@ -168,9 +172,7 @@ static bool chained(unsigned moment)
 	struct world w;
 	bool more;
 
-	tree_open(&w, moment + 1);
-	client_rename(&w, "a", "m");
-	more = world_run(&w, moment);
+	more = renaming(&w, moment);
 	client_rename(&w, "m", "n");
 	world_run(&w, moment);
 	kill_and_start(&w);
@@ -186,9 +188,7 @@ static bool returned(unsigned moment)
 	struct world w;
 	bool more;
 
-	tree_open(&w, moment + 1);
-	client_rename(&w, "a", "m");
-	more = world_run(&w, moment);
+	more = renaming(&w, moment);
 	if (moment % 2 != 0) {
 		kill_and_start(&w);
 	}
@@ -215,9 +215,7 @@ static bool lost(unsigned moment)
 	struct world w;
 	bool more, renamed;
 
-	tree_open(&w, moment + 1);
-	client_rename(&w, "a", "m");
-	more = world_run(&w, moment);
+	more = renaming(&w, moment);
 	daemon_kill(&w);
 	renamed = is_renaming(&w) || sim_object(w.sim, "p/m/b/three") != NULL;
 	world_lose_disk(&w);
@@ -257,9 +255,7 @@ static bool edited(bool keeps, unsigned moment)
 	struct world w;
 	bool more, moved;
 
-	tree_open(&w, moment + 1);
-	client_rename(&w, "a", "m");
-	more = world_run(&w, moment);
+	more = renaming(&w, moment);
 	moved = sim_object(w.sim, "p/a/b/two") == NULL;
 	sim_edit(w.sim, "p/a/b/two", "edited", keeps);
 	kill_and_start(&w);
@@ -399,9 +395,7 @@ static bool appeared(unsigned moment)
 	struct world w;
 	bool more, begun;
 
-	tree_open(&w, moment + 1);
-	client_rename(&w, "a", "m");
-	more = world_run(&w, moment);
+	more = renaming(&w, moment);
 	daemon_kill(&w);
 	begun = is_renaming(&w);
 	sim_run_until(w.sim, NULL, NULL, MINUTE_NS);

@@ -331,21 +331,25 @@ static void test_range_ignored(void **state)
 
 /* --- absence --- */
 
-static void test_head_404_is_confirmed(void **state)
+/* A HEAD that is refused without a word, and what the request after it says of why. */
+static void head_and_why(const char *head, const char *why, enum obj_status status)
 {
 	struct obj_req *req = scripted_make(OBJ_HEAD);
 
+	scripted_answer(head);
+	scripted_answer(why);
+	scripted_run(req, status);
+	objstore_req_free(&req);
+}
+
+static void test_head_404_is_confirmed(void **state)
+{
+	struct obj_req *req;
+
 	(void)state;
-	scripted_answer(ANSWER("404 No", NO_BODY, ""));
-	scripted_answer(ANSWER("404 No", "", XML_ERROR("NoSuchBucket")));
-	scripted_run(req, OBJ_NO_BUCKET);
-	objstore_req_free(&req);
-	scripted_answer(ANSWER("404 No", NO_BODY, ""));
-	scripted_answer(ANSWER("404 No", "", XML_ERROR("NoSuchKey")));
-	req = scripted_make(OBJ_HEAD);
-	scripted_run(req, OBJ_NOT_FOUND);
+	head_and_why(ANSWER("404 No", NO_BODY, ""), ANSWER("404 No", "", XML_ERROR("NoSuchBucket")), OBJ_NO_BUCKET);
+	head_and_why(ANSWER("404 No", NO_BODY, ""), ANSWER("404 No", "", XML_ERROR("NoSuchKey")), OBJ_NOT_FOUND);
 	assert_int_equal(scripted_asked(), 4);
-	objstore_req_free(&req);
 	/* the bucket was there a moment ago, which is enough where nothing is lost by it; a store says so */
 	for (unsigned i = 0; i < 3; i++) {
 		scripted_answer(i == 1 ? ANSWER("404 No", NO_BODY, "") : ANSWER("404 No", NO_BODY "x-amz-request-id: 1\r\n", ""));
@@ -373,11 +377,7 @@ static void test_head_400_is_asked_for_its_reason(void **state)
 	scripted_run(req, OBJ_OK);
 	assert_int_equal(scripted_asked(), 4);
 	objstore_req_free(&req);
-	scripted_answer(ANSWER("400 Bad", NO_BODY, ""));
-	scripted_answer(ANSWER("400 Bad", "", XML_ERROR("InvalidRequest")));
-	req = scripted_make(OBJ_HEAD);
-	scripted_run(req, OBJ_INVALID);
-	objstore_req_free(&req);
+	head_and_why(ANSWER("400 Bad", NO_BODY, ""), ANSWER("400 Bad", "", XML_ERROR("InvalidRequest")), OBJ_INVALID);
 }
 
 /* A captive portal, a proxy: neither success nor refusal. */
