@@ -27,6 +27,7 @@
 #include "../reconcile/metalog.h"
 #include "../reconcile/names.h"
 #include "../reconcile/reconcile.h"
+#include "../reconcile/whose.h"
 
 /* ---- blobs that were read lately: many files share one ACL ---- */
 
@@ -281,14 +282,15 @@ static void want_identity(struct want *w, const struct row *row, struct ofs_oid 
 	clock_random(w->m->v->clock, oid, sizeof(*oid));
 }
 
-/* A client deleted it and the index that knew its key was lost: the key is known now. */
+/* A client deleted it and the index that knew its key was lost: the key is known now. One that another file has replaced
+ * is no such: what bears its id is a copy that somebody has put back. */
 static bool want_is_deleted(struct want *w)
 {
 	struct volume *v = w->m->v;
 	struct row *gone = w->meta.ours ? index_get(v->index, &w->meta.oid) : NULL;
 
-	if (gone == NULL || gone->live != ROW_TRASHED || gone->in_s3 || gone->is_dir != w->is_dir ||
-			v->reconcile == NULL) {
+	if (gone == NULL || gone->live != ROW_TRASHED || gone->in_s3 || !whose_is_lost(gone) ||
+			gone->is_dir != w->is_dir || v->reconcile == NULL) {
 		return false;
 	}
 	if (w->apart != NULL) {

@@ -21,7 +21,7 @@
 #define CLAIM_LOOK_NS (100 * NS_PER_MS)
 #define CLAIM_TAG "claim"
 
-static bool claim_is(const struct row *row)
+bool claim_is(const struct row *row)
 {
 	return row != NULL && row->version_id != NULL && strcmp(row->version_id, CLAIM_TAG) == 0;
 }

@@ -218,6 +218,13 @@ static void copy_checked(struct obj_req *req)
 	objstore_req_free(&req);
 }
 
+/* A directory's marker has no bytes that could be refused: it is put anew. Called by a name of its own, and left where it
+ * is, it would outlive its directory. */
+static bool copy_is_marker(const struct copy *c)
+{
+	return c->meta == NULL && c->to[strlen(c->to) - 1] == '/' && c->head->result.size == 0;
+}
+
 static void copy_done(struct obj_req *req)
 {
 	struct copy *c = req->arg;
@@ -232,6 +239,11 @@ static void copy_done(struct obj_req *req)
 	if (r->unsupported) {
 		objstore_req_free(&req); /* as Ceph RGW 16, of an encrypted source */
 		copy_not_made(OBJ_OK, NULL, c);
+		return;
+	}
+	if ((r->status == OBJ_INVALID || r->status == OBJ_ARCHIVED) && copy_is_marker(c)) {
+		objstore_req_free(&req);
+		copy_pass(c);
 		return;
 	}
 	if (r->status == OBJ_PRECONDITION && c->meta == NULL) {

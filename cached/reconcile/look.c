@@ -559,7 +559,8 @@ struct trash_record {
 	int trash_fd;
 	struct ofs_oid oid;
 	struct ofs_record rec; /* out; zeros: cannot be read */
-	void (*go_on)(struct attempt *a);
+	bool there; /* out */
+	void (*go_on)(struct attempt *a, bool there);
 };
 
 static void trash_record_run(struct disk_job *job)
@@ -568,7 +569,8 @@ static void trash_record_run(struct disk_job *job)
 	char name[2 + OFS_OID_HEX_BYTES];
 
 	trash_name(&t->oid, false, name);
-	if (ofs_record_get_at(&t->rio, t->trash_fd, name, &t->rec) != 0) {
+	t->there = faccessat(t->trash_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+	if (!t->there || ofs_record_get_at(&t->rio, t->trash_fd, name, &t->rec) != 0) {
 		memset(&t->rec, 0, sizeof(t->rec));
 	}
 }
@@ -578,11 +580,11 @@ static void trash_record_done(struct disk_job *job)
 	struct trash_record *t = (struct trash_record *)job;
 
 	whose_lost(t->a->v->index, t->a->row, &t->rec.clean);
-	t->go_on(t->a);
+	t->go_on(t->a, t->there);
 	free(t);
 }
 
-void look_trash_record(struct attempt *a, void (*go_on)(struct attempt *a))
+void look_trash_record(struct attempt *a, void (*go_on)(struct attempt *a, bool there))
 {
 	struct trash_record *t = calloc(1, sizeof(*t));
 

@@ -328,9 +328,24 @@ static void delete_unparked(enum obj_status st, const char *message, void *arg)
 	}
 }
 
-static void delete_known(struct attempt *a)
+/* What is at its key now came when its delete was done. */
+static void delete_nothing(struct attempt *a)
 {
-	if (a->row->in_s3 && ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
+	struct row *dir = index_get(a->v->index, &a->row->s3_parent);
+	char *path = dir != NULL ? index_path(a->v->index, a->v, dir) : NULL;
+
+	delete_finished(a);
+	if (path != NULL) {
+		mirror_relist(a->v->mirror, path);
+	}
+	talloc_free(path);
+}
+
+static void delete_known(struct attempt *a, bool deleted)
+{
+	if (!deleted) {
+		delete_nothing(a);
+	} else if (a->row->in_s3 && ofs_oid_equal(&a->row->s3_parent, &OFS_OID_STAGE)) {
 		rename_intent(a->v, a->row->s3_name, NULL, NULL, 0, delete_unparked, a);
 	} else {
 		delete_unparked(OBJ_OK, NULL, a);
@@ -349,7 +364,7 @@ static void delete_committed(int status, void *arg)
 	} else if (!a->row->is_dir && a->row->in_s3 && whose_is_lost(a->row)) {
 		look_trash_record(a, delete_known);
 	} else {
-		delete_known(a);
+		delete_known(a, true);
 	}
 }
 

@@ -8,15 +8,18 @@
  *  1. no key is deleted before every key has its copy, and before S3 lists those copies: others see
  *     duplicates, never gaps;
  *  2. every step can be repeated: copies that are there are skipped, absent sources too;
- *  3. what cannot be moved stays where it is and stops nothing else; its key says why (enum pmove_stay).
+ *  3. what cannot be moved stays where it is and stops nothing else; its key says why (enum pmove_stay);
+ *  4. nothing of a client's or another tool's stays in .objectfs/stage/, where nobody sees it: what finds its new name
+ *     taken goes beside.
  *
- *   list -> copy (16 at once) -> note what stays -> list the copies -> delete (16 at once)
+ *   list -> copy (16 at once) -> list the copies -> (pmove_look.c) -> note what stays -> delete (16 at once)
  */
 #include "private.h"
 #include <stdlib.h>
 #include <string.h>
 
 #define PMOVE_AT_ONCE 16
+#define PMOVE_LATE_NS (60 * NS_PER_S) /* the cut-off is later than the begin, and clocks differ */
 
 static void pmove_end(struct pmove *m, enum obj_status st, const char *message)
 {
@@ -50,6 +53,14 @@ struct row *pmove_row(const struct pmove *m, const char *suffix)
 	return row;
 }
 
+/* The same, of a file or directory: a claim knows the object that was to be copied to the key, not what is there. */
+static struct row *pmove_known(const struct pmove *m, const char *suffix)
+{
+	struct row *row = pmove_row(m, suffix);
+
+	return claim_is(row) ? NULL : row;
+}
+
 struct pstep {
 	struct pmove *m;
 	unsigned i;
@@ -75,6 +86,39 @@ static void pmove_stays(struct pmove *m, struct pkey *k, enum pmove_stay why)
 	m->stay++;
 }
 
+/* Of a directory that was parked, and of no row: it goes beside what has its name now, a marker nowhere. false: its
+ * row takes it along. The name is the same after a kill. */
+static bool pmove_beside(struct pmove *m, struct pkey *k)
+{
+	static const char why[] = "another tool has put an object to its name while directories changed theirs";
+	const char *suffix = k->aside != NULL ? k->aside : k->suffix, *slash = strrchr(suffix, '/');
+	const char *base = slash != NULL ? slash + 1 : suffix;
+	int64_t at_ns = m->cutoff_ns != 0 ? m->cutoff_ns : clock_wall_ns(m->v->clock);
+	char *name, *aside;
+
+	if (m->single || !rename_note_is_parked(m->v, m->from) || pmove_known(m, k->suffix) != NULL) {
+		return false;
+	}
+	if (*base == '\0') {
+		k->gone = true;
+		return true;
+	}
+	name = conflict_name_of(base, m->v->node_id, at_ns);
+	aside = name != NULL ? talloc_asprintf(m, "%.*s%s", (int)(base - suffix), suffix, name) : NULL;
+	free(name);
+	if (aside == NULL) {
+		m->failed = OBJ_LOCAL;
+		return true;
+	}
+	log_warning("reconcile", "conflict: %s%s: %s; what had it is now %s", m->to, suffix, why, aside);
+	conflict_made(m->v->reconcile, suffix, aside, why);
+	talloc_free(k->aside);
+	k->aside = aside;
+	m->asides++;
+	m->beside = true;
+	return true;
+}
+
 /* A copy in parts has a new ETag: the row of what was copied learns it. */
 static void pmove_copied(enum obj_status st, const char *message, const char *etag, void *arg)
 {
@@ -82,7 +126,7 @@ static void pmove_copied(enum obj_status st, const char *message, const char *et
 	struct pmove *m = s->m;
 	struct pkey *k = &m->keys[s->i];
 	enum pmove_stay why = pmove_stay_of(m, st);
-	struct row *row = pmove_row(m, k->suffix);
+	struct row *row = pmove_known(m, k->suffix);
 
 	talloc_free(s);
 	if (why == STAY_TAKEN && m->removing && row != NULL && row->etag != NULL && etag != NULL &&
@@ -96,7 +140,10 @@ static void pmove_copied(enum obj_status st, const char *message, const char *et
 		why = to != NULL && redirect_is_from(m->v->reconcile, to) ? STAY_ARCHIVED : why;
 		talloc_free(to);
 	}
-	if (st == OBJ_OK && etag != NULL && strcmp(etag, k->etag) != 0) {
+	if (why == STAY_TAKEN && pmove_beside(m, k)) {
+		why = STAY_NOT;
+		st = OBJ_OK;
+	} else if (st == OBJ_OK && etag != NULL && strcmp(etag, k->etag) != 0) {
 		if (row != NULL && !row->is_dir) {
 			bool plain = row->plain;
 
@@ -124,8 +171,9 @@ static void pmove_copy(struct pstep *s)
 {
 	struct pmove *m = s->m;
 	struct pkey *k = &m->keys[s->i];
-	char *from = talloc_asprintf(s, "%s%s", m->from, k->suffix), *to = talloc_asprintf(s, "%s%s", m->to, k->suffix);
-	const struct row *row = pmove_row(m, k->suffix);
+	char *from = talloc_asprintf(s, "%s%s", m->from, k->suffix);
+	char *to = talloc_asprintf(s, "%s%s", m->to, k->aside != NULL ? k->aside : k->suffix);
+	const struct row *row = pmove_known(m, k->suffix);
 	const char *earlier = !m->removing && row != NULL && row->etag != NULL && strcmp(row->etag, k->etag) != 0
 			? row->etag
 			: NULL;
@@ -223,11 +271,12 @@ static bool pmove_one(struct pmove *m)
 }
 
 static void pmove_verify(struct pmove *m, const char *token);
+static void pmove_copies(struct pmove *m);
 
 static void pmove_more(struct pmove *m)
 {
 	while (m->failed == OBJ_OK && m->next < m->count && m->running < PMOVE_AT_ONCE) {
-		if (m->keys[m->next].stays != STAY_NOT) {
+		if (m->keys[m->next].stays != STAY_NOT || (m->phase == PMOVE_COPYING && m->keys[m->next].gone)) {
 			m->next++;
 			m->finished++;
 		} else if (!pmove_one(m)) {
@@ -241,12 +290,26 @@ static void pmove_more(struct pmove *m)
 		pmove_end(m, m->failed, m->message);
 	} else if (m->phase == PMOVE_COPYING && m->single) {
 		pmove_remove(m);
+	} else if (m->phase == PMOVE_COPYING && m->beside) {
+		pmove_copies(m);
 	} else if (m->phase == PMOVE_COPYING) {
 		m->phase = PMOVE_VERIFYING;
 		pmove_verify(m, NULL);
 	} else {
 		pmove_end(m, OBJ_OK, NULL);
 	}
+}
+
+/* All of them, or once more what a copy is not of yet: what is there already is seen to be. */
+static void pmove_copies(struct pmove *m)
+{
+	m->phase = PMOVE_COPYING;
+	m->beside = false;
+	m->next = m->finished = 0;
+	for (unsigned i = 0; i < m->count; i++) {
+		m->keys[i].seen = false;
+	}
+	pmove_more(m);
 }
 
 void pmove_remove(struct pmove *m)
@@ -348,22 +411,53 @@ static int pkey_compare(const void *a, const void *b)
 	return strcmp(((const struct pkey *)a)->suffix, ((const struct pkey *)b)->suffix);
 }
 
+struct pkey *pmove_key(const struct pmove *m, const char *suffix)
+{
+	const struct pkey wanted = {.suffix = (char *)suffix};
+
+	return m->count > 0 ? bsearch(&wanted, m->keys, m->count, sizeof(*m->keys), pkey_compare) : NULL;
+}
+
+/* Which of them is to be there; NULL: none. */
+static struct pkey *pmove_key_at(struct pmove *m, const char *suffix)
+{
+	struct pkey *k = pmove_key(m, suffix);
+
+	for (unsigned i = 0; k == NULL && m->asides > 0 && i < m->count; i++) {
+		k = m->keys[i].aside != NULL && strcmp(m->keys[i].aside, suffix) == 0 ? &m->keys[i] : NULL;
+	}
+	return k == NULL || k->aside == NULL || strcmp(k->aside, suffix) == 0 ? k : NULL;
+}
+
 /* What is listed under the new name is what was copied there, or somebody else's by now. */
 static void pmove_verify_entry(struct pmove *m, const struct obj_entry *e)
 {
-	struct pkey wanted = {.suffix = e->key + strlen(m->to)}, *k;
-	const char *etag;
+	const char *suffix = e->key + strlen(m->to), *etag;
+	struct pkey *k = pmove_key_at(m, suffix);
+	const struct row *row;
 
-	k = m->count > 0 ? bsearch(&wanted, m->keys, m->count, sizeof(*m->keys), pkey_compare) : NULL;
+	if (k == NULL && pmove_looks(m)) {
+		row = pmove_known(m, suffix);
+		pmove_look_at(m, suffix, e->etag, row != NULL ? row->etag : NULL);
+	}
 	if (k == NULL || k->stays != STAY_NOT || k->gone) {
 		return;
 	}
 	k->seen = true;
 	etag = k->copy_etag != NULL ? k->copy_etag : k->etag;
-	if (e->etag != NULL && *etag != '\0' && strcmp(e->etag, etag) != 0) {
+	if (e->etag != NULL && *etag != '\0' && strcmp(e->etag, etag) != 0 && !pmove_beside(m, k)) {
 		log_notice("reconcile", "%s was replaced while its directory was renamed: %s%s stays "
 				"where it is", e->key, m->from, k->suffix);
 		pmove_stays(m, k, STAY_TAKEN);
+	}
+}
+
+static void pmove_looked(struct pmove *m)
+{
+	if (m->failed != OBJ_OK) {
+		pmove_end(m, m->failed, m->message);
+	} else {
+		pmove_notes(m);
 	}
 }
 
@@ -371,6 +465,11 @@ static void pmove_verified(struct pmove *m)
 {
 	unsigned i;
 
+	if (m->beside) {
+		m->look_count = 0;
+		pmove_copies(m);
+		return;
+	}
 	for (i = 0; i < m->count; i++) {
 		if (m->keys[i].stays == STAY_NOT && !m->keys[i].seen && !m->keys[i].gone) {
 			m->failed = OBJ_AWAY;
@@ -380,7 +479,11 @@ static void pmove_verified(struct pmove *m)
 			return;
 		}
 	}
-	pmove_notes(m);
+	if (pmove_looks(m)) {
+		pmove_look(m, pmove_looked);
+	} else {
+		pmove_looked(m);
+	}
 }
 
 static void pmove_verify_page(struct obj_req *req)
@@ -458,10 +561,11 @@ static void pmove_judge(struct pmove *m, struct pkey *k, const struct obj_entry 
 	const char *below = e->key + strlen(m->v->prefix);
 	bool apart = index_at_s3(m->v->index, &OFS_OID_APART, below, false) != NULL ||
 			redirect_is_from(m->v->reconcile, e->key);
-	bool young = m->cutoff_ns != 0 && e->mtime_ns > m->cutoff_ns;
+	bool young = m->cutoff_ns != 0 && e->mtime_ns > m->cutoff_ns && !rename_note_is_parked(m->v, e->key);
 	const struct row *row = young ? pmove_row(m, k->suffix) : NULL;
 	bool other = row != NULL && (row->is_dir || row->etag == NULL || strcmp(row->etag, k->etag) != 0);
 
+	k->late = e->mtime_ns > m->cutoff_ns - PMOVE_LATE_NS;
 	k->young = !apart && young && (row != NULL ? other : e->size == 0);
 	if (apart) {
 		pmove_stays(m, k, STAY_APART);
@@ -503,10 +607,43 @@ static void pmove_listed(struct obj_req *req)
 		if (m->count > 0) {
 			qsort(m->keys, m->count, sizeof(*m->keys), pkey_compare);
 		}
-		m->phase = PMOVE_COPYING;
-		pmove_more(m);
+		pmove_copies(m);
 	}
 	objstore_req_free(&req);
+}
+
+static void pmove_head(struct pmove *m, const char *key, void (*done)(struct obj_req *req))
+{
+	struct obj_req *req = objstore_req_new(OBJ_HEAD, key);
+
+	if (req == NULL) {
+		pmove_end(m, OBJ_LOCAL, "out of memory");
+		return;
+	}
+	req->done = done;
+	req->arg = m;
+	objstore_submit(m->v->store, req);
+}
+
+static void pmove_single_over(struct pmove *m)
+{
+	pmove_end(m, m->failed, m->message);
+}
+
+/* Class F1: what is under the old key, if it was deleted before? */
+static void pmove_single_there(struct obj_req *req)
+{
+	struct pmove *m = req->arg;
+	struct obj_result *r = &req->result;
+
+	if (r->status == OBJ_OK) {
+		pmove_look_at(m, "", r->etag, NULL);
+	} else if (r->status != OBJ_NOT_FOUND) {
+		m->failed = r->status;
+		m->message = talloc_strdup(m, r->message != NULL ? r->message : "");
+	}
+	objstore_req_free(&req);
+	pmove_look(m, pmove_single_over);
 }
 
 static void pmove_single_seen(struct obj_req *req)
@@ -515,7 +652,9 @@ static void pmove_single_seen(struct obj_req *req)
 	struct obj_result *r = &req->result;
 
 	m->phase = PMOVE_COPYING;
-	if (r->status == OBJ_NOT_FOUND) {
+	if (r->status == OBJ_NOT_FOUND && pmove_looks(m)) {
+		pmove_head(m, m->to, pmove_single_there);
+	} else if (r->status == OBJ_NOT_FOUND) {
 		pmove_end(m, OBJ_OK, NULL);
 	} else if (r->status != OBJ_OK) {
 		pmove_end(m, r->status, r->message);
@@ -565,18 +704,9 @@ struct pmove *pmove_new(struct volume *v, const char *from, const char *to)
 
 void pmove_start(struct pmove *m)
 {
-	struct obj_req *req;
-
-	if (!m->single) {
+	if (m->single) {
+		pmove_head(m, m->from, pmove_single_seen);
+	} else {
 		pmove_list(m, m->from, NULL, pmove_listed);
-		return;
 	}
-	req = objstore_req_new(OBJ_HEAD, m->from);
-	if (req == NULL) {
-		pmove_end(m, OBJ_LOCAL, "out of memory");
-		return;
-	}
-	req->done = pmove_single_seen;
-	req->arg = m;
-	objstore_submit(m->v->store, req);
 }

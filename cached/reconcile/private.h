@@ -193,8 +193,8 @@ void look_trash(struct reconcile *rc, const struct ofs_oid *oid);
 /* The file's data must be sent (again): marks its record dirty, then makes an item. */
 void look_redirty(struct reconcile *rc, const struct row *row);
 void look_purge_trash(struct reconcile *rc, const struct ofs_oid *oid);
-/* The row of a deleted file, lost with the index, learns what the inode in trash/ knows. */
-void look_trash_record(struct attempt *a, void (*go_on)(struct attempt *a));
+/* The row of a deleted file, lost with the index, learns what the inode in trash/ knows. there: trash/ has it. */
+void look_trash_record(struct attempt *a, void (*go_on)(struct attempt *a, bool there));
 
 /* What is at one name, as a worker saw it. */
 struct seen {
@@ -408,6 +408,7 @@ int inode_locate(const struct ofs_record_io *rio, int tree_fd, int fd, struct of
  * the first copy. Whatever stops the copy, the key is not forgotten: it becomes the row's, or is
  * deleted. NULL: none.
  */
+bool claim_is(const struct row *row); /* is it a claim? NULL is none */
 struct row *claim_get(struct index *ix, const struct row *row);
 /* Whose claim it is; NULL: nobody's, or no claim. */
 struct row *claim_owner(struct index *ix, const struct row *claim);
@@ -494,6 +495,8 @@ struct pkey {
 	char *copy_etag; /* NULL: the same */
 	enum pmove_stay stays;
 	bool young; /* put since the rename had begun, and empty, or not what the row knows: whose is it? */
+	bool late;  /* put since then, or not long before */
+	char *aside; /* its name below the new prefix; NULL: the suffix */
 	bool gone;  /* nothing to copy; a tombstone is removed like any key */
 	bool seen;  /* the copy is listed */
 	char *why;  /* it stays, for people */
@@ -517,6 +520,11 @@ struct pmove {
 	enum pmove_phase phase;
 	struct pnote *notes;
 	unsigned note_count, note_next;
+	struct plook *looks; /* pmove_look.c: keys that may have been deleted by an earlier try */
+	unsigned look_count, look_cap, look_next;
+	void (*looked)(struct pmove *m);
+	unsigned asides;
+	bool beside; /* what has found its new name taken goes to another; to be copied yet */
 	struct tally tally;
 	unsigned stay; /* keys that stay; if `single`, what cannot be moved is a failure */
 	struct pmove *list_next, **list_prev; /* rc->moves */
@@ -530,12 +538,22 @@ struct pmove {
 	void *arg;
 };
 void pmove_remove(struct pmove *m);
+/* Of those listed under the old prefix; NULL: none. */
+struct pkey *pmove_key(const struct pmove *m, const char *suffix);
 /* The row of a key that is being moved, by the old names; NULL: none. */
 struct row *pmove_row(const struct pmove *m, const char *suffix);
 /* from, to: prefixes ending in "/", or both whole keys. talloc child of v's reconcile; NULL: no memory. */
 struct pmove *pmove_new(struct volume *v, const char *from, const char *to);
 /* m->done once, then m is freed. */
 void pmove_start(struct pmove *m);
+
+/* --- pmove_look.c: what deletes of an earlier try have covered unseen (class F1) --- */
+/* Is the move one that may have been stopped among its deletes? */
+bool pmove_looks(const struct pmove *m);
+/* One of these was deleted, perhaps; the ETags may be NULL. */
+void pmove_look_at(struct pmove *m, const char *suffix, const char *etag, const char *or_etag);
+/* Looks; m->failed says whether it could. */
+void pmove_look(struct pmove *m, void (*looked)(struct pmove *m));
 
 /* --- renames.c: directories --- */
 void rename_directory(struct attempt *a);

@@ -35,6 +35,7 @@ struct under {
 	unsigned at, end;
 	unsigned scanned, ours, old; /* ours: if it is found; old: below it, and older than our write */
 	bool found;
+	bool was_there; /* below it lies what was to be covered, as far as an ETag tells */
 	bool finding; /* which version is ours: asked one by one */
 	bool restored;
 	bool again; /* what was put back at its name may have covered another */
@@ -351,10 +352,19 @@ static bool under_is_expected(const struct under *u, const struct obj_entry *e)
 	return row == NULL || objmeta_fences(u->w.expect);
 }
 
-/* Without the version that was to be covered. */
+/* Bytes that come again, or none at all, do not say where to end; but that the delete may be ours they do. */
+static bool under_may_be_expected(const struct under *u, const struct obj_entry *e)
+{
+	const char *known = u->w.row != NULL ? u->w.row->etag : NULL;
+
+	return e->etag != NULL && ((u->w.expect != NULL && strcmp(e->etag, u->w.expect) == 0) ||
+						  (known != NULL && strcmp(e->etag, known) == 0));
+}
+
+/* Without a version that is surely the one that was to be covered. */
 static bool under_bottom(struct under *u)
 {
-	u->end = u->w.tried ? u->ours + 1 : u->end;
+	u->end = u->w.tried && !u->was_there ? u->ours + 1 : u->end;
 	return true;
 }
 
@@ -374,6 +384,7 @@ static bool under_last(struct under *u)
 			u->end = u->scanned;
 			return true;
 		}
+		u->was_there = u->was_there || under_may_be_expected(u, e);
 		if (u->w.fresh || young || u->scanned == u->ours + 1) {
 			u->end = u->scanned + 1;
 		} else if (u->w.expect == NULL && ++u->old > UNDER_OLD_MOST) {
@@ -533,7 +544,7 @@ static void under_list(struct under *u, const char *token)
 
 static void under_restart(struct under *u)
 {
-	u->found = u->finding = false;
+	u->found = u->finding = u->was_there = false;
 	u->scanned = u->at = u->end = u->old = 0;
 	objstore_req_free(&u->list);
 	under_list(u, NULL);

@@ -167,8 +167,7 @@ enum whose whose_is(const struct whose_known *k, const char *key, const struct o
 	if (state != WHOSE_FOREIGN || !whose_file(k, key, m)) {
 		return state;
 	}
-	if (row != NULL && row->etag == NULL && ofs_oid_is_none(&row->wid) &&
-			(!m->ours || whose_is_lost(row))) {
+	if (row != NULL && whose_is_lost(row)) {
 		return WHOSE_ROWS; /* nothing is known that would tell them apart */
 	}
 	if (!m->ours) {

@@ -22,7 +22,7 @@ static struct ofs_oid id_of(char letter)
 {
 	struct ofs_oid id;
 
-	memset(id.bytes, letter == '-' ? 0 : letter, sizeof(id.bytes));
+	memset(id.bytes, letter == '-' || letter == '%' ? 0 : letter, sizeof(id.bytes));
 	return id;
 }
 
@@ -30,7 +30,7 @@ enum tool { OURS = 0, OTHER, OLD, NONE, TOMB, BROKEN }; /* who has written the m
 
 struct wcase {
 	const char *what;
-	/* the row: wid '-' not known; note in place of the version */
+	/* the row: wid '-' not known, '%' nor that, and the file is named by its key; note in place of the version */
 	const char *etag;
 	char wid;
 	const char *note;
@@ -59,6 +59,7 @@ static const struct wcase cases[] = {
 	{"lost answer of the first write", NULL, '-', NULL, "F", OURS, 'f', 'x', '-', 5, 1, WHOSE_EARLIER},
 	{"lost answer, version 1", "E", 'w', NULL, "F", OLD, 'f', 'x', '-', 5, 4, WHOSE_EARLIER},
 	{"lost answer of the first write, version 1", NULL, '-', NULL, "F", OLD, 'f', 'x', '-', 5, 1, WHOSE_EARLIER},
+	{"first write, a tool's at the key that the file's id is of", NULL, '%', NULL, "F", NONE, 0, 0, 0, 5, 0, WHOSE_FOREIGN},
 	{"edited, metadata kept", "E", 'w', NULL, "G", OURS, 'f', 'w', 'p', 5, 3, WHOSE_EDITED},
 	{"edited, metadata kept, version 1", "E", '-', NULL, "G", OLD, 'f', 'w', '-', 5, 3, WHOSE_EDITED},
 	{"an older version put back", "E", 'w', NULL, "D", OURS, 'f', 'v', 'p', 5, 2, WHOSE_EDITED},
@@ -84,6 +85,7 @@ static const struct wcase cases[] = {
 	/* the index was lost; "lost E" stands for the note of fence E */
 	{"lost: nothing known, ours", NULL, '-', "lost ", "F", OURS, 'f', 'x', 'p', 5, 3, WHOSE_ROWS},
 	{"lost: nothing known, not ours", NULL, '-', "lost ", "F", NONE, 0, 0, 0, 5, 3, WHOSE_FOREIGN},
+	{"lost: nothing known, a tool's at the key that its id is of", NULL, '%', "lost ", "F", NONE, 0, 0, 0, 5, 0, WHOSE_ROWS},
 	{"lost: untouched", NULL, 'w', "lost E", "E", OURS, 'f', 'w', 'p', 5, 3, WHOSE_ROWS},
 	{"lost: lost answer", NULL, 'w', "lost E", "F", OURS, 'f', 'x', '=', 5, 3, WHOSE_EARLIER},
 	{"lost: edited", NULL, 'w', "lost E", "G", OURS, 'f', 'w', 'p', 5, 3, WHOSE_EDITED},
@@ -174,6 +176,8 @@ static enum whose judge(const struct wcase *c)
 		const struct ofs_oid none = {{0}};
 
 		objmeta_id(&none, "E", &row.wid);
+		objmeta_foreign_oid(&v.uuid, KEY, &file);
+	} else if (c->wid == '%') {
 		objmeta_foreign_oid(&v.uuid, KEY, &file);
 	}
 	object_of(c, &row, req);

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Duty: on a store that fences nothing but keeps versions (class F1): a move of keys that was stopped among its deletes
+ *       looks what those have covered, although no listing shows these keys any more.
+ * Way: pmove.c, when it repeats such a move, once every copy is listed -> LIST of each key's versions (under.c) -> back.
+ * Thread: core.
+ * Owns: nothing; what is to be looked at is the move's.
+ * Holds: a key that may have been deleted is one that is listed under the new name and not under the old one, or one
+ *        of whose file the index has its old place. What is listed under the old name and is younger than the rename
+ *        may have been put back, over another.
+ */
+#include "private.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define LOOKS_AT_ONCE 16
+#define LOOK_BACK_NS (15 * 60 * NS_PER_S) /* where nobody knows when the move began */
+#define LOOK_DEPTH_MOST 600u
+
+struct plook { /* of pmove.looks */
+	char *suffix;
+	char *etags[2]; /* of what was deleted, one of them; NULL: not known */
+};
+
+struct plooking {
+	struct pmove *m;
+	struct plook *l;
+};
+
+bool pmove_looks(const struct pmove *m)
+{
+	return under_applies(m->v) && (m->removing || m->item == NULL) && !rename_note_is_parked(m->v, m->from);
+}
+
+void pmove_look_at(struct pmove *m, const char *suffix, const char *etag, const char *or_etag)
+{
+	struct plook *l;
+
+	if (m->look_count == m->look_cap) {
+		unsigned cap = m->look_cap > 0 ? 2 * m->look_cap : 64;
+
+		l = talloc_realloc(m, m->looks, struct plook, cap);
+		if (l == NULL) {
+			m->failed = OBJ_LOCAL;
+			return;
+		}
+		m->looks = l;
+		m->look_cap = cap;
+	}
+	if (or_etag != NULL && etag != NULL && strcmp(etag, or_etag) == 0) {
+		or_etag = NULL;
+	}
+	l = &m->looks[m->look_count++];
+	*l = (struct plook){.suffix = talloc_strdup(m, suffix),
+			.etags = {etag != NULL ? talloc_strdup(m, etag) : NULL,
+					or_etag != NULL ? talloc_strdup(m, or_etag) : NULL}};
+	if (l->suffix == NULL) {
+		m->failed = OBJ_LOCAL;
+	}
+}
+
+static void plook_more(struct pmove *m);
+
+static void plook_start(struct plooking *s);
+
+static void plook_done(enum obj_status st, const char *message, void *arg)
+{
+	struct plooking *s = arg;
+	struct pmove *m = s->m;
+
+	if (st == OBJ_OK && s->l->etags[1] != NULL) {
+		s->l->etags[0] = s->l->etags[1];
+		s->l->etags[1] = NULL;
+		plook_start(s);
+		return;
+	}
+	talloc_free(s);
+	m->running--;
+	if (st != OBJ_OK && m->failed == OBJ_OK) {
+		m->failed = st;
+		m->message = talloc_strdup(m, message != NULL ? message : "");
+	}
+	plook_more(m);
+}
+
+static void plook_start(struct plooking *s)
+{
+	struct pmove *m = s->m;
+	char *key = talloc_asprintf(s, "%s%s", m->from, s->l->suffix);
+	int64_t offset_ns = atomic_load(&m->v->store->clock_offset_s) * NS_PER_S;
+	const struct under_write w = {
+		.key = key,
+		.expect = s->l->etags[0],
+		.deleted = true,
+		.tried = true,
+		.oid = m->tombstone,
+		.since_ns = m->cutoff_ns != 0 ? m->cutoff_ns - offset_ns : clock_wall_ns(m->v->clock) - LOOK_BACK_NS,
+	};
+
+	if (key == NULL) {
+		plook_done(OBJ_LOCAL, "out of memory", s);
+		return;
+	}
+	under_check(m->v, &w, plook_done, s);
+}
+
+static void plook_more(struct pmove *m)
+{
+	m->running++; /* an answer may come at once */
+	while (m->failed == OBJ_OK && m->look_next < m->look_count && m->running <= LOOKS_AT_ONCE) {
+		struct plooking *s = talloc_zero(m, struct plooking);
+
+		if (s == NULL) {
+			m->failed = OBJ_LOCAL;
+			break;
+		}
+		s->m = m;
+		s->l = &m->looks[m->look_next++];
+		m->running++;
+		plook_start(s);
+	}
+	if (--m->running == 0) {
+		m->looked(m);
+	}
+}
+
+static int plook_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct plook *)a)->suffix, ((const struct plook *)b)->suffix);
+}
+
+/* Those of the index that neither listing has shown; the first `sorted` looks are in order. */
+static void plook_rows(struct pmove *m, const struct row *dir, const char *path, unsigned depth, unsigned sorted)
+{
+	struct index *ix = m->v->index;
+
+	for (struct row *row = index_s3_child(ix, dir); row != NULL && depth > 0; row = index_s3_next(ix, row)) {
+		char *suffix = talloc_asprintf(m, "%s%s%s", path, row->s3_name, row->is_dir ? "/" : "");
+		struct plook wanted = {.suffix = suffix};
+
+		if (suffix == NULL) {
+			m->failed = OBJ_LOCAL;
+		} else if (row->is_dir) {
+			plook_rows(m, row, suffix, depth - 1, sorted);
+		} else if (!claim_is(row) && row->etag != NULL && pmove_key(m, suffix) == NULL && (sorted == 0 ||
+				bsearch(&wanted, m->looks, sorted, sizeof(*m->looks), plook_compare) == NULL)) {
+			pmove_look_at(m, suffix, row->etag, NULL);
+		}
+		talloc_free(suffix);
+	}
+}
+
+void pmove_look(struct pmove *m, void (*looked)(struct pmove *m))
+{
+	const struct row *dir = ofs_oid_is_none(&m->dir) ? NULL : index_get(m->v->index, &m->dir);
+
+	m->looked = looked;
+	if (dir != NULL) {
+		plook_rows(m, dir, "", LOOK_DEPTH_MOST, m->look_count);
+	}
+	for (unsigned i = 0; i < m->count; i++) {
+		const struct pkey *k = &m->keys[i];
+		const struct row *row = k->late ? pmove_row(m, k->suffix) : NULL;
+
+		if (k->late) {
+			pmove_look_at(m, k->suffix, row != NULL ? row->etag : k->etag, NULL);
+		}
+	}
+	plook_more(m);
+}

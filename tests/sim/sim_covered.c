@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Another tool writes right before a request of ours that goes to the same key, or while something of ours is half done
+ * there; then the daemon is killed, the store is away, or the disk is lost, at each moment from then on. In the end each
+ * version that nobody who knew it has replaced is an object that a client can read, and nothing lies in .objectfs/stage/.
+ * (sim_others.c meets these things by chance; these are the stories of those that it met.)
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cached/base/log.h"
+#include "cached/reconcile/reconcile.h"
+#include "sim_share.h"
+#include "sim_tally.h"
+#include "sim_world.h"
+
+#define THEIRS "another tool's"
+#define WINDOW_NS (200 * NS_PER_MS)
+#define AWAY_NS (30 * NS_PER_S)
+#define MOMENTS_MOST 600u
+
+/* ---- what is in the store ---- */
+
+/* How many objects that clients see have these bytes. */
+static unsigned shown(struct world *w, const char *text)
+{
+	unsigned n = 0;
+
+	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
+		n += judge_is_file(o) && sim_object_is(o, text);
+	}
+	return n;
+}
+
+static void want_shown(struct world *w, const char *text)
+{
+	if (shown(w, text) == 0) {
+		die(w, "is shown nowhere", text);
+	}
+}
+
+static void want_nothing_half(struct world *w)
+{
+	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
+		if (strncmp(o->key, "p/.objectfs/stage/", 18) == 0 || strncmp(o->key, "p/.objectfs/rename/", 19) == 0) {
+			die(w, "left behind", o->key);
+		}
+	}
+}
+
+/* ---- the other tool ---- */
+
+struct strike { /* right before a request of this kind to this key, once */
+	enum obj_op op;
+	const char *key, *text;
+	struct world *w;
+	bool done;
+	struct strike *then; /* what it does after that; NULL: nothing */
+};
+
+static void strike_before(void *arg, const struct obj_req *q)
+{
+	struct strike *s = arg;
+
+	while (s->done && s->then != NULL) {
+		s = s->then;
+	}
+	if (!s->done && q->op == s->op && strcmp(q->key, s->key) == 0) {
+		s->done = true;
+		sim_put(s->w->sim, s->key, s->text);
+	}
+}
+
+/* Until it has struck for the last time; false: there was no such request. */
+static bool strike_wait(struct world *w, struct strike *s)
+{
+	const struct sim_watch watch = {.before = strike_before, .arg = s};
+	struct strike *last = s;
+	bool more = true;
+
+	while (last->then != NULL) {
+		last = last->then;
+	}
+	for (struct strike *each = s; each != NULL; each = each->then) {
+		each->w = w;
+	}
+	sim_set_watch(w->sim, &watch);
+	while (!last->done && more) {
+		more = sim_step(w->sim) && !world_is_drained(w);
+	}
+	sim_set_watch(w->sim, NULL);
+	return last->done;
+}
+
+/* On class F2, where only a PUT takes a condition, what comes between a look and a copy or delete is not seen
+ * (docs/SEMANTICS.md): then nothing is asked of it. */
+struct window {
+	struct world *w;
+	int fence_class;
+	bool hit;
+};
+
+static void window_covers(void *arg, const struct sim_object *o, const struct obj_req *q)
+{
+	struct window *n = arg;
+
+	n->hit = n->hit || (n->fence_class == 2 && q->op != OBJ_PUT && sim_object_is(o, THEIRS) &&
+			clock_wall_ns(sim_clock(n->w->sim)) - o->mtime_ns < WINDOW_NS);
+}
+
+static void window_open(struct window *n, struct sim_watch *watch, struct world *w, int fence_class)
+{
+	*n = (struct window){.w = w, .fence_class = fence_class};
+	*watch = (struct sim_watch){.covers = window_covers, .arg = n};
+	sim_set_watch(w->sim, watch);
+}
+
+/* ---- what happens then ---- */
+
+enum trouble { KILLED, AWAY, LOST, TROUBLES };
+
+static const char *const trouble_names[] = {"the daemon is killed", "the store is away", "the disk is lost"};
+
+static void kill_and_start(struct world *w)
+{
+	daemon_kill(w);
+	daemon_start(w);
+}
+
+static void trouble(struct world *w, enum trouble what)
+{
+	switch (what) {
+	case KILLED:
+		kill_and_start(w);
+		break;
+	case AWAY:
+		sim_set_faults(w->sim, (struct sim_faults){.away = 1000});
+		sim_run_until(w->sim, NULL, NULL, AWAY_NS);
+		sim_set_faults(w->sim, (struct sim_faults){0});
+		break;
+	default:
+		daemon_kill(w);
+		world_lose_disk(w);
+		break;
+	}
+}
+
+/* The tree is what clients know: other programs write, too. */
+static void over(struct world *w)
+{
+	world_settle(w);
+	share_list(w, 2);
+	want_nothing_half(w);
+}
+
+static void tree_open(struct world *w, unsigned seed, int fence_class)
+{
+	world_open(w, seed, fence_class);
+	w->others = true;
+	client_mkdir(w, "a");
+	client_mkdir(w, "a/b");
+	client_create(w, "a/one", "1");
+	client_create(w, "a/b/two", "2");
+	client_create(w, "a/b/empty", "");
+	world_drain(w);
+}
+
+/* ---- where versions are all there is (F1) ---- */
+
+/* A file's object goes, as it was deleted or renamed; what has come to its key is hidden by that. */
+static bool under_a_delete(unsigned what, enum trouble after, unsigned moment)
+{
+	const bool empty = (what & 1) != 0, renamed = (what & 2) != 0;
+	const char *path = empty ? "a/b/empty" : "a/b/two";
+	struct strike s = {.op = OBJ_DELETE, .key = empty ? "p/a/b/empty" : "p/a/b/two", .text = THEIRS};
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1, 1);
+	if (renamed) {
+		client_rename(&w, path, "a/new");
+	} else {
+		client_unlink(&w, path);
+	}
+	if (!strike_wait(&w, &s)) {
+		die(&w, "nothing is deleted", path);
+	}
+	more = world_run(&w, moment);
+	trouble(&w, after);
+	over(&w);
+	want_shown(&w, THEIRS);
+	if (renamed && !empty) {
+		want_shown(&w, "2");
+	}
+	world_close(&w);
+	return more;
+}
+
+/* The same of a key in a directory that is renamed: of a file that clients know, or of one that nobody here has seen;
+ * its copy may have gone meanwhile; what is put back may cover another. */
+static bool under_a_rename(unsigned what, enum trouble after, unsigned moment)
+{
+	/* With the disk, the index; where the copy is gone, too, nothing says which key it was (docs/SEMANTICS.md). */
+	const bool unknown = what == 1, gone = what == 2 && after != LOST, twice = what == 3;
+	const char *key = unknown ? "p/a/b/new" : "p/a/b/two";
+	struct strike again = {.op = OBJ_COPY, .key = key, .text = "and again"};
+	struct strike s = {.op = OBJ_DELETE, .key = key, .text = THEIRS, .then = twice ? &again : NULL};
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1, 1);
+	if (unknown) {
+		sim_put(w.sim, key, "new");
+	}
+	client_rename(&w, "a", "m");
+	if (!strike_wait(&w, &s)) {
+		die(&w, "nothing is deleted", key);
+	}
+	if (gone) {
+		sim_remove(w.sim, "p/m/b/two");
+	}
+	more = world_run(&w, moment);
+	trouble(&w, after);
+	over(&w);
+	want_shown(&w, THEIRS);
+	want_shown(&w, "1");
+	if (twice) {
+		want_shown(&w, "and again");
+	}
+	if (unknown) {
+		want_shown(&w, "new");
+	}
+	world_close(&w);
+	return more;
+}
+
+/* ---- on every class of store ---- */
+
+static unsigned staged; /* moments at which it lay there */
+
+static bool is_staged(struct world *w, const char *text)
+{
+	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
+		if (strncmp(o->key, "p/.objectfs/stage/", 18) == 0 && sim_object_is(o, text)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Two directories change names, and what lies in the one that is parked for it is of no row here. Another tool takes the
+ * name that it is to have, or overwrites it there, at any moment. */
+static bool out_of_stage(int fence_class, bool lost, unsigned moment)
+{
+	struct sim_watch watch;
+	struct window n;
+	struct world w;
+	bool more, ended;
+
+	tree_open(&w, moment + 1, fence_class);
+	window_open(&n, &watch, &w, fence_class);
+	client_mkdir(&w, "c");
+	client_create(&w, "c/one", "c's 1");
+	world_drain(&w);
+	sim_put(w.sim, "p/c/new", "unseen");
+	client_rename(&w, "a", "t");
+	client_rename(&w, "c", "a");
+	client_rename(&w, "t", "c");
+	more = world_run(&w, moment);
+	staged += is_staged(&w, "unseen");
+	ended = sim_object_is(sim_object(w.sim, "p/a/new"), "unseen");
+	sim_put(w.sim, "p/a/new", THEIRS);
+	if (lost) {
+		trouble(&w, LOST);
+	}
+	over(&w);
+	if (!n.hit) {
+		want_shown(&w, THEIRS);
+	}
+	want_shown(&w, "1");
+	want_shown(&w, "c's 1");
+	if (!ended) {
+		want_shown(&w, "unseen");
+	}
+	world_close(&w);
+	return more;
+}
+
+/* A child cannot follow its directory, as another tool has its new name; while it tries to once more, the directory is
+ * renamed back: what is under that name is not what is at the old key. */
+static bool beside_and_back(int fence_class, bool resident, unsigned moment)
+{
+	struct sim_watch watch;
+	struct window n;
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1, fence_class);
+	window_open(&n, &watch, &w, fence_class);
+	if (!resident) {
+		client_evict(&w, "a/b/two");
+		sim_run_until(w.sim, NULL, NULL, 20 * NS_PER_S);
+	}
+	client_rename(&w, "a", "m");
+	sim_put(w.sim, "p/m/b/two", THEIRS);
+	more = world_run(&w, moment);
+	client_rename(&w, "m", "a");
+	if (moment % 2 != 0) {
+		kill_and_start(&w);
+	}
+	over(&w);
+	want_shown(&w, "2");
+	if (!n.hit) {
+		want_shown(&w, THEIRS);
+	}
+	world_close(&w);
+	return more;
+}
+
+/* The conflict name of "one", or NULL. */
+static const char *beside(struct world *w)
+{
+	share_look(w);
+	for (unsigned i = 0; i < w->file_count; i++) {
+		if (strncmp(w->files[i].path, "one (conflict", 13) == 0) {
+			return w->files[i].path;
+		}
+	}
+	return NULL;
+}
+
+/* A file that began as another tool's object is sent anew to that key, which is free by now: what the tool puts there
+ * right then is none of the file's, although the file's id is made of the key. */
+static bool named_by_its_key(int fence_class, unsigned moment)
+{
+	struct strike s = {.op = fence_class == 1 ? OBJ_HEAD : OBJ_PUT, .key = "p/one", .text = THEIRS};
+	char path[256] = "";
+	struct world w;
+	bool more;
+
+	world_open(&w, moment + 1, fence_class);
+	w.others = true;
+	world_settle(&w);
+	sim_put(w.sim, s.key, "once theirs");
+	(void)client_lists(&w, "", true);
+	(void)client_plain(&w, "one", false);
+	world_settle(&w);
+	share_look(&w);
+	client_write(&w, "one", "here");
+	sim_put(w.sim, s.key, "theirs again");
+	while (beside(&w) == NULL) {
+		sim_step(w.sim);
+	}
+	sim_remove(w.sim, s.key);
+	more = world_run(&w, moment);
+	snprintf(path, sizeof(path), "%s", beside(&w));
+	if (!share_has(&w, "one")) {
+		client_rename(&w, path, "one");
+		if (!strike_wait(&w, &s)) {
+			sim_put(w.sim, "p/o", THEIRS); /* it was not sent, but copied there */
+		}
+		over(&w);
+		want_shown(&w, THEIRS);
+		want_shown(&w, "here");
+	}
+	world_close(&w);
+	return more;
+}
+
+/* A new file was renamed over another, and the daemon dies; what another tool then makes of the one that was replaced, with
+ * its metadata, was not deleted by any client. */
+static bool made_of_the_replaced(int fence_class, unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1, fence_class);
+	client_create(&w, "a/new", "new");
+	client_create(&w, "o", "o"); /* by what else waits, the new one comes first */
+	client_rename(&w, "a/new", "a/b/two");
+	more = world_run(&w, moment);
+	daemon_kill(&w);
+	if (sim_object_is(sim_object(w.sim, "p/a/b/two"), "2")) {
+		sim_edit(w.sim, "p/a/b/two", "edited", true);
+	} else {
+		sim_put(w.sim, "p/a/b/o", "edited");
+	}
+	daemon_start(&w);
+	over(&w);
+	want_shown(&w, "edited");
+	want_shown(&w, "new");
+	world_close(&w);
+	return more;
+}
+
+/* ---- all of them ---- */
+
+static void tell_under(const char *name, unsigned kinds, bool (*story)(unsigned what, enum trouble after, unsigned moment),
+		unsigned troubles)
+{
+	for (unsigned t = 0; t < troubles; t++) {
+		unsigned told = 0;
+
+		for (unsigned what = 0; what < kinds; what++) {
+			unsigned moment = 0;
+
+			while (story(what, (enum trouble)t, moment) && moment < MOMENTS_MOST) {
+				moment++;
+			}
+			told += moment + 1;
+		}
+		printf("%s, %s: %u moments\n", name, trouble_names[t], told);
+		fflush(stdout);
+	}
+}
+
+static bool out_of_stage_kept(int fence_class, unsigned moment)
+{
+	return out_of_stage(fence_class, false, moment);
+}
+
+static bool out_of_stage_lost(int fence_class, unsigned moment)
+{
+	return out_of_stage(fence_class, true, moment);
+}
+
+static bool beside_and_back_here(int fence_class, unsigned moment)
+{
+	return beside_and_back(fence_class, true, moment);
+}
+
+static bool beside_and_back_stub(int fence_class, unsigned moment)
+{
+	return beside_and_back(fence_class, false, moment);
+}
+
+int main(int argc, char **argv)
+{
+	const char *only = argc > 1 ? argv[1] : ""; /* stories whose names have this word */
+
+	static const struct {
+		const char *name;
+		bool (*tell)(int fence_class, unsigned moment); /* false: all was done before that moment */
+		int first_class;
+	} stories[] = {
+		{"a name is taken while directories change theirs", out_of_stage_kept, 1},
+		{"a name is taken while directories change theirs, and the disk is lost", out_of_stage_lost, 1},
+		{"renamed back with a child that could not follow", beside_and_back_here, 1},
+		{"renamed back with a stub that could not follow", beside_and_back_stub, 1},
+		{"sent anew where it once was another tool's", named_by_its_key, 1},
+		{"another tool changes what was replaced", made_of_the_replaced, 1},
+	};
+
+	talloc_disable_null_tracking();
+	signal(SIGRTMIN, SIG_IGN);
+	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
+	if (strstr("under", only) != NULL) {
+		tell_under("under a delete", 4, under_a_delete, 2);
+		tell_under("under a directory's rename", 4, under_a_rename, TROUBLES);
+	}
+	for (size_t i = 0; i < sizeof(stories) / sizeof(stories[0]); i++) {
+		for (int fence = stories[i].first_class; fence <= 3 && strstr(stories[i].name, only) != NULL; fence++) {
+			unsigned moment = 0;
+
+			while (stories[i].tell(fence, moment) && moment < MOMENTS_MOST) {
+				moment++;
+			}
+			printf("%s, F%d: %u moments\n", stories[i].name, fence, moment + 1);
+			fflush(stdout);
+		}
+	}
+	tally_print();
+	return argc == 1 && staged == 0; /* else nothing was told of it */
+}
