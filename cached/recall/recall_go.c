@@ -145,12 +145,11 @@ static void ask_located(int status, const char *message, struct mirror_dir *dir,
 	if (row->live == ROW_NOT_HERE) {
 		index_set_here(ix, row, &dir->oid, p->name, r->ino);
 	}
-	if (!row->in_s3) {
-		if (r->rs->v->reconcile != NULL) {
-			reconcile_assume_place(r->rs->v->reconcile, row, &dir->oid, raw);
-		} else {
-			index_set_s3(ix, row, &dir->oid, raw);
-		}
+	if (!row->in_s3 && r->rs->v->reconcile == NULL) {
+		index_set_s3(ix, row, &dir->oid, raw);
+	} else if (!row->in_s3 && !reconcile_assume_place(r->rs->v->reconcile, row, &dir->oid, raw)) {
+		ask_failed(r, -EIO, "the object of this stub is not known; refresh its directory");
+		return;
 	}
 	talloc_free(p);
 	r->asking = false;

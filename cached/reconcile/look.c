@@ -173,8 +173,7 @@ struct work *look_found(struct reconcile *rc, const struct ofs_oid *parent,
 		/* The index lost it: assume the same place; the fence is asked for before use. */
 		char *raw = name_to_raw(rc, s->name, s->is_dir);
 
-		if (raw != NULL && index_at_s3(ix, parent, raw, s->is_dir) == NULL) {
-			reconcile_assume_place(rc, row, parent, raw);
+		if (raw != NULL && reconcile_assume_place(rc, row, parent, raw)) {
 			whose_lost(ix, row, &s->rec.clean);
 			index_set_gens(ix, row, s->rec.data_gen, s->rec.meta_gen);
 		}

@@ -83,8 +83,8 @@ unsigned redirects_below(struct reconcile *rc, const char *prefix,
 unsigned redirects_from_below(struct reconcile *rc, const char *prefix);
 /* It could be read: perhaps it can be moved now. */
 void redirect_retry(struct reconcile *rc, struct row *row);
-/* The index was lost: the row's object is where a client's name says, or where a redirect does. */
-void reconcile_assume_place(struct reconcile *rc, struct row *row, const struct ofs_oid *parent,
+/* The index was lost: the row's object is where a client's name says, or where a redirect does. false: another row's is. */
+bool reconcile_assume_place(struct reconcile *rc, struct row *row, const struct ofs_oid *parent,
 		const char *raw);
 /*
  * The n-th of the keys a file may be at while directories above it are renamed in S3: the lowest bit says

@@ -367,20 +367,24 @@ bool redirects_any(const struct reconcile *rc)
 	return rc != NULL && rc->redirects != NULL && rc->redirects->count > 0;
 }
 
-void reconcile_assume_place(struct reconcile *rc, struct row *row, const struct ofs_oid *parent,
+bool reconcile_assume_place(struct reconcile *rc, struct row *row, const struct ofs_oid *parent,
 		const char *raw)
 {
 	struct volume *v = rc->v;
 	char *key = row->is_dir || !redirects_any(rc)
 			? NULL : index_key(v->index, rc, v->prefix, parent, raw, false, NULL);
 	const char *from = key != NULL ? redirect_of(rc, key) : NULL;
+	const char *below = from != NULL ? from + strlen(v->prefix) : NULL;
+	bool taken = index_at_s3(v->index, parent, raw, row->is_dir) != NULL ||
+			(below != NULL && index_at_s3(v->index, &OFS_OID_APART, below, false) != NULL);
 
-	if (from != NULL) {
-		index_set_apart(v->index, row, from + strlen(v->prefix));
-	} else {
+	if (!taken && below != NULL) {
+		index_set_apart(v->index, row, below);
+	} else if (!taken) {
 		index_set_s3(v->index, row, parent, raw);
 	}
 	talloc_free(key);
+	return !taken;
 }
 
 const char *redirect_of(struct reconcile *rc, const char *key)
