@@ -16,7 +16,7 @@
 #include "../mirror/foreign.h"
 #include <string.h>
 
-#define DEL_TRIED_NS (15 * 60 * NS_PER_S) /* a delete that was carried out is tried again by then */
+#define TRIED_NS (15 * 60 * NS_PER_S) /* what was carried out and answered to nobody is tried again by then */
 
 /* ---- copy ---- */
 
@@ -35,6 +35,7 @@ struct copy {
 	const char *dest_etag;   /* of what is there, and who wrote it */
 	struct ofs_oid dest_wid;
 	int64_t dest_size;
+	bool over_copy;          /* class F1: what it has replaced is an earlier copy, under which is to be looked */
 	bool dest_is_copy;       /* what is there says that it is a copy of the source */
 	int64_t since_ns;        /* wall clock: its begin */
 	copy_done_fn done;
@@ -91,12 +92,33 @@ static void copy_end(struct copy *c, enum obj_status st, const char *message, co
 	metalog_flush(ml);
 }
 
+static void copy_covered(enum obj_status st, const char *message, void *arg);
+
+/* And what the earlier copy that it has replaced? Nobody may have heard of that. */
+static void copy_check_earlier(struct copy *c)
+{
+	const struct under_write w = {
+		.key = c->to,
+		.version = c->there->result.version_id,
+		.etag = c->dest_etag,
+		.fresh = true,
+		.since_ns = c->since_ns,
+	};
+
+	c->over_copy = false;
+	under_check(c->v, &w, copy_covered, c);
+}
+
 /* Class F1: what has the copy covered? */
 static void copy_covered(enum obj_status st, const char *message, void *arg)
 {
 	struct copy *c = arg;
 
-	copy_end(c, st, message, c->etag_done);
+	if (st == OBJ_OK && c->over_copy) {
+		copy_check_earlier(c);
+	} else {
+		copy_end(c, st, message, c->etag_done);
+	}
 }
 
 static void copy_made(struct copy *c, const char *etag, const char *version_id)
@@ -118,6 +140,7 @@ static void copy_made(struct copy *c, const char *etag, const char *version_id)
 		return;
 	}
 	c->etag_done = talloc_strdup(c, etag);
+	c->over_copy = known && c->meta == NULL && c->expect != NULL && strcmp(c->expect, c->dest_etag) == 0;
 	under_check(c->v, &w, copy_covered, c);
 }
 
@@ -126,6 +149,34 @@ static void copy_undone(enum obj_status st, const char *message, void *arg)
 	(void)st;
 	(void)message;
 	copy_end(arg, OBJ_CONFLICT, "the source changed while it was copied", NULL);
+}
+
+static void copy_uncovered(enum obj_status st, const char *message, void *arg)
+{
+	struct copy *c = arg;
+
+	copy_end(c, st == OBJ_OK ? OBJ_PRECONDITION : st, st == OBJ_OK ? "the new name is taken in S3" : message,
+			st == OBJ_OK ? c->dest_etag : NULL);
+}
+
+/* Class F1: the name is taken, but by what was to be copied: perhaps by a copy of ours whose answer was lost, and the source
+ * has changed since. What that has covered comes first. */
+static bool copy_was_tried(struct copy *c)
+{
+	struct under_write w = {
+		.key = c->to,
+		.version = c->there->result.version_id,
+		.etag = c->dest_etag,
+		.since_ns = c->since_ns - TRIED_NS,
+	};
+	int64_t since_ns = w.since_ns + atomic_load(&c->v->store->clock_offset_s) * NS_PER_S;
+
+	if (!under_applies(c->v) || c->meta != NULL || strcmp(c->dest_etag, c->etag) != 0 ||
+			c->there->result.mtime_ns < since_ns) {
+		return false;
+	}
+	under_check(c->v, &w, copy_uncovered, c);
+	return true;
 }
 
 static void copy_passed(enum obj_status st, const char *message, const char *etag, void *arg)
@@ -338,7 +389,9 @@ static void copy_source_seen(struct obj_req *head)
 		return;
 	}
 	if (r->status == OBJ_OK && c->dest_taken) {
-		copy_end(c, OBJ_PRECONDITION, "the new name is taken in S3", c->dest_etag);
+		if (!copy_was_tried(c)) {
+			copy_uncovered(OBJ_OK, NULL, c);
+		}
 		objstore_req_free(&head);
 		return;
 	}
@@ -498,14 +551,17 @@ static void del_uncovered(enum obj_status st, const char *message, void *arg)
 	del_end(d, st == OBJ_OK ? d->outcome : st, message);
 }
 
-/* Class F1: has the marker (NULL: not told which) covered what nobody here had seen? */
+/* Class F1: has the marker (NULL: not told which) covered what nobody here had seen? Or the copy of ours that is deleted,
+ * which nobody may have heard of: where a claim is, nothing was before. */
 static void del_check(struct del *d, const char *marker)
 {
+	bool copy = claim_is(d->row);
 	struct under_write w = {
 		.key = d->key,
 		.version = marker,
-		.expect = d->expect,
-		.fresh = d->expect == NULL && d->row != NULL && d->row->version_id == NULL,
+		.etag = copy ? d->expect : NULL,
+		.expect = copy ? NULL : d->expect,
+		.fresh = copy || (d->expect == NULL && d->row != NULL && d->row->version_id == NULL),
 		.deleted = true,
 		.tried = d->outcome == OBJ_NOT_FOUND || d->outcome == OBJ_PRECONDITION,
 		.oid = d->oid,
@@ -625,7 +681,7 @@ static bool del_was_tried(struct del *d, enum obj_status outcome)
 		return false;
 	}
 	d->outcome = outcome;
-	d->since_ns -= DEL_TRIED_NS;
+	d->since_ns -= TRIED_NS;
 	del_check(d, NULL);
 	return true;
 }

@@ -369,7 +369,7 @@ char *conflict_name_of(const char *name, const char *tag, int64_t wall_ns);
 struct under_write { /* what was done to a key; borrowed during the call */
 	const char *key;
 	const char *version; /* as the store told, of the write or the delete's marker; NULL: it did not */
-	const char *etag;    /* of the write; NULL: a delete, or no answer came */
+	const char *etag;    /* of the write, or of a copy of ours that was deleted; NULL: neither, or no answer came */
 	const char *expect;  /* ETag of what was to be covered; NULL: nothing, or not known */
 	bool fresh;          /* nothing was: whatever lies there, down to a delete, was covered unseen */
 	bool deleted;

@@ -235,6 +235,36 @@ static bool under_a_rename(unsigned what, enum trouble after, unsigned moment)
 	return more;
 }
 
+/* A file's object is copied to its new name over what has come there, and nobody hears of it; then another tool replaces
+ * what was copied, so that the copy is not known for one. */
+static bool under_a_copy(unsigned what, enum trouble after, unsigned moment)
+{
+	struct strike s = {.op = OBJ_COPY, .key = what == 0 ? "p/a/new" : "p/m/b/two", .text = THEIRS};
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1, 1);
+	client_rename(&w, what == 0 ? "a/b/two" : "a", what == 0 ? "a/new" : "m");
+	if (!strike_wait(&w, &s)) {
+		die(&w, "nothing is copied", s.key);
+	}
+	more = world_run(&w, moment);
+	if (sim_object(w.sim, "p/a/b/two") != NULL) {
+		sim_put(w.sim, "p/a/b/two", "theirs, too");
+	} else {
+		sim_put(w.sim, "p/o", "theirs, too");
+	}
+	trouble(&w, after);
+	over(&w);
+	want_shown(&w, THEIRS);
+	want_shown(&w, "theirs, too");
+	if (what == 0) {
+		want_shown(&w, "2"); /* else who put the other there has seen it, and no client has */
+	}
+	world_close(&w);
+	return more;
+}
+
 /* ---- on every class of store ---- */
 
 static unsigned staged; /* moments at which it lay there */
@@ -457,6 +487,7 @@ int main(int argc, char **argv)
 	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
 	if (strstr("under", only) != NULL) {
 		tell_under("under a delete", 4, under_a_delete, 2);
+		tell_under("under a copy", 2, under_a_copy, 2);
 		tell_under("under a directory's rename", 4, under_a_rename, TROUBLES);
 	}
 	for (size_t i = 0; i < sizeof(stories) / sizeof(stories[0]); i++) {
