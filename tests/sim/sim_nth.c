@@ -80,12 +80,6 @@ static void border_back(void *arg, int was)
 	nth_inside = was;
 }
 
-/* An empty object: there is nothing in it that a store could refuse. */
-static bool is_marker(const char *key)
-{
-	return key[strlen(key) - 1] == '/';
-}
-
 /* What it is to fail with; of a write whose answer is lost, once it is done. */
 static bool border_request(void *arg, struct obj_req *q, bool after)
 {
@@ -104,7 +98,7 @@ static bool border_request(void *arg, struct obj_req *q, bool after)
 		kind = q->if_none_match || q->if_match != NULL ? NTH_WRITES_IF : NTH_WRITES;
 	}
 	how = nth_request(kind);
-	if (how == 0 || how == OBJ_UNKNOWN || (how == OBJ_INVALID && is_marker(q->key))) {
+	if (how == 0 || how == OBJ_UNKNOWN) {
 		return false;
 	}
 	q->result.status = (enum obj_status)how;
