@@ -263,6 +263,7 @@ static void kill_or_cut(struct others *x)
 	while (steps-- > 0 && sim_step(w->sim)) {
 	}
 	daemon_kill(w);
+	x->killed_ns = clock_wall_ns(sim_clock(w->sim));
 	if (cut) {
 		client_lost(w);
 	} else if (sim_random(w->sim, 2) == 0) {

@@ -16,7 +16,7 @@
 
 #define WINDOW_NS (200 * NS_PER_MS) /* from the look to the write that goes by it: two requests, and some */
 #define YOUNG_NS (5 * NS_PER_S)    /* nobody may have been told yet that it is there: by metadata and size it is known */
-#define HIDDEN_NS (300 * NS_PER_S) /* an outage, or a kill, and all that comes first then */
+#define HIDDEN_NS (300 * NS_PER_S) /* an outage, or a kill, and all that comes first then: for so long, too */
 
 static const char *text_of(const struct sim_object *o, char text[64])
 {
@@ -159,11 +159,21 @@ static void other_copy(struct others *x, const struct sim_object *o, bool rename
 	}
 }
 
+/* No row may say yet that it is there: by its metadata and size it is known, and bytes of the same size with them are taken
+ * for it (docs/SEMANTICS.md). The daemon that wrote it may have been killed before it knew. */
+static bool is_young(struct others *x, const struct sim_object *o)
+{
+	int64_t now = clock_wall_ns(sim_clock(x->w.sim)), killed = x->killed_ns;
+
+	return now - o->mtime_ns < YOUNG_NS ||
+	       (o->mtime_ns <= killed && killed - o->mtime_ns < YOUNG_NS && now - killed < HIDDEN_NS);
+}
+
 /* What is there now, or of another file: its metadata, on bytes of the tool's own. Where objects come in parts, bytes
  * of the same size with our metadata are taken for a copy of ours (FORMAT.md). */
 static void other_edit(struct others *x, const char *key, const struct sim_object *o, const struct sim_object *like)
 {
-	bool young = o != NULL && clock_wall_ns(sim_clock(x->w.sim)) - o->mtime_ns < YOUNG_NS;
+	bool young = o != NULL && is_young(x, o);
 	char text[64];
 
 	new_text(x, young || x->w.parts ? NULL : o, text);
