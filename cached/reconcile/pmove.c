@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: move every key below a prefix to another.
- * Way: renames.c, adopt.c, redirect.c -> here -> fenced.c's copies and deletes.
+ * Way: renames.c, adopt.c, redirect.c -> here -> fenced.c's copies and deletes; pmove_verify.c in between.
  * Thread: core.
  * Owns: struct pmove until its done.
  * Holds:
@@ -12,7 +12,7 @@
  *  4. nothing of a client's or another tool's stays in .objectfs/stage/, where nobody sees it: what finds its new name
  *     taken goes beside.
  *
- *   list -> copy (16 at once) -> list the copies -> (pmove_look.c) -> note what stays -> delete (16 at once)
+ *   list -> copy (16 at once) -> (pmove_verify.c: list the copies -> note what stays) -> delete (16 at once)
  */
 #include "private.h"
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 #define PMOVE_AT_ONCE 16
 #define PMOVE_LATE_NS (60 * NS_PER_S) /* the cut-off is later than the begin, and clocks differ */
 
-static void pmove_end(struct pmove *m, enum obj_status st, const char *message)
+void pmove_end(struct pmove *m, enum obj_status st, const char *message)
 {
 	m->done(m, st, message);
 	talloc_free(m);
@@ -53,8 +53,7 @@ struct row *pmove_row(const struct pmove *m, const char *suffix)
 	return row;
 }
 
-/* The same, of a file or directory: a claim knows the object that was to be copied to the key, not what is there. */
-static struct row *pmove_known(const struct pmove *m, const char *suffix)
+struct row *pmove_known(const struct pmove *m, const char *suffix)
 {
 	struct row *row = pmove_row(m, suffix);
 
@@ -80,15 +79,13 @@ static enum pmove_stay pmove_stay_of(const struct pmove *m, enum obj_status st)
 	}
 }
 
-static void pmove_stays(struct pmove *m, struct pkey *k, enum pmove_stay why)
+void pmove_stays(struct pmove *m, struct pkey *k, enum pmove_stay why)
 {
 	k->stays = why;
 	m->stay++;
 }
 
-/* Of a directory that was parked, and of no row: it goes beside what has its name now, a marker nowhere. false: its
- * row takes it along. The name is the same after a kill. */
-static bool pmove_beside(struct pmove *m, struct pkey *k)
+bool pmove_beside(struct pmove *m, struct pkey *k)
 {
 	static const char why[] = "another tool has put an object to its name while directories changed theirs";
 	const char *suffix = k->aside != NULL ? k->aside : k->suffix, *slash = strrchr(suffix, '/');
@@ -270,9 +267,6 @@ static bool pmove_one(struct pmove *m)
 	return true;
 }
 
-static void pmove_verify(struct pmove *m, const char *token);
-static void pmove_copies(struct pmove *m);
-
 static void pmove_more(struct pmove *m)
 {
 	while (m->failed == OBJ_OK && m->next < m->count && m->running < PMOVE_AT_ONCE) {
@@ -300,8 +294,7 @@ static void pmove_more(struct pmove *m)
 	}
 }
 
-/* All of them, or once more what a copy is not of yet: what is there already is seen to be. */
-static void pmove_copies(struct pmove *m)
+void pmove_copies(struct pmove *m)
 {
 	m->phase = PMOVE_COPYING;
 	m->beside = false;
@@ -319,200 +312,9 @@ void pmove_remove(struct pmove *m)
 	pmove_more(m);
 }
 
-/* ---- what stays is noted before anything is deleted ---- */
-
-static void pmove_note_more(struct pmove *m);
-
-static void pmove_noted(enum obj_status st, const char *message, void *arg)
-{
-	struct pmove *m = arg;
-
-	m->running--;
-	if (st != OBJ_OK && m->failed == OBJ_OK) {
-		m->failed = st;
-		m->message = talloc_strdup(m, message ? message : "");
-	}
-	pmove_note_more(m);
-}
-
-static void pmove_note_more(struct pmove *m)
-{
-	m->running++; /* an answer may come at once */
-	while (m->failed == OBJ_OK && m->note_next < m->note_count && m->running <= PMOVE_AT_ONCE) {
-		const struct pnote *n = &m->notes[m->note_next++];
-
-		if (strcmp(n->from, n->to) == 0) {
-			redirect_end(m->v->reconcile, n->from); /* the directory comes back to it */
-			continue;
-		}
-		m->running++;
-		redirect_put(m->v, n->from, n->to, n->why, pmove_noted, m);
-	}
-	if (--m->running > 0) {
-		return;
-	}
-	if (m->failed != OBJ_OK) {
-		pmove_end(m, m->failed, m->message);
-	} else if (m->copied != NULL) {
-		m->copied(m);
-	} else {
-		pmove_remove(m);
-	}
-}
-
-static void pmove_note(struct pmove *m, const char *from, const char *rest, const char *why)
-{
-	struct pnote *n = talloc_realloc(m, m->notes, struct pnote, m->note_count + 1);
-
-	if (n == NULL) {
-		m->failed = OBJ_LOCAL;
-		return;
-	}
-	m->notes = n;
-	n = &n[m->note_count++];
-	*n = (struct pnote){.from = talloc_strdup(m, from),
-			.to = talloc_asprintf(m, "%s%s", m->to, rest),
-			.why = why};
-	if (n->from == NULL || n->to == NULL) {
-		m->failed = OBJ_LOCAL;
-	}
-}
-
-/* It has stayed when a directory was renamed before, and is called otherwise once more. */
-static void pmove_note_before(void *arg, const char *from, const char *rest)
-{
-	pmove_note(arg, from, rest, NULL);
-}
-
-static void pmove_notes(struct pmove *m)
-{
-	unsigned i;
-
-	m->phase = PMOVE_NOTING;
-	redirects_below(m->v->reconcile, m->from, pmove_note_before, m);
-	for (i = 0; m->stay > 0 && i < m->count; i++) {
-		const struct pkey *k = &m->keys[i];
-		bool fits = strlen(m->to) + strlen(k->suffix) <= OBJ_KEY_MAX_BYTES;
-
-		if (k->stays == STAY_ARCHIVED || (k->stays == STAY_REFUSED && fits)) {
-			char *from = talloc_asprintf(m, "%s%s", m->from, k->suffix);
-
-			pmove_note(m, from ? from : "", k->suffix, k->why ? k->why : "");
-			talloc_free(from);
-		}
-	}
-	pmove_note_more(m);
-}
-
-/* ---- are the copies there? ---- */
-
-static int pkey_compare(const void *a, const void *b)
-{
-	return strcmp(((const struct pkey *)a)->suffix, ((const struct pkey *)b)->suffix);
-}
-
-struct pkey *pmove_key(const struct pmove *m, const char *suffix)
-{
-	const struct pkey wanted = {.suffix = (char *)suffix};
-
-	return m->count > 0 ? bsearch(&wanted, m->keys, m->count, sizeof(*m->keys), pkey_compare) : NULL;
-}
-
-/* Which of them is to be there; NULL: none. */
-static struct pkey *pmove_key_at(struct pmove *m, const char *suffix)
-{
-	struct pkey *k = pmove_key(m, suffix);
-
-	for (unsigned i = 0; k == NULL && m->asides > 0 && i < m->count; i++) {
-		k = m->keys[i].aside != NULL && strcmp(m->keys[i].aside, suffix) == 0 ? &m->keys[i] : NULL;
-	}
-	return k == NULL || k->aside == NULL || strcmp(k->aside, suffix) == 0 ? k : NULL;
-}
-
-/* What is listed under the new name is what was copied there, or somebody else's by now. */
-static void pmove_verify_entry(struct pmove *m, const struct obj_entry *e)
-{
-	const char *suffix = e->key + strlen(m->to), *etag;
-	struct pkey *k = pmove_key_at(m, suffix);
-	const struct row *row;
-
-	if (k == NULL && pmove_looks(m)) {
-		row = pmove_known(m, suffix);
-		pmove_look_at(m, suffix, e->etag, row != NULL ? row->etag : NULL);
-	}
-	if (k == NULL || k->stays != STAY_NOT || k->gone) {
-		return;
-	}
-	k->seen = true;
-	etag = k->copy_etag != NULL ? k->copy_etag : k->etag;
-	if (e->etag != NULL && *etag != '\0' && strcmp(e->etag, etag) != 0 && !pmove_beside(m, k)) {
-		log_notice("reconcile", "%s was replaced while its directory was renamed: %s%s stays "
-				"where it is", e->key, m->from, k->suffix);
-		pmove_stays(m, k, STAY_TAKEN);
-	}
-}
-
-static void pmove_looked(struct pmove *m)
-{
-	if (m->failed != OBJ_OK) {
-		pmove_end(m, m->failed, m->message);
-	} else {
-		pmove_notes(m);
-	}
-}
-
-static void pmove_verified(struct pmove *m)
-{
-	unsigned i;
-
-	if (m->beside) {
-		m->look_count = 0;
-		pmove_copies(m);
-		return;
-	}
-	for (i = 0; i < m->count; i++) {
-		if (m->keys[i].stays == STAY_NOT && !m->keys[i].seen && !m->keys[i].gone) {
-			m->failed = OBJ_AWAY;
-			m->message = talloc_asprintf(m, "the copy %s%s is not listed; nothing was "
-					"deleted", m->to, m->keys[i].suffix);
-			pmove_end(m, m->failed, m->message);
-			return;
-		}
-	}
-	if (pmove_looks(m)) {
-		pmove_look(m, pmove_looked);
-	} else {
-		pmove_looked(m);
-	}
-}
-
-static void pmove_verify_page(struct obj_req *req)
-{
-	struct pmove *m = req->arg;
-	struct obj_result *r = &req->result;
-	unsigned i;
-
-	if (r->status != OBJ_OK) {
-		pmove_end(m, r->status, r->message);
-		objstore_req_free(&req);
-		return;
-	}
-	for (i = 0; i < r->entry_count; i++) {
-		if (!r->entries[i].is_prefix) {
-			pmove_verify_entry(m, &r->entries[i]);
-		}
-	}
-	if (r->next_token != NULL) {
-		pmove_verify(m, r->next_token);
-	} else {
-		pmove_verified(m);
-	}
-	objstore_req_free(&req);
-}
-
 /* ---- lists ---- */
 
-static void pmove_list(struct pmove *m, const char *prefix, const char *token,
+void pmove_list(struct pmove *m, const char *prefix, const char *token,
 		void (*done)(struct obj_req *req))
 {
 	struct obj_req *req = objstore_req_new(OBJ_LIST, prefix);
@@ -526,11 +328,6 @@ static void pmove_list(struct pmove *m, const char *prefix, const char *token,
 	req->done = done;
 	req->arg = m;
 	objstore_submit(m->v->store, req);
-}
-
-static void pmove_verify(struct pmove *m, const char *token)
-{
-	pmove_list(m, m->to, token, pmove_verify_page);
 }
 
 static struct pkey *pmove_add(struct pmove *m, const char *suffix, const char *etag)
@@ -605,7 +402,7 @@ static void pmove_listed(struct obj_req *req)
 		pmove_list(m, m->from, r->next_token, pmove_listed);
 	} else {
 		if (m->count > 0) {
-			qsort(m->keys, m->count, sizeof(*m->keys), pkey_compare);
+			qsort(m->keys, m->count, sizeof(*m->keys), pmove_key_compare);
 		}
 		pmove_copies(m);
 	}

@@ -538,8 +538,24 @@ struct pmove {
 	void *arg;
 };
 void pmove_remove(struct pmove *m);
+void pmove_end(struct pmove *m, enum obj_status st, const char *message);
+/* All are copied, or once more what a copy is not of yet: what is there already is seen to be. */
+void pmove_copies(struct pmove *m);
+void pmove_stays(struct pmove *m, struct pkey *k, enum pmove_stay why);
+/* Of a directory that was parked, and of no row: it goes beside what has its name now, a marker nowhere. false: its
+ * row takes it along. The name is the same after a kill. */
+bool pmove_beside(struct pmove *m, struct pkey *k);
+/* token NULL: from the beginning. */
+void pmove_list(struct pmove *m, const char *prefix, const char *token, void (*done)(struct obj_req *req));
+/* The same as pmove_row, of a file or directory: a claim knows the object that was to be copied to the key, not what is
+ * there. */
+struct row *pmove_known(const struct pmove *m, const char *suffix);
+
+/* --- pmove_verify.c: between copies and deletes --- */
+void pmove_verify(struct pmove *m, const char *token);
 /* Of those listed under the old prefix; NULL: none. */
 struct pkey *pmove_key(const struct pmove *m, const char *suffix);
+int pmove_key_compare(const void *a, const void *b); /* of struct pkey, by their suffixes */
 /* The row of a key that is being moved, by the old names; NULL: none. */
 struct row *pmove_row(const struct pmove *m, const char *suffix);
 /* from, to: prefixes ending in "/", or both whole keys. talloc child of v's reconcile; NULL: no memory. */
