@@ -7,6 +7,7 @@
  * Holds: all that it writes and replaces is told the judge; what the class of the store lets us lose (docs/SEMANTICS.md)
  * has ended.
  */
+#include "cached/mirror/objmeta.h"
 #include "sim_others.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -169,6 +170,20 @@ static bool is_young(struct others *x, const struct sim_object *o)
 	       (o->mtime_ns <= killed && killed - o->mtime_ns < YOUNG_NS && now - killed < HIDDEN_NS);
 }
 
+/* What its metadata say that our write had; of an edit that kept them not its own size. 0: they are not ours. */
+static size_t size_said(const struct sim_object *o)
+{
+	const struct obj_result r = {.meta = o->meta, .meta_count = o->meta_count};
+	struct objmeta m = {0};
+	bool damaged;
+	size_t size;
+
+	objmeta_read(&r, &m, &damaged);
+	size = m.ours ? (size_t)m.size : 0;
+	objmeta_clear(&m);
+	return size;
+}
+
 /* What is there now, or of another file: its metadata, on bytes of the tool's own. Where objects come in parts, bytes
  * of the same size with our metadata are taken for a copy of ours (FORMAT.md). */
 static void other_edit(struct others *x, const char *key, const struct sim_object *o, const struct sim_object *like)
@@ -177,6 +192,9 @@ static void other_edit(struct others *x, const char *key, const struct sim_objec
 	char text[64];
 
 	new_text(x, young || x->w.parts ? NULL : o, text);
+	if (like->foreign && like->len != size_said(like) && size_said(like) == strlen(text)) {
+		return; /* an edit of an edit, and of that write's size again: as if it were young */
+	}
 	if ((!young || o->len != strlen(text)) && (!x->w.parts || like->len != strlen(text))) {
 		other_put(x, key, text, true, like->meta, like->meta_count);
 	}
