@@ -188,7 +188,7 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 		talloc_free(name);
 		return;
 	}
-	if (row != NULL && row->live == ROW_HERE && !listing_has_local(l, name)) {
+	if (row != NULL && row_is_here(row) && !listing_has_local(l, name)) {
 		/* A power cut took the name and left the row. */
 		if (l->unsure) {
 			talloc_free(name);
@@ -196,7 +196,11 @@ static void listing_entry(struct listing *l, struct list_entry *e)
 		}
 		index_set_live(v->index, row, ROW_NOT_HERE);
 	}
-	if (row != NULL && row->live == ROW_HERE &&
+	if (row != NULL && row_is_coming(row) && listing_has_local(l, name)) {
+		talloc_free(name); /* a lookup's: of which version it is, its row says soon */
+		return;
+	}
+	if (row != NULL && row_is_here(row) &&
 			(e->is_dir || from != NULL || (row->etag != NULL && etag != NULL &&
 						strcmp(row->etag, etag) == 0 &&
 						row->s3_size == e->size))) {
@@ -339,7 +343,7 @@ static struct renaming *listing_renaming(struct listing *l, const struct list_en
 	char *name;
 
 	l->unknown += row == NULL || row->live == ROW_NOT_HERE;
-	if (row == NULL || row->live != ROW_HERE || !step_at_home(row) ||
+	if (row == NULL || !row_is_here(row) || !step_at_home(row) ||
 			(strcmp(row->name, e->raw) == 0 && listing_find(l, e->raw, true) == NULL)) {
 		return NULL;
 	}
@@ -433,7 +437,7 @@ static int listing_missing(struct listing *l, const struct list_child *c)
 		mirror_forget(m, row);
 		return 0;
 	}
-	if (mirror_place_busy(m, &l->dir->oid, row->name ? row->name : "", row)) {
+	if (row_is_coming(row) || mirror_place_busy(m, &l->dir->oid, row->name ? row->name : "", row)) {
 		return 0;
 	}
 	r = calloc(1, sizeof(*r));

@@ -241,7 +241,7 @@ static void lookup_still(void *arg, int status)
 	file = mirror_file_row(k->m, &k->dir->oid, k->raw);
 	sub = k->beside ? NULL : index_at_s3(v->index, &k->dir->oid, k->raw, true);
 	live = index_at_live(v->index, &k->dir->oid, k->name);
-	if (live != NULL && (live == file || live == sub) &&
+	if (live != NULL && (live == file || live == sub) && !row_is_coming(live) &&
 			!mirror_place_busy(k->m, &k->dir->oid, k->name, live)) {
 		/* its row says here, the tree does not: lost by a power cut */
 		index_set_live(v->index, live, ROW_NOT_HERE);

@@ -538,6 +538,9 @@ static bool remove_collect(struct remove_job *j, const struct row *row)
 	if (row->live != ROW_HERE) {
 		return true;
 	}
+	if (row_is_coming(row)) {
+		return false; /* whether somebody has it open is not known */
+	}
 	if (row->is_dir) {
 		for (c = index_live_child(ix, row); c != NULL; c = index_live_next(ix, c)) {
 			if (!remove_collect(j, c)) {

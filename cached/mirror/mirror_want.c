@@ -121,14 +121,14 @@ bool mirror_place_busy(struct mirror *m, const struct ofs_oid *dir, const char *
 			(row != NULL && reconcile_is_pending(v->reconcile, row)))) {
 		return true;
 	}
-	if (row != NULL && (row->live == ROW_TRASHED || row_is_coming(row))) {
+	if (row != NULL && row->live == ROW_TRASHED) {
 		return true;
 	}
 	if (row != NULL && row->live == ROW_HERE &&
 			(!ofs_oid_equal(&row->parent, dir) || strcmp(row->name, name) != 0)) {
 		return true;
 	}
-	return live != NULL && live != row;
+	return live != NULL && live != row && !row_is_coming(live);
 }
 
 char *mirror_name_of(struct mirror *m, TALLOC_CTX *ctx, const struct ofs_oid *dir, const char *raw,
@@ -312,7 +312,7 @@ static void want_decide(struct want *w)
 		want_answer(w, WANT_LEAVE, 0, NULL);
 		return;
 	}
-	if (row != NULL && row->live == ROW_HERE) {
+	if (row != NULL && row_is_here(row)) {
 		want_answer(w, WANT_CHANGE, 0, NULL);
 		return;
 	}
@@ -525,7 +525,7 @@ static void want_times(struct want *w, struct stub *s, const struct row *row)
 	if (s->snapshot == NULL) {
 		return;
 	}
-	if (!w->meta.ours && row != NULL && row->live == ROW_HERE) {
+	if (!w->meta.ours && row != NULL && row_is_here(row)) {
 		s->snapshot->mtime_ns = s->snapshot->atime_ns = s->mtime_ns;
 	}
 	s->mtime_ns = s->snapshot->mtime_ns;
@@ -544,7 +544,7 @@ static bool want_is_known(struct want *w, const struct row *row, const struct ob
  * is here they stay (mirror_make.c). */
 static bool want_is_older(const struct want *w, const struct row *row)
 {
-	return row != NULL && !w->is_dir && row->live == ROW_NOT_HERE && w->meta.ours &&
+	return row != NULL && !w->is_dir && (row->live == ROW_NOT_HERE || row_is_coming(row)) && w->meta.ours &&
 	       ofs_oid_equal(&w->meta.oid, &row->oid) && w->stub->meta_gen < row->s3_meta_gen;
 }
 
@@ -614,7 +614,7 @@ static void want_head_done(struct obj_req *req)
 		want_answer(w, WANT_ABSENT, -ENOENT, NULL);
 		return;
 	}
-	if (row != NULL && row->live == ROW_HERE && (row->is_dir || want_is_known(w, row, r))) {
+	if (row != NULL && row_is_here(row) && (row->is_dir || want_is_known(w, row, r))) {
 		objstore_req_free(&req);
 		want_answer(w, WANT_LEAVE, 0, NULL);
 		return;

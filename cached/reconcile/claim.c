@@ -212,9 +212,13 @@ struct still {
 	void *arg;
 };
 
-static bool claim_covers(struct index *ix, const struct row *dir)
+static bool still_moves(const struct reconcile *rc, const struct ofs_oid *oid)
 {
-	return dir != NULL && (claim_get(ix, dir) != NULL || claim_above(ix, dir) != NULL);
+	struct index *ix = rc->v->index;
+	const struct row *dir = index_get(ix, oid);
+
+	return rc->unseen > 0 || (rc->unseen_gone && rc->scans_running > 0 && !rc->intents_read) ||
+	       (dir != NULL && (claim_get(ix, dir) != NULL || claim_above(ix, dir) != NULL));
 }
 
 static void still_look(void *arg)
@@ -222,7 +226,7 @@ static void still_look(void *arg)
 	struct still *s = arg;
 	struct clock *clock = s->rc->v->clock;
 	int64_t now = clock_now_ns(clock);
-	bool moving = claim_covers(s->rc->v->index, index_get(s->rc->v->index, &s->dir));
+	bool moving = still_moves(s->rc, &s->dir);
 
 	if (moving && now < s->deadline_ns &&
 			clock_timer_add(clock, s, now + CLAIM_LOOK_NS, still_look, s) != NULL) {
@@ -238,7 +242,7 @@ void reconcile_when_still(struct reconcile *rc, TALLOC_CTX *ctx, const struct of
 {
 	struct still *s;
 
-	if (!claim_covers(rc->v->index, index_get(rc->v->index, dir))) {
+	if (!still_moves(rc, dir)) {
 		fn(arg, 0);
 		return;
 	}

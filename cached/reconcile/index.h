@@ -91,6 +91,10 @@ static inline bool row_is_coming(const struct row *r)
 {
 	return r->live == ROW_HERE && r->ino == ROW_INO_UNKNOWN && !ofs_oid_equal(&r->oid, &OFS_OID_ROOT);
 }
+static inline bool row_is_here(const struct row *r)
+{
+	return r->live == ROW_HERE && !row_is_coming(r);
+}
 
 struct index;
 

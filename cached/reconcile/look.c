@@ -318,9 +318,12 @@ static struct work *look_gone(struct reconcile *rc, const struct look_job *l)
 		}
 		if (row != NULL && row->live == ROW_HERE && ofs_oid_equal(&row->parent, &l->parent) &&
 				strcmp(row->name, l->seen.name) == 0) {
+			bool coming = row_is_coming(row);
+
 			/* A trashed row remembers its last place, the other does not. */
 			index_set_live(ix, row, l->gone_deleted[i] ? ROW_TRASHED : ROW_NOT_HERE);
-			if (!l->gone_deleted[i]) {
+			rc->unseen_gone |= coming; /* never made; or moved, and the scan finds it */
+			if (!l->gone_deleted[i] && !coming) {
 				look_moves(rc, row);
 			}
 			look_renamed_unsaid(rc, l, i);

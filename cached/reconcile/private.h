@@ -79,6 +79,7 @@ struct work { /* core only; talloc child of rc */
 	struct ofs_oid gone[WORK_GONE_MAX]; /* oids said to have left this place */
 	unsigned gone_count;
 	bool scan; /* a directory moved here while others were scanned */
+	bool unseen; /* the daemon was killed as it made a stub here, and nobody has looked since */
 	/* WORK_ITEM */
 	struct row *row;
 	struct work *blocked_on;   /* the item that must go first, or NULL */
@@ -125,6 +126,8 @@ struct reconcile { /* core only */
 	int64_t since_ns; /* works made now follow from one of this time; 0: they do not */
 	unsigned items_running, places_running, scans_running;
 	unsigned trash_running; /* looks into trash/ that are no place's */
+	unsigned unseen; /* places of which that is true: S3 is asked of no name before, */
+	bool unseen_gone; /* nor before the first scan has ended, if nothing was at one of them */
 	int64_t scan_begin_ns, scan_end_ns; /* of the last one */
 	bool rescan_wanted;
 	bool scan_failed;       /* the one under way: something cannot be read */
@@ -158,6 +161,8 @@ struct work *work_place(struct reconcile *rc, const struct ofs_oid *parent, cons
 /* An inode is said to have left the place: trash/ tells whether a client deleted it. */
 struct work *work_place_gone(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
 		const struct ofs_oid *oid);
+/* NULL does nothing. */
+void work_unseen(struct work *place, bool unseen);
 /* Run it again at now + delay. */
 void work_postpone(struct work *w, int64_t delay_ns, const char *fmt, ...)
 		__attribute__((format(printf, 3, 4)));

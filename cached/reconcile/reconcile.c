@@ -179,6 +179,7 @@ static void work_free(struct work *w)
 	}
 	rc->work_count--;
 	rc->place_count -= w->kind == WORK_PLACE;
+	work_unseen(w, false);
 	stats_add(pending, -1);
 	talloc_free(w);
 	if (rc->work_count == 0) {
@@ -340,6 +341,14 @@ struct work *work_place(struct reconcile *rc, const struct ofs_oid *parent, cons
 	return w;
 }
 
+void work_unseen(struct work *place, bool unseen)
+{
+	if (place != NULL && place->unseen != unseen) {
+		place->unseen = unseen;
+		place->rc->unseen += unseen ? 1 : -1;
+	}
+}
+
 struct work *work_place_gone(struct reconcile *rc, const struct ofs_oid *parent, const char *name,
 		const struct ofs_oid *oid)
 {
@@ -406,6 +415,7 @@ void work_failed(struct work *w, const char *fmt, ...)
 	w->failures++;
 	w->running = false;
 	w->again = false;
+	work_unseen(w, false); /* nobody waits for a disk that fails */
 	if (wait > WORK_RETRY_MAX_NS) {
 		wait = WORK_RETRY_MAX_NS;
 	}

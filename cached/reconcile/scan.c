@@ -486,7 +486,7 @@ static bool scan_resume_row(struct row *row, void *arg)
 
 	row->scanned = false;
 	if (row_is_coming(row) && !rc->intents_read) {
-		work_place(rc, &row->parent, row->name, 0);
+		work_unseen(work_place(rc, &row->parent, row->name, 0), true);
 	}
 	if (row->in_s3 && (row->live == ROW_TRASHED || (row->live == ROW_HERE && !step_at_home(row)))) {
 		work_item(rc, row, -1);

@@ -2,7 +2,7 @@
 /*
  * The daemon dies in a listing, at every moment of it: then a stub may have its name, and no row that was committed says
  * that it is here. Whatever another tool and a client do meanwhile, two listings later each name of the share is an
- * object, and can be read.
+ * object, and can be read. Nobody who asks for the name is told that it is not there.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -19,16 +19,17 @@
 struct asked {
 	struct world *w;
 	bool answered;
+	int status;
 	int64_t at_ns;
 };
 
-static void on_listed(int status, const char *message, void *arg)
+static void on_answer(int status, const char *message, void *arg)
 {
 	struct asked *a = arg;
 
-	(void)status;
 	(void)message;
 	a->answered = true;
+	a->status = status;
 	a->at_ns = clock_now_ns(sim_clock(a->w->sim));
 }
 
@@ -43,7 +44,7 @@ static bool killed_listing(struct world *w, size_t moment)
 	struct asked a = {.w = w};
 	bool more;
 
-	mirror_list(w->v->mirror, 0, 1, openat(w->tree_fd, "a", O_RDONLY | O_DIRECTORY | O_CLOEXEC), true, on_listed, &a);
+	mirror_list(w->v->mirror, 0, 1, openat(w->tree_fd, "a", O_RDONLY | O_DIRECTORY | O_CLOEXEC), true, on_answer, &a);
 	while (moment == SIZE_MAX ? !share_has(w, "a/other") : moment-- > 0 && !is_over(&a)) {
 		if (!sim_step(w->sim)) {
 			die(w, "the listing has no end", "a");
@@ -151,19 +152,65 @@ static bool tell(const struct story *s, size_t moment)
 	return more;
 }
 
+static void ask_for_it(struct world *w, struct asked *a)
+{
+	*a = (struct asked){.w = w};
+	mirror_lookup(w->v->mirror, 0, openat(w->tree_fd, "a", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "other", on_answer, a);
+}
+
+/* The name is asked for at that moment of another question for it; or after the daemon was killed then. false: that
+ * was over before. */
+static bool asked_twice(bool killed, size_t moment)
+{
+	struct asked first, then;
+	struct world w;
+	bool more;
+
+	world_open(&w, 1, 3);
+	w.others = true;
+	client_mkdir(&w, "a");
+	world_settle(&w);
+	sim_put(w.sim, "p/a/other", "theirs.");
+	ask_for_it(&w, &first);
+	while (moment-- > 0 && !is_over(&first) && sim_step(w.sim)) {
+	}
+	more = !is_over(&first);
+	if (killed) {
+		daemon_kill(&w);
+		daemon_start(&w);
+		while (w.v->state != VOLUME_READY && sim_step(w.sim)) {
+		}
+	}
+	ask_for_it(&w, &then);
+	while ((!then.answered || (!killed && !first.answered)) && sim_step(w.sim)) {
+	}
+	if (then.status != 0 || (!killed && first.status != 0) || !share_has(&w, "a/other")) {
+		die(&w, "it is said not to be there", killed ? "a/other, killed" : "a/other");
+	}
+	world_settle(&w);
+	share_list(&w, 1);
+	share_is_store(&w);
+	world_close(&w);
+	return more;
+}
+
 int main(void)
 {
+	size_t moment;
+
 	talloc_disable_null_tracking();
 	signal(SIGRTMIN, SIG_IGN);
 	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
 	for (size_t i = 0; i < sizeof(stories) / sizeof(stories[0]); i++) {
-		size_t moment = 0;
-
-		while (tell(&stories[i], moment)) {
-			moment++;
+		for (moment = 0; tell(&stories[i], moment); moment++) {
 		}
 		printf("killed as a stub was made, %s: %zu moments\n", stories[i].name, moment + 1);
 		fflush(stdout);
+	}
+	for (int killed = 0; killed < 2; killed++) {
+		for (moment = 0; asked_twice(killed != 0, moment); moment++) {
+		}
+		printf("asked for twice%s: %zu moments\n", killed ? ", with a kill in between" : "", moment + 1);
 	}
 	tally_print();
 	return 0;
