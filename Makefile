@@ -114,7 +114,7 @@ all: $(PROGRAMS) $(MANUAL)
 module: $(B)/objectfs.so
 cached: $(B)/objectfs-cached
 ctl: $(B)/objectfsctl
-tests: $(UNIT) $(SIM) $(REPLAY) $(HELPERS) $(B)/s3sim $(POWER)
+tests: $(UNIT) $(SIM) $(REPLAY) $(HELPERS) $(B)/s3sim $(POWER) $(B)/tests/nth_preload.so
 
 # Flags are part of what an object depends on.
 stamp_text = $(CC) $(COMMON) $(LIB_CFLAGS) $(MODULE_CFLAGS)
@@ -200,6 +200,11 @@ $(SIM): $(B)/tests/sim/%: $(B)/obj/tests/sim/%.o $(test_libs)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+# Calls of processes as they are fail: loaded before everything else.
+$(B)/tests/nth_preload.so: tests/nth/preload.c $(B)/flags
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out $(sanitize),$(COMMON)) $(LIB_CFLAGS) -fPIC -shared -o $@ $<
 # Its calls fail: malloc, the kernel's and SQLite's are its own.
 $(B)/tests/sim/sim_nth: $(B)/obj/tests/nth/calls.o
 $(REPLAY): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(test_libs)

@@ -107,9 +107,9 @@ static int mkdir_note(struct ofs_conn *c, const struct ofs_at *at, struct ofs_hi
 	if (fd < 0) {
 		return -errno;
 	}
-	ret = ofs_record_create(c, fd, true, &rec);
+	ret = fstat(fd, &st) == 0 ? ofs_record_create(c, fd, true, &rec) : -errno;
 	/* one with a name of smbd's own is announced when it gets its real one */
-	if (ret == 0 && !ofs_samba_tmpname(at->name) && fstat(fd, &st) == 0) {
+	if (ret == 0 && !ofs_samba_tmpname(at->name)) {
 		hint->ino = st.st_ino;
 		hint->oid = rec.oid;
 		hint->is_dir = true;

@@ -290,16 +290,14 @@ static int open_create(struct vfs_handle_struct *handle, const struct files_stru
 	}
 	fd = next_openat(handle, dirfsp, smb_fname, fsp, how);
 	ret = fd >= 0 ? 0 : -errno;
-	if (ret == 0 && fd_is_new(c, fd)) {
-		ret = opened_new(handle, fsp, fd, &at, &dir);
-		if (ret != 0 && (how->flags & O_EXCL) != 0) {
-			uid_t euid = ofs_root_enter();
+	if (ret == 0) {
+		ret = fd_is_new(c, fd) ? opened_new(handle, fsp, fd, &at, &dir) : opened_data(handle, fsp, fd);
+	}
+	if (ret != 0 && fd >= 0 && (how->flags & O_EXCL) != 0) { /* made, and nobody would hear of it */
+		uid_t euid = ofs_root_enter();
 
-			(void)unlinkat(at.dirfd, at.name, 0);
-			ofs_root_leave(euid);
-		}
-	} else if (ret == 0) {
-		ret = opened_data(handle, fsp, fd);
+		(void)unlinkat(at.dirfd, at.name, 0);
+		ofs_root_leave(euid);
 	}
 	ofs_change_end(c, stripe);
 out:

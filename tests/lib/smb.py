@@ -77,11 +77,11 @@ def bed_path():
 
 class Testbed:
     """A testbed of its own. Keywords: store, fs, plain, tls, set, smb (lists of KEY=VALUE),
-    fragment (a file), fence ("f0" to "f3"), disk (a mountpoint), objectfs=False, smbd=False. Up at once; down at
-    the end of `with`."""
+    fragment (a file), fence ("f0" to "f3"), disk (a mountpoint), preload ("smbd=FILE"), objectfs=False, smbd=False.
+    Up at once; down at the end of `with`."""
 
     def __init__(self, store="dir", fs="here", plain=False, tls=False, set=(), smb=(),
-                 objectfs=True, smbd=True, path=None, fragment=None, fence=None, disk=None):
+                 objectfs=True, smbd=True, path=None, fragment=None, fence=None, disk=None, preload=None):
         # pylint: disable=redefined-builtin
         self.env = {}
         self.up_done = False
@@ -94,7 +94,8 @@ class Testbed:
         for option, values in (("--set", set), ("--smb", smb),
                                ("--fragment", [fragment] if fragment else []),
                                ("--fence", [fence] if fence else []),
-                               ("--disk", [disk] if disk else [])):
+                               ("--disk", [disk] if disk else []),
+                               ("--preload", [preload] if preload else [])):
             for value in values:
                 argv += [option, value]
         self._testbed(*argv)
