@@ -14,6 +14,7 @@
             differences = compare(before, client.manifest())
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -69,10 +70,17 @@ def step(text):
 
 
 def bed_path():
-    """The path of a testbed to be, for what must know it before: Testbed(path=...)."""
+    """The path of a testbed to be, for what must know it before: Testbed(path=...). Its parent is the test's, too, and
+    goes with it, unless something is left there."""
     parent = tempfile.mkdtemp(prefix="bed-", dir=os.environ.get("TMPDIR"))
     os.chmod(parent, 0o755)
+    atexit.register(remove_empty, parent)
     return os.path.join(parent, "t")
+
+
+def remove_empty(directory):
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)
 
 
 class Testbed:
