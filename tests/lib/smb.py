@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 
 from procs import Failure, listens, wait_until  # noqa: F401  (for the tests)
 from s3sim import Control
@@ -37,8 +38,29 @@ TESTBED = os.path.join(TESTS, "testbed")
 COMPARED = ("type", "size", "sha256", "create", "write", "attributes", "sd", "eas", "streams")
 
 
+THREADS_FAILED = []
+
+
+def thread_failed(ended):
+    """Python lets a program go on, and end well, whose thread has ended by an exception, or by fail()."""
+    if ended.exc_type is not SystemExit:
+        threading.__excepthook__(ended)
+        print(f"FAIL: {ended.exc_type.__name__}: {ended.exc_value}", flush=True)
+    THREADS_FAILED.append(ended.thread)
+
+
+def fail_with_threads():
+    if THREADS_FAILED:
+        sys.stdout.flush()
+        os._exit(1)
+
+
+threading.excepthook = thread_failed
+atexit.register(fail_with_threads)
+
+
 def fail(reason):
-    """End the test: it failed."""
+    """End the test, from whichever of its threads: it failed."""
     print(f"FAIL: {reason}", flush=True)
     sys.exit(1)
 
