@@ -9,6 +9,7 @@ usage: soak.py [SECONDS [SEED]]         an hour; below ten minutes nothing is sa
 """
 
 import collections
+import hashlib
 import os
 import random
 import statistics
@@ -17,7 +18,7 @@ import threading
 import time
 
 from smb import SmbError, Testbed, check, fail, step, wait_until
-from tenth import CLIENTS, MIB, Worker, counters
+from tenth import CLIENTS, MIB, Worker, counters, read_all
 
 DATA = 640 * MIB
 CACHE = DATA // 10
@@ -37,13 +38,19 @@ SLACK = {"daemon_kib": (0.15, 8192), "daemon_fds": (0.0, 32), "daemon_threads": 
          "smbd_fds": (0.0, 32), "index_kib": (0.25, 2048)}
 
 
+def digest(data):
+    return hashlib.sha256(data).digest()
+
+
 class Other(threading.Thread):
     """Puts, replaces and deletes objects of a directory that no client writes to, and looks at them as a client."""
 
     def __init__(self, bed, seed, until):
         super().__init__(daemon=True)
         self.bed, self.rng, self.until = bed, random.Random(seed), until
-        self.has, self.error, self.count = {}, None, collections.Counter()
+        # digests: what a name may have now, None if nothing; and all that was ever begun to be put there
+        self.has, self.put = {}, collections.defaultdict(set)
+        self.error, self.count = None, collections.Counter()
 
     def run(self):
         try:
@@ -66,9 +73,10 @@ class Other(threading.Thread):
                 self.has[name] = {None}
             else:
                 data = self.rng.randbytes(self.rng.choice((0, 10, 5000, 300000)))
-                self.has[name] = self.has.get(name, {None}) | {data}
+                self.put[name].add(digest(data))
+                self.has[name] = self.has.get(name, {None}) | {digest(data)}
                 s3.put_object(Body=data, **where)
-                self.has[name] = {data}
+                self.has[name] = {digest(data)}
             self.count["acts"] += 1
         except Exception:  # pylint: disable=broad-except
             self.count["refused"] += 1  # the store is away, or had the fault: either may be so
@@ -78,7 +86,9 @@ class Other(threading.Thread):
         try:
             names = [entry[0] for entry in client.list("other")]
             if names:
-                client.get(f"other/{self.rng.choice(names)}")
+                name = self.rng.choice(names)
+                if digest(client.get(f"other/{name}")) not in self.put[name]:
+                    raise AssertionError(f"other/{name}: bytes that nobody put there")
             self.count["looks"] += 1
         except SmbError as error:
             if error.name not in ("NT_STATUS_OBJECT_NAME_NOT_FOUND", "NT_STATUS_OBJECT_PATH_NOT_FOUND",
@@ -93,7 +103,7 @@ class Other(threading.Thread):
             if name not in found:
                 check(None in may, f"other/{name} is missing")
             else:
-                check(client.get(f"other/{name}") in may, f"other/{name}: other bytes")
+                check(digest(client.get(f"other/{name}")) in may, f"other/{name}: other bytes")
         check(found <= set(self.has), f"never put: {found - set(self.has)}")
 
 
@@ -144,7 +154,7 @@ def watch(bed, workers, other, rng, begin, until):
         if next_at < now < until:
             done[disturb(bed, rng)] += 1
             next_at = now + rng.uniform(2, 20)
-        if now >= until and next_at is not None:
+        if now >= until:
             bed.sim().clear()
         time.sleep(SAMPLE_S)
     bed.sim().clear()
@@ -192,11 +202,7 @@ def main():
         step("the disk is lost: all is there again")
         bed.sound(content=False)
         bed.wipe()
-        for worker in workers:
-            with bed.client() as worker.client:
-                worker.listed()
-                for path in sorted(worker.files):
-                    worker.read_whole(path)
+        read_all(bed, workers)
         with bed.client() as client:
             other.judge(client)
         step("what is held")

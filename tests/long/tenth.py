@@ -17,7 +17,7 @@ import threading
 import time
 
 import smb2
-from smb import SmbError, Testbed, check, fail, step
+from smb import Testbed, check, fail, step
 
 MIB = 1 << 20
 CLIENTS = 4
@@ -180,6 +180,15 @@ def watch(bed, workers, cache, rng):
     return most, sums
 
 
+def read_all(bed, workers):
+    """Every name and byte of theirs."""
+    for worker in workers:
+        with bed.client() as worker.client:
+            worker.listed()
+            for path in sorted(worker.files):
+                worker.read_whole(path)
+
+
 def main():
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
@@ -203,11 +212,7 @@ def main():
         bed.flush()
         step("the disk is lost: all is there again")
         bed.wipe()
-        for worker in workers:
-            with bed.client() as worker.client:
-                worker.listed()
-                for path in sorted(worker.files):
-                    worker.read_whole(path)
+        read_all(bed, workers)
 
 
 if __name__ == "__main__":
