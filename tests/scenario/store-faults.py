@@ -21,7 +21,7 @@ from http_proxy import Fault, HttpProxy
 from smb import SmbError, Testbed, bed_path, check, step, wait_until
 
 PORTAL = "<!DOCTYPE html><html><head><title>Welcome</title></head><body>Please log in.</body></html>"
-WRITES, READS = ("PUT", "POST", "DELETE"), ("GET", "HEAD")
+WRITES = ("PUT", "POST", "DELETE")
 HITS = 4    # a row's fault is met so often before it is over
 FAULTS = {
     "err-500": {"do": "answer"},
@@ -45,6 +45,7 @@ FAULTS = {
     "broken": {"do": "broken", "methods": ("GET",)},
     "etag": {"do": "etag", "methods": ("PUT", "GET"), "bodies": True, "every": 2},
     "slow": {"do": "slow"},
+    "flip": {"do": "flip", "methods": ("GET",), "bodies": True},
     "flipped": {"do": "flipped", "methods": ("PUT",), "bodies": True},
 }
 SIZE = 40000
