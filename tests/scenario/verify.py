@@ -87,11 +87,14 @@ def damaged(bed, why):
     step(f"a bit flips in each of them: {why}")
     all_right(bed, len(SIZES))
     before, uploads = state_of(bed), counter(bed, "uploads")
+    compared, told = counter(bed, "verify_bytes"), counter(bed, "verify_damaged")
     for name, size in SIZES.items():
         flip(bed, name, random.randrange(size))
     code, answer = found(bed, SIZES, "v")
     check(code == 1 and answer["damaged"] == len(SIZES) and answer["mended"] == 0, f"exit {code}: {answer}")
     check(has_finding(bed, "file-damaged"), "health does not tell of it")
+    check(counter(bed, "verify_damaged") >= told + len(SIZES) and
+          counter(bed, "verify_bytes") >= compared + sum(SIZES.values()), "it is not counted")
     with bed.client() as client:
         step("what a client changes of their metadata sends no byte of theirs")
         file = client.create("v/mid", smb2.READ_ATTRIBUTES | smb2.WRITE_ATTRIBUTES)
