@@ -25,6 +25,11 @@ void die(struct world *w, const char *what, const char *detail)
 	fprintf(stderr, "%s: seed %llu: %s: %s\n", program_invocation_short_name, (unsigned long long)w->seed, what,
 			detail);
 	tally_print();
+	if (getenv("SIM_LOG") == NULL) {
+		scratch_remove(w->root);
+	} else {
+		fprintf(stderr, "its disk is in %s\n", w->root);
+	}
 	exit(1);
 }
 
@@ -241,7 +246,7 @@ void world_open(struct world *w, uint64_t seed, int fence_class)
 	w->conf.log_flush_ns = seed % 3 == 0 ? 3600 * NS_PER_S : 3 * NS_PER_S;
 	w->conf.log_fold = 2;
 	w->conf.base_names = 3;
-	w->conf.base_quiet_ns = getenv("NOBASE") ? 0 : 8 * NS_PER_S;
+	w->conf.base_quiet_ns = 8 * NS_PER_S;
 	w->conf.capacity_bytes = 1LL << 40;
 	/* A block is 4 KiB: some ten files stay, less in every third world. */
 	w->conf.cache_size_bytes = seed % 3 == 0 ? 16 << 10 : 48 << 10;

@@ -63,7 +63,7 @@ struct world {
 	} bases;
 };
 
-/* The test has failed: say so and exit. */
+/* The test has failed: say so and exit; with SIM_LOG its disk stays, to be looked at. */
 void die(struct world *w, const char *what, const char *detail) __attribute__((noreturn));
 
 /* A line for SIM_LOG=1, part of what two runs of a seed must have alike. */
