@@ -9,7 +9,6 @@ as they stand, and afterwards every file has its bytes, times and rights.
 ONLY=TITLE in the environment: of one section."""
 
 import glob
-import json
 import os
 import re
 import shutil

@@ -13,7 +13,7 @@ import struct
 import smb2
 from dirstore import delete_object, get_object, object_path, put_object
 from local import (counter, evict, has_data, is_marked, is_out, is_resident, local_path)
-from smb import SmbError, Testbed, check, check_same, step, wait_until
+from smb import Testbed, check, check_same, step, wait_until
 from smb2 import nt_time
 from samba.dcerpc import xattr
 from samba.ndr import ndr_unpack

@@ -18,7 +18,7 @@ import threading
 import time
 
 import smb2
-from local import evict, is_out, is_resident, local_path
+from local import evict, is_out, is_resident
 from smb import SmbError, Testbed, check, fail, ready, step, wait_until
 
 MIB = 1 << 20
