@@ -34,6 +34,8 @@
 #include "cached/objstore/objstore.h"
 
 #define FDS_MOST 4096
+#define PLACES 16384u
+#define PLACE_FRAMES 10
 
 int nth_inside;
 sigjmp_buf *nth_gate;
@@ -119,6 +121,34 @@ static bool kind_can(const struct nth_kind *kind, int how)
 	return false;
 }
 
+/* A place is a call and who called whom for it, PLACE_FRAMES up. true: it has not called before. */
+static bool place_first(enum nth_class class)
+{
+	static uint64_t known[PLACES];
+	void *stack[PLACE_FRAMES];
+	uint64_t place = 14695981039346656037u + class; /* FNV-1a */
+	int inside = nth_inside, frames;
+
+	nth_inside = 0;
+	frames = backtrace(stack, PLACE_FRAMES);
+	nth_inside = inside;
+	for (int i = 0; i < frames; i++) {
+		place = (place ^ (uintptr_t)stack[i]) * 1099511628211u;
+	}
+	for (unsigned i = 0; i < PLACES; i++) {
+		uint64_t *slot = &known[(place + i) % PLACES];
+
+		if (*slot == place) {
+			return false;
+		}
+		if (*slot == 0) {
+			*slot = place;
+			return true;
+		}
+	}
+	return true;
+}
+
 /* 0: let it be done; else how it fails. */
 static int fate(enum nth_class class, unsigned kind)
 {
@@ -130,6 +160,7 @@ static int fate(enum nth_class class, unsigned kind)
 	n = ++seen->counts[class];
 	if (n < NTH_CALLS_MOST) {
 		seen->kinds[class][n] = (uint8_t)kind;
+		seen->firsts[class][n] = plan.n == 0 && place_first(class);
 	}
 	if (plan.n == 0 || class != plan.class || n < plan.n || (n > plan.n && !plan.held) ||
 			!kind_can(&kinds[class][kind], plan.how)) {

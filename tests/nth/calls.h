@@ -36,6 +36,7 @@ struct nth_seen {
 	uint32_t counts[NTH_CLASSES];
 	uint32_t failed; /* calls that came to nothing */
 	uint8_t kinds[NTH_CLASSES][NTH_CALLS_MOST]; /* of the first ones, for nth_kind_of */
+	bool firsts[NTH_CLASSES][NTH_CALLS_MOST];   /* the first call from its place, where none fails */
 };
 
 /* Once, before anything is counted. */

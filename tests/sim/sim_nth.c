@@ -8,6 +8,7 @@
  *
  *   sim_nth [STRIDE [FIRST]]            every STRIDEth call from FIRST on, of classes with few calls more; default: 97.
  *                                       1: each, and that takes half an hour
+ *   sim_nth places                      the first call from each place in the code
  *   sim_nth STORY CLASS N HOW HELD      one of them, as a failure prints it; SIM_LOG=1 shows every step
  *   NTH_STORY, NTH_CLASS, NTH_HELD      only these
  */
@@ -26,7 +27,7 @@
 #include "cached/core/rings.h"
 #include "cached/objstore/impl.h"
 #include "cached/reconcile/reconcile.h"
-#include "sim_world.h"
+#include "sim_asks.h"
 #include "tests/lib/scratch.h"
 #include "tests/nth/calls.h"
 
@@ -182,7 +183,8 @@ static void story_evict(struct world *w)
 	client_evict(w, "c/four");
 	pass(w, 20);
 	client_read(w, "a/one", false);
-	if (client_plain(w, "c/four", true)) {
+	/* The module asks the next daemon again: it may be empty by now. */
+	if (client_plain(w, "c/four", true) || client_plain(w, "c/four", true)) {
 		client_write(w, "c/four", "four");
 	}
 	client_rename(w, "a/stub", "c/stub");
@@ -243,6 +245,54 @@ static void story_new_disk(struct world *w)
 	pass(w, 20);
 }
 
+static void story_asks(struct world *w)
+{
+	client_evict(w, "a/one");
+	pass(w, 20);
+	client_copy(w, "a/one", "c/copy");
+	client_copy(w, "a/stub", "a/b/copy");
+	asks_looks(w);
+	asks_pin(w, "a/b", true);
+	asks_pin(w, "c/four", true);
+	client_write(w, "c/four", "44");
+	client_flush(w, "c/four");
+	client_evict(w, "a/b/two");
+	client_evict(w, "c/four");
+	pass(w, 20);
+	asks_warm(w, "a/stub");
+	client_rename(w, "a", "d");
+	client_create(w, "d/six", "6");
+	asks_looks(w);
+	asks_flush(w, "d");
+	daemon_kill(w);
+	daemon_start(w);
+	pass(w, 20);
+	asks_pin(w, "d/b", false);
+	asks_looks(w);
+	client_copy(w, "d/b/copy", "late");
+	client_flush(w, "late");
+	pass(w, 60);
+}
+
+/* An object that cannot be read or copied, until somebody restores it. */
+static void story_archived(struct world *w)
+{
+	sim_object(w->sim, "p/a/stub")->archived = true;
+	sim_object(w->sim, "p/a/b/two")->archived = true;
+	client_rename(w, "a", "d");
+	pass(w, 60);
+	client_read(w, "d/stub", false);
+	client_rename(w, "d/stub", "c/stub");
+	client_unlink(w, "d/b/two");
+	pass(w, 60);
+	asks_looks(w);
+	for (struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
+		o->archived = false;
+	}
+	client_read(w, "c/stub", false);
+	pass(w, 60);
+}
+
 struct story {
 	const char *name;
 	void (*tell)(struct world *w);
@@ -256,6 +306,8 @@ static const struct story stories[] = {
 	{"remote", story_remote},
 	{"start", story_start},
 	{"new-disk", story_new_disk},
+	{"asks", story_asks},
+	{"archived", story_archived},
 };
 #define STORIES (sizeof(stories) / sizeof(stories[0]))
 
@@ -284,12 +336,34 @@ static unsigned log_count(const char *path)
 	return n;
 }
 
+/* What the disk did not take waits, as pending says, until it is written again: somebody has read that, and does so. */
+static void unstored_write(struct world *w)
+{
+	json_t *items, *item;
+	char text[sizeof(w->files[0].text)];
+	size_t i;
+
+	pass(w, 60);
+	items = reconcile_pending(w->v->reconcile, 100);
+	json_array_foreach(items, i, item) {
+		const char *path = json_string_value(json_object_get(item, "path"));
+		const char *reason = json_string_value(json_object_get(item, "reason"));
+
+		if (path != NULL && reason != NULL && strstr(reason, "did not take what was written") != NULL) {
+			snprintf(text, sizeof(text), "%s", world_file(w, path)->text);
+			client_write(w, path, text);
+		}
+	}
+	json_decref(items);
+}
+
 /* Everywhere a client looks there is what it was told, and nothing else. */
 static void world_judge(struct world *w, bool foreign, bool refused)
 {
 	if (refused) {
 		pass(w, 25 * 3600); /* what was not to be had, is asked for once a day */
 	}
+	unstored_write(w);
 	world_settle(w);
 	world_names(w);
 	client_find(w);
@@ -328,7 +402,8 @@ static void live(const struct story *story, const struct nth_plan *plan, const c
 		fprintf(stderr, "%u lines\n", lines);
 		die(&w, "the log is filled", "");
 	}
-	world_judge(&w, story->tell == story_remote, plan->class == NTH_REQUEST && plan->how == OBJ_INVALID);
+	world_judge(&w, story->tell == story_remote,
+			story->tell == story_archived || (plan->class == NTH_REQUEST && plan->how == OBJ_INVALID));
 	if (w.lives == lives && nth_fds() > fds) {
 		fprintf(stderr, "%u descriptors, %u before\n", nth_fds(), fds);
 		die(&w, "descriptors are kept", "");
@@ -432,9 +507,22 @@ static unsigned stride_of(enum nth_class class, unsigned stride)
 	}
 }
 
+static struct nth_seen told; /* of the story at hand, where nothing fails */
+
+/* stride 0: the next that is the first from its place. */
+static uint32_t next_call(enum nth_class class, uint32_t n, unsigned stride)
+{
+	if (stride != 0) {
+		return n + stride_of(class, stride);
+	}
+	do {
+		n++;
+	} while (n <= told.counts[class] && !told.firsts[class][n]);
+	return n;
+}
+
 static void run_story(struct run *r, const struct story *story, unsigned stride, unsigned first)
 {
-	static struct nth_seen told;
 	struct nth_plan plan = {0};
 
 	if (!run_one(r, story, &plan)) {
@@ -446,7 +534,8 @@ static void run_story(struct run *r, const struct story *story, unsigned stride,
 			told.counts[NTH_REQUEST]);
 	for (plan.class = 0; plan.class < NTH_CLASSES; plan.class++) {
 		for (plan.n = first; chosen("NTH_CLASS", class_names[plan.class]) &&
-				plan.n <= told.counts[plan.class]; plan.n += stride_of(plan.class, stride)) {
+				plan.n <= told.counts[plan.class];
+				plan.n = next_call(plan.class, plan.n, stride)) {
 			const struct nth_kind *kind = nth_kind_of(plan.class, told.kinds[plan.class][plan.n]);
 
 			for (unsigned i = 0; i < NTH_HOWS && kind->hows[i] != 0; i++) {
@@ -498,7 +587,8 @@ static void scratch_in_memory(void)
 
 int main(int argc, char **argv)
 {
-	unsigned stride = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : STRIDE;
+	bool places = argc == 2 && strcmp(argv[1], "places") == 0;
+	unsigned stride = places ? 0 : argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : STRIDE;
 	unsigned first = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 1;
 	const char *tmp = getenv("TMPDIR");
 	struct run r = {0};
