@@ -8,7 +8,9 @@
 #   make install    DESTDIR= PREFIX=/usr/local; make uninstall
 #   make deb        Debian packages into build/deb/
 #   make fuzz       libFuzzer (clang) on every target, FUZZ_SECONDS=60 each; ONLY=NAME: on one
-#   make fuzz-coverage   what each target has reached, of the files it names (clang, llvm)
+#   make coverage   which branches of the rooms that keep what was acknowledged the tests take; ONLY=recall, SEEDS=100,
+#                   SCENARIOS=1 (tests/coverage/coverage)
+#   make fuzz-coverage   what each fuzz target has reached, of the files it names (clang, llvm)
 #   make test-long  what takes long, one after the other: half a day. LIST=1: what there is; ONLY=NAME ARGS=: one
 #
 # V=1 shows the commands. CC=clang. SAMBA_SOURCE=DIR: Samba's source, instead of through apt.
@@ -45,15 +47,18 @@ B := build$(if $(FUZZER),/fuzzer,$(if $(SANITIZER),/$(subst $(comma),-,$(SANITIZ
 # --- flags ----------------------------------------------------------------------------------------
 WARN := -Wall -Wextra -Werror
 CFLAGS ?= -O2 -g
-sanitize := $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer \
-	$(if $(findstring undefined,$(SANITIZER)),-fno-sanitize-recover=undefined))
+# SANITIZER=coverage is the build of `make coverage`: the daemon's and the tests' branches are counted.
+coverage := $(filter coverage,$(SANITIZER))
+sanitize := $(if $(coverage),,$(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer \
+	$(if $(findstring undefined,$(SANITIZER)),-fno-sanitize-recover=undefined)))
+counted := $(if $(coverage),-O0 -w --coverage -fprofile-update=prefer-atomic)
 fuzz_flags := $(if $(FUZZER),-fsanitize=fuzzer-no-link)
 COMMON = -std=gnu11 $(WARN) $(CFLAGS) $(sanitize) $(fuzz_flags) -I. -MMD -MP
 
 PACKAGES := talloc tevent libcurl openssl expat sqlite3 jansson libmicrohttpd libzstd
 LIB_CFLAGS := -D_GNU_SOURCE= $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -linih -lpthread
-LINK = $(CC) $(CFLAGS) $(sanitize) $(LDFLAGS) -Wl,--as-needed
+LINK = $(CC) $(CFLAGS) $(sanitize) $(if $(coverage),--coverage -Wl$(comma)--wrap=_exit) $(LDFLAGS) -Wl,--as-needed
 
 # --- the installed Samba --------------------------------------------------------------------------
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -91,7 +96,7 @@ TESTLIB_SRC := $(filter-out $(HELPER_MAIN),$(wildcard tests/lib/*.c)) $(filter-o
 HEADERS := $(shell find shared cached vfs_objectfs tests -name '*.h' 2>/dev/null | sort)
 
 MODULE_OBJ := $(call objects,module,$(MODULE_SRC) $(SHARED_SRC))
-CACHED_OBJ := $(call objects,obj,$(CACHED_SRC) $(SHARED_SRC))
+CACHED_OBJ := $(call objects,obj,$(CACHED_SRC) $(SHARED_SRC) $(if $(coverage),tests/coverage/exit.c))
 CTL_OBJ := $(call objects,obj,$(CTL_SRC))
 MAIN_OBJ := $(call objects,obj,$(DAEMON_SRC))
 TESTLIB_OBJ := $(call objects,obj,$(TESTLIB_SRC))
@@ -117,7 +122,7 @@ ctl: $(B)/objectfsctl
 tests: $(UNIT) $(SIM) $(REPLAY) $(HELPERS) $(B)/s3sim $(POWER) $(B)/tests/nth_preload.so
 
 # Flags are part of what an object depends on.
-stamp_text = $(CC) $(COMMON) $(LIB_CFLAGS) $(MODULE_CFLAGS)
+stamp_text = $(CC) $(COMMON) $(counted) $(LIB_CFLAGS) $(MODULE_CFLAGS)
 $(B)/flags: force
 	@mkdir -p $(B)
 	@printf '%s\n' "$$FLAGS" | cmp -s - $@ || printf '%s\n' "$$FLAGS" >$@
@@ -128,7 +133,7 @@ force:
 $(B)/obj/%.o: %.c $(B)/flags
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(COMMON) $(LIB_CFLAGS) $(EXTRA_CFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(COMMON) $(LIB_CFLAGS) $(EXTRA_CFLAGS) $(counted) -c -o $@ $<
 
 # Tests of the module's own parts see Samba's headers too.
 $(B)/obj/tests/unit/test_vfs_%.o: tests/unit/test_vfs_%.c $(B)/flags | $(SAMBA)/version
@@ -257,9 +262,14 @@ $(FUZZERS): $(B)/%: $(B)/obj/tests/fuzz/%.o $(test_libs)
 	$(call say,LINK,$@)
 	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS) -lcmocka
 fuzz-coverage:
-	$(Q)$(MAKE) --no-print-directory CC=clang B=build/coverage \
+	$(Q)$(MAKE) --no-print-directory CC=clang B=build/fuzz-coverage \
 		CFLAGS='-O1 -g -fprofile-instr-generate -fcoverage-mapping' replay-programs
-	$(Q)tests/fuzz/coverage build/coverage $(ONLY)
+	$(Q)tests/fuzz/coverage build/fuzz-coverage $(ONLY)
+
+.PHONY: coverage
+coverage:
+	$(Q)$(MAKE) --no-print-directory SANITIZER=coverage all tests
+	$(Q)tests/coverage/coverage $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SCENARIOS),--scenarios) $(ONLY)
 
 # --- packages, demo, install --------------------------------------------------------------------------
 deps:
