@@ -8,23 +8,35 @@
 #include "private.h"
 #include "../evict/evict.h"
 
-static void pin_set(struct admin_cmd *c, bool on)
+static void pin_done(struct admin_cmd *c, bool on, int status)
 {
-	struct row *row = admin_row(c);
-	int ret;
-
-	if (row == NULL) {
-		return;
-	}
-	ret = evict_pin(c->v->evictor, &row->oid, on);
-	if (ret == -ENOSPC) {
-		admin_answer(c, ret, NULL, "too many pins: pin a directory above instead");
-	} else if (ret != 0 && ret != -EALREADY) {
-		admin_answer(c, ret, NULL, "%s", strerror(-ret));
+	if (status == -ENOSPC) {
+		admin_answer(c, status, NULL, "too many pins: pin a directory above instead");
+	} else if (status != 0 && status != -EALREADY) {
+		admin_answer(c, status, NULL, "the index cannot be written: %s", strerror(-status));
 	} else {
 		admin_answer(c, 0, json_pack("{s:s, s:o, s:b}", "volume", c->v->name, "path",
 						   admin_string(c->path), "pinned", on),
 				NULL);
+	}
+}
+
+static void pinned(void *arg, int status)
+{
+	pin_done(arg, true, status);
+}
+
+static void unpinned(void *arg, int status)
+{
+	pin_done(arg, false, status);
+}
+
+static void pin_set(struct admin_cmd *c, bool on)
+{
+	struct row *row = admin_row(c);
+
+	if (row != NULL) {
+		evict_pin(c->v->evictor, &row->oid, on, on ? pinned : unpinned, c);
 	}
 }
 

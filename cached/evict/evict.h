@@ -66,8 +66,9 @@ int64_t evict_drop_before_ns(const struct evictor *ev, bool at_once);
 bool evict_drop_wait(struct evictor *ev, const struct ofs_oid *dir, void (*fn)(void *arg), void *arg);
 
 /* Pins: of files and of directories with all below. By object id: they stay through renames. Kept in
- * the index, so losing the index loses them. 0; -EALREADY: (not) pinned anyway; -ENOSPC: too many. */
-int evict_pin(struct evictor *ev, const struct ofs_oid *oid, bool on);
+ * the index, so losing the index loses them. done(arg, 0) once it is on disk; -EALREADY: (not) pinned anyway;
+ * -ENOSPC: too many; other -errno: it is so until the daemon ends, as the index cannot be written. */
+void evict_pin(struct evictor *ev, const struct ofs_oid *oid, bool on, void (*done)(void *arg, int status), void *arg);
 /* Each; path NULL: where it is is not known (any more). */
 void evict_pins_each(struct evictor *ev, void (*fn)(void *arg, const char *path), void *arg);
 /* Pinned itself, or below a directory that is. */

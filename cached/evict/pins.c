@@ -3,7 +3,7 @@
  * Duty: what an administrator wants to stay here.
  * Way: objectfsctl pin, unpin -> here -> the index; evict.c asks.
  * Thread: core. Owns: the list of ids.
- * Holds: the list in the index is the one in memory.
+ * Holds: the list in the index is the one in memory; who asked for a change is answered once it is on disk.
  */
 #include "private.h"
 
@@ -24,14 +24,8 @@ void pins_load(struct evictor *ev)
 
 		memcpy(hex, p, OFS_OID_HEX_BYTES - 1);
 		if (ofs_oid_parse(hex, &oid) && ev->pins.count < PINS_MOST) {
-			struct ofs_oid *list = talloc_realloc(ev, ev->pins.oids, struct ofs_oid,
-					ev->pins.count + 1);
-
-			if (list == NULL) {
-				return;
-			}
-			ev->pins.oids = list;
-			list[ev->pins.count++] = oid;
+			ev->pins.oids = talloc_realloc(ev, ev->pins.oids, struct ofs_oid, ev->pins.count + 1);
+			ev->pins.oids[ev->pins.count++] = oid;
 		}
 		p += OFS_OID_HEX_BYTES - 1;
 		p += strspn(p, " ");
@@ -48,46 +42,61 @@ static unsigned pins_find(const struct evictor *ev, const struct ofs_oid *oid)
 	return i;
 }
 
-static int pins_save(struct evictor *ev)
+static void pins_save(struct evictor *ev)
 {
 	char *text = talloc_strdup(ev, "");
 
-	for (unsigned i = 0; i < ev->pins.count && text != NULL; i++) {
+	for (unsigned i = 0; i < ev->pins.count; i++) {
 		char hex[OFS_OID_HEX_BYTES];
 
 		ofs_oid_hex(&ev->pins.oids[i], hex);
 		text = talloc_asprintf_append(text, "%s%s", i > 0 ? " " : "", hex);
 	}
-	if (text == NULL) {
-		return -ENOMEM;
-	}
 	index_kv_set(ev->v->index, PINS_KV, ev->pins.count > 0 ? text : NULL);
 	talloc_free(text);
-	return 0;
 }
 
-int evict_pin(struct evictor *ev, const struct ofs_oid *oid, bool on)
+static int pins_change(struct evictor *ev, const struct ofs_oid *oid, bool on)
 {
 	unsigned at = pins_find(ev, oid);
-	struct ofs_oid *list;
 
 	if (on == (at < ev->pins.count)) {
 		return -EALREADY;
 	}
 	if (!on) {
 		ev->pins.oids[at] = ev->pins.oids[--ev->pins.count];
-		return pins_save(ev);
-	}
-	if (ev->pins.count >= PINS_MOST) {
+	} else if (ev->pins.count < PINS_MOST) {
+		ev->pins.oids = talloc_realloc(ev, ev->pins.oids, struct ofs_oid, ev->pins.count + 1);
+		ev->pins.oids[ev->pins.count++] = *oid;
+	} else {
 		return -ENOSPC;
 	}
-	list = talloc_realloc(ev, ev->pins.oids, struct ofs_oid, ev->pins.count + 1);
-	if (list == NULL) {
-		return -ENOMEM;
-	}
-	ev->pins.oids = list;
-	list[ev->pins.count++] = *oid;
-	return pins_save(ev);
+	pins_save(ev);
+	return 0;
+}
+
+struct pin { /* talloc child of the evictor, until it is committed */
+	int status;
+	void (*done)(void *arg, int status);
+	void *arg;
+};
+
+static void pin_committed(int status, void *arg)
+{
+	struct pin *p = arg;
+
+	p->done(p->arg, status != 0 ? status : p->status);
+	talloc_free(p);
+}
+
+void evict_pin(struct evictor *ev, const struct ofs_oid *oid, bool on, void (*done)(void *arg, int status), void *arg)
+{
+	struct pin *p = talloc_zero(ev, struct pin);
+
+	p->status = pins_change(ev, oid, on);
+	p->done = done;
+	p->arg = arg;
+	index_commit(ev->v->index, pin_committed, p); /* what was so anyway may have been made so a moment ago */
 }
 
 void evict_pins_each(struct evictor *ev, void (*fn)(void *arg, const char *path), void *arg)

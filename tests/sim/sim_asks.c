@@ -217,12 +217,21 @@ static struct row *row_of(struct world *w, const char *path)
 	return ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) == 0 ? index_get(w->v->index, &rec.oid) : NULL;
 }
 
+static void on_pinned(void *arg, int status)
+{
+	on_answer(status, NULL, arg);
+}
+
 static void ask_pin(void *arg)
 {
 	struct question *q = arg;
 	struct row *row = row_of(q->w, q->path);
 
-	on_answer(row == NULL ? -ENOENT : evict_pin(q->w->v->evictor, &row->oid, q->on), NULL, q);
+	if (row == NULL) {
+		on_answer(-ENOENT, NULL, q);
+	} else {
+		evict_pin(q->w->v->evictor, &row->oid, q->on, on_pinned, q);
+	}
 }
 
 void asks_pin(struct world *w, const char *path, bool on)
