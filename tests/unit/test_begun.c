@@ -193,7 +193,25 @@ static void change(int fd, int64_t at)
 	assert_int_equal(pwrite(fd, "y", 1, at + 100), 1);
 }
 
-enum what { NOTHING, BYTES_THERE, BYTES_MISSING, ATIME, DATA, SMALLER, ENCRYPTION, TORN, HEAD_TORN };
+enum what { NOTHING, BYTES_THERE, BYTES_MISSING, ATIME, DATA, SMALLER, ENCRYPTION, TORN, HEAD_TORN, FLIPPED, HEAD_FLIPPED, NOT_OURS };
+
+/* What a disk may make of a note. */
+static void note_damage(const char *note, enum what w)
+{
+	int fd = open(note, O_RDWR);
+	off_t size = lseek(fd, 0, SEEK_END), at = w == FLIPPED ? size - 24 : w == HEAD_FLIPPED ? 60 : 0;
+	uint8_t byte;
+
+	assert_true(fd >= 0 && size > 200);
+	if (w == TORN || w == HEAD_TORN) {
+		assert_int_equal(ftruncate(fd, w == TORN ? size - 1 : 100), 0);
+	} else {
+		assert_int_equal(pread(fd, &byte, 1, at), 1);
+		byte ^= 4;
+		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+	}
+	close(fd);
+}
 
 static void test_resume(void **state)
 {
@@ -212,6 +230,9 @@ static void test_resume(void **state)
 		{"it is to be encrypted now", ENCRYPTION, true, 3},
 		{"what was noted of a part is torn", TORN, false, 2},
 		{"what was noted is torn from the begin", HEAD_TORN, true, 3},
+		{"a bit of what was noted of a part is another", FLIPPED, false, 2},
+		{"a bit of what was noted at the begin is another", HEAD_FLIPPED, true, 3},
+		{"a file that is no note", NOT_OURS, true, 3},
 	};
 
 	(void)state;
@@ -225,11 +246,8 @@ static void test_resume(void **state)
 		print_message("%s\n", rows[i].name);
 		written(f);
 		note = only_note(f);
-		if (w == TORN || w == HEAD_TORN) {
-			int note_fd = open(note, O_RDWR);
-
-			assert_int_equal(ftruncate(note_fd, w == TORN ? lseek(note_fd, 0, SEEK_END) - 1 : 100), 0);
-			close(note_fd);
+		if (w >= TORN) {
+			note_damage(note, w);
 		}
 		restart(f);
 		if (w == BYTES_THERE || w == BYTES_MISSING) {
@@ -249,7 +267,7 @@ static void test_resume(void **state)
 		talloc_free(u);
 		same_in_store(f, fd);
 		pass(f, 0);
-		assert_int_equal(open_uploads(f), w == HEAD_TORN); /* of that nobody knows */
+		assert_int_equal(open_uploads(f), rows[i].again && w >= TORN); /* of that nobody knows */
 		assert_null(f->v->begun->list);
 		assert_int_equal(access(note, F_OK), -1);
 		end(f, fd);

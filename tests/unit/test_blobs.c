@@ -14,6 +14,7 @@
 #include "tests/lib/mirror_fixture.h"
 
 #define VALUE_BYTES 20000u
+#define MANY 200u
 
 struct written {
 	bool over;
@@ -97,6 +98,27 @@ static void test_on_its_way(void **state)
 	end(fx, s, &again);
 	assert_false(may_go(fx, s)); /* it was there, and may be old */
 	snapshot_free(&s);
+}
+
+/* Those that were there are remembered, however many. */
+static void test_many(void **state)
+{
+	struct fixture *fx = *state;
+	struct snapshot *s[MANY];
+	struct written w;
+
+	for (unsigned i = 0; i < MANY; i++) {
+		s[i] = value_new((char)i);
+		start(fx, s[i], &w);
+		end(fx, s[i], &w);
+		assert_true(may_go(fx, s[i]));
+		start(fx, s[i], &w);
+		end(fx, s[i], &w);
+	}
+	for (unsigned i = 0; i < MANY; i++) {
+		assert_false(may_go(fx, s[i]));
+		snapshot_free(&s[i]);
+	}
 }
 
 static void test_waits(void **state)
@@ -188,6 +210,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_on_its_way, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_many, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_waits, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_unfenced, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_conditions, fixture_setup, fixture_teardown),
