@@ -10,6 +10,7 @@
  *        2. A file that could not be read for another reason (rights, full, busy, a disk that fails) is
  *           an error: it is not set aside for that.
  *        3. The value "#clean" exists only between a clean close and the next open.
+ *        4. What rows say was read in the tree: that is on the disk before them (rule 5).
  */
 #include "index_db.h"
 
@@ -20,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +37,7 @@
 #define DB_SHA256_BYTES 32u
 #define DB_BUSY_MS 5000
 #define DB_KEY_CLEAN "#clean"
+#define DB_BTRFS_MAGIC 0x9123683e
 
 /* flags: INDEX_DB_*; NULL: none; oid: 16 bytes; fixed: what db_fixed_encode says, one column since reading
  * each of a million rows' columns takes as long as all else. Rows stand in the order they came (a table in
@@ -71,6 +75,8 @@ static const char *const db_sql[DB_STMT_MAX] = {
 
 struct index_db {
 	sqlite3 *handle;
+	int dir_fd;         /* where it is */
+	bool waits_for_all; /* there an fsync waits for one inode alone */
 	sqlite3_stmt *stmt[DB_STMT_MAX];
 };
 
@@ -341,6 +347,9 @@ static void db_free(struct index_db **pdb)
 	struct index_db *db = *pdb;
 
 	*pdb = NULL;
+	if (db->dir_fd >= 0) {
+		close(db->dir_fd);
+	}
 	for (int i = 0; i < DB_STMT_MAX; i++) {
 		sqlite3_finalize(db->stmt[i]);
 	}
@@ -374,6 +383,35 @@ static int db_readable(const char *path)
 		close(fd);
 	}
 	return ret;
+}
+
+/* The directory that it is in; the tree is on the same file system. 0 or -errno. */
+static int db_dir_open(struct index_db *db, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[PATH_MAX];
+	struct statfs fs;
+
+	snprintf(dir, sizeof(dir), "%.*s", slash != NULL ? (int)(slash - path) : 1, slash != NULL ? path : ".");
+	db->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (db->dir_fd < 0 || fstatfs(db->dir_fd, &fs) != 0) {
+		return -errno;
+	}
+	db->waits_for_all = fs.f_type == DB_BTRFS_MAGIC;
+	return 0;
+}
+
+/* While its log is written over, a sync of it waits for nothing else: the rows would survive a power cut that takes
+ * back what they are about. Journals keep the order of changes, so an fsync of what was changed last waits for
+ * all; on btrfs one waits for its own inode alone. */
+static int db_tree_first(struct index_db *db)
+{
+	int ret = db->waits_for_all ? syncfs(db->dir_fd) : futimens(db->dir_fd, NULL);
+
+	if (ret == 0 && !db->waits_for_all) {
+		ret = fsync(db->dir_fd);
+	}
+	return ret == 0 ? 0 : -errno;
 }
 
 /* Rename the file and its log; both or neither matter to whoever looks at them later. */
@@ -431,16 +469,19 @@ int index_db_open(TALLOC_CTX *ctx, const char *path, const struct index_db_loade
 			ret = -ENOMEM;
 			break;
 		}
-		rc = sqlite3_open_v2(path, &db->handle,
-				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
 		why = "cannot be opened";
-		ret = rc != SQLITE_OK ? db_errno(rc) : db_setup(db, loader, fresh, &why);
+		ret = db_dir_open(db, path);
+		if (ret == 0) {
+			rc = sqlite3_open_v2(path, &db->handle,
+					SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+			ret = rc != SQLITE_OK ? db_errno(rc) : db_setup(db, loader, fresh, &why);
+		}
 		if (ret == 0) {
 			*out = db;
 			return 0;
 		}
 		*error = talloc_asprintf(ctx, "index %s %s: %s", path, why,
-				db->handle != NULL ? sqlite3_errmsg(db->handle) : strerror(ENOMEM));
+				db->handle != NULL ? sqlite3_errmsg(db->handle) : strerror(-ret));
 		/* The loader takes no row of a broken file. */
 		loader->begin(loader->arg, 0);
 		db_free(&db);
@@ -526,8 +567,11 @@ int index_db_write(struct index_db *db, const struct ofs_oid *deletes, size_t de
 		const struct index_db_row *rows, size_t row_count, const struct index_db_kv *kvs,
 		size_t kv_count)
 {
-	int ret;
+	int ret = delete_count > 0 || row_count > 0 ? db_tree_first(db) : 0;
 
+	if (ret != 0) {
+		return ret;
+	}
 	db_rollback(db);
 	ret = db_step(db->stmt[DB_BEGIN]);
 	if (ret != 0) {

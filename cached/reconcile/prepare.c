@@ -175,16 +175,22 @@ static int prepare_record(struct prepare_job *p, ino_t ino)
 	return rc;
 }
 
-/* Worker. S3 must never be ahead of what this disk would hold after a power cut: a record that says clean vouches
- * for the bytes, and a dirty file that lost them would replace good ones. */
+/* Worker. What is sent was read before. S3 must never be ahead of what this disk would hold after a power cut: a
+ * record that says clean vouches for bytes and metadata, and a dirty file that lost them would replace good ones. */
 static int prepare_durable(struct prepare_job *p)
 {
-	if (fdatasync(p->fd) == 0) {
+	bool data = prepare_wants_data(p) && !p->unchanged, meta = (p->rec.flags & OFS_REC_META_DIRTY) != 0;
+	int err;
+
+	if ((!data && !meta) || (meta ? fsync(p->fd) : fdatasync(p->fd)) == 0) {
 		return 0;
 	}
-	p->unstored = errno == EIO;
-	p->unstored_gen = p->rec.data_gen;
-	return -errno;
+	err = errno;
+	if (data) {
+		p->unstored = err == EIO;
+		p->unstored_gen = p->rec.data_gen;
+	}
+	return -err;
 }
 
 /* Worker. The bytes, if there is no lease on them, then the metadata. */
@@ -200,6 +206,7 @@ static int prepare_content(struct prepare_job *p, const struct stat *st)
 		}
 	}
 	rc = snapshot_read(p->fd, p->rio.xattr, &p->snapshot);
+	rc = rc != 0 ? rc : prepare_durable(p);
 	if (copy >= 0) {
 		close(p->fd);
 		p->fd = copy;
@@ -260,9 +267,6 @@ static int prepare_file(struct prepare_job *p)
 	p->unchanged = prepare_is_unchanged(p);
 	rc = prepare_content(p, &st);
 	if (rc != 0) {
-		return rc;
-	}
-	if (prepare_wants_data(p) && p->leased && (rc = prepare_durable(p)) != 0) {
 		return rc;
 	}
 	if (fstat(p->fd, &st) != 0) {

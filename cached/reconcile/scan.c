@@ -388,9 +388,7 @@ static void boot_run(struct disk_job *job)
 	int fd = openat(in->path_fd, "boot-id", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 	if (fd >= 0) {
-		if (pwrite(fd, in->boot, strlen(in->boot), 0) > 0) {
-			fdatasync(fd);
-		}
+		(void)pwrite(fd, in->boot, strlen(in->boot), 0); /* lost with the power, it is of another boot all the same */
 		close(fd);
 	}
 }
