@@ -45,6 +45,8 @@ static struct nth_seen *seen;
 static struct nth_plan plan;
 static bool counting, lifted;
 static bool fds[FDS_MOST];
+const struct nth_disk *nth_disk;
+static bool in_disk;
 
 enum call {
 	CALL_OPEN, CALL_CREATE, CALL_READ, CALL_WRITE, CALL_SYNC, CALL_TRUNCATE, CALL_ALLOCATE, CALL_NAME, CALL_UNLINK,
@@ -203,6 +205,19 @@ int nth_request(enum nth_requests kind)
 		*(void **)&real = dlsym(RTLD_NEXT, #name); \
 	} \
 	real; \
+})
+
+/* Done by the disk of lossy.h, if there is one; what that does itself, by the next library. */
+#define DONE(name, ...) ({ \
+	__typeof__(nth_disk->name(__VA_ARGS__)) result; \
+	if (nth_disk == NULL || in_disk) { \
+		result = REAL(name)(__VA_ARGS__); \
+	} else { \
+		in_disk = true; \
+		result = nth_disk->name(__VA_ARGS__); \
+		in_disk = false; \
+	} \
+	result; \
 })
 
 static int opened(int fd)
@@ -371,7 +386,11 @@ int openat(int dir, const char *path, int flags, ...)
 	va_start(ap, flags);
 	mode = makes(flags) ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
-	return sys_fails(makes(flags) ? CALL_CREATE : CALL_OPEN, NULL) ? -1 : opened(REAL(openat)(dir, path, flags, mode));
+	if (sys_fails(makes(flags) ? CALL_CREATE : CALL_OPEN, NULL)) {
+		return -1;
+	}
+	return opened(makes(flags) || (flags & O_TRUNC) != 0 ? DONE(openat, dir, path, flags, mode)
+							     : REAL(openat)(dir, path, flags, mode));
 }
 
 int open(const char *path, int flags, ...)
@@ -446,14 +465,14 @@ ssize_t write(int fd, const void *buf, size_t len)
 	if (fd != nth_log_fd && fd > 2 && sys_fails(CALL_WRITE, &half)) {
 		return -1;
 	}
-	return REAL(write)(fd, buf, half ? (len + 1) / 2 : len);
+	return DONE(write, fd, buf, half ? (len + 1) / 2 : len);
 }
 
 ssize_t pwrite(int fd, const void *buf, size_t len, off_t at)
 {
 	bool half;
 
-	return sys_fails(CALL_WRITE, &half) ? -1 : REAL(pwrite)(fd, buf, half ? (len + 1) / 2 : len, at);
+	return sys_fails(CALL_WRITE, &half) ? -1 : DONE(pwrite, fd, buf, half ? (len + 1) / 2 : len, at);
 }
 
 ssize_t pwrite64(int fd, const void *buf, size_t len, off_t at)
@@ -463,17 +482,17 @@ ssize_t pwrite64(int fd, const void *buf, size_t len, off_t at)
 
 int fsync(int fd)
 {
-	return sys_fails(CALL_SYNC, NULL) ? -1 : REAL(fsync)(fd);
+	return sys_fails(CALL_SYNC, NULL) ? -1 : DONE(fsync, fd);
 }
 
 int fdatasync(int fd)
 {
-	return sys_fails(CALL_SYNC, NULL) ? -1 : REAL(fdatasync)(fd);
+	return sys_fails(CALL_SYNC, NULL) ? -1 : DONE(fdatasync, fd);
 }
 
 int ftruncate(int fd, off_t len)
 {
-	return sys_fails(CALL_TRUNCATE, NULL) ? -1 : REAL(ftruncate)(fd, len);
+	return sys_fails(CALL_TRUNCATE, NULL) ? -1 : DONE(ftruncate, fd, len);
 }
 
 int ftruncate64(int fd, off_t len)
@@ -483,14 +502,14 @@ int ftruncate64(int fd, off_t len)
 
 int fallocate(int fd, int mode, off_t at, off_t len)
 {
-	return sys_fails(CALL_ALLOCATE, NULL) ? -1 : REAL(fallocate)(fd, mode, at, len);
+	return sys_fails(CALL_ALLOCATE, NULL) ? -1 : DONE(fallocate, fd, mode, at, len);
 }
 
 ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t len, unsigned flags)
 {
 	bool half;
 
-	return sys_fails(CALL_COPY, &half) ? -1 : REAL(copy_file_range)(in, in_at, out, out_at, half ? (len + 1) / 2 : len, flags);
+	return sys_fails(CALL_COPY, &half) ? -1 : DONE(copy_file_range, in, in_at, out, out_at, half ? (len + 1) / 2 : len, flags);
 }
 
 int ioctl(int fd, unsigned long request, ...)
@@ -553,7 +572,7 @@ void *mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset)
 
 int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
-	return sys_fails(CALL_NAME, NULL) ? -1 : REAL(renameat2)(from_dir, from, to_dir, to, flags);
+	return sys_fails(CALL_NAME, NULL) ? -1 : DONE(renameat2, from_dir, from, to_dir, to, flags);
 }
 
 int renameat(int from_dir, const char *from, int to_dir, const char *to)
@@ -568,12 +587,12 @@ int rename(const char *from, const char *to)
 
 int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 {
-	return sys_fails(CALL_NAME, NULL) ? -1 : REAL(linkat)(from_dir, from, to_dir, to, flags);
+	return sys_fails(CALL_NAME, NULL) ? -1 : DONE(linkat, from_dir, from, to_dir, to, flags);
 }
 
 int mkdirat(int dir, const char *path, mode_t mode)
 {
-	return sys_fails(CALL_NAME, NULL) ? -1 : REAL(mkdirat)(dir, path, mode);
+	return sys_fails(CALL_NAME, NULL) ? -1 : DONE(mkdirat, dir, path, mode);
 }
 
 int mkdir(const char *path, mode_t mode)
@@ -583,7 +602,7 @@ int mkdir(const char *path, mode_t mode)
 
 int unlinkat(int dir, const char *path, int flags)
 {
-	return sys_fails(CALL_UNLINK, NULL) ? -1 : REAL(unlinkat)(dir, path, flags);
+	return sys_fails(CALL_UNLINK, NULL) ? -1 : DONE(unlinkat, dir, path, flags);
 }
 
 int unlink(const char *path)
@@ -615,7 +634,7 @@ struct dirent *readdir(DIR *d)
 
 int fstat(int fd, struct stat *st)
 {
-	return sys_fails(CALL_STAT, NULL) ? -1 : REAL(fstat)(fd, st);
+	return sys_fails(CALL_STAT, NULL) ? -1 : DONE(fstat, fd, st);
 }
 
 int fstat64(int fd, struct stat64 *st)
@@ -625,7 +644,7 @@ int fstat64(int fd, struct stat64 *st)
 
 int fstatat(int dir, const char *path, struct stat *st, int flags)
 {
-	return sys_fails(CALL_STAT, NULL) ? -1 : REAL(fstatat)(dir, path, st, flags);
+	return sys_fails(CALL_STAT, NULL) ? -1 : DONE(fstatat, dir, path, st, flags);
 }
 
 int stat64(const char *path, struct stat64 *st)
@@ -680,37 +699,37 @@ ssize_t flistxattr(int fd, char *list, size_t size)
 
 int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
-	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : REAL(fsetxattr)(fd, name, value, size, flags);
+	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : DONE(fsetxattr, fd, name, value, size, flags);
 }
 
 int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
 {
-	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : REAL(setxattr)(path, name, value, size, flags);
+	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : DONE(setxattr, path, name, value, size, flags);
 }
 
 int fremovexattr(int fd, const char *name)
 {
-	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : REAL(fremovexattr)(fd, name);
+	return sys_fails(CALL_XATTR_SET, NULL) ? -1 : DONE(fremovexattr, fd, name);
 }
 
 int fchmod(int fd, mode_t mode)
 {
-	return sys_fails(CALL_MODE, NULL) ? -1 : REAL(fchmod)(fd, mode);
+	return sys_fails(CALL_MODE, NULL) ? -1 : DONE(fchmod, fd, mode);
 }
 
 int chmod(const char *path, mode_t mode)
 {
-	return sys_fails(CALL_MODE, NULL) ? -1 : REAL(chmod)(path, mode);
+	return sys_fails(CALL_MODE, NULL) ? -1 : DONE(chmod, path, mode);
 }
 
 int fchown(int fd, uid_t uid, gid_t gid)
 {
-	return sys_fails(CALL_MODE, NULL) ? -1 : REAL(fchown)(fd, uid, gid);
+	return sys_fails(CALL_MODE, NULL) ? -1 : DONE(fchown, fd, uid, gid);
 }
 
 int futimens(int fd, const struct timespec times[2])
 {
-	return sys_fails(CALL_MODE, NULL) ? -1 : REAL(futimens)(fd, times);
+	return sys_fails(CALL_MODE, NULL) ? -1 : DONE(futimens, fd, times);
 }
 
 /* SQLite waits for a lock that is busy. */

@@ -10,6 +10,8 @@
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
 
 enum nth_class { NTH_MEMORY, NTH_SYSTEM, NTH_SQLITE, NTH_REQUEST, NTH_CLASSES };
 
@@ -56,6 +58,32 @@ extern sigjmp_buf *nth_gate;
 extern int nth_log_fd;
 /* Who makes the first call that fails is shown on stderr: addresses for addr2line. */
 extern bool nth_shows;
+/* Who does what changes a file or says how it is, each as the call of its name would; openat is asked only for what
+ * may make or empty a file. What it calls itself, the kernel does. NULL: the kernel does all. */
+struct nth_disk {
+	int (*openat)(int dir, const char *path, int flags, mode_t mode);
+	ssize_t (*write)(int fd, const void *buf, size_t len);
+	ssize_t (*pwrite)(int fd, const void *buf, size_t len, off_t at);
+	ssize_t (*copy_file_range)(int in, off_t *in_at, int out, off_t *out_at, size_t len, unsigned flags);
+	int (*fsync)(int fd);
+	int (*fdatasync)(int fd);
+	int (*ftruncate)(int fd, off_t len);
+	int (*fallocate)(int fd, int mode, off_t at, off_t len);
+	int (*renameat2)(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+	int (*linkat)(int from_dir, const char *from, int to_dir, const char *to, int flags);
+	int (*mkdirat)(int dir, const char *path, mode_t mode);
+	int (*unlinkat)(int dir, const char *path, int flags);
+	int (*fstat)(int fd, struct stat *st);
+	int (*fstatat)(int dir, const char *path, struct stat *st, int flags);
+	int (*fsetxattr)(int fd, const char *name, const void *value, size_t size, int flags);
+	int (*setxattr)(const char *path, const char *name, const void *value, size_t size, int flags);
+	int (*fremovexattr)(int fd, const char *name);
+	int (*fchmod)(int fd, mode_t mode);
+	int (*chmod)(const char *path, mode_t mode);
+	int (*fchown)(int fd, uid_t uid, gid_t gid);
+	int (*futimens)(int fd, const struct timespec times[2]);
+};
+extern const struct nth_disk *nth_disk;
 /* Descriptors that were opened inside and are open. Close them, but for those below `spare`: the process is dead. */
 unsigned nth_fds(void);
 void nth_fds_close(const char *spare);

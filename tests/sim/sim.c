@@ -304,6 +304,11 @@ bool sim_run_until(struct sim *s, bool (*done)(void *arg), void *arg, int64_t ns
  * from these. */
 static struct event *killed_with;
 
+void sim_dies(struct sim *s)
+{
+	s->heard = s->heard != 0 ? s->heard : s->order;
+}
+
 void sim_crash(struct sim *s)
 {
 	while (s->queue != NULL) {
@@ -315,7 +320,7 @@ void sim_crash(struct sim *s)
 		}
 		if (e->kind == EVENT_REQUEST) {
 			/* Sent or not, who knows: half of the mutations have happened. */
-			if (sim_random(s, 2) == 0) {
+			if (sim_random(s, 2) == 0 && (s->heard == 0 || e->order <= s->heard)) {
 				sim_request_run(s, e->req);
 			}
 		}
@@ -327,6 +332,7 @@ void sim_crash(struct sim *s)
 		}
 	}
 	memset(s->lane_free_ns, 0, sizeof(s->lane_free_ns));
+	s->heard = 0;
 }
 
 void sim_free(struct sim **sp)

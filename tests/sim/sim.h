@@ -92,6 +92,8 @@ void sim_back(struct sim *s, int was);
 bool sim_step(struct sim *s);
 /* Run events until done(arg), or `ns` of simulated time have passed (false). */
 bool sim_run_until(struct sim *s, bool (*done)(void *arg), void *arg, int64_t ns);
+/* The machine dies: what is asked from now on is never heard. Until sim_crash, which follows. */
+void sim_dies(struct sim *s);
 /* kill -9: timers, jobs and requests that have not run are gone. The objects stay. */
 void sim_crash(struct sim *s);
 struct sim_object *sim_objects(struct sim *s);

@@ -19,6 +19,7 @@
 #include "cached/mirror/mirror.h"
 #include "cached/recall/recall.h"
 #include "cached/reconcile/reconcile.h"
+#include "shared/intent.h"
 #include "sim_client.h"
 #include "tests/lib/scratch.h"
 
@@ -289,8 +290,10 @@ static void ask_lookup(void *arg)
 bool client_is_stub(struct world *w, int fd)
 {
 	struct ofs_record rec;
+	struct stat st;
 
-	return ofs_record_get(&w->rio, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) != 0;
+	return (fstat(fd, &st) == 0 && (st.st_mode & OFS_MARKER_MODE) != 0) ||
+	       (ofs_record_get(&w->rio, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) != 0);
 }
 
 /* What it asked for is the daemon's alone now, as it is when a connection ends. */
@@ -551,11 +554,26 @@ bool client_find(struct world *w)
 	return true;
 }
 
+void client_intent(struct world *w, const struct ofs_record *rec, ino_t ino)
+{
+	const struct ofs_intent in = {.oid = rec->oid, .ino = ino, .data_gen = rec->data_gen};
+	uint8_t buf[OFS_INTENT_BYTES];
+	int fd = openat(w->path_fd, "intent", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+
+	ofs_intent_encode(&in, buf);
+	if (fd < 0 || write(fd, buf, sizeof(buf)) != (ssize_t)sizeof(buf) || fdatasync(fd) != 0) {
+		die(w, "intent", strerror(errno));
+	}
+	close(fd);
+	client_effect(w);
+}
+
 static void module_write(struct world *w, const char *path, const char *text, bool create)
 {
 	const char *slash = strrchr(path, '/');
 	struct ofs_record rec = {0};
 	char said[300];
+	struct stat st;
 	int fd;
 
 	/* Now and then the hints have a name that the file does not have any more. */
@@ -566,6 +584,12 @@ static void module_write(struct world *w, const char *path, const char *text, bo
 	world_trace(w, create ? "create" : "write", path, text);
 	client_change_begin(w, path, 0);
 	fd = client_open(w, path, O_RDWR | (create ? O_CREAT | O_EXCL : 0));
+	if (!create && (fstat(fd, &st) != 0 || ofs_record_get(&w->rio, fd, &rec) != 0)) {
+		die(w, path, "no record");
+	}
+	if (!create && (rec.flags & OFS_REC_DATA_DIRTY) == 0) {
+		client_intent(w, &rec, st.st_ino);
+	}
 	if (client_is_stub(w, fd) && client_stub_plain(w, fd, path, true) != 0) {
 		die(w, path, "cannot be emptied");
 	}

@@ -11,6 +11,8 @@ void client_effect(struct world *w);
  * is out. */
 void client_change_begin(struct world *w, const char *path, unsigned slot);
 void client_hint(struct world *w, int kind, const char *path, const struct ofs_record *rec);
+/* Before a file that S3 has is written, and on the disk. */
+void client_intent(struct world *w, const struct ofs_record *rec, ino_t ino);
 /* Never fails; a lease of the daemon's is broken first. */
 int client_open(struct world *w, const char *path, int flags);
 bool client_is_stub(struct world *w, int fd);

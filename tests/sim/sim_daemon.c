@@ -29,6 +29,8 @@
 #include "cached/upload/blocks.h"
 #include "sim_tally.h"
 
+#define OTHER_BOOT "11111111-2222-3333-4444-555555555555\n"
+
 /* The doors are faulty on purpose: again, as the daemon does. */
 static void again(struct world *w, void (*step)(void *arg))
 {
@@ -290,12 +292,12 @@ static int compare_fds(const void *a, const void *b)
 /* The daemon's descriptors, as the kernel does: with them go its leases. */
 static void daemon_close_all(struct world *w)
 {
-	int kept[6 + HANDLES_MOST] = {w->path_fd, w->tree_fd, w->trash_fd, w->limbo_fd, w->shm_fd, w->ring.fd};
+	int kept[7 + HANDLES_MOST] = {w->path_fd, w->tree_fd, w->trash_fd, w->limbo_fd, w->blocks_fd, w->shm_fd, w->ring.fd};
 	int first = w->first_fd;
 
-	memcpy(kept + 6, w->handle_fds, sizeof(w->handle_fds));
-	qsort(kept, 6 + HANDLES_MOST, sizeof(kept[0]), compare_fds);
-	for (unsigned i = 0; i < 6 + HANDLES_MOST; i++) {
+	memcpy(kept + 7, w->handle_fds, sizeof(w->handle_fds));
+	qsort(kept, 7 + HANDLES_MOST, sizeof(kept[0]), compare_fds);
+	for (unsigned i = 0; i < 7 + HANDLES_MOST; i++) {
 		if (kept[i] > first) {
 			close_range((unsigned)first, (unsigned)kept[i] - 1, 0);
 		}
@@ -316,12 +318,20 @@ void daemon_kill(struct world *w)
 	TALLOC_FREE(v->mirror);
 	TALLOC_FREE(v->metalog);
 	TALLOC_FREE(v->rings);
-	index_files(w, "index.db", "index.killed");
+	if (w->still != NULL) {
+		w->still(true);
+	} else {
+		index_files(w, "index.db", "index.killed");
+	}
 	if (v->index != NULL) {
 		index_orphans(v->index);
 		talloc_free(v->index);
 	}
-	index_files(w, "index.killed", "index.db");
+	if (w->still != NULL) {
+		w->still(false);
+	} else {
+		index_files(w, "index.killed", "index.db");
+	}
 	talloc_free(v);
 	daemon_close_all(w);
 	w->v = NULL;
@@ -343,4 +353,22 @@ void daemon_ended(struct world *w)
 	index_files(w, "index.killed", "index.db");
 	w->v = NULL;
 	daemon_start(w);
+}
+
+void world_boot(struct world *w)
+{
+	int fd = openat(w->path_fd, "boot-id", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	client_lost(w);
+	unlinkat(w->path_fd, "index.db-shm", 0);
+	ofs_shm_unmap(&w->shm);
+	if (ftruncate(w->shm_fd, 0) != 0 || (w->shm = ofs_shm_map(w->shm_fd, true)) == NULL) {
+		die(w, "shm", strerror(errno));
+	}
+	if (fd < 0 || pwrite(fd, OTHER_BOOT, strlen(OTHER_BOOT), 0) < 0 || fsync(fd) != 0) {
+		die(w, "boot-id", strerror(errno));
+	}
+	close(fd);
+	daemon_start(w);
+	client_start(w);
 }

@@ -19,7 +19,6 @@
 #include <unistd.h>
 #include "cached/mirror/snapshot.h"
 #include "cached/reconcile/reconcile.h"
-#include "shared/intent.h"
 #include "sim_client.h"
 
 #define FLUSH_NS (600 * NS_PER_S)
@@ -85,20 +84,6 @@ void handle_create(struct world *w, struct handle *h, const char *path)
 	client_hint(w, OFS_HINT_CREATED, path, &rec);
 }
 
-static void intent_append(struct world *w, const struct ofs_record *rec, ino_t ino)
-{
-	const struct ofs_intent in = {.oid = rec->oid, .ino = ino, .data_gen = rec->data_gen};
-	uint8_t buf[OFS_INTENT_BYTES];
-	int fd = openat(w->path_fd, "intent", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-
-	ofs_intent_encode(&in, buf);
-	if (fd < 0 || write(fd, buf, sizeof(buf)) != (ssize_t)sizeof(buf) || fdatasync(fd) != 0) {
-		die(w, "intent", strerror(errno));
-	}
-	close(fd);
-	client_effect(w);
-}
-
 /* Intent, record, hint, within the change that has begun. */
 static void dirty_set(struct world *w, struct handle *h)
 {
@@ -106,7 +91,7 @@ static void dirty_set(struct world *w, struct handle *h)
 
 	record_of(w, *h->fd, h->path, &rec);
 	if (!(rec.flags & OFS_REC_DATA_DIRTY)) {
-		intent_append(w, &rec, inode_of(w, *h->fd));
+		client_intent(w, &rec, inode_of(w, *h->fd));
 	}
 	rec.flags |= OFS_REC_DATA_DIRTY;
 	rec.data_gen++;
@@ -164,7 +149,7 @@ bool handle_empty(struct world *w, struct handle *h)
 	if (client_is_stub(w, *h->fd)) {
 		client_change_begin(w, h->path, 0);
 		record_of(w, *h->fd, h->path, &rec);
-		intent_append(w, &rec, inode_of(w, *h->fd));
+		client_intent(w, &rec, inode_of(w, *h->fd));
 		if (client_stub_plain(w, *h->fd, h->path, true) != 0) {
 			atomic_store(&w->ring.head->inflight[0], 0);
 			return false;

@@ -568,35 +568,14 @@ static int replay(char **argv)
 	return 2;
 }
 
-/* What is lost with the power is not looked at here, so no disk need be waited for. */
-static void scratch_in_memory(void)
-{
-	char path[64];
-
-	setenv("TMPDIR", "/dev/shm", 1);
-	if (access("/dev/shm", W_OK) == 0) {
-		scratch_make(path, sizeof(path), "nth");
-		if (setxattr(path, "user.objectfs", "1", 1, 0) == 0) {
-			scratch_remove(path);
-			return;
-		}
-		scratch_remove(path);
-	}
-	unsetenv("TMPDIR");
-}
-
 int main(int argc, char **argv)
 {
 	bool places = argc == 2 && strcmp(argv[1], "places") == 0;
 	unsigned stride = places ? 0 : argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : STRIDE;
 	unsigned first = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 1;
-	const char *tmp = getenv("TMPDIR");
 	struct run r = {0};
 
 	scratch_in_memory();
-	if (tmp != NULL && getenv("TMPDIR") == NULL) {
-		setenv("TMPDIR", tmp, 1);
-	}
 	talloc_disable_null_tracking();
 	signal(SIGRTMIN, SIG_IGN);
 	seen = nth_init();

@@ -39,6 +39,7 @@ struct sim_store {
 
 struct sim {
 	uint64_t state, order, events, trace;
+	uint64_t heard; /* the last event that the world outside hears of, if the machine has died; else 0 */
 	uint64_t requests[OBJ_OP_MAX];
 	int64_t now_ns, lane_free_ns[DISK_LANES];
 	struct event *queue; /* by at_ns, then order */

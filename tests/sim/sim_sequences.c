@@ -52,7 +52,6 @@
 #define POINTS_MOST 4000u
 #define REST_NS (10 * NS_PER_S) /* who has a file open closes it then */
 #define SEQUENCE_S 600u
-#define MEMORY "/dev/shm"
 
 enum cut { CUT_ONE, CUT_BOTH, CUT_AWAY, CUTS };
 static const char *const cut_names[CUTS] = {"one", "both", "away"};
@@ -700,10 +699,7 @@ static int many(unsigned first, unsigned stride, const struct sequence *others, 
 	struct sequence seq;
 	char scratch[64];
 
-	if (setxattr(MEMORY, "user.objectfs.probe", "", 0, 0) == 0) { /* what it waits for there is nothing */
-		removexattr(MEMORY, "user.objectfs.probe");
-		setenv("TMPDIR", MEMORY, 1);
-	}
+	scratch_in_memory();
 	scratch_make(scratch, sizeof(scratch), "sequences");
 	setenv("TMPDIR", scratch, 1);
 	for (unsigned i = first; sequence_of(i, &seq); i += stride) {

@@ -218,6 +218,7 @@ void world_open(struct world *w, uint64_t seed, int fence_class)
 	if (w->parts) {
 		sim_set_parts(w->sim);
 	}
+	scratch_in_memory();
 	scratch_make(w->root, sizeof(w->root), "sim");
 	for (unsigned i = 0; i < HANDLES_MOST; i++) {
 		w->handle_fds[i] = -1;

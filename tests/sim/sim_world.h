@@ -50,6 +50,8 @@ struct world {
 	/* Calls of the daemon fail: it may end itself, or refuse to start; then this is called, and it is started
 	 * again. NULL: neither may be. */
 	void (*restarts)(struct world *w);
+	/* A dead daemon changes nothing on the disk, although it is taken apart here; NULL: only its index is kept so. */
+	void (*still)(bool still);
 	unsigned lives; /* daemons, so far */
 	struct model_file files[FILES_MOST];
 	unsigned file_count;
@@ -92,6 +94,9 @@ void daemon_start(struct world *w);
 void daemon_kill(struct world *w);
 /* It has ended itself somewhere, and its memory cannot be looked at any more; another one is started. */
 void daemon_ended(struct world *w);
+
+/* The machine starts again after its power was lost, with what its disk has: the daemon is dead, the client gone. */
+void world_boot(struct world *w);
 
 /* The daemon is dead: its disk is lost too, and it comes back on an empty one, ready. */
 void world_lose_disk(struct world *w);
