@@ -80,27 +80,26 @@ static void *serve(void *arg)
 	bool more = true;
 
 	while (more && read_request(sock, head, body)) {
-		const char *answer = HANG_UP;
+		char *answer;
 
 		pthread_mutex_lock(&scripted.lock);
 		if (scripted.asked < SCRIPTED_STEPS_MAX) {
 			memcpy(scripted.heads[scripted.asked], head, sizeof(head));
 			memcpy(scripted.bodies[scripted.asked], body, sizeof(body));
-			if (scripted.asked < scripted.steps) {
-				answer = scripted.script[scripted.asked];
-			}
 		}
+		/* its own: the test may be elsewhere before it is written */
+		answer = strdup(scripted.asked < scripted.steps ? scripted.script[scripted.asked] : HANG_UP);
 		scripted.asked++;
 		more = scripted.keep_alive;
 		pthread_mutex_unlock(&scripted.lock);
-		if (strcmp(answer, HANG_UP) == 0) {
-			break;
-		}
-		if (strcmp(answer, HOLD) == 0) {
+		if (answer == NULL || strcmp(answer, HANG_UP) == 0) {
+			more = false;
+		} else if (strcmp(answer, HOLD) == 0) {
 			more = read(sock, head, 1) > 0; /* until the client goes */
 		} else if (write(sock, answer, strlen(answer)) < 0) {
-			break;
+			more = false;
 		}
+		free(answer);
 	}
 	close(sock);
 	return NULL;
@@ -157,8 +156,8 @@ static int scripted_setup_with(unsigned connections)
 			getsockname(scripted.listener, (struct sockaddr *)&a, &len) != 0) {
 		return -1;
 	}
+	scripted_forget();
 	pthread_mutex_lock(&scripted.lock); /* the last test's connections may still be ending */
-	scripted.steps = scripted.asked = 0;
 	scripted.keep_alive = false;
 	pthread_mutex_unlock(&scripted.lock);
 	snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", ntohs(a.sin_port));
@@ -191,6 +190,7 @@ int scripted_teardown(void **state)
 	close(scripted.listener);
 	talloc_free(scripted.store);
 	talloc_free(scripted.ev);
+	scripted_forget();
 	memset(&scripted_conf, 0, sizeof(scripted_conf));
 	return 0;
 }
@@ -199,7 +199,18 @@ void scripted_answer(const char *answer)
 {
 	pthread_mutex_lock(&scripted.lock);
 	assert_true(scripted.steps < SCRIPTED_STEPS_MAX);
-	scripted.script[scripted.steps++] = answer;
+	scripted.script[scripted.steps] = strdup(answer);
+	assert_non_null(scripted.script[scripted.steps++]);
+	pthread_mutex_unlock(&scripted.lock);
+}
+
+void scripted_forget(void)
+{
+	pthread_mutex_lock(&scripted.lock);
+	while (scripted.steps > 0) {
+		free(scripted.script[--scripted.steps]);
+	}
+	scripted.asked = 0;
 	pthread_mutex_unlock(&scripted.lock);
 }
 

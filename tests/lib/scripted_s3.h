@@ -21,7 +21,7 @@ extern struct scripted {
 	pthread_mutex_t lock;
 	int listener;
 	pthread_t thread;
-	const char *script[SCRIPTED_STEPS_MAX];
+	char *script[SCRIPTED_STEPS_MAX];
 	unsigned steps, asked;
 	char heads[SCRIPTED_STEPS_MAX][SCRIPTED_HEAD_BYTES]; /* of the requests that came */
 	char bodies[SCRIPTED_STEPS_MAX][SCRIPTED_BODY_BYTES]; /* their first bytes */
@@ -37,8 +37,10 @@ extern struct objstore_s3_conf scripted_conf;
 int scripted_setup(void **state);
 int scripted_setup_single(void **state);
 int scripted_teardown(void **state);
-/* The answer to the next request. */
+/* The answer to the next request; is copied. */
 void scripted_answer(const char *answer);
+/* No answers yet, and no requests. */
+void scripted_forget(void);
 /* How many requests came. */
 unsigned scripted_asked(void);
 /* Did the head of request i hold this text? */

@@ -74,6 +74,7 @@ class Counted:
 
     def check(self, **want):
         for op, number in want.items():
+            wait_until(lambda o=op, n=number: self.made(o) >= n, 60, "what was answered is in the log")
             check(self.made(op) == number, f"{self.made(op)} {op} where {number} were to be")
 
 

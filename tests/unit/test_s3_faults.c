@@ -403,7 +403,7 @@ static void test_a_portals_page_says_nothing(void **state)
 			/* what cannot have been done by a refusal has not been */
 			scripted_run(req, p >= 2 ? OBJ_AWAY : cases[i].status);
 			objstore_req_free(&req);
-			scripted.steps = scripted.asked = 0;
+			scripted_forget();
 		}
 	}
 }
@@ -421,7 +421,7 @@ static void test_a_proxys_404_is_no_absence(void **state)
 		}
 		scripted_run(req, OBJ_AWAY);
 		objstore_req_free(&req);
-		scripted.steps = scripted.asked = 0;
+		scripted_forget();
 	}
 }
 
