@@ -36,7 +36,8 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-LEFT_OUT = (".git", "build/test-logs", "build/deb", "build/fuzzer", "build/corpus")
+LEFT_OUT = (".git", "build/test-logs", "build/deb", "build/fuzzer", "build/corpus", "build/address-undefined", "build/thread",
+            "build/coverage")
 # What is asked about a generated mutant, the quickest first.
 ROOMS = {
     "cached/reconcile": ("sim/core 24", "sim/between", "sim/conflicts", "sim/renames", "sim/others 16", "unit/fenced",
