@@ -99,6 +99,19 @@ def reads_right_or_not(client, path, data):
         return False
 
 
+def begins_right_or_not(client, path, data):
+    """As above, of one read: nobody reads on, and nothing is whole that could be compared."""
+    file = client.create(path, smb2.READ_DATA)
+    try:
+        found = client.read(file, 0, 65536)
+    except SmbError:
+        return False
+    finally:
+        client.close(file)
+    check(found == data[:65536], f"{path}: begins with other bytes ({found.count(0)} zeros of {len(found)})")
+    return True
+
+
 def both_killed(bed):
     bed.stop("cached", kill=True)
     bed.stop("smbd", kill=True)
@@ -294,6 +307,7 @@ def zeros_for_data(bed, store):
         for do, order in (("truncate", {"bytes": 4096}), ("reset", {"when": "after"}), ("truncate", {"bytes": 0})):
             leaves(bed, path)
             store.fault("GetObject", "log", do, count=-1, **order)
+            check(not begins_right_or_not(client, path, data), "nothing failed")
             check(not reads_right_or_not(client, path, data), "nothing failed")
             check(not is_resident(bed, path), "it is called whole")
             store.met()
