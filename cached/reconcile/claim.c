@@ -133,8 +133,8 @@ void claim_redeem(struct attempt *a, const char *etag, bool leave_old)
 	uint64_t data_gen = row->s3_data_gen, meta_gen = row->s3_meta_gen;
 
 	if (leave_old && raw != NULL) {
-		old = f != NULL ? heir_leave(a->item, &parent, raw, f->etag, &f->wid, f->size, f->mtime_ns)
-				: heir_leave(a->item, &parent, raw, fence, &wid, size, mtime_ns);
+		old = f != NULL ? heir_leave(a->item, &a->oid, &parent, raw, f->etag, &f->wid, f->size, f->mtime_ns)
+				: heir_leave(a->item, &a->oid, &parent, raw, fence, &wid, size, mtime_ns);
 	}
 	claim_drop(a);
 	index_set_s3(ix, row, &a->parent, a->raw);

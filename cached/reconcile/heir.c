@@ -8,12 +8,14 @@
  * Holds:
  *  1. the note is committed with the taking over: the daemon may be killed at any time after it;
  *  2. only what this node wrote for a file that it was told to replace counts as replaced;
- *  3. an object left behind has a row of its own, of no file: its fence alone says what may be deleted.
+ *  3. an object left behind has a row of its own, of no file: its fence alone says what may be deleted; where
+ *     that is of no bytes, what this node wrote of the same file (LEFT_TAG, in place of a version) may be, too.
  */
 #include "private.h"
 #include <string.h>
 
 #define HEIR_TAG "heir "
+#define LEFT_TAG "left "
 #define HEIR_ENTRY_BYTES OFS_OID_HEX_BYTES /* a space and 32 digits */
 #define HEIR_MOST 64u                      /* older ones are forgotten: a conflict copy at worst */
 
@@ -72,10 +74,19 @@ void heir_gone(struct volume *v, const char *note)
 	}
 }
 
-struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const char *raw, const char *etag,
-		const struct ofs_oid *wid, int64_t size, int64_t mtime_ns)
+bool heir_left(const struct row *row, struct ofs_oid *of)
+{
+	size_t tag = strlen(LEFT_TAG);
+
+	return row->version_id != NULL && strncmp(row->version_id, LEFT_TAG, tag) == 0 &&
+			ofs_oid_parse(row->version_id + tag, of);
+}
+
+struct row *heir_leave(struct work *item, const struct ofs_oid *of, const struct ofs_oid *parent, const char *raw,
+		const char *etag, const struct ofs_oid *wid, int64_t size, int64_t mtime_ns)
 {
 	struct index *ix = item->rc->v->index;
+	char note[sizeof(LEFT_TAG) + OFS_OID_HEX_BYTES] = LEFT_TAG;
 	struct ofs_oid oid;
 	struct row *left;
 
@@ -87,7 +98,8 @@ struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const ch
 	}
 	index_set_live(ix, left, ROW_TRASHED);
 	index_set_s3(ix, left, parent, raw);
-	index_set_fence(ix, left, etag, NULL, wid, size, mtime_ns);
+	ofs_oid_hex(of, note + strlen(LEFT_TAG));
+	index_set_fence(ix, left, etag, note, wid, size, mtime_ns);
 	index_set_object(ix, left, true);
 	return left;
 }

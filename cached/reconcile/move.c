@@ -288,13 +288,16 @@ static struct work *delete_heir(struct attempt *a)
 
 static void delete_fence(struct attempt *a)
 {
-	struct row *owner;
+	struct row *owner = claim_owner(a->v->index, a->row);
+	struct ofs_oid oid = owner != NULL ? owner->oid : a->oid;
 
-	/* A copy bears the id of what it was copied from. Not in S3 as far as the row knows: a PUT may
-	 * have been answered to nobody; without a fence it is asked. */
-	owner = claim_owner(a->v->index, a->row);
-	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL,
-			owner != NULL ? &owner->oid : &a->oid, a->row, delete_done, a);
+	/* A copy bears the id of what it was copied from. Not in S3 as far as the row knows: a PUT may have been
+	 * answered to nobody; without a fence it is asked. The copy of an empty object may have been of a later one of
+	 * the same file, which has the same ETag: it goes, too. */
+	if (a->row->in_s3 && a->row->etag != NULL && !objmeta_fences(a->row->etag)) {
+		(void)heir_left(a->row, &oid);
+	}
+	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL, &oid, a->row, delete_done, a);
 }
 
 static void delete_kept_known(enum obj_status st, const char *message, struct kept *kept, void *arg)

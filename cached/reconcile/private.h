@@ -477,10 +477,12 @@ char *heir_note(TALLOC_CTX *ctx, const struct row *gone);
 bool heir_names(const char *note, const struct ofs_oid *oid);
 /* Their objects are replaced: the log may forget them. */
 void heir_gone(struct volume *v, const char *note);
-/* An object stays where the item's file was: its row, which takes the place; NULL: no memory. The caller
+/* An object of file `of` stays where the item's file was: its row, which takes the place; NULL: no memory. The caller
  * makes it an item (work_follow) when its own row has left. */
-struct row *heir_leave(struct work *item, const struct ofs_oid *parent, const char *raw, const char *etag,
-		const struct ofs_oid *wid, int64_t size, int64_t mtime_ns);
+struct row *heir_leave(struct work *item, const struct ofs_oid *of, const struct ofs_oid *parent, const char *raw,
+		const char *etag, const struct ofs_oid *wid, int64_t size, int64_t mtime_ns);
+/* Is it such a row? Of which file? */
+bool heir_left(const struct row *row, struct ofs_oid *of);
 
 /* --- pmove.c: all keys below a prefix --- */
 enum pmove_stay {

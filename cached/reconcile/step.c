@@ -58,12 +58,12 @@ static void step_object_gone(struct attempt *a)
 }
 
 /* Nothing of its own was sent to the name it leaves: what is there is deleted. */
-static void step_leave(struct attempt *a, const struct obj_result *r, const struct ofs_oid *wid)
+static void step_leave(struct attempt *a, const struct obj_result *r, const struct ofs_oid *of, const struct ofs_oid *wid)
 {
 	struct ofs_oid parent = a->row->s3_parent;
 	char *raw = talloc_strdup(a, a->row->s3_name);
 	struct row *left = raw == NULL ? NULL
-				       : heir_leave(a->item, &parent, raw, r->etag, wid, r->size,
+				       : heir_leave(a->item, of, &parent, raw, r->etag, wid, r->size,
 							 r->mtime_ns);
 
 	if (left != NULL) {
@@ -200,7 +200,7 @@ static void step_fence_known(struct obj_req *req)
 	still = heir_is(a->row) && !own; /* what it was to replace */
 	if (who == WHOSE_ROWS || who == WHOSE_EARLIER || (who == WHOSE_TOMBSTONE && a->old_key == NULL)) {
 		if (still && a->old_key != NULL) {
-			step_leave(a, r, &m.wid);
+			step_leave(a, r, &m.oid, &m.wid);
 			step_object_gone(a);
 		} else {
 			step_fence_take(a, r, &m, still ? a->row->version_id : NULL);

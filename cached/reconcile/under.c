@@ -341,12 +341,13 @@ static bool under_is_ours(const struct under *u, const struct obj_entry *e)
 static bool under_is_expected(const struct under *u, const struct obj_entry *e)
 {
 	const struct row *row = u->w.row;
+	struct ofs_oid of;
 
 	if (u->w.expect == NULL || e->etag == NULL || strcmp(e->etag, u->w.expect) != 0) {
 		return false;
 	}
 	if (row != NULL && row->etag != NULL && strcmp(row->etag, u->w.expect) == 0 && row->version_id != NULL &&
-			!heir_is(row)) {
+			!heir_is(row) && !heir_left(row, &of)) {
 		return strcmp(e->version_id, row->version_id) == 0;
 	}
 	return row == NULL || objmeta_fences(u->w.expect);

@@ -743,7 +743,7 @@ static int one(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	static const struct sequence failed[] = {{"rf", 0}, {"sx", 1}, {"nsq", 1}};
+	static const struct sequence failed[] = {{"rf", 0}, {"sx", 1}, {"nsq", 1}, {"uus", 1}};
 
 	progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (progress == MAP_FAILED) {
