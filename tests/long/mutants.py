@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-# takes: 60 min; root, 1 GB in /var/tmp: each build of tests/mutants, and the test that must notice
+# takes: 35 min; root, 1 GB in /var/tmp: each build of tests/mutants, and the test that must notice
 """Builds that are broken on purpose, and the tests that must notice.
 
 usage: mutants.py [NAME ...]            those of tests/mutants/, all or by a part of their names
@@ -10,7 +10,7 @@ usage: mutants.py [NAME ...]            those of tests/mutants/, all or by a par
 
 A copy of the tree, as it stands, is built; each test must pass there. Then one mutant after the other is applied and
 built, and its test must fail. A generated mutant that no test notices is printed: a test is missing, or it changes
-nothing. DIR (/var/tmp) is where the copy is: 400 MB. Some 40 minutes for all that are written; a generated one takes
+nothing. DIR (/var/tmp) is where the copy is: 400 MB. Half an hour for all that are written; a generated one takes
 some 20 s, or, if it survives, two minutes.
 
 tests/mutants/ has a file for the incidents, one for the rules of docs/ARCHITECTURE.md:
