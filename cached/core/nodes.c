@@ -8,7 +8,9 @@
  * Holds: 1. a node serves until somebody says that it does not: a cache directory without a daemon may
  *           hold what S3 has not.
  *        2. ours is written after the segment it names, and before we change anything in the bucket.
- *        3. who must be alone writes first and reads then: of two that begin at once one at least
+ *        3. what was acknowledged of ours is there: else the bucket is an earlier state of itself, and nothing in it is
+ *           believed. A disk that knows of none believes what it finds.
+ *        4. who must be alone writes first and reads then: of two that begin at once one at least
  *           sees the other.
  *
  *   nodes_open -> LIST, GETs -> [those in our place retire] -> PUT ours -> (alone: LIST, GETs) -> done
@@ -25,9 +27,11 @@
 
 #include "../base/log.h"
 #include "volume.h"
+#include "../reconcile/index.h"
 #include "shared/version.h"
 
 #define NODES_FORMAT "objectfs node 1"
+#define NODES_KV_EPOCH "node_epoch" /* index: as last acknowledged */
 #define NODES_RETRY_NS (60 * NS_PER_S)
 #define NODES_TEXT_MAX_BYTES 4096
 
@@ -46,6 +50,7 @@ struct nodes {
 	char place[OFS_OID_HEX_BYTES];
 	struct node *list; /* ours too; as LIST has them, ours first where it was not there yet */
 	uint64_t log;
+	uint64_t epoch; /* of ours as it is to be; what is acknowledged is in the index */
 	bool serving;
 	/* the way of nodes_open */
 	bool alone, claimed;
@@ -127,9 +132,63 @@ json_t *nodes_doc_parse(const char *id, const void *text, size_t len)
 
 static json_t *doc_ours(const struct nodes *n)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b}", "format", NODES_FORMAT, "node",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:I}", "format", NODES_FORMAT, "node",
 			n->v->node_id, "host", n->host, "place", n->place, "version", OFS_VERSION,
-			"log", (json_int_t)n->log, "serving", (int)n->serving);
+			"log", (json_int_t)n->log, "serving", (int)n->serving, "epoch", (json_int_t)n->epoch);
+}
+
+/* --- the epoch --- */
+
+static bool doc_is_earlier(const json_t *doc, uint64_t epoch)
+{
+	const json_t *said = json_object_get(doc, "epoch");
+
+	return json_is_integer(said) && (uint64_t)json_integer_value(said) < epoch;
+}
+
+bool nodes_is_earlier(const char *id, const void *text, size_t len, uint64_t epoch)
+{
+	json_t *doc = nodes_doc_parse(id, text, len);
+	bool earlier = doc_is_earlier(doc, epoch);
+
+	json_decref(doc);
+	return earlier;
+}
+
+uint64_t nodes_epoch(const struct nodes *n)
+{
+	const char *kv = n != NULL ? index_kv_get(n->v->index, NODES_KV_EPOCH) : NULL;
+	const char *of = kv != NULL ? strchr(kv, ' ') : NULL;
+
+	/* a cache directory that lost its node id begins anew */
+	return of != NULL && strcmp(of + 1, n->v->node_id) == 0 ? strtoull(kv, NULL, 10) : 0;
+}
+
+static void epoch_acknowledged(struct nodes *n, const json_t *doc)
+{
+	uint64_t epoch = (uint64_t)json_integer_value(json_object_get(doc, "epoch"));
+	char text[24 + OFS_OID_HEX_BYTES];
+
+	if (epoch > nodes_epoch(n)) {
+		snprintf(text, sizeof(text), "%llu %s", (unsigned long long)epoch, n->v->node_id);
+		index_kv_set(n->v->index, NODES_KV_EPOCH, text);
+	}
+}
+
+void nodes_epoch_next(struct nodes *n)
+{
+	if (n != NULL) {
+		n->epoch++;
+		nodes_write(n);
+	}
+}
+
+/* Ours was written, and is not what is there. */
+static bool nodes_are_earlier(const struct nodes *n, const struct node *ours)
+{
+	uint64_t epoch = nodes_epoch(n);
+
+	return epoch > 0 && (ours == NULL || doc_is_earlier(ours->doc, epoch));
 }
 
 /* --- requests --- */
@@ -349,7 +408,7 @@ static void nodes_claim(struct nodes *n)
 static void nodes_read(struct nodes *n)
 {
 	struct node *ours = n->looking ? node_find(n, n->v->node_id) : NULL;
-	uint64_t log;
+	uint64_t log, epoch;
 
 	for (struct node *node = n->read; ours != NULL && node != NULL; node = node->next) {
 		if (node_is_ours(n, node)) { /* what has been written since is newer */
@@ -363,7 +422,13 @@ static void nodes_read(struct nodes *n)
 	ours = node_find(n, n->v->node_id);
 	log = ours != NULL ? (uint64_t)json_integer_value(json_object_get(ours->doc, "log")) : 0;
 	n->log = log > n->log ? log : n->log;
-	if (n->looking) {
+	epoch = ours != NULL ? (uint64_t)json_integer_value(json_object_get(ours->doc, "epoch")) : 0;
+	n->epoch = epoch > n->epoch ? epoch : n->epoch;
+	if (!n->looking && nodes_are_earlier(n, ours)) {
+		nodes_end(n, -ESTALE, "the bucket is an earlier state of itself, or not all of it: what this node wrote into it "
+				"since is not there; nothing is removed locally; bring back what it was, or, if it was "
+				"restored from a copy, see TROUBLESHOOTING.md");
+	} else if (n->looking) {
 		nodes_end(n, 0, NULL);
 	} else {
 		nodes_claim(n);
@@ -515,6 +580,7 @@ static bool nodes_keep(struct nodes *n, struct obj_req *req)
 	}
 	json_decref(ours->doc);
 	ours->doc = nodes_doc_parse(ours->id, req->body, (size_t)req->length);
+	epoch_acknowledged(n, ours->doc);
 	return ours->doc != NULL;
 }
 

@@ -3,7 +3,9 @@
  * Who serves this volume: `.objectfs/nodes/<id>`, one object for each cache directory that ever did.
  * JSON: format "objectfs node 1", node (the id), host (for people), place (hash of machine, host name
  * and cache directory: another id with our place is a cache directory that is no more), version (of
- * the product), log (the last segment of its log), serving. Written when it differs, by no timer.
+ * the product), log (the last segment of its log), serving, epoch (sure.h: it grows with time, where this node changes
+ * something in the bucket, and a bucket that has an earlier one than its disk is an earlier state). Written when it
+ * differs, by no timer.
  * Core thread only.
  */
 #ifndef OFS_CORE_NODES_H
@@ -24,7 +26,7 @@ struct nodes;
 struct nodes *nodes_new(TALLOC_CTX *ctx, struct volume *v, const char *cache_directory);
 /*
  * Read what all nodes say, then say that this one serves. alone: no other may; if one does, ours is taken
- * back: -EBUSY. done comes later, once, with a message for people unless 0: -EAGAIN: try again later;
+ * back: -EBUSY. -ESTALE: ours is gone or earlier than it was written. done comes later, once, with a message for people unless 0: -EAGAIN: try again later;
  * -EACCES; other -errno.
  */
 void nodes_open(struct nodes *n, bool alone,
@@ -33,6 +35,12 @@ void nodes_open(struct nodes *n, bool alone,
 void nodes_look(struct nodes *n, void (*done)(int status, const char *message, void *arg), void *arg);
 /* Our log has this segment now: soon ours says so. n may be NULL, here and below. */
 void nodes_log_at(struct nodes *n, uint64_t seq);
+/* The epoch that ours has in the bucket, as far as that was acknowledged; 0: none. */
+uint64_t nodes_epoch(const struct nodes *n);
+/* It goes on. */
+void nodes_epoch_next(struct nodes *n);
+/* Has the object of this id, with this text, an epoch before this one? One that says none, or is damaged, has not. */
+bool nodes_is_earlier(const char *id, const void *text, size_t len, uint64_t epoch);
 /* The i-th node as it was read: id and the last segment it says its log has. false: no more. */
 bool nodes_said(const struct nodes *n, unsigned i, const char **id, uint64_t *log);
 /* Does another node serve, as far as we know? */

@@ -11,6 +11,7 @@
  *      ^  failure: try again later [volume_retry]
  *      ^  READY, and versioning was switched [volume_probe_again]: who else serves?, if nobody is kept apart
  *      +--- HELD: wrong or emptied bucket, unknown format, missing log, no conditions [volume_hold]
+ *      +--- READY, and it is not our bucket any more [volume_doubt]
  */
 #include <errno.h>
 #include <string.h>
@@ -84,7 +85,7 @@ void volume_when_ready(struct volume *v, int64_t deadline_ns,
 	struct volume_wait *w;
 
 	if (v->state != VOLUME_CONNECTING) {
-		fn(v, arg, v->state == VOLUME_READY ? 0 : -EROFS);
+		fn(v, arg, v->state == VOLUME_READY ? 0 : -EIO);
 		return;
 	}
 	if (v->stuck) {
@@ -135,6 +136,11 @@ const char *volume_state_name(enum volume_state s)
 		return "held";
 	}
 	return "?";
+}
+
+enum log_level volume_trouble_level(const struct volume *v, enum log_level level)
+{
+	return v->state != VOLUME_READY ? LOG_LVL_DEBUG : objstore_trouble_level(v->store, level);
 }
 
 static void state_set(struct volume *v, enum volume_state state, const char *why)
@@ -191,7 +197,7 @@ static void volume_hold(struct volume_own *o, const char *why)
 {
 	state_set(&o->v, VOLUME_HELD, why);
 	retry_at(o, RETRY_HELD_NS);
-	waits_wake(&o->v, -EROFS);
+	waits_wake(&o->v, -EIO);
 }
 
 static void volume_ready(struct volume_own *o)
@@ -206,6 +212,7 @@ static void volume_ready(struct volume_own *o)
 	v->stuck = false;
 	if (!o->started) {
 		o->started = true;
+		sure_watch_start(o->sure);
 		reconcile_start(v->reconcile);
 		blocks_sweep(v);
 		begun_start(v->begun);
@@ -221,6 +228,7 @@ static void volume_ready(struct volume_own *o)
 			v->on_ready(v);
 		}
 	}
+	volume_seen(v);
 	waits_wake(v, 0);
 }
 
@@ -262,7 +270,10 @@ static void on_nodes(int status, const char *message, void *arg)
 	struct volume_own *o = arg;
 
 	if (status != 0) {
-		volume_not_yet(o, status == -EBUSY, status != -EACCES, status, message);
+		if (status == -ESTALE) {
+			volume_not_seen(&o->v);
+		}
+		volume_not_yet(o, status == -EBUSY || status == -ESTALE, status != -EACCES, status, message);
 	} else if (o->started) {
 		o->probed = true;
 		volume_ready(o);
@@ -314,6 +325,9 @@ static void on_volrec(int status, const char *message, void *arg)
 		volume_read_only(&o->v, message != NULL ? message : "");
 		metalog_load(o->v.metalog, on_metalog, o);
 		return;
+	case -ESTALE:
+		volume_not_seen(&o->v);
+		/* fall through */
 	default:
 		volume_not_yet(o, status == -ESTALE || status == -EPROTONOSUPPORT || status == -EBADMSG,
 				status == -EAGAIN, status, message);
@@ -397,10 +411,23 @@ static void volume_connect(void *arg)
 	}
 }
 
+/* What the way to READY found is not so any more: why not, it says. */
+static void volume_doubt(struct volume *v)
+{
+	struct volume_own *o = volume_own(v);
+
+	volume_not_seen(v);
+	if (v->state == VOLUME_READY) {
+		v->state = VOLUME_CONNECTING; /* told once it is held */
+		volume_records(o);
+	}
+}
+
 void volume_start(struct volume *v)
 {
 	const struct log_volume *before = log_enter(v->log);
 
+	v->on_doubt = volume_doubt;
 	guard_start(v->guard);
 	evictor_count(v->evictor);
 	volume_connect(volume_own(v));
@@ -454,6 +481,8 @@ static void tick(void *arg)
 		used_update(o);
 		if (v->state == VOLUME_READY && fence_changed(o->fence)) {
 			volume_probe_again(o);
+		} else if (v->state == VOLUME_READY) {
+			sure_watch_tick(o->sure);
 		}
 	}
 	o->tick = clock_timer_add(v->clock, v, clock_now_ns(v->clock) + TICK_NS, tick, o);

@@ -14,6 +14,7 @@
 #include "../base/clock.h"
 #include "../base/conf.h"
 #include "../base/disk.h"
+#include "../base/log.h"
 #include "../coord/coord.h"
 #include "../objstore/objstore.h"
 
@@ -35,6 +36,7 @@ struct nodes;
 struct blobs_known;
 struct begun_set;
 struct fsck;
+struct sure;
 
 enum volume_state {
 	VOLUME_CONNECTING, /* S3 not reached yet, or lost at start: retried; shares are up */
@@ -74,6 +76,9 @@ struct volume {
 	bool served;         /* its record is this volume's, not also another's of this daemon */
 	struct ofs_oid uuid; /* from the volume record, once READY */
 	int64_t created_ns;  /* the same; 0: the record does not say */
+	int64_t seen_ns; /* when the bucket was last seen to be this volume's (sure.h); 0: it was not yet */
+	struct sure *asking; /* whether it is; NULL: nobody does */
+	void (*on_doubt)(struct volume *); /* it is not */
 	bool root_kept;  /* the record says that S3 has the root's metadata: gone is lost */
 	bool root_known; /* the root has the rights S3 has for it: clients may come in */
 	struct index *index;
@@ -97,12 +102,15 @@ struct volume {
 };
 
 /*
- * Run fn(v, arg, status) on the core thread when the volume is READY (0, perhaps at once), HELD
- * (-EROFS) or still CONNECTING deadline_ns from now (-ETIMEDOUT), or cannot be had before somebody acts
- * (-EACCES: the credentials; -EIO).
+ * Run fn(v, arg, status) on the core thread when the volume is READY (0, perhaps at once) or still CONNECTING
+ * deadline_ns from now (-ETIMEDOUT), or cannot be had before somebody acts (-EACCES: the credentials; -EIO; so where it
+ * is HELD: a client's read is no write, and not refused as one).
  */
 void volume_when_ready(struct volume *v, int64_t deadline_ns,
 		void (*fn)(struct volume *v, void *arg, int status), void *arg);
+
+/* For what failed because the volume cannot use its store, which the log has said once: DEBUG; else `level`. */
+enum log_level volume_trouble_level(const struct volume *v, enum log_level level);
 
 /* The volume record asks of writers what this program does not have (why), or not any more (NULL). Names and
  * recalls go on; what waits goes on waiting; clients' changes are refused. */

@@ -164,10 +164,11 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->asker = asker_new(v, o->core);
 	v->announcer = announcer_new(v);
 	o->fence = fence_new(v, v);
+	o->sure = sure_watch_new(v, v);
 	if (v->nodes == NULL || v->rings == NULL || v->metalog == NULL || v->mirror == NULL ||
 			v->bases == NULL || v->recalls == NULL || v->verifier == NULL || v->reconcile == NULL ||
 			v->evictor == NULL || v->begun == NULL || v->accounts == NULL ||
-			v->asker == NULL || v->announcer == NULL || o->fence == NULL) {
+			v->asker == NULL || v->announcer == NULL || o->fence == NULL || o->sure == NULL) {
 		*error = *error != NULL ? *error : talloc_strdup(v, "out of memory, or no descriptors left");
 		return -ENOMEM;
 	}

@@ -6,6 +6,7 @@
 #include <tevent.h>
 #include "core.h"
 #include "fence.h"
+#include "sure.h"
 #include "volume.h"
 
 #define VOLUME_RETRY_FIRST_NS (1 * NS_PER_S)
@@ -24,6 +25,7 @@ struct volume_own { /* a volume and what only these two know of it */
 	bool started; /* its rooms are: it has been READY */
 	bool key_missing; /* `.objectfs/key` is to be made */
 	struct fence *fence;
+	struct sure_watch *sure;
 	bool new_tree; /* made at this start */
 };
 

@@ -1,26 +1,30 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: one file out of the local disk: may it go, does S3 have it, go.
- * Way: space.c, objectfsctl -> evict_file -> HEAD -> disk job (evict_file.c) -> the table of what is
- *      here -> done.
+ * Way: space.c, objectfsctl -> evict_file -> is the bucket ours (core/sure.c)? -> HEAD -> disk job (evict_file.c) ->
+ *      the table of what is here -> done.
  * Thread: core.
  * Owns: evictions under way, at most EVICT_AT_ONCE by space.c.
  * Holds: 1. nothing goes that S3 was not just seen to have, in this version, and to give out (rule 18): a
- *           bucket that lost an object, or moved it to an archive, does not take ours along;
+ *           bucket that lost an object, or moved it to an archive, does not take ours along, nor does one that is
+ *           not this volume's and was given the object by mistake, for longer than SEEN_AGE_NS;
  *        2. a recall of the same inode begins after the job has ended, and none is under way when it
  *           starts;
  *        3. done comes once.
  *
- *   asked -> HEAD -> job -> out        (row changed, in use, not the same in S3: stays)
+ *   asked -> bucket seen -> HEAD -> job -> out        (row changed, in use, not the same in S3: stays)
  */
 #include "private.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../core/sure.h"
 #include "../mirror/foreign.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
+
+#define SEEN_AGE_NS (60 * NS_PER_S)
 
 struct evict_wait { /* talloc child of the eviction */
 	struct evict_wait *next;
@@ -304,15 +308,42 @@ static void evict_head_done(struct obj_req *req)
 	}
 }
 
+static void evict_seen(int status, const char *message, void *arg)
+{
+	struct eviction *e = arg;
+	struct volume *v = e->ev->v;
+	const struct row *row = index_get(v->index, &e->oid);
+	struct obj_req *req = NULL;
+	char *key;
+
+	(void)message;
+	if (status == 0) {
+		status = row != NULL && row->in_s3 ? 0 : -EBUSY;
+	} else {
+		status = -EAGAIN;
+	}
+	if (status == 0) {
+		key = index_key(v->index, e, v->prefix, &row->s3_parent, row->s3_name, false, NULL);
+		req = key != NULL ? objstore_req_new(OBJ_HEAD, key) : NULL;
+		status = req != NULL ? 0 : -ENOMEM;
+	}
+	if (status != 0) {
+		eviction_end(e, status);
+		return;
+	}
+	req->prio = OBJ_PRIO_HOUSE;
+	req->done = evict_head_done;
+	req->arg = e;
+	objstore_submit(v->store, req);
+}
+
 static void evict_begin(struct evictor *ev, const struct ofs_oid *oid, bool damaged, void (*done)(void *arg, int status),
 		void *arg)
 {
 	struct volume *v = ev->v;
 	struct row *row = index_get(v->index, oid);
 	struct eviction *e;
-	struct obj_req *req;
 	int status;
-	char *key;
 
 	if (row != NULL && row->live == ROW_HERE && !row->is_dir) {
 		recall_forget(v->recalls, row->ino); /* kept only because readers come back */
@@ -335,10 +366,7 @@ static void evict_begin(struct evictor *ev, const struct ofs_oid *oid, bool dama
 		return;
 	}
 	e = talloc_zero(ev, struct eviction);
-	key = e ? index_key(v->index, e, v->prefix, &row->s3_parent, row->s3_name, false, NULL) : NULL;
-	req = key ? objstore_req_new(OBJ_HEAD, key) : NULL;
-	if (req == NULL) {
-		talloc_free(e);
+	if (e == NULL) {
 		keep_stays(ev->keep, oid);
 		done(arg, -ENOMEM);
 		return;
@@ -357,10 +385,7 @@ static void evict_begin(struct evictor *ev, const struct ofs_oid *oid, bool dama
 	}
 	ev->running = e;
 	ev->count++;
-	req->prio = OBJ_PRIO_HOUSE;
-	req->done = evict_head_done;
-	req->arg = e;
-	objstore_submit(v->store, req);
+	volume_sure_lately(v, SEEN_AGE_NS, evict_seen, e);
 }
 
 void evict_file(struct evictor *ev, const struct ofs_oid *oid, void (*done)(void *arg, int status),

@@ -113,11 +113,11 @@ struct mirror *mirror_new(TALLOC_CTX *ctx, struct volume *v)
 	return m;
 }
 
-char *mirror_unready(TALLOC_CTX *ctx, const struct volume *v, int status)
+char *mirror_unready(TALLOC_CTX *ctx, const struct volume *v)
 {
 	const char *why = v->state_why ? v->state_why : "not connected yet";
 
-	if (status == -EROFS) {
+	if (v->state == VOLUME_HELD) {
 		return talloc_asprintf(ctx, "volume %s does not use S3: %s", v->name, why);
 	}
 	return talloc_asprintf(ctx, "S3 is not reachable: %s", why);

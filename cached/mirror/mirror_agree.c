@@ -6,13 +6,14 @@
  * Thread: core.
  * Owns: the batch of stubs that is being filled.
  * Holds: 1. absence is concluded only for rows that were in S3 when the first page was asked for and
- *           have not changed since, in a bucket that still has our volume record;
+ *           have not changed since, another version only for such, and both in a bucket that is still
+ *           ours, and no earlier state of it (core/sure.c);
  *        2. a place where S3 is behind the mirror is left alone;
  *        3. of a file and a directory with one name the directory has it, the file its escape,
  *           whichever came first: so files move aside before directories are made, and back after
  *           directories have gone.
  *
- *   listing_agree -> listing_check_record -> listing_sure -> listing_remove -> listing_names -> listing_more*
+ *   listing_agree -> volume_sure -> listing_sure -> listing_remove -> listing_names -> listing_more*
  *       -> listing_mark
  */
 #ifndef _GNU_SOURCE
@@ -23,7 +24,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "../core/volrec.h"
+#include "../core/sure.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
 
@@ -62,6 +63,45 @@ static void listing_send_batch(struct listing *l)
 	mirror_make(l->m, l->request_id, l->dir, list, listing_made, l);
 }
 
+/* Is the bucket that has other versions ours? Then files that are here become those. */
+static void listing_seen(int status, const char *message, void *arg)
+{
+	struct listing *l = arg;
+	struct stub *s;
+
+	l->seen = status == 0;
+	l->seeing = false;
+	if (status != 0) {
+		listing_fail(l, status == -ESTALE ? -EIO : status, message);
+	}
+	l->running++; /* some changes end at once */
+	while ((s = l->changes) != NULL) {
+		l->changes = s->next;
+		if (status == 0) {
+			mirror_change(l->m, l->request_id, l->dir, s, listing_changed, l);
+		} else {
+			stub_free(&s);
+			l->running--;
+		}
+	}
+	l->running--;
+	listing_more(l);
+}
+
+static void listing_change(struct listing *l, struct stub *s)
+{
+	if (l->seen) {
+		mirror_change(l->m, l->request_id, l->dir, s, listing_changed, l);
+		return;
+	}
+	s->next = l->changes;
+	l->changes = s;
+	if (!l->seeing) {
+		l->seeing = true;
+		volume_sure(l->m->v, l->request_id, listing_seen, l);
+	}
+}
+
 static void listing_want_done(struct want *w)
 {
 	struct listing *l = w->arg;
@@ -77,7 +117,7 @@ static void listing_want_done(struct want *w)
 	case WANT_CHANGE:
 		w->stub = NULL;
 		l->running++;
-		mirror_change(l->m, l->request_id, l->dir, s, listing_changed, l);
+		listing_change(l, s);
 		break;
 	case WANT_OMIT:
 		l->omitted++;
@@ -587,54 +627,18 @@ static void listing_sure(struct listing *l)
 	}
 }
 
-/* "The right volume record": without it the listing is of another bucket, or of an emptied one. */
-static void listing_record_done(struct obj_req *req)
+/* Without its volume record, or what we wrote into it, the listing is of another bucket, or of what is left of ours. */
+static void listing_bucket_known(int status, const char *message, void *arg)
 {
-	struct listing *l = req->arg;
-	struct obj_result *r = &req->result;
-	struct ofs_oid uuid;
-	int64_t created_ns;
-	char *why = NULL;
-	int ret = -ENOENT;
+	struct listing *l = arg;
 
-	if (r->status == OBJ_OK && r->body != NULL) {
-		ret = volrec_parse(l, (char *)r->body, r->body_len, &uuid, &created_ns, &why);
-	}
-	if ((ret == 0 || ret == -EROFS) && ofs_oid_equal(&uuid, &l->m->v->uuid)) {
-		if (ret == -EROFS) {
-			volume_read_only(l->m->v, why);
-		}
-		objstore_req_free(&req);
+	if (status == 0) {
+		l->seen = true;
 		listing_sure(l);
 		return;
 	}
-	if (r->status == OBJ_OK || r->status == OBJ_NOT_FOUND) {
-		listing_fail(l, -EIO, "the bucket's volume record is gone or another's: wrong or emptied "
-				"bucket; nothing is removed here");
-	} else {
-		listing_fail(l, mirror_store_error(r->status), r->message);
-	}
-	objstore_req_free(&req);
+	listing_fail(l, status == -ESTALE ? -EIO : status, message);
 	listing_end(l);
-}
-
-static void listing_check_record(struct listing *l)
-{
-	char *key = talloc_asprintf(l, "%s" VOLREC_KEY, l->m->v->prefix);
-	struct obj_req *req = key ? objstore_req_new(OBJ_GET, key) : NULL;
-
-	talloc_free(key);
-	if (req == NULL) {
-		listing_fail(l, -ENOMEM, "out of memory");
-		listing_end(l);
-		return;
-	}
-	req->prio = OBJ_PRIO_READER;
-	req->request_id = l->request_id;
-	req->length = -1;
-	req->done = listing_record_done;
-	req->arg = l;
-	objstore_submit(l->m->v->store, req);
 }
 
 /* ---- the beginning ---- */
@@ -664,7 +668,7 @@ void listing_agree(struct listing *l)
 	l->child_count = l->at;
 	l->child_at = l->at = 0;
 	if (l->child_count > 0) {
-		listing_check_record(l);
+		volume_sure(l->m->v, l->request_id, listing_bucket_known, l);
 	} else {
 		(void)brake_allows(l->m, l->request_id, &l->dir->oid, l->prefix, 0);
 		listing_names(l);

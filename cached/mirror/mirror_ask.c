@@ -263,7 +263,7 @@ static void lookup_ready(struct volume *v, void *arg, int status)
 	struct lookup *k = arg;
 
 	if (status != 0) {
-		char *text = mirror_unready(k, v, status);
+		char *text = mirror_unready(k, v);
 
 		lookup_answer(k, status, text);
 		return;
@@ -465,7 +465,7 @@ static void rmdir_ready(struct volume *v, void *arg, int status)
 	struct rmdir_ask *k = arg;
 
 	if (status != 0) {
-		char *text = mirror_unready(k, v, status);
+		char *text = mirror_unready(k, v);
 
 		rmdir_answer(k, status, text);
 		return;

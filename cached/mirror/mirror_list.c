@@ -132,7 +132,7 @@ void listing_end(struct listing *l)
 		listing_answer(l);
 		return;
 	}
-	log_line(objstore_trouble_level(l->m->v->store, LOG_LVL_WARNING), "mirror", l->request_id, "listing %s: %s%s",
+	log_line(volume_trouble_level(l->m->v, LOG_LVL_WARNING), "mirror", l->request_id, "listing %s: %s%s",
 			l->prefix ? l->prefix : "a directory",
 			l->message ? l->message : strerror(-l->status),
 			known ? "; the names known so far are served" : "");
@@ -618,7 +618,7 @@ static void listing_ready(struct volume *v, void *arg, int status)
 	struct listing *l = arg;
 
 	if (status != 0) {
-		char *text = mirror_unready(l, v, status);
+		char *text = mirror_unready(l, v);
 
 		listing_fail(l, status, text);
 		listing_end(l);

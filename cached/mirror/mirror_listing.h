@@ -71,6 +71,8 @@ struct listing { /* talloc child of the mirror */
 	bool unsure; /* a name missing in the tree may have been deleted just now */
 	size_t at;   /* next entry of a pass */
 	size_t unknown; /* files without a row here */
+	bool seen, seeing; /* the bucket was found to be ours; it is being asked */
+	struct stub *changes; /* what files here become if it is */
 	struct renaming *renamings;
 	struct removal *removals;
 	uint64_t removal_rows;

@@ -319,8 +319,8 @@ int64_t absent_listed_ns(struct mirror *m, const struct ofs_oid *dir);
 void mirror_row_changes(struct mirror *m, const struct row *row);
 
 /* --- mirror.c --- */
-/* Talloc message for the status of volume_when_ready. */
-char *mirror_unready(TALLOC_CTX *ctx, const struct volume *v, int status);
+/* Talloc message for a failure of volume_when_ready. */
+char *mirror_unready(TALLOC_CTX *ctx, const struct volume *v);
 
 /* reconcile_when_still with the mirror's patience; at once where there is no reconcile. */
 void mirror_when_still(struct mirror *m, TALLOC_CTX *ctx, const struct ofs_oid *dir,

@@ -114,7 +114,7 @@ static void fetch_failed(struct recall *r, struct recall_get *g, struct obj_req 
 	}
 	text = talloc_asprintf(r, "%s: %s", req->key,
 			res->message ? res->message : objstore_status_name(res->status));
-	log_line(objstore_trouble_level(req->store, LOG_LVL_WARNING), "recall", req->request_id, "%s", text ? text : "S3 failed");
+	log_line(volume_trouble_level(r->rs->v, LOG_LVL_WARNING), "recall", req->request_id, "%s", text ? text : "S3 failed");
 	recall_fail_extent(r, g->extent, recall_errno(res), text ? text : "S3 failed");
 	talloc_free(text);
 }

@@ -183,7 +183,7 @@ static void ask_ready(struct volume *v, void *arg, int status)
 	struct recall_file_job *j;
 
 	if (status != 0) {
-		char *text = mirror_unready(r, v, status);
+		char *text = mirror_unready(r, v);
 
 		ask_failed(r, status, text ? text : "S3 is not reachable");
 		return;

@@ -115,7 +115,7 @@ static void segment_failed(struct segment *s, int status, const char *message)
 
 	s->tries++;
 	if (s->tries == 1 || s->tries % 10 == 0) {
-		log_line(objstore_trouble_level(ml->v->store, LOG_LVL_WARNING), "metalog", 0,
+		log_line(volume_trouble_level(ml->v, LOG_LVL_WARNING), "metalog", 0,
 				"volume %s: log segment %" PRIu64 " not written, %s: %s", ml->v->name, s->seq, soon ? "tried again" : "tried again each minute",
 				message != NULL ? message : strerror(-status));
 	}

@@ -428,7 +428,7 @@ void work_failed(struct work *w, const char *fmt, ...)
 		enum log_level level = LOG_LVL_WARNING;
 
 		if (w->store_failed) {
-			level = objstore_trouble_level(w->rc->v->store, level);
+			level = volume_trouble_level(w->rc->v, level);
 		}
 		log_line(level, "reconcile", 0, "%s: %s; retried (failure %u)",
 				w->kind == WORK_ITEM && w->row->name ? w->row->name

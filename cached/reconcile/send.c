@@ -9,6 +9,7 @@
  *  2. 412 or an unknown outcome is answered by HEAD: ours is adopted, foreign makes a conflict copy (rule 14).
  */
 #include "private.h"
+#include "../core/sure.h"
 #include "../mirror/foreign.h"
 #include "../upload/begun.h"
 #include <errno.h>
@@ -263,6 +264,18 @@ static bool step_again(struct attempt *a)
 	return false;
 }
 
+/* What it was to replace is not there: deleted meanwhile, if it is the bucket that had it. */
+static void step_deleted(int status, const char *message, void *arg)
+{
+	struct attempt *a = arg;
+
+	if (status != 0) {
+		attempt_end_failed(a, "its object is gone: %s", message != NULL ? message : strerror(-status));
+	} else if (step_again(a)) {
+		step_upload(a, NULL);
+	}
+}
+
 /* After 412 or an unknown outcome: what is there now? */
 static void step_outcome(struct obj_req *req)
 {
@@ -274,8 +287,10 @@ static void step_outcome(struct obj_req *req)
 
 	if (r->status == OBJ_NOT_FOUND) {
 		objstore_req_free(&req);
-		if (step_again(a)) {
-			step_upload(a, NULL); /* deleted meanwhile, or never made */
+		if (a->upload_if_match != NULL) {
+			volume_sure(a->v, 0, step_deleted, a);
+		} else if (step_again(a)) {
+			step_upload(a, NULL); /* never made */
 		}
 		return;
 	}

@@ -72,7 +72,7 @@ static void test_lookup(void **state)
 	fixture_fault(fx, OBJ_LIST, "", FAULT_NONE, OBJ_OK);
 	fx->v->state = VOLUME_HELD;
 	fx->v->state_why = "for a test";
-	assert_int_equal(fixture_lookup(fx, "", "q"), -EROFS);
+	assert_int_equal(fixture_lookup(fx, "", "q"), -EIO);
 	assert_non_null(strstr(fixture_message, "for a test"));
 	fx->v->state = VOLUME_READY;
 }

@@ -321,7 +321,7 @@ static void test_failure(void **state)
 	fx->v->state = VOLUME_HELD;
 	o = open_it(fx, "g");
 	assert_int_equal(o.status, 0);
-	assert_int_equal(fetch(fx, o.id, 0, 1, false), -EROFS);
+	assert_int_equal(fetch(fx, o.id, 0, 1, false), -EIO);
 	done_with(fx, &o);
 	free(data);
 }
