@@ -164,6 +164,7 @@ void attempt_end_store(struct attempt *a, const char *doing, enum obj_status st,
 		return;
 	}
 	a->item->store_failed = st == OBJ_AWAY || st == OBJ_UNKNOWN || st == OBJ_NO_BUCKET;
+	a->item->denied = st == OBJ_DENIED;
 	attempt_end_failed(a, "%s: %s%s%s", doing, objstore_status_name(st),
 			message && *message ? ": " : "", message ? message : "");
 }

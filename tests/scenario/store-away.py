@@ -67,7 +67,7 @@ def outage(bed, way, files, begin, end):
         bed.ctl("evict", f"{bed.mirror}/{out}")
         put_theirs(bed, f"{way}-unseen/theirs")
         bed.ctl("refresh", bed.mirror)
-        since = len(bed.log())
+        since, failed = len(bed.log()), errors(bed)
         begin()
         for number in range(FILES):
             name = f"{way}-{number}"
@@ -85,8 +85,9 @@ def outage(bed, way, files, begin, end):
         if volume(bed)["state"] == "ready":     # else each of these waits for it, to the same end
             refused("a first listing", lambda: client.list(f"{way}-unseen"), *AWAY)
             refused("a name below it", lambda: client.get(f"{way}-unseen/theirs"), *AWAY)
-            wait_until(lambda: sum(item["failures"] > 1 for item in bed.ctl_json("pending")["pending"]) > 5, 60,
-                       "sending is tried")
+            wait_until(lambda: all(item["reason"] for item in bed.ctl_json("pending")["pending"]), 60,
+                       "of all that waits it is said why")
+            check(errors(bed) - failed < FILES, f"{errors(bed) - failed} requests failed: each file was tried")
         wait_until(lambda: "the store cannot be used" in bed.log()[since:], 60, "it is told")
         lines = told(bed, since)
         said = [line for line in lines if "the store cannot be used" in line]
@@ -97,6 +98,24 @@ def outage(bed, way, files, begin, end):
         wait_until(lambda: "can be used again" in bed.log()[since:], 60, "the end is told")
     judge(bed, files)
     check(not FOUND & set(findings(bed)), "still found")
+
+
+def expired(bed, files):
+    step("the credentials have expired")
+    sim, since = bed.sim(), len(bed.log())
+    with bed.client() as client:
+        sim.key(bed.S3_ACCESS_KEY, error="ExpiredToken")
+        for number in range(FILES):
+            name = f"expired-{number}"
+            files[name] = noise(name)
+            client.put(name, files[name])
+        wait_until(lambda: "store-denied" in findings(bed), 60, "it is found")
+        wait_until(lambda: sum(item["failures"] > 1 for item in bed.ctl_json("pending")["pending"]) > 5, 60,
+                   "sending is tried")
+        lines = told(bed, since)
+        check(0 < len(lines) <= LINES_MOST, f"{len(lines)} lines:\n  " + "\n  ".join(lines[:20]))
+        sim.key(bed.S3_ACCESS_KEY, error=None)
+        judge(bed, files)
 
 
 def no_room(bed, files):
@@ -216,6 +235,7 @@ def main():
         with bed.client() as client:
             client.put("here", files["here"])
         outage(bed, "port", files, lambda: bed.stop("store"), lambda: bed.start("store"))
+        expired(bed, files)
         no_room(bed, files)
         skewed(bed, files)
         names(bed, files)
