@@ -49,7 +49,8 @@
 		"when it is back, and files that are here work meanwhile")                         \
 	D(STORE_HELD, "store-held", FAILED, "store", "the bucket is not used, for safety",         \
 		"restore the bucket, or point the volume at its own bucket and prefix; nothing is " \
-		"removed here meanwhile")                                                          \
+		"removed here meanwhile; where it is gone for good, TROUBLESHOOTING.md says how "  \
+		"what is here is put into another")                                                \
 	D(BUCKET_GONE, "bucket-gone", FAILED, "store", "the bucket does not exist",                \
 		"stop the daemon, make the bucket again with what was in it, start the daemon; "   \
 		"or correct the volume's bucket; nothing is removed here meanwhile")               \

@@ -91,7 +91,30 @@ def store_away(server):
 
 
 def bucket_gone(server):
+    server.run("objectfsctl flush --wait")
+    server.run("s3cmd sync --delete-removed s3://example-bucket/ s3://example-backup/")
     server.rgw.admin("bucket", "rm", "--bucket=example-bucket", "--purge-objects")
+    yield read_stub(server)
+    yield
+
+
+def bucket_other(server):
+    """A copy is put back after which something was changed."""
+    server.run("objectfsctl flush --wait")
+    server.run("s3cmd sync --delete-removed s3://example-bucket/ s3://example-backup/")
+    server.run("systemctl restart objectfs-cached")
+
+    def said_by_nodes():
+        return server.run("s3cmd ls s3://example-bucket/projects/.objectfs/nodes/ | while read -r day hour size key; do "
+                          "s3cmd --quiet get $key -; done")
+
+    before = said_by_nodes()
+    said = server.smbclient("put README.md late")
+    check(not STATUS.search(said), said)
+    server.run("objectfsctl flush --wait")
+    wait_until(lambda: said_by_nodes() != before, 60, "the bucket is a later state")
+    server.run("s3cmd sync --delete-removed s3://example-backup/ s3://example-bucket/")
+    server.run("systemctl restart objectfs-cached")
     yield read_stub(server)
     yield
 
@@ -222,6 +245,7 @@ BREAKAGES = {
     "The daemon has ended": daemon_ended,
     "The store is not reached": store_away,
     "The bucket is gone": bucket_gone,
+    "The bucket is not what it was": bucket_other,
     "The store refuses the credentials": denied,
     "The clock is off": clock_off,
     "The disk is full": disk_full,

@@ -4,7 +4,7 @@
 """The bucket is not what it was: another one answers, it was emptied, it is an earlier state of itself, all of it is
 archived, or gone. At a start of the daemon, and under one that runs: nothing is removed or changed here, what is here is
 read, what is not is an error, changes wait, it is said once, in words; with the right bucket back all is as if nothing
-had been.
+had been. Where it never comes back, what is here is put into another one.
 
 Each case is tried on a directory with a file in each state: here, a stub, overwritten, made, renamed, deleted, and one
 that nobody has listed.
@@ -13,9 +13,10 @@ that nobody has listed.
 import json
 import os
 import random
+import shutil
 
 from local import is_out
-from smb import SmbError, Testbed, check, skip, step, volume, wait_until
+from smb import Testbed, check, refused, skip, step, volume, wait_until
 
 AWAY = {"NT_STATUS_IO_DEVICE_ERROR", "NT_STATUS_IO_TIMEOUT"}
 OWN = ".objectfs/"
@@ -117,15 +118,6 @@ CASES = (emptied, emptied_from_below, expired, foreign, archived, no_bucket)
 
 # --- one case ------------------------------------------------------------------------------------------
 
-def refused(call, *arguments):
-    try:
-        call(*arguments)
-    except SmbError as error:
-        check(error.name in AWAY, f"{call.__name__} {arguments[:2]}: {error.name}, not one of {sorted(AWAY)}")
-        return
-    check(False, f"{call.__name__} {arguments[:2]} succeeded")
-
-
 def found(bed):
     return {item["id"]: item["reason"] for item in bed.ctl_json("health")["components"] if "id" in item}
 
@@ -213,9 +205,9 @@ def case(bed, bucket, wrong, at_start):
         code, output = bed.ctl("refresh", top, may_fail=True)
         check(code != 0 or wrong in (archived,), f"a listing of it is believed: {output}")
         stays(client, files, top)
-        refused(client.get, f"{top}/stub")
+        refused("a read of the stub", lambda: client.get(f"{top}/stub"), *AWAY)
         if finding is not None:
-            refused(client.get, f"{top}-unseen/theirs")
+            refused("a name that nobody knows", lambda: client.get(f"{top}-unseen/theirs"), *AWAY)
             wait_until(lambda: finding in found(bed), what=f"{finding} is found")
         if words is not None:
             wait_until(lambda: told(bed, since, words), what="the log says it")
@@ -266,6 +258,27 @@ def sent_elsewhere(bed, bucket):
         judge(bed, bucket, client, files, "elsewhere")
 
 
+def start_anew(bed):
+    """TROUBLESHOOTING.md, The bucket is not what it was: the bucket as it is counts, and what is here is put there."""
+    top = os.path.dirname(bed.mirror)
+    bed.stop("smbd")
+    bed.stop("cached")
+    os.rename(top, top + ".before")
+    bed.start("cached")
+    wait_until(lambda: volume(bed)["state"] == "ready", what="it is ready")
+    bed.start("smbd")
+    with bed.client() as client:
+        client.manifest(content=False)  # all of it is listed
+    bed.stop("smbd")
+    bed.inside("sh", "-c", f"cd {top}.before/tree && find . -mindepth 1 '(' -type d -o -type f ! -perm -1000 ')' -print0 |"
+               f"rsync -aX --filter='-x security.objectfs' --from0 --files-from=- --modify-window=-1 --backup --suffix=.restored . {bed.mirror}/")
+    bed.restart("cached")
+    wait_until(lambda: not volume(bed)["cache"]["census"], what="all that is on the disk is found")
+    bed.flush()
+    bed.start("smbd")
+    shutil.rmtree(top + ".before")
+
+
 def earlier(bed, bucket, running):
     """Restored from a copy: of some files an older version is there, others are not, deleted ones are."""
     top = "running" if running else "earlier"
@@ -299,18 +312,65 @@ def earlier(bed, bucket, running):
             bed.ctl("refresh", top, may_fail=True)
         wait_until(lambda: volume(bed)["state"] == "held", what="it is held")
         check("an earlier state of itself" in volume(bed)["why"], volume(bed)["why"])
-        check(len(told(bed, since, "an earlier state of itself")) == 1 or running, "it is told more than once")
+        check(len(told(bed, since, "an earlier state of itself")) == 1, "it is told more than once")
         check("store-held" in found(bed), f"{found(bed)}")
         check(bed.keys(internal=True) == {key: len(data) for key, (data, _) in copy.items()}, "it was written to")
         stays(client, files, top)
-        refused(client.get, f"{top}/stub")
-        bed.stop("cached")
-        bucket.load(now)
-        bed.start("cached")
-        wait_until(lambda: volume(bed)["state"] == "ready", what="it is ready again")
+        refused("a read of the stub", lambda: client.get(f"{top}/stub"), *AWAY)
+        if running:
+            bed.stop("cached")
+            bucket.load(now)
+            bed.start("cached")
+            wait_until(lambda: volume(bed)["state"] == "ready", what="it is ready again")
+            bed.flush()
+            check(client.get(f"{top}/stub") == files[f"{top}/stub"], "the stub: other bytes")
+            stays(client, files, top)
+    if not running:
+        step("... and it is all there is")
+        start_anew(bed)
+        with bed.client() as client:
+            here = {entry[0]: client.get(f"{top}/{entry[0]}") for entry in client.list(top)}
+        for name, data in here.items():
+            check(bucket.get(f"{top}/{name}") == data, f"{name}: other bytes in S3")
+        check(set(here) == {"same", "made", "changed", "changed.restored", "stub", "deleted"}, f"{sorted(here)}")
+        for name in ("same", "made", "changed"):
+            check(here[name] == files[f"{top}/{name}"], f"{name}: other bytes than were here")
+        for name, of in (("changed.restored", "changed"), ("stub", "stub"), ("deleted", "deleted")):
+            check(here[name] == noise(f"{top} first {of}"), f"{name}: not what the copy has")
+
+
+def all_again(bed, bucket):
+    """The bucket is gone for good: what is here is put into an empty one."""
+    step("everything that is here is put into an emptied bucket")
+    with bed.client() as client:
+        files = fill(bed, client, bucket, "again")
+        client.mkdir("again/deep")
+        files["again/deep/empty"] = b""
+        client.put("again/deep/empty", b"", sddl="D:P(A;;0x1f01ff;;;SY)(A;;0x1f01ff;;;WD)(A;;0x1200a9;;;S-1-5-32-546)")
         bed.flush()
-        check(client.get(f"{top}/stub") == files[f"{top}/stub"], "the stub: other bytes")
-        stays(client, files, top)
+        bed.stop("cached")
+        bucket.empty()
+        bed.start("cached")
+        wait_until(lambda: volume(bed)["state"] == "held", what="it is held")
+        changes(client, files, "again")
+        before = client.manifest("again", content=False)
+        lost = bed.inside("find", f"{bed.mirror}/again", "-type", "f", "-perm", "-1000").split()
+        check(lost == [f"{bed.mirror}/again/stub"], f"only in the bucket that is gone: {lost}")
+    start_anew(bed)
+    del files["again/stub"], before["stub"]
+    for wiped in (False, True):
+        with bed.client() as client:
+            after = client.manifest("again", content=False)
+            check(set(before) == set(after), f"{set(before) ^ set(after)}")
+            for name, entry in before.items():
+                for field in ("type", "size", "sd", "attributes", "eas", "streams"):
+                    check(entry.get(field) == after[name].get(field),
+                          f"{name}: {field}: {entry.get(field)}, now {after[name].get(field)}")
+            for name, data in files.items():
+                check(client.get(name) == data and bucket.get(name) == data, f"{name}: other bytes")
+        if not wiped:
+            bed.sound()
+            bed.wipe()
 
 
 def main():
@@ -323,8 +383,9 @@ def main():
             for at_start in (False, True):
                 case(bed, bucket, wrong, at_start)
         sent_elsewhere(bed, bucket)
-        for running in (False, True):
+        for running in (True, False):
             earlier(bed, bucket, running)
+        all_again(bed, bucket)
 
 
 if __name__ == "__main__":
