@@ -12,6 +12,7 @@ usage: leases.py                 some openers at each phase
 """
 
 import contextlib
+import fcntl
 import mmap
 import os
 import random
@@ -43,15 +44,14 @@ def changed(data):
 @contextlib.contextmanager
 def short_patience():
     """How long the kernel waits is settled when somebody comes: it is short for that moment alone."""
-    with open(BREAK_TIME, encoding="ascii") as file:
+    with open(BREAK_TIME, "rb+", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # another run of this would keep what we have set
         before = file.read()
-    try:
-        with open(BREAK_TIME, "w", encoding="ascii") as file:
-            file.write("1")
-        yield
-    finally:
-        with open(BREAK_TIME, "w", encoding="ascii") as file:
-            file.write(before)
+        try:
+            os.pwrite(file.fileno(), b"1", 0)
+            yield
+        finally:
+            os.pwrite(file.fileno(), before, 0)
 
 
 def leases(bed):
