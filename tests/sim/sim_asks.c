@@ -172,18 +172,17 @@ static void ask_flush_fd(void *arg)
 {
 	struct question *q = arg;
 
-	reconcile_flush_fd(q->w->v->reconcile, q->fd, on_answer, q);
+	reconcile_flush_fd(q->w->v->reconcile, fcntl(q->fd, F_DUPFD_CLOEXEC, 0), on_answer, q);
 }
 
 bool client_flush(struct world *w, const char *path)
 {
-	struct question *q = question_new(w, path, -1);
+	int fd = client_open(w, path, O_RDWR);
+	struct question *q = question_new(w, path, fd);
+	bool there = q != NULL && question_ask(q, ask_flush_fd, FLUSH_NS) == 0;
 
-	if (q == NULL) {
-		return false;
-	}
-	q->fd = client_open(w, path, O_RDWR); /* its own from now on */
-	return question_ask(q, ask_flush_fd, FLUSH_NS) == 0;
+	close(fd);
+	return there;
 }
 
 static void on_flushed(int status, json_t *left, void *arg)
