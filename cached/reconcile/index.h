@@ -171,6 +171,9 @@ const char *index_kv_get(struct index *ix, const char *key); /* valid until the 
  * written by themselves some 100 ms after they were made (index_tick from the owner's timer). */
 void index_commit(struct index *ix, void (*done)(int status, void *arg), void *arg);
 void index_tick(struct index *ix);
+/* What was changed last could not be written, and is tried again: what S3 would be sent now, a daemon that is killed
+ * meanwhile would not know for its own. */
+bool index_is_failing(const struct index *ix);
 /* Write what is left and close; blocking, at the end. */
 void index_close(struct index **ix);
 

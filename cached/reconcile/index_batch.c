@@ -340,6 +340,11 @@ static void batch_done(struct disk_job *job)
 	waits_tell(ix, 0); /* last: they may free the index */
 }
 
+bool index_is_failing(const struct index *ix)
+{
+	return ix->failing;
+}
+
 void index_commit(struct index *ix, void (*done)(int status, void *arg), void *arg)
 {
 	if (done != NULL) {

@@ -5,7 +5,8 @@
  *      prepare.c (step_finish) -> work_done.
  * Thread: core.
  * Owns: nothing; attempt.c holds what a step needs.
- * Holds: the row is committed before the record says clean (rule 12); what fails stays pending (rule 15).
+ * Holds: the row is committed before the record says clean (rule 12), and before the next write of the
+ *        same key; what fails stays pending (rule 15).
  *
  *   place ok? -> prepare -> [dir: marker] [moved: move] [data: upload] [metadata: log] -> finish
  */
@@ -16,6 +17,7 @@
 #define REDIRTY_NS (50 * NS_PER_MS) /* a record is written meanwhile */
 #define STEP_OPEN_NS (2 * NS_PER_S)
 #define STEP_READ_ONLY_NS (60 * NS_PER_S)
+#define STEP_INDEX_NS (2 * NS_PER_S)
 
 /* No object, and no data here: nothing can be sent. What its name has in S3, if anything, is what the file is;
  * the listing says so, and takes it away, or brings what it is by now. */
@@ -359,6 +361,10 @@ void step_start(struct work *item)
 	}
 	if (a->v->read_only != NULL) {
 		attempt_end_postponed(a, STEP_READ_ONLY_NS, "the volume is read-only here: %s", a->v->read_only);
+		return;
+	}
+	if (index_is_failing(a->v->index)) {
+		attempt_end_postponed(a, STEP_INDEX_NS, "the index cannot be written");
 		return;
 	}
 	talloc_free(item->reason);
