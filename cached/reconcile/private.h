@@ -72,6 +72,7 @@ struct work { /* core only; talloc child of rc */
 	bool disk_failed; /* the local disk failed the last try */
 	bool store_failed; /* the store did: it is not reached, or refuses everybody */
 	bool denied;       /* the store refused the last try */
+	bool away;         /* it waits until the store is back */
 	struct waiter *waiters;
 	/* WORK_PLACE */
 	struct work *hash_next;
@@ -126,8 +127,7 @@ struct reconcile { /* core only */
 	int64_t timer_at_ns;
 	int64_t since_ns; /* works made now follow from one of this time; 0: they do not */
 	unsigned items_running, places_running, scans_running;
-	unsigned away_tries; /* items tried since the store is away, */
-	int64_t away_next_ns; /* and when the next one is */
+	int64_t away_next_ns; /* the store is away: when the next item finds out whether it is back; 0: it is not */
 	unsigned trash_running; /* looks into trash/ that are no place's */
 	unsigned unseen; /* places of which that is true: S3 is asked of no name before, */
 	bool unseen_gone; /* nor before the first scan has ended, if nothing was at one of them */
