@@ -114,7 +114,7 @@ def data_not_on_disk(bed):
     step("the disk refuses a file's data: it is not sent")
     with bed.client() as client:
         path = os.path.join(bed.mirror, "synced")
-        with Tracer(int(bed.cached_pid), "fdatasync", "error=EIO", path):
+        with Tracer(int(bed.cached_pid), "fsync,fdatasync", "error=EIO", path):
             client.put("synced", b"on the disk first")
             aside(bed.ctl, "flush", may_fail=True)
             wait_until(lambda: "did not take" in bed.ctl("pending"), 20, "the failure is shown")

@@ -365,7 +365,7 @@ def flush(bed):
 
 # --- an upload ----------------------------------------------------------------------------------------------
 UPLOADS = {
-    "before the first byte is read": lambda bed, name: at_call(bed, name, "fdatasync"),
+    "before the first byte is read": lambda bed, name: at_call(bed, name, "fsync,fdatasync"),
     "while it is read": lambda bed, name: at_call(bed, name, "pread64", when=5),
     "after the last byte": lambda bed, name: Stalled(bed, "PutObject", name, "before"),
     "when S3 has it": lambda bed, name: Stalled(bed, "PutObject", name, "after"),
