@@ -17,7 +17,6 @@
 #define REDIRTY_NS (50 * NS_PER_MS) /* a record is written meanwhile */
 #define STEP_OPEN_NS (2 * NS_PER_S)
 #define STEP_READ_ONLY_NS (60 * NS_PER_S)
-#define STEP_INDEX_NS (2 * NS_PER_S)
 
 /* No object, and no data here: nothing can be sent. What its name has in S3, if anything, is what the file is;
  * the listing says so, and takes it away, or brings what it is by now. */
@@ -364,7 +363,7 @@ void step_start(struct work *item)
 		return;
 	}
 	if (index_is_failing(a->v->index)) {
-		attempt_end_postponed(a, STEP_INDEX_NS, "the index cannot be written");
+		attempt_end_failed(a, "the index cannot be written");
 		return;
 	}
 	talloc_free(item->reason);

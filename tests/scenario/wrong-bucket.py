@@ -366,6 +366,7 @@ def all_again(bed, bucket):
                 for field in ("type", "size", "sd", "attributes", "eas", "streams"):
                     check(entry.get(field) == after[name].get(field),
                           f"{name}: {field}: {entry.get(field)}, now {after[name].get(field)}")
+            check(set(files) <= set(bed.keys()), f"not in S3: {sorted(set(files) - set(bed.keys()))}")
             for name, data in files.items():
                 check(client.get(name) == data and bucket.get(name) == data, f"{name}: other bytes")
         if not wiped:
