@@ -95,10 +95,17 @@ void volume_seen(struct volume *v)
 	seen_note(v, clock_now_ns(v->clock));
 }
 
+static void doubt_kept(int status, void *arg)
+{
+	(void)status; /* the index says so, and tries again */
+	(void)arg;
+}
+
 void volume_not_seen(struct volume *v)
 {
 	if (index_kv_get(v->index, KV_SEEN) != NULL && index_kv_get(v->index, KV_DOUBT) == NULL) {
 		index_kv_set(v->index, KV_DOUBT, "1");
+		index_commit(v->index, doubt_kept, NULL); /* now: a daemon that is killed would believe the next bucket */
 	}
 }
 

@@ -132,7 +132,7 @@ json_t *evict_json(struct evictor *ev)
 	json_object_set_new(o, "bytes", json_integer((json_int_t)keep_bytes(ev->keep)));
 	json_object_set_new(o, "files", json_integer((json_int_t)keep_count(ev->keep)));
 	json_object_set_new(o, "pins", json_integer(ev->pins.count));
-	json_object_set_new(o, "census", json_boolean(census_running(ev)));
+	json_object_set_new(o, "census", json_boolean(ev->census == NULL || census_running(ev)));
 	return o;
 }
 
