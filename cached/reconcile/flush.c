@@ -5,8 +5,8 @@
  * Thread: core; one disk job tells which inode a descriptor is.
  * Owns: struct flush until every waiter has been answered and the caller has been told.
  * Holds: a waiter is satisfied only by an attempt that began after it was added; works that follow
- * from those waited for are waited for too; the caller is told once, the struct outlives its deadline
- * until the last waiter has come back.
+ * from those waited for are waited for too, and so is what a scan finds meanwhile; the caller is told
+ * once, the struct outlives its deadline until the last waiter has come back.
  */
 #include "private.h"
 #include "../evict/evict.h"
@@ -137,13 +137,18 @@ static void flush_place(struct flush *f)
 	if (--f->left > 0) {
 		return;
 	}
-	if (rc->trash_running > 0 && !f->told) {
-		/* What a name's new file has replaced may be known in a moment. */
+	if ((rc->trash_running > 0 || rc->scans_running > 0) && !f->told) {
+		/* What a name's new file has replaced, or what a new directory has in it, may be known in a moment. */
 		f->retry = clock_timer_add(rc->v->clock, f,
 				clock_now_ns(rc->v->clock) + FLUSH_LOOK_NS, flush_look_again, f);
 		if (f->retry != NULL) {
 			return;
 		}
+	}
+	if (rc->scan_end_ns > f->begin_ns && !f->told) {
+		f->begin_ns = clock_now_ns(rc->v->clock); /* what was found is as old as the flush */
+		flush_place(f);
+		return;
 	}
 	flush_tell(f, 0);
 	talloc_free(f);

@@ -14,7 +14,6 @@ import json
 import os
 import random
 import shutil
-import time
 
 from local import is_out
 from smb import Testbed, check, refused, skip, step, volume, wait_until
@@ -275,9 +274,7 @@ def start_anew(bed):
                f"rsync -aX --filter='-x security.objectfs' --from0 --files-from=- --modify-window=-1 --backup --suffix=.restored . {bed.mirror}/")
     bed.restart("cached")
     wait_until(lambda: not volume(bed)["cache"]["census"], what="all that is on the disk is found")
-    for _ in range(10):     # each finds what is in the directories of the one before
-        bed.flush()
-        time.sleep(0.5)
+    bed.flush()
     bed.start("smbd")
     shutil.rmtree(top + ".before")
 
