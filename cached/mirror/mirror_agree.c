@@ -2,7 +2,7 @@
 /*
  * Duty: the tree is brought to what a whole listing says: names that are gone, new, or other.
  * Way: from mirror_list.c with all pages and the names in the tree; mirror_remove.c, mirror_rename.c,
- *      mirror_want.c and mirror_make.c do the work; back to listing_mark.
+ *      mirror_want.c, mirror_make.c and mirror_change.c do the work; back to listing_mark.
  * Thread: core.
  * Owns: the batch of stubs that is being filled.
  * Holds: 1. absence is concluded only for rows that were in S3 when the first page was asked for and

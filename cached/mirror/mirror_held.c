@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: which files clients hold open, as only smbd knows, and what waits until they do not.
- * Way: mirror_make.c, mirror_remove.c ask before they touch a file; one module breaks leases and
+ * Way: mirror_change.c, mirror_remove.c ask before they touch a file; one module breaks leases and
  *      oplocks and answers (ofs_asked.c). What cannot be done yet is noted here and tried again by
  *      listing its directory.
  * Thread: core; held_limbo_run on a worker.

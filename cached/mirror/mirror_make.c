@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Duty: stubs and directories come into the tree; files whose object changed become stubs of it.
+ * Duty: stubs and directories come into the tree.
  * Way: from mirror_list.c and mirror_ask.c with what mirror_want.c found; jobs work on the tree; the
  *      rows follow.
- * Thread: core; make_run, change_run on workers.
+ * Thread: core; make_run on workers.
  * Owns: the list of stubs; inodes that have no name yet.
  * Holds: 1. an inode gets size, record, rights, times and marker first, its name last (linkat, or
  *           renameat2 from limbo/): a client never sees a half-made one, nor inotify a change of it;
  *        2. a name that is taken is left alone: a client was faster;
- *        3. a file is changed only if no client has it open, or may come back to it, and under F_WRLCK
- *           (nobody else has), clean, and still the same; the lease is looked at again when record and marker say
- *           stub (mirror_stub_say), for the kernel takes it away from who stands still for lease-break-time. Whoever
- *           opens the file later asks for its recall, which waits for the job (mirror_change_wait);
- *        4. times of the directory stay, unless a client may be changing them at this moment;
- *        5. a row says that it is here, committed, before its stub has a name: killed after that, the daemon looks.
+ *        3. times of the directory stay, unless a client may be changing them at this moment;
+ *        4. a row says that it is here, committed, before its stub has a name: killed after that, the daemon looks.
  *
  *   row: NOT_HERE --mirror_stub_row--> in S3 --make_row_comes--> HERE, inode not known --make_row_done--> HERE
  */
@@ -33,7 +29,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 #include "../core/rings.h"
-#include "../recall/recall.h"
 #include "../reconcile/names.h"
 #include "../reconcile/reconcile.h"
 #include "../reconcile/whose.h"
@@ -90,23 +85,7 @@ void mirror_stub_row(struct mirror *m, const struct ofs_oid *dir, const struct s
 	index_set_object(ix, row, s->has_object);
 }
 
-/* ---- worker: one inode ---- */
-
-struct make_acl {
-	bool computed;
-	int status;
-	uint8_t *value; /* NULL: none */
-	size_t len;
-};
-
-struct make_at { /* where a job works */
-	const struct mirror_place *place;
-	int dir_fd;
-	struct stat dir_st;
-	struct make_acl acl[2]; /* for foreign files; for foreign directories */
-};
-
-static void make_record(const struct stub *s, struct ofs_record *rec)
+void mirror_stub_record(const struct stub *s, struct ofs_record *rec)
 {
 	memset(rec, 0, sizeof(*rec));
 	rec->oid = s->oid;
@@ -123,6 +102,22 @@ static void make_record(const struct stub *s, struct ofs_record *rec)
 	rec->mtime_ns = s->mtime_ns;
 	rec->atime_ns = s->snapshot != NULL ? s->snapshot->atime_ns : s->mtime_ns;
 }
+
+/* ---- worker: one inode ---- */
+
+struct make_acl {
+	bool computed;
+	int status;
+	uint8_t *value; /* NULL: none */
+	size_t len;
+};
+
+struct make_at { /* where a job works */
+	const struct mirror_place *place;
+	int dir_fd;
+	struct stat dir_st;
+	struct make_acl acl[2]; /* for foreign files; for foreign directories */
+};
 
 /* The directory's NT ACL, malloc; *value NULL: it has none. 0 or -errno. */
 static int make_dir_acl(const struct make_at *at, uint8_t **value, size_t *len)
@@ -214,7 +209,7 @@ static int make_fill(struct make_at *at, int fd, struct stub *s)
 	if (ret != 0) {
 		return ret;
 	}
-	make_record(s, &rec);
+	mirror_stub_record(s, &rec);
 	ret = ofs_record_set(&at->place->rio, fd, &rec);
 	if (ret == 0 && (rec.flags & OFS_REC_STUB) != 0) {
 		ret = mirror_marker_set(at->place->guard, fd, true);
@@ -556,279 +551,4 @@ void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, 
 		make_row_comes(j, s);
 	}
 	index_commit(m->v->index, make_committed, j);
-}
-
-/* ---- a file whose object changed ---- */
-
-struct change_wait { /* malloc */
-	struct change_wait *next;
-	void (*fn)(void *arg);
-	void *arg;
-};
-
-struct change_job {
-	struct disk_job job;
-	struct change_job *next, **prev; /* core only; of those on the disk */
-	struct change_wait *waits;       /* core only */
-	uint64_t ino;
-	struct mirror *m;
-	uint64_t request_id;
-	struct mirror_dir *dir; /* core only */
-	struct mirror_place place;
-	int dir_fd; /* own */
-	struct stub *s;
-	uint64_t print;
-	int status;
-	void (*done)(int status, void *arg);
-	void *arg;
-};
-
-/* The record of what is there now. */
-static void change_record(struct stub *s, const struct ofs_record *was, struct ofs_record *now)
-{
-	make_record(s, now);
-	now->flags |= OFS_REC_STUB; /* until the old bytes are gone, also if none come */
-	if (now->data_gen < was->data_gen) {
-		now->data_gen = was->data_gen;
-	}
-	if (now->meta_gen < was->meta_gen) {
-		/* Without rights, or with older ones, put over what had those that are here: no other place
-		 * has them any more. */
-		s->rights_kept = true;
-		now->meta_gen = was->meta_gen + 1;
-		now->flags |= OFS_REC_META_DIRTY;
-	}
-	s->data_gen = now->data_gen;
-	s->meta_gen = now->meta_gen;
-}
-
-/* Record and marker first, so that a crash leaves a stub, and nobody has it open for a plain file: whoever got in by
- * force reads the old bytes, and it changes once he has closed it. Under the stripe's lock. */
-static int change_mark(struct change_job *j, int fd)
-{
-	struct ofs_record was, now;
-	int ret = ofs_record_get(&j->place.rio, fd, &was);
-
-	if (ret == 0 && !ofs_oid_equal(&was.oid, &j->s->oid)) {
-		ret = -ESTALE;
-	}
-	if (ret == 0 && (was.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0) {
-		ret = -EBUSY;
-	}
-	if (ret == 0) {
-		ret = guard_pause(j->place.guard, fd, (was.flags & OFS_REC_STUB) != 0);
-	}
-	if (ret != 0) {
-		return ret;
-	}
-	change_record(j->s, &was, &now);
-	ret = mirror_stub_say(&j->place, fd, &was, &now);
-	return ret == -EBUSY ? -EAGAIN : ret;
-}
-
-/* The old bytes go, the new metadata come. */
-static int change_apply(struct change_job *j, int fd)
-{
-	struct stub *s = j->s;
-	int ret = 0;
-
-	if (ftruncate(fd, 0) != 0 || ftruncate(fd, s->size) != 0) {
-		return -errno;
-	}
-	if (s->snapshot != NULL && !s->rights_kept) {
-		ret = snapshot_apply(fd, j->place.rio.xattr, s->snapshot);
-		if (ret == 0) {
-			ret = mirror_marker_set(j->place.guard, fd, true);
-		}
-	}
-	return ret;
-}
-
-/* An empty object needs no recall: plain at once. */
-static int change_make_plain(struct change_job *j, int fd)
-{
-	struct ofs_record rec;
-	uint32_t stripe;
-	int ret = mirror_lock(j->place.shm, fd, &stripe);
-
-	if (ret != 0) {
-		return ret;
-	}
-	ret = ofs_record_get(&j->place.rio, fd, &rec);
-	if (ret == 0 && ofs_oid_equal(&rec.oid, &j->s->oid) &&
-			(rec.flags & OFS_REC_STUB) != 0) {
-		rec.flags &= ~(uint32_t)OFS_REC_STUB;
-		ret = snapshot_apply_times(fd, rec.mtime_ns, rec.atime_ns);
-		if (ret == 0) {
-			ret = ofs_record_set(&j->place.rio, fd, &rec);
-		}
-		if (ret == 0) {
-			ret = mirror_marker_set(j->place.guard, fd, false);
-		}
-	}
-	ofs_shm_unlock(j->place.shm, stripe);
-	return ret;
-}
-
-static void change_run(struct disk_job *job)
-{
-	struct change_job *j = (struct change_job *)job;
-	int fd = mirror_open_alone(j->dir_fd, j->s->name);
-	uint32_t stripe;
-
-	if (fd < 0) {
-		j->status = fd;
-		return;
-	}
-	j->status = mirror_lock(j->place.shm, fd, &stripe);
-	if (j->status == 0) {
-		j->status = change_mark(j, fd);
-		ofs_shm_unlock(j->place.shm, stripe);
-	}
-	if (j->status == 0) {
-		j->status = change_apply(j, fd);
-		if (j->status == 0 && j->s->size == 0) {
-			j->status = change_make_plain(j, fd);
-		}
-		guard_resume(j->place.guard, fd);
-	}
-	mirror_lease_drop(fd);
-	close(fd);
-}
-
-bool mirror_change_wait(struct mirror *m, uint64_t ino, void (*fn)(void *arg), void *arg)
-{
-	struct change_job *j = m->changes;
-	struct change_wait *w;
-
-	while (j != NULL && j->ino != ino) {
-		j = j->next;
-	}
-	if (j == NULL) {
-		return false;
-	}
-	w = calloc(1, sizeof(*w));
-	if (w == NULL) {
-		abort(); /* Exception to errors as values: the recall would fill what is being emptied */
-	}
-	w->fn = fn;
-	w->arg = arg;
-	w->next = j->waits;
-	j->waits = w;
-	return true;
-}
-
-static void change_waits(struct change_wait *w)
-{
-	while (w != NULL) {
-		struct change_wait *next = w->next;
-
-		w->fn(w->arg);
-		free(w);
-		w = next;
-	}
-}
-
-static void change_finish(struct change_job *j)
-{
-	struct index *ix = j->m->v->index;
-	struct stub *s = j->s;
-	struct row *row = index_get(ix, &s->oid);
-
-	if (j->status == 0 && row != NULL && mirror_row_print(row) == j->print) {
-		index_set_fence(ix, row, s->etag, s->version_id, &s->wid, s->size, s->s3_mtime_ns);
-		index_set_plain(ix, row, s->plain);
-		index_set_gens(ix, row, s->data_gen, s->meta_gen);
-		index_set_sha256(ix, row, NULL);
-		index_set_object(ix, row, true);
-		stats_add(remote_changes, 1);
-		if (s->rights_kept && j->m->v->reconcile != NULL) {
-			reconcile_touch(j->m->v->reconcile, row);
-		}
-		mirror_dir_news(j->dir, OFS_WIRE_NOTIFY_MODIFIED, s->name, false);
-		evict_note_gone(j->m->v->evictor, &s->oid);
-	} else if (j->status != 0) {
-		if (j->status == -EAGAIN && row != NULL && row->live == ROW_HERE) {
-			mirror_later(j->m, &j->dir->oid, row->ino);
-		}
-		log_line(LOG_LVL_INFO, "mirror", j->request_id,
-				"%s changed in the bucket; not applied yet: %s", s->name,
-				j->status == -EAGAIN || j->status == -EBUSY ? "in use"
-									   : strerror(-j->status));
-	}
-	stub_free(&j->s);
-	close(j->dir_fd);
-	j->done(j->status, j->arg);
-	free(j);
-}
-
-static void change_done(struct disk_job *job)
-{
-	struct change_job *j = (struct change_job *)job;
-	struct change_wait *waits = j->waits;
-
-	*j->prev = j->next;
-	if (j->next != NULL) {
-		j->next->prev = j->prev;
-	}
-	change_finish(j);
-	change_waits(waits);
-}
-
-/* What a client holds open, or may come back to, keeps its bytes. */
-static void change_asked(const uint8_t *states, void *arg)
-{
-	struct change_job *j = arg;
-
-	if (states == NULL || states[0] != 0) {
-		j->status = states == NULL ? -ENOMEM : -EAGAIN;
-		change_finish(j);
-		return;
-	}
-	j->next = j->m->changes;
-	j->prev = &j->m->changes;
-	if (j->next != NULL) {
-		j->next->prev = &j->next;
-	}
-	j->m->changes = j;
-	disk_submit(j->m->v->disk, DISK_ANY, &j->job);
-}
-
-void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *s,
-		void (*done)(int status, void *arg), void *arg)
-{
-	struct row *row = index_get(m->v->index, &s->oid);
-	struct change_job *j;
-	int fd;
-
-	if (row == NULL || (m->v->recalls != NULL && recall_busy(m->v->recalls, row->ino))) {
-		if (row != NULL) {
-			mirror_later(m, &dir->oid, row->ino);
-		}
-		stub_free(&s);
-		done(-EAGAIN, arg);
-		return;
-	}
-	j = calloc(1, sizeof(*j));
-	fd = j ? fcntl(dir->fd, F_DUPFD_CLOEXEC, 0) : -1;
-	if (fd < 0) {
-		free(j);
-		stub_free(&s);
-		done(-ENOMEM, arg);
-		return;
-	}
-	j->m = m;
-	j->ino = row->ino;
-	j->request_id = request_id;
-	j->dir = dir;
-	j->place = mirror_place_of(m);
-	j->dir_fd = fd;
-	j->s = s;
-	j->print = mirror_row_print(row);
-	j->done = done;
-	j->arg = arg;
-	j->job.what = "mirror change";
-	j->job.run = change_run;
-	j->job.done = change_done;
-	mirror_held(m, &row->ino, 1, change_asked, j);
 }

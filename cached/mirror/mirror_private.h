@@ -39,7 +39,7 @@ struct mirror { /* core only */
 	struct brake *brake;      /* brake.c */
 	struct absent *absent;    /* absent.c */
 	struct walks *walks;      /* walk.c */
-	struct change_job *changes; /* mirror_make.c; on the disk */
+	struct change_job *changes; /* mirror_change.c; on the disk */
 	struct later *later;      /* mirror_held.c */
 	unsigned later_count;
 	bool later_started;
@@ -147,15 +147,18 @@ void stub_free(struct stub **s);
 /* Give it a row with its S3 side, before it is made: its identity is taken then, and a client that
  * renames the stub before we hear of it finds the row. */
 void mirror_stub_row(struct mirror *m, const struct ofs_oid *dir, const struct stub *s);
+/* Any thread. The record of an inode that is made of it: clean, of its version, a stub unless it is empty. */
+void mirror_stub_record(const struct stub *s, struct ofs_record *rec);
 /* Their rows get a mirror side when the name is there. Takes the list over.
  * Names that cannot be made are logged and counted; `status` is that of a failure which concerns the
  * whole directory (disk full, directory gone), 0 otherwise. */
 void mirror_make(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *list,
 		void (*done)(int status, unsigned omitted, void *arg), void *arg);
+
+/* --- mirror_change.c: files whose object is another by now --- */
 /* The object behind a file that is here has changed. Takes s over. */
 void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir, struct stub *s,
 		void (*done)(int status, void *arg), void *arg);
-
 /* Is it changing so at this moment? Then fn(arg) comes once it has; else false, and fn never comes. */
 bool mirror_change_wait(struct mirror *m, uint64_t ino, void (*fn)(void *arg), void *arg);
 

@@ -2,7 +2,7 @@
 /*
  * Duty: one question to S3: what is at this place, and what does that make of the mirror?
  * Way: from mirror_list.c and mirror_ask.c; HEAD, or what the directory's base says of this version of
- *      it, then the blobs its snapshot names; the verdict goes back. mirror_make.c carries it out.
+ *      it, then the blobs its snapshot names; the verdict goes back. mirror_make.c or mirror_change.c carries it out.
  * Thread: core.
  * Owns: the want's result; the blob cache.
  * Holds: 1. rights are restored exactly or the name is not shown (damaged metadata, missing blob);
@@ -541,7 +541,7 @@ static bool want_is_known(struct want *w, const struct row *row, const struct ob
 }
 
 /* An older version put back, in place of what was here once: the rights of today went with the inode. Where that
- * is here they stay (mirror_make.c). */
+ * is here they stay (mirror_change.c). */
 static bool want_is_older(const struct want *w, const struct row *row)
 {
 	return row != NULL && !w->is_dir && (row->live == ROW_NOT_HERE || row_is_coming(row)) && w->meta.ours &&
