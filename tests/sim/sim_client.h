@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The client's inside: sim_client.c and sim_handle.c only. */
+/* The client's inside: sim_client.c, sim_stub.c, sim_handle.c and sim_asks.c only. */
 #ifndef OFS_TESTS_SIM_CLIENT_H
 #define OFS_TESTS_SIM_CLIENT_H
 
@@ -15,8 +15,11 @@ void client_hint(struct world *w, int kind, const char *path, const struct ofs_r
 void client_intent(struct world *w, const struct ofs_record *rec, ino_t ino);
 /* Never fails; a lease of the daemon's is broken first. */
 int client_open(struct world *w, const char *path, int flags);
+/* --- sim_stub.c --- */
 bool client_is_stub(struct world *w, int fd);
 /* Whole and plain, or empty and plain. 0, or what the daemon says. */
 int client_stub_plain(struct world *w, int fd, const char *path, bool empty);
+/* What it asked for is the daemon's alone now, as it is when a connection ends. */
+void client_asker_died(struct world *w);
 
 #endif
