@@ -210,7 +210,7 @@ static bool head_read(struct begun *b, struct ofs_rd *r)
 	b->run = (int64_t)ofs_rd_u64(r);
 	b->key = text(b, r);
 	count = b->each > 0 && b->size > 0 ? (b->size - 1) / b->each + 1 : 0;
-	if (r->bad || b->key == NULL || count < 1 || count > OBJ_PARTS_MAX) {
+	if (r->bad || b->key == NULL || b->begun_ns < 0 || count < 1 || count > OBJ_PARTS_MAX) {
 		return false;
 	}
 	b->block_count = (unsigned)count;
