@@ -127,9 +127,10 @@ static void index_close_to_others(struct volume *v, const char *path)
 	}
 }
 
-static int index_open_file(struct volume_own *o, bool *fresh, char **error)
+static int index_open_file(struct volume_own *o, char **error)
 {
 	struct volume *v = &o->v;
+	bool fresh;
 	char *path = talloc_asprintf(v, "%s/index.db", v->path);
 
 	if (path == NULL) {
@@ -138,7 +139,7 @@ static int index_open_file(struct volume_own *o, bool *fresh, char **error)
 	if (o->new_tree) {
 		index_set_aside(v, path);
 	}
-	v->index = index_open(v, v->disk, v->clock, path, fresh, error);
+	v->index = index_open(v, v->disk, v->clock, path, &fresh, error);
 	if (v->index != NULL) {
 		index_close_to_others(v, path);
 	}
@@ -146,7 +147,7 @@ static int index_open_file(struct volume_own *o, bool *fresh, char **error)
 	return v->index != NULL ? 0 : -EIO;
 }
 
-static int rooms_new(struct volume_own *o, bool fresh, char **error)
+static int rooms_new(struct volume_own *o, char **error)
 {
 	struct volume *v = &o->v;
 
@@ -156,7 +157,7 @@ static int rooms_new(struct volume_own *o, bool fresh, char **error)
 	v->mirror = mirror_new(v, v);
 	v->bases = bases_new(v, v);
 	v->recalls = recalls_new(v, v);
-	v->reconcile = reconcile_new(v, v, fresh);
+	v->reconcile = reconcile_new(v, v);
 	v->evictor = evictor_new(v, v);
 	v->verifier = verifier_new(v, v);
 	v->begun = begun_open(v, v, error);
@@ -189,7 +190,6 @@ static struct volume *volume_build(
 {
 	struct volume_own *o = talloc_zero(core, struct volume_own);
 	struct volume *v = (struct volume *)o;
-	bool fresh = false;
 	char *why = NULL;
 	int ret;
 
@@ -222,10 +222,10 @@ static struct volume *volume_build(
 		ret = store_open(o, &why);
 	}
 	if (ret == 0) {
-		ret = index_open_file(o, &fresh, &why);
+		ret = index_open_file(o, &why);
 	}
 	if (ret == 0) {
-		ret = rooms_new(o, fresh, &why);
+		ret = rooms_new(o, &why);
 	}
 	if (ret != 0) {
 		*error = talloc_strdup(core, why != NULL ? why : strerror(-ret));

@@ -27,6 +27,7 @@
 #include "../core/sure.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
+#include "../reconcile/whose.h"
 
 static void listing_more(struct listing *l);
 
@@ -462,6 +463,22 @@ void removals_free(struct removal **list)
 	}
 }
 
+/* The index was lost, and with it that S3 ever had this: what is here, at or below the row, is not deleted for it. Its
+ * bytes and rights may be nowhere else, and are sent again (step.c). */
+static bool listing_forgotten(struct volume *v, struct row *row)
+{
+	struct row *c = row->is_dir ? index_live_child(v->index, row) : NULL;
+	bool any = whose_is_forgotten(row);
+
+	if (any) {
+		reconcile_send_again(v->reconcile, row);
+	}
+	for (; c != NULL; c = index_live_next(v->index, c)) {
+		any = listing_forgotten(v, c) || any;
+	}
+	return any;
+}
+
 /* A row that the listing lacks: if it is here, it is to go; others are forgotten. */
 static int listing_missing(struct listing *l, const struct list_child *c)
 {
@@ -478,6 +495,10 @@ static int listing_missing(struct listing *l, const struct list_child *c)
 		return 0;
 	}
 	if (row_is_coming(row) || mirror_place_busy(m, &l->dir->oid, row->name ? row->name : "", row)) {
+		return 0;
+	}
+	if (m->v->reconcile != NULL && (reconcile_is_fresh(m->v->reconcile) || listing_forgotten(m->v, row))) {
+		l->soon = true;
 		return 0;
 	}
 	r = calloc(1, sizeof(*r));

@@ -20,6 +20,7 @@
 #include <unistd.h>
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
+#include "../reconcile/whose.h"
 
 struct change_wait { /* malloc */
 	struct change_wait *next;
@@ -39,6 +40,8 @@ struct change_job {
 	int dir_fd; /* own */
 	struct stub *s;
 	uint64_t print;
+	bool forgotten; /* the index was lost: bytes that are here may be nowhere else */
+	bool only_here; /* out: they may */
 	int status;
 	void (*done)(int status, void *arg);
 	void *arg;
@@ -68,6 +71,7 @@ static void change_record(struct stub *s, const struct ofs_record *was, struct o
 static int change_mark(struct change_job *j, int fd)
 {
 	struct ofs_record was, now;
+	struct stat st;
 	int ret = ofs_record_get(&j->place.rio, fd, &was);
 
 	if (ret == 0 && !ofs_oid_equal(&was.oid, &j->s->oid)) {
@@ -75,6 +79,10 @@ static int change_mark(struct change_job *j, int fd)
 	}
 	if (ret == 0 && (was.flags & (OFS_REC_DATA_DIRTY | OFS_REC_META_DIRTY)) != 0) {
 		ret = -EBUSY;
+	}
+	if (ret == 0 && j->forgotten && (was.flags & OFS_REC_STUB) == 0) {
+		ret = fstat(fd, &st) != 0 ? -errno : st.st_size > 0 ? -EBUSY : 0;
+		j->only_here = ret == -EBUSY;
 	}
 	if (ret == 0) {
 		ret = guard_pause(j->place.guard, fd, (was.flags & OFS_REC_STUB) != 0);
@@ -212,6 +220,9 @@ static void change_finish(struct change_job *j)
 		if (j->status == -EAGAIN && row != NULL && row->live == ROW_HERE) {
 			mirror_later(j->m, &j->dir->oid, row->ino);
 		}
+		if (j->only_here && row != NULL && j->m->v->reconcile != NULL) {
+			reconcile_touch(j->m->v->reconcile, row); /* which keeps both */
+		}
 		log_line(LOG_LVL_INFO, "mirror", j->request_id,
 				"%s changed in the bucket; not applied yet: %s", s->name,
 				j->status == -EAGAIN || j->status == -EBUSY ? "in use"
@@ -286,6 +297,7 @@ void mirror_change(struct mirror *m, uint64_t request_id, struct mirror_dir *dir
 	j->dir_fd = fd;
 	j->s = s;
 	j->print = mirror_row_print(row);
+	j->forgotten = whose_is_forgotten(row);
 	j->done = done;
 	j->arg = arg;
 	j->job.what = "mirror change";

@@ -303,6 +303,21 @@ static bool want_is_deleted(struct want *w)
 	return true;
 }
 
+/* The index was lost, and the object is the one that the file here is of: the row has its fence again. */
+static bool want_is_as_recorded(struct want *w, struct row *row)
+{
+	struct index *ix = w->m->v->index;
+	const struct stub *s = w->stub;
+
+	if (row->is_dir || !whose_is_as_recorded(row, s->etag, &s->wid)) {
+		return false;
+	}
+	index_set_fence(ix, row, s->etag, s->version_id, &s->wid, s->size, s->s3_mtime_ns);
+	index_set_plain(ix, row, s->plain);
+	index_set_object(ix, row, true);
+	return true;
+}
+
 static void want_decide(struct want *w)
 {
 	struct volume *v = w->m->v;
@@ -313,7 +328,7 @@ static void want_decide(struct want *w)
 		return;
 	}
 	if (row != NULL && row_is_here(row)) {
-		want_answer(w, WANT_CHANGE, 0, NULL);
+		want_answer(w, want_is_as_recorded(w, row) ? WANT_LEAVE : WANT_CHANGE, 0, NULL);
 		return;
 	}
 	if (row == NULL && want_is_deleted(w)) {

@@ -163,6 +163,7 @@ void index_watch(struct index *ix, index_watcher fn, void *arg);
 void index_each(struct index *ix, bool (*fn)(struct row *r, void *arg), void *arg);
 
 /* Small values that outlive restarts: "uuid", "log_seq", ... value NULL: remove. */
+#define INDEX_KV_READ "tree_read" /* the whole mirror was scanned since the index is there */
 #define INDEX_KV_DROP "drop" /* id of the directory whose stubs are being dropped */
 void index_kv_set(struct index *ix, const char *key, const char *value);
 const char *index_kv_get(struct index *ix, const char *key); /* valid until the next set */

@@ -681,3 +681,12 @@ void look_redirty(struct reconcile *rc, const struct row *row)
 	r->oid = row->oid;
 	disk_submit(rc->v->disk, DISK_ORDER, &r->job);
 }
+
+void reconcile_send_again(struct reconcile *rc, struct row *row)
+{
+	struct work *item = work_item(rc, row, -1);
+
+	if (item != NULL && row->is_dir) {
+		item->times = true; /* its marker */
+	}
+}

@@ -628,13 +628,13 @@ void reconcile_kick(struct reconcile *rc)
 	rc->timer = clock_timer_add(rc->v->clock, rc, rc->timer_at_ns, reconcile_run, rc);
 }
 
-struct reconcile *reconcile_new(TALLOC_CTX *ctx, struct volume *v, bool fresh)
+struct reconcile *reconcile_new(TALLOC_CTX *ctx, struct volume *v)
 {
 	struct reconcile *rc = talloc_zero(ctx, struct reconcile);
 
 	if (rc != NULL) {
 		rc->v = v;
-		rc->fresh = fresh;
+		rc->fresh = index_kv_get(v->index, INDEX_KV_READ) == NULL;
 	}
 	return rc;
 }

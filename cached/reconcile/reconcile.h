@@ -15,8 +15,8 @@
 struct volume;
 struct reconcile;
 
-/* `fresh`: the index did not exist; the whole mirror is scanned. */
-struct reconcile *reconcile_new(TALLOC_CTX *ctx, struct volume *v, bool fresh);
+/* With the index, which says whether the whole mirror is to be scanned: it is new, or its first scan has not ended. */
+struct reconcile *reconcile_new(TALLOC_CTX *ctx, struct volume *v);
 /* Before the volume is READY: finish directory renames that some node began and left, and, on a new
  * mirror (!v->root_known), give the root its metadata back. done(0) or -errno with a message (the
  * caller retries). */
@@ -107,6 +107,10 @@ void reconcile_resend(struct reconcile *rc, const struct row *row);
 void reconcile_found(struct reconcile *rc, const struct ofs_oid *parent, const char *name);
 /* Something happened to the row that no hint tells. */
 void reconcile_touch(struct reconcile *rc, struct row *row);
+/* What is here of a row whose object the index has forgotten goes to S3 again, if that does not have it. */
+void reconcile_send_again(struct reconcile *rc, struct row *row);
+/* The index is new, and the tree was not read yet: what is below a directory may have no rows. */
+bool reconcile_is_fresh(const struct reconcile *rc);
 #define CONFLICTS_AN_HOUR 100u
 /* [{path, copy, reason, at}], the last ones since the start, newest first, CONFLICTS_AN_HOUR and `most` at most: one of
  * the two versions is at `path`, the other at `copy` (null: a version in the bucket), as clients see them. New

@@ -7,7 +7,7 @@
  * Owns: its jobs; they carry plain copies.
  * Holds:
  *  1. only marked directories are read, and one whose stubs were being dropped, unless the index is
- *     new: then all;
+ *     new, or was when a scan began that has not ended: then all;
  *  2. reconcile_flush waits until no scan is under way;
  *  3. a scan that failed sets rescan_wanted;
  *  4. what moves from a directory not read yet into one that was is scanned where its hint says;
@@ -178,13 +178,21 @@ static void scan_ended(struct reconcile *rc)
 		}
 		return;
 	}
-	rc->fresh = false;
+	if (rc->fresh) {
+		rc->fresh = false;
+		index_kv_set(rc->v->index, INDEX_KV_READ, "1");
+	}
 	if (!rc->intents_read) {
 		rc->intents_read = true;
 		scan_intents(rc);
 	} else if (rc->work_count == 0) {
 		marks_sweep_soon(rc);
 	}
+}
+
+bool reconcile_is_fresh(const struct reconcile *rc)
+{
+	return rc->fresh;
 }
 
 static void scan_take_trash(struct reconcile *rc, const struct scan_job *s)

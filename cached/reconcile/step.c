@@ -26,6 +26,9 @@ static void step_stub_gone(struct attempt *a)
 	struct row *row = a->row;
 
 	a->item->relist = true;
+	if (whose_is_forgotten(row) && !heir_is(row)) {
+		index_set_fence(ix, row, NULL, NULL, NULL, 0, 0); /* S3 was asked: the listing need not ask again */
+	}
 	if (a->replaced != NULL && a->replaced != claim_get(ix, row)) {
 		attempt_end_blocked(a, a->replaced, "what was deleted at its name leaves S3 first");
 	} else if (a->old_key != NULL || !row->in_s3) {
@@ -155,12 +158,23 @@ static bool step_must_look_under(struct attempt *a, enum whose who, const struct
 	return true;
 }
 
-/* Somebody's. What was changed here becomes a conflict copy; what was not follows the next listing. */
-static void step_fence_taken(struct attempt *a, enum whose who)
+/* Somebody's. What was changed here becomes a conflict copy, and so does what may be nowhere else since the index was
+ * lost; what was not changed follows the next listing. req is taken over. */
+static void step_fence_taken(struct attempt *a, enum whose who, struct obj_req *req, const struct objmeta *m)
 {
-	if ((a->rec.flags & OFS_REC_DATA_DIRTY) && !(a->rec.flags & OFS_REC_STUB)) {
+	bool here = !(a->rec.flags & OFS_REC_STUB), dirty = here && (a->rec.flags & OFS_REC_DATA_DIRTY);
+
+	if (dirty && rebase_may(a, who, &req->result, m)) {
+		rebase_try(a, req, &m->wid, whose_why(who));
+		return;
+	}
+	objstore_req_free(&req);
+	if (dirty) {
 		index_clear_s3(a->v->index, a->row);
 		step_conflict(a, whose_why(who));
+	} else if (here && a->size > 0 && whose_is_forgotten(a->row)) {
+		look_redirty(a->item->rc, a->row);
+		attempt_end_again(a, REDIRTY_NS);
 	} else if (a->rec.flags & OFS_REC_META_DIRTY) {
 		step_log(a);
 	} else {
@@ -211,7 +225,8 @@ static void step_fence_known(struct obj_req *req)
 	} else if (a->old_key != NULL) {
 		step_object_gone(a); /* somebody else's, or not there yet; we leave that name anyway */
 	} else {
-		step_fence_taken(a, who);
+		step_fence_taken(a, who, req, &m);
+		req = NULL;
 	}
 	objmeta_clear(&m);
 	objstore_req_free(&req);
@@ -279,10 +294,10 @@ void step_prepared(struct attempt *a)
 	if (row->is_dir) {
 		if (row->in_s3 && !dirty_meta && !a->times) {
 			attempt_end_done(a);
-		} else if (!row->in_s3 || !row->has_object) {
+		} else if (!row->in_s3 || (!row->has_object && !whose_is_forgotten(row))) {
 			step_first_upload(a);
 		} else {
-			step_upload(a, row->etag);
+			step_upload(a, row->etag); /* what was forgotten stays so until its marker is there, over a kill */
 		}
 		return;
 	}

@@ -63,6 +63,11 @@ bool whose_is_lost(const struct row *row)
 	return whose_lost_fence(row) != NULL && ofs_oid_is_none(&row->wid);
 }
 
+bool whose_is_forgotten(const struct row *row)
+{
+	return whose_lost_fence(row) != NULL;
+}
+
 static bool whose_same_fence(const struct row *row, const char *etag)
 {
 	const char *digits = whose_lost_fence(row);
@@ -74,6 +79,17 @@ static bool whose_same_fence(const struct row *row, const char *etag)
 	}
 	objmeta_clean(&none, etag, &clean);
 	return strtoull(digits, NULL, 16) == clean.fence;
+}
+
+bool whose_is_as_recorded(const struct row *row, const char *etag, const struct ofs_oid *wid)
+{
+	struct ofs_oid id;
+
+	if (etag == NULL || !whose_is_forgotten(row) || ofs_oid_is_none(&row->wid) || !whose_same_fence(row, etag)) {
+		return false;
+	}
+	objmeta_id(wid, etag, &id);
+	return ofs_oid_equal(&row->wid, &id);
 }
 
 bool whose_is_nodes(const struct volume *v, const struct objmeta *m)

@@ -32,6 +32,11 @@ enum whose whose_is(const struct whose_known *k, const char *key, const struct o
 const char *whose_why(enum whose who);
 /* Is nothing known of the row's object but that it is there? */
 bool whose_is_lost(const struct row *row);
+/* Is all that is known of the row's object what the inode's record says? Then it may be gone, or another, and bytes that
+ * are here may be nowhere else. */
+bool whose_is_forgotten(const struct row *row);
+/* Of such a row: is its object, with this ETag and wid, as the record says? */
+bool whose_is_as_recorded(const struct row *row, const char *etag, const struct ofs_oid *wid);
 /* This node has written the object. */
 bool whose_is_nodes(const struct volume *v, const struct objmeta *m);
 /* A row whose object the index has forgotten: as the inode's record says. */

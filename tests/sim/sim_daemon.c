@@ -205,7 +205,7 @@ static void rooms_make(void *arg)
 	v->mirror = mirror_new(v, v);
 	v->bases = bases_new(v, v);
 	v->recalls = recalls_new(v, v);
-	v->reconcile = reconcile_new(v, v, fresh);
+	v->reconcile = reconcile_new(v, v);
 	v->evictor = evictor_new(v, v);
 	if (v->nodes == NULL || v->rings == NULL || v->metalog == NULL || v->mirror == NULL || v->bases == NULL ||
 			v->recalls == NULL || v->reconcile == NULL || v->evictor == NULL) {
