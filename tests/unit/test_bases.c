@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Duty: directory bases as bytes: what went in comes out, and nothing else does. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -261,6 +264,84 @@ static void test_head(void **state)
 	talloc_free(ctx);
 }
 
+/* The first `from` in the head becomes `to`; ends: and that is all. */
+static char *head_with(const char *text, const char *from, const char *to, bool ends)
+{
+	const char *at = strstr(text, from);
+	char *made = NULL;
+
+	assert_non_null(at);
+	assert_true(asprintf(&made, "%.*s%s%s", (int)(at - text), text, to, ends ? "" : at + strlen(from)) > 0);
+	return made;
+}
+
+/* Whoever may write to the bucket may have written it. */
+static void test_head_damage(void **state)
+{
+	static const struct {
+		const char *from, *to;
+	} changes[] = {
+		{"objectfs base 1", "objectfs base 2"},
+		{"\"format\":\"objectfs base 1\"", "\"format\":1"},
+		{"\"format\":", "\"formal\":"},
+		{"\"uuid\":", "\"uuit\":"},
+		{"\"directory\":\"", "\"directory\":\"z"},
+		{"\"directory\":", "\"node\":\"twice\",\"directory\":"},
+		{"\"chunks\":[", "\"chunks\":{},\"was\":["},
+		{"\"id\":\"00", "\"id\":\""},
+		{"\"id\":\"00", "\"id\":\"0G"},
+		{"\"id\":\"00", "\"id\":\"G0"},
+		{"\"id\":\"00", "\"id\":7,\"was\":\""},
+		{"\"first\":\"YQ==", "\"first\":\""},
+		{"\"first\":\"YQ==", "\"first\":\"YQA="}, /* a, and a zero */
+		{"\"first\":\"YQ==", "\"first\":\"!!!!"},
+		{"\"first\":\"YQ==", "\"first\":\"ZA=="}, /* d: behind the last */
+		{"\"first\":\"YQ==", "\"farst\":\"YQ=="},
+		{"\"last\":", "\"lost\":"},
+		{"\"rows\":7,\"bytes\"", "\"rows\":0,\"bytes\""},
+		{"\"rows\":7,\"bytes\"", "\"rows\":-1,\"bytes\""},
+		{"\"rows\":7,\"bytes\"", "\"rows\":1000000,\"bytes\""},
+		{"\"bytes\":5", "\"bytes\":0"},
+		{"\"bytes\":5", "\"bytes\":1000000000"},
+		{"\"sha256\":\"", "\"sha256\":\"0"},
+		{"\"sha256\":", "\"sha512\":"},
+	};
+	TALLOC_CTX *ctx = talloc_new(NULL);
+	struct base_head *h = base_head_new(ctx), *again;
+	char *text, *made, *long_name;
+
+	(void)state;
+	assert_int_equal(base_head_add(h, "00112233445566778899aabbccddeeff", "a", "c\xff", 7, (const uint8_t *)"chunk", 5), 0);
+	text = base_head_text(h, &uuid, &dir, "a node", "n1");
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		made = head_with(text, changes[i].from, changes[i].to, false);
+		again = base_head_parse(ctx, (uint8_t *)made, strlen(made), &uuid, &dir);
+		if (again != NULL) {
+			fail_msg("this is no head: %s", made);
+		}
+		free(made);
+	}
+	assert_null(base_head_parse(ctx, NULL, 0, &uuid, &dir));
+	assert_null(base_head_parse(ctx, (uint8_t *)text, BASE_HEAD_BYTES + 1, &uuid, &dir));
+	/* a name that no key is long enough for: 1,025 bytes of "i" */
+	long_name = talloc_zero_size(ctx, 1400);
+	strcpy(long_name, "\"last\":\"");
+	for (unsigned i = 0; i < 341; i++) {
+		strcat(long_name, "aWlp");
+	}
+	made = head_with(text, "\"last\":\"", strcat(long_name, "aWlp\",\"was\":\""), false);
+	assert_null(base_head_parse(ctx, (uint8_t *)made, strlen(made), &uuid, &dir));
+	free(made);
+	/* no chunk at all is a head */
+	made = head_with(text, "\"chunks\":[", "\"chunks\":[]}", true);
+	again = base_head_parse(ctx, (uint8_t *)made, strlen(made), &uuid, &dir);
+	assert_true(again != NULL && again->chunk_count == 0 && base_head_find(again, "a") == NULL);
+	free(made);
+	assert_false(base_chunk_is(&h->chunks[0], NULL, 5));
+	free(text);
+	talloc_free(ctx);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -268,6 +349,7 @@ int main(void)
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_head),
+		cmocka_unit_test(test_head_damage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
