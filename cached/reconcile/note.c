@@ -83,10 +83,13 @@ bool rename_note_is_parked(const struct volume *v, const char *key)
 /* A key that a client's file or directory may have. */
 static bool note_is_clients(const struct volume *v, const char *key)
 {
-	size_t len = strlen(v->prefix);
+	size_t len = strlen(v->prefix), own = strlen(OFS_OWN_NAME);
 
-	return strncmp(key, v->prefix, len) == 0 && key[len] != '\0' &&
-	       strncmp(key + len, OFS_OWN_NAME, strlen(OFS_OWN_NAME)) != 0;
+	if (strncmp(key, v->prefix, len) != 0 || key[len] == '\0') {
+		return false;
+	}
+	key += len;
+	return strncmp(key, OFS_OWN_NAME, own) != 0 || (key[own] != '/' && key[own] != '\0');
 }
 
 bool rename_note_read(const struct volume *v, const struct obj_result *r, struct rename_note *n)
