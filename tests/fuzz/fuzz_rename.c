@@ -14,7 +14,8 @@ static void sound(const struct volume *v, const char *key)
 	size_t len = strlen(v->prefix);
 
 	if (strncmp(key, v->prefix, len) != 0 || key[len] == '\0' ||
-			(strncmp(key + len, ".objectfs", 9) == 0 && !rename_note_is_parked(v, key))) {
+			((strncmp(key + len, ".objectfs/", 10) == 0 || strcmp(key + len, ".objectfs") == 0) &&
+					!rename_note_is_parked(v, key))) {
 		abort();
 	}
 }
