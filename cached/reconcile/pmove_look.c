@@ -2,12 +2,14 @@
 /*
  * Duty: on a store that fences nothing but keeps versions (class F1): a move of keys that was stopped among its deletes
  *       looks what those have covered, although no listing shows these keys any more.
- * Way: pmove.c, when it repeats such a move, once every copy is listed -> LIST of each key's versions (under.c) -> back.
+ * Way: pmove.c, when it repeats such a move, and pmove_verify.c of each, once every copy is listed -> LIST of a key's versions
+ *      (under.c) -> back.
  * Thread: core.
  * Owns: nothing; what is to be looked at is the move's.
  * Holds: a key that may have been deleted is one that is listed under the new name and not under the old one, or one
  *        of whose file the index has its old place. What is listed under the old name and is younger than the rename
- *        may have been put back, over another.
+ *        may have been put back, over another. What clients deleted below is looked at by the first try, too: the look after
+ *        its own delete may be to come, and would be at the new key.
  */
 #include "private.h"
 #include <stdlib.h>
@@ -19,7 +21,8 @@
 
 struct plook { /* of pmove.looks */
 	char *suffix;
-	char *etags[2]; /* of what was deleted, one of them; NULL: not known */
+	char *etags[2]; /* of what was deleted, one of them; the first is under the new name. NULL: not known */
+	unsigned at; /* of them */
 };
 
 struct plooking {
@@ -30,6 +33,12 @@ struct plooking {
 bool pmove_looks(const struct pmove *m)
 {
 	return under_applies(m->v) && (m->removing || m->item == NULL) && !rename_note_is_parked(m->v, m->from);
+}
+
+/* Every move looks at what clients deleted below. */
+static bool plook_is_wanted(const struct pmove *m, const struct row *row)
+{
+	return !claim_is(row) && row->etag != NULL && (row->live == ROW_TRASHED || pmove_looks(m));
 }
 
 void pmove_look_at(struct pmove *m, const char *suffix, const char *etag, const char *or_etag)
@@ -68,9 +77,8 @@ static void plook_done(enum obj_status st, const char *message, void *arg)
 	struct plooking *s = arg;
 	struct pmove *m = s->m;
 
-	if (st == OBJ_OK && s->l->etags[1] != NULL) {
-		s->l->etags[0] = s->l->etags[1];
-		s->l->etags[1] = NULL;
+	if (st == OBJ_OK && s->l->at == 0 && s->l->etags[1] != NULL) {
+		s->l->at = 1;
 		plook_start(s);
 		return;
 	}
@@ -90,7 +98,8 @@ static void plook_start(struct plooking *s)
 	int64_t offset_ns = atomic_load(&m->v->store->clock_offset_s) * NS_PER_S;
 	const struct under_write w = {
 		.key = key,
-		.expect = s->l->etags[0],
+		.expect = s->l->etags[s->l->at],
+		.etag = s->l->at > 0 ? s->l->etags[0] : NULL,
 		.deleted = true,
 		.tried = true,
 		.oid = m->tombstone,
@@ -142,7 +151,7 @@ static void plook_rows(struct pmove *m, const struct row *dir, const char *path,
 			m->failed = OBJ_LOCAL;
 		} else if (row->is_dir) {
 			plook_rows(m, row, suffix, depth - 1, sorted);
-		} else if (!claim_is(row) && row->etag != NULL && pmove_key(m, suffix) == NULL && (sorted == 0 ||
+		} else if (plook_is_wanted(m, row) && pmove_key(m, suffix) == NULL && (sorted == 0 ||
 				bsearch(&wanted, m->looks, sorted, sizeof(*m->looks), plook_compare) == NULL)) {
 			pmove_look_at(m, suffix, row->etag, NULL);
 		}
@@ -158,7 +167,7 @@ void pmove_look(struct pmove *m, void (*looked)(struct pmove *m))
 	if (dir != NULL) {
 		plook_rows(m, dir, "", LOOK_DEPTH_MOST, m->look_count);
 	}
-	for (unsigned i = 0; i < m->count; i++) {
+	for (unsigned i = 0; pmove_looks(m) && i < m->count; i++) {
 		const struct pkey *k = &m->keys[i];
 		const struct row *row = k->late ? pmove_row(m, k->suffix) : NULL;
 

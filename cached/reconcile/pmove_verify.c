@@ -174,7 +174,7 @@ static void pmove_verified(struct pmove *m)
 			return;
 		}
 	}
-	if (pmove_looks(m)) {
+	if (under_applies(m->v) && !rename_note_is_parked(m->v, m->from)) {
 		pmove_look(m, pmove_looked);
 	} else {
 		pmove_looked(m);

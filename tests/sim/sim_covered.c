@@ -197,6 +197,38 @@ static bool under_a_delete(unsigned what, enum trouble after, unsigned moment)
 	return more;
 }
 
+/* The same, and nobody has looked what the delete has hidden when the directory of the file is renamed: its key is another
+ * by then. */
+static bool under_a_delete_below(unsigned what, enum trouble after, unsigned moment)
+{
+	struct strike s = {.op = OBJ_DELETE, .key = "p/a/b/two", .text = THEIRS};
+	struct world w;
+	bool more;
+
+	(void)what;
+	tree_open(&w, moment + 1, 1);
+	client_unlink(&w, "a/b/two");
+	if (!strike_wait(&w, &s)) {
+		die(&w, "nothing is deleted", s.key);
+	}
+	more = world_run(&w, moment);
+	if (after == AWAY) {
+		sim_set_faults(w.sim, (struct sim_faults){.away = 1000});
+		client_rename(&w, "a", "m");
+		sim_run_until(w.sim, NULL, NULL, AWAY_NS);
+		sim_set_faults(w.sim, (struct sim_faults){0});
+	} else {
+		daemon_kill(&w);
+		client_rename(&w, "a", "m");
+		daemon_start(&w);
+	}
+	over(&w);
+	want_shown(&w, THEIRS);
+	want_shown(&w, "1");
+	world_close(&w);
+	return more;
+}
+
 /* The same of a key in a directory that is renamed: of a file that clients know, or of one that nobody here has seen;
  * its copy may have gone meanwhile; what is put back may cover another. */
 static bool under_a_rename(unsigned what, enum trouble after, unsigned moment)
@@ -424,6 +456,32 @@ static bool made_of_the_replaced(int fence_class, unsigned moment)
 	return more;
 }
 
+/* The daemon dies before it hears of a write, the directory is renamed, and it dies again: what it had written itself is
+ * nobody's under the old name. */
+static bool written_unheard(int fence_class, unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1, fence_class);
+	client_write(&w, "a/b/two", "2, again");
+	while (!sim_object_is(sim_object(w.sim, "p/a/b/two"), "2, again")) {
+		sim_step(w.sim);
+	}
+	daemon_kill(&w);
+	client_rename(&w, "a", "m");
+	daemon_start(&w);
+	more = world_run(&w, moment);
+	kill_and_start(&w);
+	over(&w);
+	want_shown(&w, "1");
+	if (!sim_object_is(sim_object(w.sim, "p/m/b/two"), "2, again") || sim_object(w.sim, "p/a/b/two") != NULL) {
+		die(&w, "is not where it belongs, or came back", "a/b/two");
+	}
+	world_close(&w);
+	return more;
+}
+
 /* ---- all of them ---- */
 
 static void tell_under(const char *name, unsigned kinds, bool (*story)(unsigned what, enum trouble after, unsigned moment),
@@ -480,6 +538,7 @@ int main(int argc, char **argv)
 		{"renamed back with a stub that could not follow", beside_and_back_stub, 1},
 		{"sent anew where it once was another tool's", named_by_its_key, 1},
 		{"another tool changes what was replaced", made_of_the_replaced, 1},
+		{"written unheard, and its directory renamed", written_unheard, 1},
 	};
 
 	talloc_disable_null_tracking();
@@ -487,6 +546,7 @@ int main(int argc, char **argv)
 	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
 	if (strstr("under", only) != NULL) {
 		tell_under("under a delete", 4, under_a_delete, 2);
+		tell_under("under a delete, and then its directory is renamed", 1, under_a_delete_below, 2);
 		tell_under("under a copy", 2, under_a_copy, 2);
 		tell_under("under a directory's rename", 4, under_a_rename, TROUBLES);
 	}
