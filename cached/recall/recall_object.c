@@ -313,11 +313,6 @@ static void check_head_done(struct obj_req *req)
 	int status;
 
 	r->head_running = false;
-	if (r->state != RECALL_CHECKING) {
-		objstore_req_free(&req);
-		recall_go(r);
-		return;
-	}
 	if (res->status == OBJ_OK) {
 		check_head(r, req->key, res);
 	} else if (res->status == OBJ_NOT_FOUND &&

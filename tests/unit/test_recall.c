@@ -770,6 +770,29 @@ static void test_open_while_finishing(void **state)
 	free(data);
 }
 
+/* Who holds the record for too long is an error to who waits for the last bytes, not to who asks next. */
+static void test_locked_while_finishing(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *data = stub(fx, "f", 2 * MIB, 20);
+	struct opened o = open_it(fx, "f");
+	struct stat st;
+	uint32_t stripe;
+
+	assert_int_equal(fstatat(fx->v->tree_fd, "f", &st, 0), 0);
+	stripe = ofs_shm_stripe_of(st.st_ino);
+	assert_int_equal(ofs_shm_lock(fx->v->shm, stripe, 0), 0);
+	assert_int_equal(fetch(fx, o.id, 0, 0, true), -ETIMEDOUT);
+	assert_non_null(strstr(fixture_message, "locked"));
+	ofs_shm_unlock(fx->v->shm, stripe);
+	assert_int_equal(fetch(fx, o.id, 0, 0, true), 0);
+	check_plain(fx, "f", 2 * MIB);
+	check_bytes(fx, "f", data, 0, 2 * MIB);
+	done_with(fx, &o);
+	assert_false(recall_busy(fx->v->recalls, st.st_ino)); /* or nobody gets a lease any more */
+	free(data);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, fixture_setup, fixture_teardown)
@@ -794,6 +817,7 @@ int main(void)
 		T(half_made),
 		T(index_lost),
 		T(open_while_finishing),
+		T(locked_while_finishing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
