@@ -323,6 +323,34 @@ static void test_strange_keys(void **state)
 	assert_int_equal(fixture_count(fx, ""), 4);
 }
 
+/* The first page of what is below it comes with nothing in it, and more behind. */
+static void edit_empty_page(struct obj_req *req)
+{
+	struct obj_result *r = &req->result;
+
+	if (req->token != NULL) {
+		return;
+	}
+	for (unsigned i = 0; i < r->entry_count; i++) {
+		free(r->entries[i].key);
+		r->entries[i].key = NULL;
+	}
+	free(r->next_token);
+	r->next_token = strdup(req->key);
+}
+
+static void test_empty_page(void **state)
+{
+	struct fixture *fx = *state;
+
+	fixture_put_text(fx, "d/f", "1");
+	fixture_fault(fx, OBJ_LIST, "share/d/", FAULT_EDIT, OBJ_OK);
+	fx->fault_edit = edit_empty_page;
+	assert_int_equal(fixture_lookup(fx, "", "d"), 0);
+	assert_true(fixture_is_dir(fx, "d"));
+	assert_int_equal(fx->sent[OBJ_LIST], 2);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, fixture_setup, fixture_teardown)
@@ -338,6 +366,7 @@ int main(void)
 		T(name_taken),
 		T(beneath),
 		T(strange_keys),
+		T(empty_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

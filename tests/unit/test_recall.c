@@ -793,6 +793,44 @@ static void test_locked_while_finishing(void **state)
 	free(data);
 }
 
+static uint64_t whole_bytes;
+
+static void on_whole(int status, const char *message, uint64_t bytes, void *arg)
+{
+	whole_bytes = bytes;
+	on_fetched(status, message, arg);
+}
+
+static struct fetched whole(struct fixture *fx, const char *path)
+{
+	struct fetched f = {0};
+
+	recall_whole(fx->v->recalls, 1, path, on_whole, &f);
+	fixture_until(fx, &f.done);
+	return f;
+}
+
+/* What the daemon wants for itself; an error comes with words. */
+static void test_for_itself(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *data = stub(fx, "f", MIB + 1, 21);
+	struct fetched f = whole(fx, "f");
+
+	assert_int_equal(f.status, 0);
+	assert_string_equal(f.message, "");
+	assert_int_equal(whole_bytes, MIB + 1);
+	check_plain(fx, "f", MIB + 1);
+	check_bytes(fx, "f", data, 0, MIB + 1);
+	f = whole(fx, "f");
+	assert_int_equal(f.status, 0);
+	assert_int_equal(whole_bytes, 0);
+	f = whole(fx, "g");
+	assert_int_equal(f.status, -ENOENT);
+	assert_string_equal(f.message, strerror(ENOENT));
+	free(data);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, fixture_setup, fixture_teardown)
@@ -818,6 +856,7 @@ int main(void)
 		T(index_lost),
 		T(open_while_finishing),
 		T(locked_while_finishing),
+		T(for_itself),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
