@@ -252,10 +252,40 @@ static void test_damaged(void **state)
 	fill(f); /* a row that makes no sense */
 	sql(f, "UPDATE row SET name = NULL WHERE ino = 7");
 	expect_set_aside(f, 7);
+}
 
-	fill(f);
-	sql(f, "UPDATE row SET fixed = x'0102' WHERE ino = 7");
-	expect_set_aside(f, 8);
+/* A row or a pair that we would not have written, in a file that is a database of ours. */
+static void test_nonsense(void **state)
+{
+	static const char *const changes[] = {
+		"UPDATE row SET fixed = x'0102' WHERE ino = 7",
+		"UPDATE row SET fixed = zeroblob(1000) WHERE ino = 7",
+		"UPDATE row SET fixed = x'' WHERE ino = 7",
+		"UPDATE row SET oid = x'0102' WHERE ino = 7",
+		"UPDATE row SET oid = x'' WHERE ino = 7",
+		"UPDATE row SET flags = flags | 48 WHERE ino = 7",
+		"UPDATE row SET flags = flags | 2, s3_name = NULL WHERE ino = 7",
+		"UPDATE row SET s3_name = CAST(x'610062' AS TEXT) WHERE ino = 7",
+		"UPDATE row SET etag = CAST(x'610062' AS TEXT) WHERE ino = 7",
+		"UPDATE row SET version_id = CAST(x'610062' AS TEXT) WHERE ino = 7",
+		"UPDATE row SET name = CAST(x'610062' AS TEXT) WHERE ino = 7",
+		"UPDATE row SET name = '' WHERE ino = 7",
+		"UPDATE row SET name = '.' WHERE ino = 7",
+		"UPDATE row SET name = '..' WHERE ino = 7",
+		"UPDATE row SET name = '../name7' WHERE ino = 7",
+		"UPDATE kv SET key = CAST(x'610062' AS TEXT) WHERE key = 'k'",
+		"UPDATE kv SET value = CAST(x'610062' AS TEXT) WHERE key = 'k'",
+		"ALTER TABLE kv RENAME COLUMN value TO worth",
+		"ALTER TABLE kv RENAME TO pairs",
+		"ALTER TABLE row RENAME TO rows",
+	};
+	struct fix *f = *state;
+
+	for (unsigned i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		fill(f);
+		sql(f, changes[i]);
+		expect_set_aside(f, i + 1);
+	}
 }
 
 /* What the disk cannot read is not damaged: not set aside, and all there when it can. */
@@ -472,6 +502,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tick, fix_setup, fix_teardown),
 		cmocka_unit_test_setup_teardown(test_write_fails, fix_setup, fix_teardown),
 		cmocka_unit_test_setup_teardown(test_damaged, fix_setup, fix_teardown),
+		cmocka_unit_test_setup_teardown(test_nonsense, fix_setup, fix_teardown),
 		cmocka_unit_test_setup_teardown(test_unreadable, fix_setup, fix_teardown),
 		cmocka_unit_test_setup_teardown(test_migrated, fix_setup, fix_teardown),
 		cmocka_unit_test_setup_teardown(test_unusable, fix_setup, fix_teardown),
