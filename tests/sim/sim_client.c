@@ -226,7 +226,7 @@ static void module_write(struct world *w, const char *path, const char *text, bo
 	if (!create && (rec.flags & OFS_REC_DATA_DIRTY) == 0) {
 		client_intent(w, &rec, st.st_ino);
 	}
-	if (client_is_stub(w, fd) && client_stub_plain(w, fd, path, true) != 0) {
+	if (client_is_stub(w, fd) && client_stub_plain(w, fd, path, true) != 0 && client_is_recorded_stub(w, fd)) {
 		die(w, path, "cannot be emptied");
 	}
 	if (create) {

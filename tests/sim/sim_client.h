@@ -17,6 +17,8 @@ void client_intent(struct world *w, const struct ofs_record *rec, ino_t ino);
 int client_open(struct world *w, const char *path, int flags);
 /* --- sim_stub.c --- */
 bool client_is_stub(struct world *w, int fd);
+/* The record alone: a marker that could not be taken is the next open's. */
+bool client_is_recorded_stub(struct world *w, int fd);
 /* Whole and plain, or empty and plain. 0, or what the daemon says. */
 int client_stub_plain(struct world *w, int fd, const char *path, bool empty);
 /* What it asked for is the daemon's alone now, as it is when a connection ends. */

@@ -357,6 +357,16 @@ static void unstored_write(struct world *w)
 	json_decref(items);
 }
 
+/* It has been read: no marker is left that every later open would ask the daemon about. */
+static void unmarked(struct world *w, const char *path)
+{
+	struct stat st;
+
+	if (fstatat(w->tree_fd, path, &st, AT_SYMLINK_NOFOLLOW) != 0 || (st.st_mode & OFS_MARKER_MODE) != 0) {
+		die(w, path, "the marker stays");
+	}
+}
+
 /* Everywhere a client looks there is what it was told, and nothing else. */
 static void world_judge(struct world *w, bool foreign, bool refused)
 {
@@ -369,6 +379,7 @@ static void world_judge(struct world *w, bool foreign, bool refused)
 	client_find(w);
 	for (unsigned i = 0; i < w->file_count; i++) {
 		client_read(w, w->files[i].path, true);
+		unmarked(w, w->files[i].path);
 	}
 	if (foreign) {
 		world_settle(w);

@@ -121,13 +121,18 @@ static void ask_lookup(void *arg)
 	mirror_lookup(a->w->v->mirror, 0, a->fd, a->name, on_stub_done, a);
 }
 
-bool client_is_stub(struct world *w, int fd)
+bool client_is_recorded_stub(struct world *w, int fd)
 {
 	struct ofs_record rec;
+
+	return ofs_record_get(&w->rio, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) != 0;
+}
+
+bool client_is_stub(struct world *w, int fd)
+{
 	struct stat st;
 
-	return (fstat(fd, &st) == 0 && (st.st_mode & OFS_MARKER_MODE) != 0) ||
-	       (ofs_record_get(&w->rio, fd, &rec) == 0 && (rec.flags & OFS_REC_STUB) != 0);
+	return (fstat(fd, &st) == 0 && (st.st_mode & OFS_MARKER_MODE) != 0) || client_is_recorded_stub(w, fd);
 }
 
 void client_asker_died(struct world *w)
@@ -161,7 +166,7 @@ int client_stub_plain(struct world *w, int fd, const char *path, bool empty)
 	w->asking = NULL;
 	status = a->status;
 	free(a);
-	if (status == 0 && client_is_stub(w, fd)) {
+	if (status == 0 && client_is_recorded_stub(w, fd)) {
 		die(w, path, "still a stub");
 	}
 	return status;
