@@ -207,6 +207,62 @@ static void edited(unsigned fence_class)
 	world_close(&w);
 }
 
+struct first_again { /* another tool has the first version's metadata, and puts other bytes with them, once */
+	struct world *w;
+	struct obj_meta meta[16];
+	unsigned meta_count;
+	bool done;
+};
+
+static void puts_first_again(void *arg, const struct obj_req *q)
+{
+	struct first_again *f = arg;
+
+	if (!f->done && q->op == OBJ_PUT && strstr(q->key, "one (conflict ") != NULL) {
+		f->done = true;
+		sim_put_with(f->w->sim, q->key, "edits", f->meta, f->meta_count);
+	}
+}
+
+/* A file that has become a conflict copy is sent anew; what another tool puts to its key right then, with the metadata of
+ * the file's first version and of its size, was not written here. */
+static void first_again(unsigned fence_class)
+{
+	struct first_again f = {0};
+	struct sim_watch watch = {.before = puts_first_again, .arg = &f};
+	const struct sim_object *o;
+	unsigned edits = 0, ours = 0;
+	struct world w;
+
+	open_quick(&w, fence_class);
+	f.w = &w;
+	client_create(&w, "one", "first");
+	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
+	o = sim_object(w.sim, "p/one");
+	for (f.meta_count = 0; f.meta_count < o->meta_count; f.meta_count++) {
+		f.meta[f.meta_count] = (struct obj_meta){strdup(o->meta[f.meta_count].name),
+				strdup(o->meta[f.meta_count].value)};
+	}
+	sim_put(w.sim, "p/one", "theirs");
+	sim_set_watch(w.sim, &watch);
+	client_write(&w, "one", "ours!");
+	sim_run_until(w.sim, NULL, NULL, MINUTE_NS);
+	sim_set_watch(w.sim, NULL);
+	for (o = sim_objects(w.sim); o != NULL; o = o->next) {
+		edits += sim_object_is(o, "edits");
+		ours += sim_object_is(o, "ours!");
+	}
+	if (!f.done || edits != 1 || ours != 1) {
+		die(&w, f.done ? "taken for an earlier write of the file" : "no conflict copy is sent", "one");
+	}
+	want_text(&w, "p/one", "theirs");
+	while (f.meta_count > 0) {
+		free(f.meta[--f.meta_count].name);
+		free(f.meta[f.meta_count].value);
+	}
+	world_close(&w);
+}
+
 /* Both names are those that clients see, where keys are no names. */
 static void called(void)
 {
@@ -301,6 +357,9 @@ int main(void)
 	called();
 	edited(1);
 	edited(3);
+	first_again(1);
+	first_again(2);
+	first_again(3);
 	same_bytes(false);
 	same_bytes(true);
 	while (called_as_what_stays(moment)) {
