@@ -212,7 +212,8 @@ $(B)/tests/nth_preload.so: tests/nth/preload.c $(B)/flags
 	$(Q)$(CC) $(filter-out $(sanitize),$(COMMON)) $(LIB_CFLAGS) -fPIC -shared -o $@ $<
 # Its calls fail: malloc, the kernel's and SQLite's are its own.
 $(B)/tests/sim/sim_nth: $(B)/obj/tests/nth/calls.o
-$(B)/tests/sim/sim_disk: $(patsubst %.c,$(B)/obj/%.o,$(filter-out tests/nth/preload.c,$(wildcard tests/nth/*.c)))
+# A disk of their own that the power can be taken from.
+$(addprefix $(B)/tests/sim/sim_,disk core others): $(patsubst %.c,$(B)/obj/%.o,$(filter-out tests/nth/preload.c,$(wildcard tests/nth/*.c)))
 $(REPLAY): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(test_libs)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)

@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -31,99 +30,19 @@
 #define CHILD_S 120u
 #define FAILURES_MOST 20u
 
+struct life;
+struct story {
+	const char *name;
+	void (*tell)(struct life *l);
+	const char *parts; /* SIM_PARTS */
+};
+
 struct life {
 	struct world w;
 	struct power p;
 	struct handle handle;
-	struct sim_border border;
-	unsigned inside; /* it is the daemon's code that runs */
-	unsigned moments, moment; /* passed; the one of the cut, 0: none */
-	bool changed;    /* since the last event */
-	uint64_t sent;
-	jmp_buf env;
-	bool armed;
+	const struct story *story;
 };
-
-/* ---- moments ---- */
-
-static bool moment_passes(struct life *l)
-{
-	return l->armed && ++l->moments == l->moment;
-}
-
-/* Something is on the disk, or has been waited for. The daemon's code runs on to the end of its event, and nothing
- * comes of it. */
-static void on_disk(void *arg)
-{
-	struct life *l = arg;
-
-	l->changed = true;
-	if (l->inside > 0 && !lossy_is_still() && moment_passes(l)) {
-		sim_dies(l->w.sim);
-		lossy_still(true);
-	}
-}
-
-static uint64_t changes_sent(const struct life *l)
-{
-	return sim_requests(l->w.sim) - sim_requests_of(l->w.sim, OBJ_GET) - sim_requests_of(l->w.sim, OBJ_HEAD) -
-	       sim_requests_of(l->w.sim, OBJ_LIST);
-}
-
-static void on_event(void *arg)
-{
-	struct life *l = arg;
-	uint64_t sent = changes_sent(l);
-
-	if (l->armed && lossy_is_still()) {
-		longjmp(l->env, 1);
-	}
-	if (sent != l->sent && moment_passes(l)) {
-		longjmp(l->env, 1);
-	}
-	l->sent = sent;
-}
-
-static void on_effect(void *arg)
-{
-	struct life *l = arg;
-
-	if ((l->armed && lossy_is_still()) || moment_passes(l)) {
-		longjmp(l->env, 1);
-	}
-}
-
-static bool border_enter(void *arg, void (*fn)(void *fn_arg), void *fn_arg)
-{
-	struct life *l = arg;
-
-	l->inside++;
-	fn(fn_arg);
-	l->inside--;
-	return true;
-}
-
-static int border_leave(void *arg)
-{
-	struct life *l = arg;
-	int was = (int)l->inside;
-
-	l->inside = 0;
-	return was;
-}
-
-static void border_back(void *arg, int was)
-{
-	((struct life *)arg)->inside = (unsigned)was;
-}
-
-static bool border_request(void *arg, struct obj_req *q, bool after)
-{
-	(void)arg;
-	(void)q;
-	(void)after;
-	return false;
-}
 
 /* ---- the stories ---- */
 
@@ -136,12 +55,7 @@ static void pass(struct life *l, int64_t seconds)
 
 static void flush(struct life *l, const char *path)
 {
-	int fd = openat(l->w.tree_fd, path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-
-	if (fd >= 0 && fsync(fd) == 0) { /* else it is being sent */
-		power_flushed(&l->p, path);
-	}
-	close(fd);
+	power_flush(&l->p, path);
 }
 
 static void patch(struct life *l, const char *path, const char *some)
@@ -152,8 +66,8 @@ static void patch(struct life *l, const char *path, const char *some)
 	if (handle_before(&l->w, &l->handle, text)) {
 		memcpy(text, some, strlen(some));
 		snprintf(f->text, sizeof(f->text), "%s", text);
-		handle_write(&l->w, &l->handle, some, 0);
 		power_patched(&l->p, path);
+		handle_write(&l->w, &l->handle, some, 0);
 	}
 }
 
@@ -301,12 +215,6 @@ static void story_parts(struct life *l)
 	pass(l, 20);
 }
 
-struct story {
-	const char *name;
-	void (*tell)(struct life *l);
-	const char *parts; /* SIM_PARTS */
-};
-
 static const struct story stories[] = {
 	{"evict", story_evict, "0"},
 	{"recall", story_recall, "0"},
@@ -366,13 +274,16 @@ static void setup(struct life *l, const struct story *story)
 		die(w, "the beginning", "d/s");
 	}
 	index_folded(w);
-	l->border = (struct sim_border){border_enter, border_leave, border_back, border_request, l};
-	sim_set_border(w->sim, &l->border);
-	sim_set_step(w->sim, on_event, l);
-	w->effect = on_effect;
-	w->effect_arg = l;
-	l->sent = changes_sent(l);
-	power_begin(&l->p, w, on_disk, l);
+	power_begin(&l->p, w);
+}
+
+static void tell(void *arg)
+{
+	struct life *l = arg;
+
+	l->story->tell(l);
+	power_look(&l->p);
+	world_settle(&l->w);
 }
 
 /* Moments that there were. */
@@ -380,26 +291,20 @@ static unsigned live(const struct story *story, unsigned moment, enum lossy_how 
 {
 	static struct life l;
 
-	l.moment = moment;
+	l.story = story;
 	setup(&l, story);
-	l.armed = true;
-	if (setjmp(l.env) == 0) {
-		story->tell(&l);
-		power_look(&l.p);
-		world_settle(&l.w);
-	}
-	l.armed = false;
-	l.inside = 0;
-	sim_set_border(l.w.sim, NULL);
+	cut_in(&l.p.cut, moment);
+	(void)cut_run(&l.p.cut, tell, &l);
 	handle_lost(&l.handle);
 	if (moment > 0) {
 		power_cut(&l.p, how, moment);
+		power_judge(&l.p);
 	} else {
 		world_drain(&l.w);
 	}
 	power_end(&l.p);
 	world_close(&l.w);
-	return l.moments;
+	return l.p.cut.moments;
 }
 
 /* ---- all of them ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Duty: cut the power, and judge (sim_power.h).
- * Way: from sim_disk.c and sim_core.c; lossy.c chooses what is left.
+ * Way: from sim_disk.c and sim_core.c; sim_cut.c cuts.
  * Thread: one.
  * Owns: who wrote what.
  * Holds, of a file that no client was told to be gone:
@@ -9,7 +9,8 @@
  *  2. data that is here is what a client wrote, whole, or nothing where it was cut off meanwhile; never a hole;
  *  3. all that is left comes to S3 as it is, once: each file is an object with its bytes, each object a file; nothing is
  *     there twice or in conflict;
- *  4. it is called what it was called at some time; and what it was called last, if S3 has it so.
+ *  4. it is called what it was called at some time; and what it was called last, if S3 has it so;
+ *  5. what was left of one cut is on the disk, whatever follows.
  */
 #include "sim_power.h"
 #include <errno.h>
@@ -25,22 +26,23 @@
 #include "sim_share.h"
 #include "sim_tally.h"
 
-static const char *const loose[] = {"shm", "sim.rings", "index.db-shm", NULL};
+static void on_told(void *arg)
+{
+	power_look(arg);
+}
 
-void power_begin(struct power *p, struct world *w, void (*changed)(void *arg), void *arg)
+void power_begin(struct power *p, struct world *w)
 {
 	memset(p, 0, sizeof(*p));
 	p->w = w;
 	p->conflicts = stats_get(conflicts);
-	w->still = lossy_still;
-	lossy_begin(w->root, loose, changed, arg);
+	cut_begin(&p->cut, w, on_told, p);
 	power_look(p);
 }
 
 void power_end(struct power *p)
 {
-	lossy_end();
-	p->w->still = NULL;
+	cut_end(&p->cut);
 }
 
 /* ---- who has written what ---- */
@@ -70,41 +72,67 @@ static struct owner *owner_of_text(struct power *p, const char *text, unsigned *
 
 static bool owner_was(const struct owner *o, const char *path)
 {
-	for (unsigned i = 0; i < o->path_count; i++) {
-		if (strcmp(o->paths[i], path) == 0) {
+	char key[300];
+
+	world_key(path, key);
+	for (unsigned i = 0; i < o->key_count; i++) {
+		if (strcmp(o->keys[i], key) == 0) {
 			return true;
 		}
 	}
 	return false;
 }
 
-static const char *owner_path(const struct owner *o)
+static const char *owner_key(const struct owner *o)
 {
-	return o->path_count > 0 ? o->paths[o->path_count - 1] : "";
+	return o->key_count > 0 ? o->keys[o->key_count - 1] : "";
 }
 
-static void owner_is(struct power *p, struct owner *o, const struct model_file *f)
+static void owner_is_called(struct power *p, struct owner *o, const char *path)
 {
-	if (strcmp(owner_path(o), f->path) != 0) {
-		if (o->path_count == OWNER_PATHS) {
-			die(p->w, "too many names", f->path);
-		}
-		snprintf(o->paths[o->path_count++], sizeof(o->paths[0]), "%s", f->path);
+	char key[300];
+
+	world_key(path, key);
+	if (strcmp(owner_key(o), key) == 0) {
+		return;
 	}
-	if (o->count == 0 || strcmp(o->texts[o->count - 1], f->text) != 0) {
-		if (o->count == OWNER_TEXTS) {
-			die(p->w, "too many texts", f->path);
-		}
-		o->emptied[o->count] = true;
-		snprintf(o->texts[o->count++], sizeof(o->texts[0]), "%s", f->text);
+	if (o->key_count == OWNER_KEYS) {
+		die(p->w, "too many names", path);
 	}
+	snprintf(o->keys[o->key_count++], sizeof(o->keys[0]), "%s", key);
+}
+
+static void owner_has(struct power *p, struct owner *o, const char *text)
+{
+	if (o->count > 0 && strcmp(o->texts[o->count - 1], text) == 0) {
+		return;
+	}
+	if (o->count == OWNER_TEXTS) {
+		die(p->w, "too many texts", text);
+	}
+	o->emptied[o->count] = true;
+	snprintf(o->texts[o->count++], sizeof(o->texts[0]), "%s", text);
+}
+
+/* The model has a file that was called so, and the tree does not. */
+static bool is_dropped(struct power *p, const struct owner *o)
+{
+	for (unsigned i = 0; i < p->w->file_count; i++) {
+		char key[300];
+
+		world_key(p->w->files[i].path, key);
+		if (strcmp(key, owner_key(o)) == 0) {
+			return !share_has(p->w, p->w->files[i].path);
+		}
+	}
+	return false;
 }
 
 void power_look(struct power *p)
 {
 	bool seen[OWNERS_MOST] = {false};
 
-	for (unsigned i = 0; i < p->w->file_count; i++) {
+	for (unsigned i = 0; i < p->w->file_count && !p->judging; i++) {
 		const struct model_file *f = &p->w->files[i];
 		struct ofs_record rec;
 		struct owner *o;
@@ -120,16 +148,14 @@ void power_look(struct power *p)
 			o = &p->owners[p->owner_count++];
 			*o = (struct owner){.oid = rec.oid};
 		}
-		owner_is(p, o, f);
+		owner_is_called(p, o, f->path);
+		owner_has(p, o, f->text);
 		seen[o - p->owners] = true;
 	}
-	for (unsigned i = 0; i < p->owner_count; i++) {
+	for (unsigned i = 0; i < p->owner_count && !p->judging; i++) {
 		struct owner *o = &p->owners[i];
 
-		for (unsigned n = 0; n < o->path_count && !seen[i]; n++) {
-			seen[i] = world_file(p->w, o->paths[n]) != NULL && !share_has(p->w, o->paths[n]); /* dropped */
-		}
-		o->ended = o->ended || !seen[i];
+		o->ended = o->ended || (!seen[i] && !is_dropped(p, o));
 	}
 }
 
@@ -153,20 +179,25 @@ void power_patched(struct power *p, const char *path)
 	o->emptied[o->count - 1] = false;
 }
 
-void power_flushed(struct power *p, const char *path)
+void power_flush(struct power *p, const char *path)
 {
-	struct owner *o = owner_at(p, path);
+	int fd = openat(p->w->tree_fd, path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	struct owner *o;
 
-	o->kept = o->count - 1;
-	o->promised = true;
+	if (fd >= 0 && fsync(fd) == 0) {
+		o = owner_at(p, path);
+		o->kept = o->count - 1;
+		o->promised = true;
+	}
+	close(fd);
 }
 
 /* ---- what is left ---- */
 
 static bool may_be_empty(const struct owner *o)
 {
-	for (unsigned i = o->promised ? o->kept + 1 : 0; i < o->count; i++) {
-		if (o->emptied[i]) {
+	for (unsigned i = o->promised ? o->kept : 0; i < o->count; i++) {
+		if (o->texts[i][0] == '\0' || (o->emptied[i] && (i > o->kept || !o->promised))) {
 			return true;
 		}
 	}
@@ -176,6 +207,10 @@ static bool may_be_empty(const struct owner *o)
 /* What S3 has is not lost. */
 static void look_at_store(struct power *p)
 {
+	for (unsigned i = 0; i < p->owner_count; i++) {
+		p->owners[i].objects = 0;
+		p->owners[i].named = false;
+	}
 	for (const struct sim_object *obj = sim_objects(p->w->sim); obj != NULL; obj = obj->next) {
 		char text[64];
 		unsigned which;
@@ -184,10 +219,7 @@ static void look_at_store(struct power *p)
 		snprintf(text, sizeof(text), "%.*s", (int)obj->len, (const char *)obj->data);
 		o = judge_is_file(obj) && obj->len > 0 ? owner_of_text(p, text, &which) : NULL;
 		if (o != NULL) {
-			char key[300];
-
-			world_key(owner_path(o), key);
-			o->named = o->objects++ == 0 && strcmp(key, obj->key) == 0;
+			o->named = o->objects++ == 0 && strcmp(owner_key(o), obj->key) == 0;
 			o->kept = !o->promised || which > o->kept ? which : o->kept;
 			o->promised = true;
 		} else if (judge_is_file(obj) && obj->len > 0) {
@@ -255,11 +287,33 @@ static void look_at_tree(struct power *p)
 	}
 }
 
+/* It is all on the disk: later names and bytes never were. */
+static void promise_what_is_left(struct power *p)
+{
+	for (unsigned i = 0; i < p->owner_count; i++) {
+		struct owner *o = &p->owners[i];
+
+		if (!o->here) {
+			continue;
+		}
+		owner_is_called(p, o, o->path);
+		if (o->plain) {
+			if (o->text == o->count) {
+				owner_has(p, o, "");
+			}
+			o->kept = o->text;
+			o->count = o->text + 1;
+			o->promised = true;
+		}
+	}
+}
+
 /* ---- and what comes of it ---- */
 
 static void judge_file(struct power *p, const struct model_file *f, bool seen[OWNERS_MOST])
 {
 	unsigned which = 0;
+	char key[300];
 	struct ofs_record rec;
 	struct owner *o = ofs_record_get_at(&p->w->rio, p->w->tree_fd, f->path, &rec) == 0 ? owner_of(p, &rec.oid) : NULL;
 	struct owner *writer = *f->text != '\0' ? owner_of_text(p, f->text, &which) : o;
@@ -290,9 +344,27 @@ static void judge_file(struct power *p, const struct model_file *f, bool seen[OW
 	if (!owner_was(writer, f->path)) {
 		die(p->w, "a file has a name that it never had", f->path);
 	}
-	if (writer->named && !writer->ended && strcmp(f->path, owner_path(writer)) != 0) {
-		fprintf(stderr, "'%s', and not '%s'\n", f->path, owner_path(writer));
+	world_key(f->path, key);
+	if (writer->named && !writer->ended && strcmp(key, owner_key(writer)) != 0) {
+		fprintf(stderr, "'%s', and not '%s'\n", key, owner_key(writer));
 		die(p->w, "a file is not called what it was called in S3", f->path);
+	}
+}
+
+/* What has left the disk again is what its object is. */
+static void model_is_share(struct world *w)
+{
+	share_look(w);
+	for (unsigned i = 0; i < w->file_count; i++) {
+		struct model_file *f = &w->files[i];
+		const struct sim_object *o;
+		char key[300];
+
+		world_key(f->path, key);
+		o = share_has_stub(w, f->path) ? sim_object(w->sim, key) : NULL;
+		if (o != NULL) {
+			snprintf(f->text, sizeof(f->text), "%.*s", (int)o->len, (const char *)o->data);
+		}
 	}
 }
 
@@ -302,7 +374,7 @@ static void judge_share(struct power *p)
 	struct world *w = p->w;
 
 	share_is_store(w);
-	share_look(w);
+	model_is_share(w);
 	for (unsigned i = 0; i < w->file_count; i++) {
 		judge_file(p, &w->files[i], seen);
 	}
@@ -311,7 +383,7 @@ static void judge_share(struct power *p)
 
 		if (!seen[i] && !o->ended && (o->here || o->promised)) {
 			die(w, o->here ? "a file that was there after the cut is lost" : "a file is lost",
-					o->here ? o->path : owner_path(o));
+					o->here ? o->path : owner_key(o));
 		}
 	}
 	if (stats_get(conflicts) != p->conflicts) {
@@ -335,24 +407,29 @@ static void begin_anew(struct power *p)
 	}
 	world_drain(w);
 	p->owner_count = 0;
+	p->judging = false;
 	power_look(p);
 }
 
 void power_cut(struct power *p, enum lossy_how how, uint64_t seed)
 {
-	struct world *w = p->w;
-
-	power_look(p);
-	world_trace(w, "power cut", "", "");
-	sim_dies(w->sim);
-	daemon_kill(w);
+	if (!cut_is_gone(&p->cut)) {
+		power_look(p);
+	}
+	cut_dies(&p->cut);
 	look_at_store(p);
-	lossy_cut(how, seed);
+	cut_loses(&p->cut, how, seed);
 	look_at_tree(p);
-	world_boot(w);
-	world_settle(w);
-	share_list(w, 2);
+	promise_what_is_left(p);
+	p->judging = true;
+	world_boot(p->w);
+}
+
+void power_judge(struct power *p)
+{
+	world_settle(p->w);
+	share_list(p->w, 2);
 	judge_share(p);
-	world_no_uploads(w);
+	world_no_uploads(p->w);
 	begin_anew(p);
 }

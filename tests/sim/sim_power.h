@@ -6,20 +6,19 @@
 #ifndef OFS_TESTS_SIM_POWER_H
 #define OFS_TESTS_SIM_POWER_H
 
-#include "sim_world.h"
-#include "tests/nth/lossy.h"
+#include "sim_cut.h"
 
-#define OWNERS_MOST 96u
+#define OWNERS_MOST 128u
 #define OWNER_TEXTS 48u
-#define OWNER_PATHS 12u
+#define OWNER_KEYS 48u
 
 struct owner { /* a file, whatever it is called */
 	struct ofs_oid oid;
 	char texts[OWNER_TEXTS][64]; /* in the order of their writes */
 	bool emptied[OWNER_TEXTS];   /* was it empty before that? */
 	unsigned count, kept; /* those before `kept` may not come back */
-	char paths[OWNER_PATHS][256];
-	unsigned path_count;
+	char keys[OWNER_KEYS][300]; /* that it had, one after the other */
+	unsigned key_count;
 	bool promised; /* the file itself may not be lost */
 	bool named;    /* nor its last name: S3 has it under that alone */
 	unsigned objects; /* that S3 has of it */
@@ -30,23 +29,26 @@ struct owner { /* a file, whatever it is called */
 };
 
 struct power {
+	struct cut cut;
 	struct world *w;
 	struct owner owners[OWNERS_MOST];
 	unsigned owner_count;
 	int64_t conflicts; /* when it began */
+	bool judging; /* it was cut, and the model is not what clients know */
 };
 
-/* The world's disk loses from now on what is not synced; what is there, is there. `changed`: lossy_begin. */
-void power_begin(struct power *p, struct world *w, void (*changed)(void *arg), void *arg);
+/* The world's disk loses from now on what is not synced; what is there, is there. */
+void power_begin(struct power *p, struct world *w);
 void power_end(struct power *p);
-/* After each thing that a client was told to be done, and before a cut: who is called what, and has which bytes. */
+/* Who is called what, and has which bytes: after each thing that a client was told to be done, by itself. */
 void power_look(struct power *p);
-/* The last text of the file came over the one before, which was never cut off. */
+/* The model's text of the file comes over the one before, which is never cut off. */
 void power_patched(struct power *p, const char *path);
-/* A client was told that the file's bytes are on the disk. */
-void power_flushed(struct power *p, const char *path);
-/* Now. What is left is judged; the machine starts again, all is sent, listed anew, and judged. The model is what is
- * there then. Nobody has a file open. */
+/* A client flushes it, and is told that its bytes are on the disk; or it is being sent, and is not flushed. */
+void power_flush(struct power *p, const char *path);
+/* Now. What is left is judged, and the machine starts again. Nobody has a file open. */
 void power_cut(struct power *p, enum lossy_how how, uint64_t seed);
+/* All is sent, listed anew, and judged; it may have been cut again before. The model is what is there then. */
+void power_judge(struct power *p);
 
 #endif
