@@ -5,10 +5,13 @@
  * Clients change files and directories at random; at random moments the daemon is killed and started
  * again. In the end, once everything has drained, the store must hold exactly the model. Worlds of odd
  * seeds are dense: few names, which come back, directories moved into each other, long backlogs. Some
- * files are called like directories. The first seeds run twice: one seed is one run.
+ * files are called like directories. In three worlds of eleven the power goes, too, again and again, at any moment of a
+ * client's or the daemon's work, and once more before all is as it was; what is left is judged by sim_power.h, and is
+ * the model then. The first seeds run twice: one seed is one run.
  *
- *   sim_core [SEEDS [FIRST]]     default: 12 seeds from 1, and those that have failed once; prints the
- *                                seed that failed
+ *   sim_core [SEEDS [FIRST]]     default: 12 seeds from 1, those that have failed once, and 24 with power cuts; prints
+ *                                the seed that failed
+ *   SIM_POWER=0|1                the power goes, or does not, whatever the seed says
  *   SIM_FENCE=N                  the store is of this class, 1 to 3, whatever the seed says
  *   SIM_PARTS=0|1                files of a few bytes go in parts; every seventh seed has that by itself
  *   SIM_TWICE=N                  so many of them twice, default 3
@@ -20,10 +23,17 @@
 #include "cached/base/log.h"
 #include "cached/base/stats.h"
 #include "cached/core/rings.h"
+#include "sim_handle.h"
+#include "sim_power.h"
+#include "sim_share.h"
 #include "sim_tally.h"
 #include "sim_world.h"
 
 #define OPS_PER_SEED 150
+#define MOMENTS_MOST 800u /* between two cuts */
+#define RESTORE_NS (25 * 3600 * NS_PER_S) /* what waits for it is tried again */
+#define CUT_SEEDS 24u
+#define AGAIN_MOST 120u    /* moments, before all has come back */
 #define DEPTH_BYTES_MOST 60
 
 /* ---- what clients do ---- */
@@ -306,24 +316,32 @@ static void archive_some(struct world *w)
 	client_find(w); /* a drop that was begun has gone on meanwhile */
 }
 
+static unsigned unarchive(struct world *w)
+{
+	unsigned count = 0;
+
+	for (struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
+		count += o->archived;
+		o->archived = false;
+	}
+	return count;
+}
+
 /* The disk is lost, what is archived is restored, a day passes. */
 static void restore_all(struct world *w)
 {
-	unsigned i, count = 0;
+	unsigned i, count;
 
 	world_settle(w);
 	client_find(w);
 	daemon_kill(w);
 	world_lose_disk(w);
 	world_names(w);
-	for (struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		count += o->archived;
-		o->archived = false;
-	}
+	count = unarchive(w);
 	for (i = 0; i < w->file_count; i++) {
 		client_read(w, w->files[i].path, true);
 	}
-	sim_run_until(w->sim, NULL, NULL, 25 * 3600 * NS_PER_S);
+	sim_run_until(w->sim, NULL, NULL, RESTORE_NS);
 	world_settle(w);
 	world_trace(w, "restored", count > 0 ? "some" : "none", "");
 }
@@ -347,70 +365,209 @@ static int fence_class_of(uint64_t seed)
 	return forced != NULL ? atoi(forced) : 3 - (int)(seed / 3 % 3);
 }
 
-/* The hash of everything that happened. */
-static uint64_t run_seed(uint64_t seed)
-{
+struct life {
 	struct world w;
-	unsigned i, crashes = 0;
+	struct power p;
+	struct handle handle;
+	bool powered; /* until the power goes */
+	unsigned crashes, cuts;
+};
+
+static void set_faults(struct life *l, bool on)
+{
+	struct sim_faults some = {.away = 20, .lost_answer = 20, .conflict = l->w.seed % 8 == 2 ? 50 : 0};
+
+	sim_set_faults(l->w.sim, on ? some : (struct sim_faults){0});
+}
+
+static void steps_of(struct world *w, unsigned most)
+{
+	unsigned steps = (unsigned)sim_random(w->sim, most);
+
+	while (steps-- > 0 && sim_step(w->sim)) {
+	}
+}
+
+static void kill_one(struct life *l)
+{
+	struct world *w = &l->w;
+
+	steps_of(w, 200);
+	daemon_kill(w);
+	l->crashes++;
+	if (sim_random(w->sim, 2) == 0 && client_find(w)) {
+		one_operation(w); /* nobody listens */
+	}
+	daemon_start(w);
+	rings_drain(w->v->rings);
+	read_some(w);
+}
+
+/* ---- the power ---- */
+
+/* In place, twice, and long enough for it to be sent while it is open. */
+static void patch_open(struct life *l, struct model_file *f)
+{
+	struct world *w = &l->w;
+	char text[HANDLE_TEXT_MOST] = "", some[24];
+
+	handle_open(w, &l->handle, f->path);
+	for (unsigned times = 2; times > 0 && handle_before(w, &l->handle, text); times--) {
+		snprintf(some, sizeof(some), "open %u", w->serial++);
+		memcpy(text, some, strlen(some));
+		snprintf(f->text, sizeof(f->text), "%s", text);
+		power_patched(&l->p, f->path);
+		handle_write(w, &l->handle, some, 0);
+		sim_run_until(w->sim, NULL, NULL, (int64_t)sim_random(w->sim, 70 * NS_PER_S));
+	}
+	handle_close(w, &l->handle);
+}
+
+/* What a power cut may not take, or may take half of. */
+static void more_operations(struct life *l)
+{
+	struct world *w = &l->w;
+	struct model_file *f = pick_file(w);
+	uint64_t which = sim_random(w->sim, 8);
+
+	if (f == NULL || !share_has(w, f->path)) {
+		return;
+	}
+	if (which < 3) {
+		power_flush(&l->p, f->path);
+	} else if (which == 3) {
+		patch_open(l, f);
+	} else if (which == 4) {
+		char text[sizeof(f->rights)];
+
+		snprintf(text, sizeof(text), "rights %u", w->serial++);
+		handle_rights(w, f->path, text);
+		strcpy(f->rights, text);
+	}
+}
+
+/* The daemon comes back, is killed meanwhile, or goes on until it is cut again. */
+static void come_back(void *arg)
+{
+	struct life *l = arg;
+
+	steps_of(&l->w, 200);
+	if (sim_random(l->w.sim, 2) == 0) {
+		daemon_kill(&l->w);
+		l->crashes++;
+		daemon_start(&l->w);
+	}
+	steps_of(&l->w, 400);
+}
+
+static void next_cut(struct life *l, unsigned most)
+{
+	cut_in(&l->p.cut, 1 + (unsigned)sim_random(l->w.sim, most));
+}
+
+static void lose_power(struct life *l)
+{
+	struct world *w = &l->w;
+
+	handle_lost(&l->handle);
+	do {
+		l->cuts++;
+		power_cut(&l->p, (enum lossy_how)sim_random(w->sim, LOSSY_HOWS), sim_random(w->sim, 0));
+		next_cut(l, AGAIN_MOST);
+	} while (sim_random(w->sim, 2) == 0 && cut_run(&l->p.cut, come_back, l));
+	set_faults(l, false);
+	if (unarchive(w) > 0) { /* what is archived cannot be read, and so not be judged */
+		sim_run_until(w->sim, NULL, NULL, RESTORE_NS);
+	}
+	power_judge(&l->p);
+	set_faults(l, true);
+	next_cut(l, MOMENTS_MOST);
+}
+
+/* ---- the whole of it ---- */
+
+static void one_step(void *arg)
+{
+	struct life *l = arg;
+	struct world *w = &l->w;
+
+	if (drops(w)) {
+		drop_some(w);
+	}
+	if (archives(w)) {
+		archive_some(w);
+	}
+	one_operation(w);
+	if (l->powered && cut_is_gone(&l->p.cut)) {
+		return;
+	}
+	if (l->powered) {
+		more_operations(l);
+		if (cut_is_gone(&l->p.cut)) {
+			return;
+		}
+	}
+	if (sim_random(w->sim, is_dense(w) ? 12 : 3) == 0) {
+		sim_run_until(w->sim, NULL, NULL, (int64_t)sim_random(w->sim, 10 * NS_PER_S));
+	}
+	if (sim_random(w->sim, 30) == 0) {
+		kill_one(l);
+	}
+}
+
+/* The hash of everything that happened. */
+static uint64_t run_seed(uint64_t seed, bool powered)
+{
+	struct life *l = calloc(1, sizeof(*l));
+	struct world *w = &l->w;
 	uint64_t trace;
 
-	world_open(&w, seed, fence_class_of(seed));
-	sim_set_faults(w.sim, (struct sim_faults){.away = 20, .lost_answer = 20,
-			.conflict = seed % 8 == 2 ? 50 : 0});
-	for (i = 0; i < OPS_PER_SEED; i++) {
-		if (drops(&w)) {
-			drop_some(&w);
-		}
-		if (archives(&w)) {
-			archive_some(&w);
-		}
-		one_operation(&w);
-		if (sim_random(w.sim, is_dense(&w) ? 12 : 3) == 0) {
-			sim_run_until(w.sim, NULL, NULL, (int64_t)sim_random(w.sim, 10 * NS_PER_S));
-		}
-		if (sim_random(w.sim, 30) == 0) {
-			unsigned steps = (unsigned)sim_random(w.sim, 200);
-
-			while (steps-- > 0 && sim_step(w.sim)) {
-			}
-			daemon_kill(&w);
-			crashes++;
-			if (sim_random(w.sim, 2) == 0 && client_find(&w)) {
-				one_operation(&w); /* nobody listens */
-			}
-			daemon_start(&w);
-			rings_drain(w.v->rings);
-			read_some(&w);
+	world_open(w, seed, fence_class_of(seed));
+	l->powered = powered;
+	if (l->powered) {
+		power_begin(&l->p, w);
+		next_cut(l, MOMENTS_MOST);
+	}
+	set_faults(l, true);
+	for (unsigned i = 0; i < OPS_PER_SEED; i++) {
+		if (!l->powered) {
+			one_step(l);
+		} else if (cut_run(&l->p.cut, one_step, l)) {
+			lose_power(l);
 		}
 	}
-	sim_set_faults(w.sim, (struct sim_faults){0});
-	if (archives(&w)) {
-		restore_all(&w);
+	if (l->powered) {
+		power_end(&l->p);
 	}
-	world_drain(&w);
-	client_find(&w);
-	for (i = 0; i < w.file_count; i++) {
-		client_read(&w, w.files[i].path, true);
+	set_faults(l, false);
+	if (archives(w)) {
+		restore_all(w);
+	}
+	world_drain(w);
+	client_find(w);
+	for (unsigned i = 0; i < w->file_count; i++) {
+		client_read(w, w->files[i].path, true);
 	}
 	if (stats_get(conflicts) != 0) {
-		die(&w, "a conflict", "nobody else writes");
+		die(w, "a conflict", "nobody else writes");
 	}
-	world_no_uploads(&w);
-	trace = sim_trace(w.sim);
-	printf("seed %llu: F%d, %u files, %u crashes, %lld evictions, %lld dropped, %lld folded, %u base rows "
+	world_no_uploads(w);
+	trace = sim_trace(w->sim);
+	printf("seed %llu: F%d, %u files, %u crashes, %u power cuts, %lld evictions, %lld dropped, %lld folded, %u base rows "
 			"(%u valid), %llu events, trace %016llx\n",
-			(unsigned long long)seed, fence_class_of(seed), w.file_count, crashes,
+			(unsigned long long)seed, fence_class_of(seed), w->file_count, l->crashes, l->cuts,
 			(long long)stats_get(evictions), (long long)stats_get(stubs_dropped),
-			(long long)stats_get(log_segments_folded), w.bases.rows, w.bases.valid,
-			(unsigned long long)sim_events(w.sim), (unsigned long long)trace);
-	if (w.parts) {
+			(long long)stats_get(log_segments_folded), w->bases.rows, w->bases.valid,
+			(unsigned long long)sim_events(w->sim), (unsigned long long)trace);
+	if (w->parts) {
 		printf("  in parts: %lld uploads, %lld copied in part, %lld gone on with (%lld parts), %lld ended\n",
 				(long long)stats_get(uploads), (long long)stats_get(deltas),
 				(long long)stats_get(uploads_resumed), (long long)stats_get(parts_resumed),
 				(long long)stats_get(uploads_ended));
 	}
 	fflush(stdout);
-	world_close(&w);
+	world_close(w);
+	free(l);
 	return trace;
 }
 
@@ -425,15 +582,18 @@ int main(int argc, char **argv)
 	signal(SIGRTMIN, SIG_IGN);
 	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
 	for (i = 0; i < seeds; i++) {
-		uint64_t trace = run_seed(first + i);
+		uint64_t trace = run_seed(first + i, world_is_cut(first + i));
 
-		if (i < twice && run_seed(first + i) != trace) {
+		if (i < twice && run_seed(first + i, world_is_cut(first + i)) != trace) {
 			fprintf(stderr, "FAIL: seed %lu: a second run was another one\n", first + i);
 			return 1;
 		}
 	}
 	for (i = 0; argc == 1 && i < sizeof(failed) / sizeof(failed[0]); i++) {
-		run_seed(failed[i]);
+		run_seed(failed[i], world_is_cut(failed[i]));
+	}
+	for (i = 1; argc == 1 && i <= CUT_SEEDS; i++) {
+		run_seed(i, true);
 	}
 	tally_print();
 	return 0;

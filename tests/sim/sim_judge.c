@@ -7,12 +7,17 @@
  * Holds:
  *  1. what a write has replaced is what its writer saw: a client the bytes in its file, or of the version that a stub
  *     was of; the other tool the object that was there;
- *  2. too much may be there, never too little; bytes of two versions, or of none, never.
+ *  2. too much may be there, never too little; bytes of two versions, or of none, never;
+ *  3. a power cut takes of what clients wrote what neither the disk nor the store has, and that was neither flushed nor
+ *     sent; and it leaves no file in pieces.
  */
 #include "sim_judge.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include "sim_share.h"
 
 void judge_free(struct judge *j)
 {
@@ -98,6 +103,71 @@ void judge_stored(struct judge *j, const struct sim_object *o)
 	}
 }
 
+void judge_flushed(struct judge *j, const char *text)
+{
+	struct version *v = judge_find(j, text, strlen(text));
+
+	if (v != NULL) {
+		v->flushed = true;
+	}
+}
+
+static unsigned objects_of(struct judge *j, const char *text)
+{
+	unsigned there = 0;
+
+	for (const struct sim_object *o = sim_objects(j->w->sim); o != NULL; o = o->next) {
+		there += judge_is_file(o) && sim_object_is(o, text);
+	}
+	return there;
+}
+
+/* Its data is here: what somebody wrote, whole, or nothing. */
+static bool is_whole(struct judge *j, const struct model_file *f)
+{
+	struct ofs_record rec = {0};
+	struct stat st;
+
+	if (fstatat(j->w->tree_fd, f->path, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+		die(j->w, "after the cut a file cannot be looked at", f->path);
+	}
+	(void)ofs_record_get_at(&j->w->rio, j->w->tree_fd, f->path, &rec); /* its writer may have died before that */
+	if ((st.st_mode & OFS_MARKER_MODE) != 0 || (rec.flags & OFS_REC_STUB) != 0) {
+		return false;
+	}
+	if (st.st_size != (off_t)strlen(f->text)) {
+		die(j->w, "after the cut a file has a hole", f->path);
+	}
+	judge_known(j, f->text, strlen(f->text), f->path);
+	return true;
+}
+
+void judge_cut(struct judge *j)
+{
+	struct world *w = j->w;
+	bool whole[FILES_MOST];
+
+	share_look(w);
+	for (unsigned i = 0; i < w->file_count; i++) {
+		whole[i] = is_whole(j, &w->files[i]);
+	}
+	for (unsigned n = 0; n < j->count; n++) {
+		struct version *v = &j->versions[n];
+		unsigned there = v->foreign || v->live == 0 ? v->live : objects_of(j, v->text);
+
+		for (unsigned i = 0; i < w->file_count && there < v->live; i++) {
+			there += whole[i] && strcmp(w->files[i].text, v->text) == 0;
+		}
+		if (v->live > 0 && there == 0 && (v->flushed || v->etag_count > 0)) {
+			die(w, v->flushed ? "what was flushed is lost with the power" : "what was sent is lost with the power",
+					v->text);
+		}
+		while (v->live > there) {
+			judge_ended(j, v->text, strlen(v->text), "lost with the power");
+		}
+	}
+}
+
 bool judge_is_file(const struct sim_object *o)
 {
 	return strncmp(o->key, "p/.objectfs/", 12) != 0 && o->key[strlen(o->key) - 1] != '/';
@@ -107,11 +177,8 @@ void judge_store(struct judge *j)
 {
 	for (unsigned i = 0; i < j->count; i++) {
 		struct version *v = &j->versions[i];
-		unsigned there = 0;
+		unsigned there = objects_of(j, v->text);
 
-		for (const struct sim_object *o = sim_objects(j->w->sim); o != NULL; o = o->next) {
-			there += judge_is_file(o) && sim_object_is(o, v->text);
-		}
 		if (there < v->live) {
 			fprintf(stderr, "%u of %u are there\n", there, v->live);
 			die(j->w, v->foreign ? "another tool's version is lost" : "a client's version is lost", v->text);

@@ -19,6 +19,7 @@ struct version {
 	char *etags[VERSION_ETAGS];
 	unsigned etag_count;
 	const char *ended; /* how the last of them went */
+	bool flushed;      /* a client was told that it is on the disk */
 };
 
 struct judge {
@@ -34,6 +35,10 @@ void judge_written(struct judge *j, const char *text, bool foreign);
 struct version *judge_known(struct judge *j, const void *data, size_t len, const char *where);
 /* Who knew it has replaced it (how), or it may be lost there. */
 void judge_ended(struct judge *j, const void *data, size_t len, const char *how);
+/* A client was told that it is on the disk. */
+void judge_flushed(struct judge *j, const char *text);
+/* The power was lost, and all are dead: what a client wrote may be gone if it was neither flushed nor in the store. */
+void judge_cut(struct judge *j);
 /* The text that was stored under this ETag; NULL: no such. */
 const char *judge_text(const struct judge *j, const char *etag);
 /* A file's object, neither a marker nor the volume's own. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Another tool writes to the bucket while clients work: it knows nothing of us, and acts between any two of our
- * requests, most often on the very object that the next one is about. The daemon is killed, the power fails, answers
- * are lost. In the end nothing that anybody wrote is gone, unless somebody who knew it has replaced or deleted it
+ * requests, most often on the very object that the next one is about. The daemon is killed, alone or with its client,
+ * answers are lost, and in three worlds of eleven the power goes, at any moment of a client's or the daemon's work. In the end nothing that anybody wrote is gone, unless somebody who knew it has replaced or deleted it
  * (sim_judge.h), or in a window that docs/SEMANTICS.md names for the class of the store; and each object is a file
  * that a client can read.
  *
- *   sim_others [SEEDS [FIRST]]   default: 48 seeds from 1, and those that have failed once
+ *   sim_others [SEEDS [FIRST]]   default: 48 seeds from 1, those that have failed once, and 12 with power cuts
  *   SIM_FENCE=N                  the store is of this class, 0 to 3, whatever the seed says
+ *   SIM_POWER=0|1                the power goes, or does not, whatever the seed says
  *   SIM_PARTS=0|1                files of a few bytes go in parts; every seventh seed has that by itself
  */
 #include <fcntl.h>
@@ -27,6 +28,8 @@
 #define OPS_PER_SEED 120
 #define ACTS_PER_SEED 60
 #define DEPTH_BYTES_MOST 60
+#define CUT_SEEDS 12u
+#define MOMENTS_MOST 800u /* between two cuts */
 
 /* ---- clients: they go by what is in the tree ---- */
 
@@ -117,6 +120,23 @@ static void op_read(struct others *x, const char *path)
 		judge_known(&x->j, text, (size_t)n, path);
 	}
 	close(fd);
+}
+
+static void op_flush(struct others *x)
+{
+	struct world *w = &x->w;
+	int fd;
+
+	share_look(w);
+	if (w->file_count > 0) {
+		const struct model_file *f = &w->files[sim_random(w->sim, w->file_count)];
+
+		fd = openat(w->tree_fd, f->path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+		if (fd >= 0 && fsync(fd) == 0) { /* else it is being sent */
+			judge_flushed(&x->j, f->text);
+		}
+		close(fd);
+	}
 }
 
 static bool is_below(const char *path, const char *dir)
@@ -254,29 +274,72 @@ static void one_operation(struct others *x)
 
 /* ---- one seed ---- */
 
-static void kill_or_cut(struct others *x)
+static void tool_acts(struct others *x)
+{
+	x->killed_ns = clock_wall_ns(sim_clock(x->w.sim));
+	for (unsigned acts = (unsigned)sim_random(x->w.sim, 3); acts > 0; acts--) {
+		tool_act(x);
+	}
+}
+
+static void kill_one(struct others *x)
 {
 	struct world *w = &x->w;
 	unsigned steps = (unsigned)sim_random(w->sim, 200);
-	bool cut = sim_random(w->sim, 3) == 0;
+	bool both = sim_random(w->sim, 3) == 0;
 
 	while (steps-- > 0 && sim_step(w->sim)) {
 	}
 	daemon_kill(w);
-	x->killed_ns = clock_wall_ns(sim_clock(w->sim));
-	if (cut) {
+	if (both) {
 		client_lost(w);
 	} else if (sim_random(w->sim, 2) == 0) {
 		one_operation(x); /* nobody listens */
 	}
-	for (unsigned acts = (unsigned)sim_random(w->sim, 3); acts > 0; acts--) {
-		tool_act(x);
-	}
+	tool_acts(x);
 	daemon_start(w);
-	if (cut) {
+	if (both) {
 		client_start(w);
 	}
 	rings_drain(w->v->rings);
+}
+
+static void one_step(void *arg)
+{
+	struct others *x = arg;
+	struct world *w = &x->w;
+
+	one_operation(x);
+	if (x->powered && cut_is_gone(&x->cut)) {
+		return;
+	}
+	if (x->powered && sim_random(w->sim, 4) == 0) {
+		op_flush(x);
+	}
+	if (sim_random(w->sim, 3) == 0) {
+		sim_run_until(w->sim, NULL, NULL, (int64_t)sim_random(w->sim, 20 * NS_PER_S));
+	}
+	if (sim_random(w->sim, 20) == 0) {
+		kill_one(x);
+	}
+}
+
+static void next_cut(struct others *x)
+{
+	cut_in(&x->cut, 1 + (unsigned)sim_random(x->w.sim, MOMENTS_MOST));
+}
+
+static void lose_power(struct others *x)
+{
+	struct world *w = &x->w;
+
+	cut_dies(&x->cut);
+	cut_loses(&x->cut, (enum lossy_how)sim_random(w->sim, LOSSY_HOWS), sim_random(w->sim, 0));
+	judge_cut(&x->j);
+	x->cuts++;
+	tool_acts(x);
+	world_boot(w);
+	next_cut(x);
 }
 
 static int fence_class_of(uint64_t seed)
@@ -286,7 +349,7 @@ static int fence_class_of(uint64_t seed)
 	return forced != NULL ? atoi(forced) : 3 - (int)(seed % 4);
 }
 
-static void run_seed(uint64_t seed)
+static void run_seed(uint64_t seed, bool powered)
 {
 	struct others *x = calloc(1, sizeof(*x));
 	struct world *w = &x->w;
@@ -298,14 +361,20 @@ static void run_seed(uint64_t seed)
 	w->others = true;
 	sim_set_faults(w->sim, (struct sim_faults){.away = 20, .lost_answer = 20, .conflict = seed % 8 == 2 ? 50 : 0});
 	tool_start(x, ACTS_PER_SEED);
+	x->powered = powered;
+	if (x->powered) {
+		cut_begin(&x->cut, w, NULL, NULL);
+		next_cut(x);
+	}
 	for (unsigned i = 0; i < OPS_PER_SEED; i++) {
-		one_operation(x);
-		if (sim_random(w->sim, 3) == 0) {
-			sim_run_until(w->sim, NULL, NULL, (int64_t)sim_random(w->sim, 20 * NS_PER_S));
+		if (!x->powered) {
+			one_step(x);
+		} else if (cut_run(&x->cut, one_step, x)) {
+			lose_power(x);
 		}
-		if (sim_random(w->sim, 20) == 0) {
-			kill_or_cut(x);
-		}
+	}
+	if (x->powered) {
+		cut_end(&x->cut);
 	}
 	tool_rest(x);
 	sim_set_faults(w->sim, (struct sim_faults){0});
@@ -315,8 +384,9 @@ static void run_seed(uint64_t seed)
 	judge_store(&x->j);
 	share_is_store(w);
 	world_no_uploads(w);
-	printf("seed %llu: F%d, %u versions, %u by another tool, %lld conflicts, %lld rebased, %llu events, trace %016llx\n",
-			(unsigned long long)seed, x->fence_class, x->j.count, ACTS_PER_SEED - x->acts,
+	printf("seed %llu: F%d, %u versions, %u by another tool, %u power cuts, %lld conflicts, %lld rebased, %llu events, "
+			"trace %016llx\n",
+			(unsigned long long)seed, x->fence_class, x->j.count, ACTS_PER_SEED - x->acts, x->cuts,
 			(long long)(stats_get(conflicts) - conflicts), (long long)(stats_get(rebased) - rebased),
 			(unsigned long long)sim_events(w->sim), (unsigned long long)sim_trace(w->sim));
 	fflush(stdout);
@@ -336,10 +406,13 @@ int main(int argc, char **argv)
 	signal(SIGRTMIN, SIG_IGN);
 	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
 	for (unsigned long i = 0; i < seeds; i++) {
-		run_seed(first + i);
+		run_seed(first + i, world_is_cut(first + i));
 	}
 	for (unsigned long i = 0; argc == 1 && i < sizeof(failed) / sizeof(failed[0]); i++) {
-		run_seed(failed[i]);
+		run_seed(failed[i], world_is_cut(failed[i]));
+	}
+	for (unsigned long i = 1; argc == 1 && i <= CUT_SEEDS; i++) {
+		run_seed(i, true);
 	}
 	tally_print();
 	return 0;

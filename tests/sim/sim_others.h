@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "sim_cut.h"
 #include "sim_judge.h"
 
 #define BACKUPS 16
@@ -37,6 +38,9 @@ struct others {
 	unsigned acts, serial; /* acts: that are left; serial: no two texts are alike */
 	bool acting;
 	int fence_class;
+	struct cut cut;
+	bool powered; /* until the power goes */
+	unsigned cuts;
 };
 
 /* From now on it hears of each request, and acts so many times at most. */

@@ -144,6 +144,7 @@ static void verify_metadata(struct world *w, struct metalog *ml, const struct si
 		die(w, "not the rights that a client has set", o->key);
 	}
 	if (strcmp(there, here) != 0) {
+		fprintf(stderr, "'%s', and here '%s'\n", there, here);
 		die(w, "other rights in the store", o->key);
 	}
 	snapshot_free(&s);

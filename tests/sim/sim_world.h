@@ -74,6 +74,8 @@ void world_trace(struct world *w, const char *what, const char *path, const char
 /* An empty volume with its daemon running, and a client; the store's fence class. */
 void world_open(struct world *w, uint64_t seed, int fence_class);
 void world_close(struct world *w);
+/* Does the power go in this life? SIM_POWER=0|1, else the seed says. */
+bool world_is_cut(uint64_t seed);
 /* Run until nothing is pending; the store holds exactly the model, or the test has failed. */
 void world_drain(struct world *w);
 /* The same, and what the store holds is not looked at. */
