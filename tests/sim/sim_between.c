@@ -244,8 +244,7 @@ static bool listed_while_it_moves(unsigned moment, bool killed)
 	client_rename(&w, "c", "a/c");
 	more = world_run(&w, moment);
 	if (killed) {
-		daemon_kill(&w);
-		daemon_start(&w);
+		daemon_restart(&w);
 		while (w.v->state != VOLUME_READY && sim_step(w.sim)) {
 		}
 	}

@@ -13,19 +13,10 @@
 #include "cached/base/log.h"
 #include "cached/base/stats.h"
 #include "cached/reconcile/reconcile.h"
-#include "sim_world.h"
+#include "sim_tree.h"
 
 #define MINUTE_NS (60 * NS_PER_S)
 #define MOMENT_NS (5 * NS_PER_S) /* what is there has settled, and was sent */
-
-static void want_text(struct world *w, const char *key, const char *text)
-{
-	const struct sim_object *o = sim_object(w->sim, key);
-
-	if (!sim_object_is(o, text)) {
-		die(w, o != NULL ? "other bytes" : "not there", key);
-	}
-}
 
 /* The other version is where the last conflict says. */
 static void want_told(struct world *w, const char *name, const char *other)
@@ -40,7 +31,7 @@ static void want_told(struct world *w, const char *name, const char *other)
 		die(w, "the conflict is not told", name);
 	}
 	snprintf(key, sizeof(key), "p/%s", copy);
-	want_text(w, key, other);
+	want_object(w, key, other);
 	json_decref(list);
 }
 
@@ -80,10 +71,10 @@ static void conflict(struct world *w, unsigned i, const char *name, bool made)
 		die(w, "not counted", name);
 	}
 	if (made && w->v->store->caps.fence_class == 1) {
-		want_text(w, key, ours); /* it was written; what it covered is beside */
+		want_object(w, key, ours); /* it was written; what it covered is beside */
 		want_told(w, name, theirs);
 	} else if (made) {
-		want_text(w, key, theirs);
+		want_object(w, key, theirs);
 		want_told(w, name, ours);
 	}
 }
@@ -122,8 +113,7 @@ static void many(unsigned fence_class)
 	}
 	client_create(&w, "later", "waits");
 	sim_run_until(w.sim, NULL, NULL, 5 * MINUTE_NS);
-	daemon_kill(&w);
-	daemon_start(&w);
+	daemon_restart(&w);
 	sim_run_until(w.sim, NULL, NULL, 5 * MINUTE_NS);
 	if (sim_object(w.sim, "p/later") != NULL) {
 		die(&w, "it was sent", "later");
@@ -132,7 +122,7 @@ static void many(unsigned fence_class)
 		die(&w, "nothing was held", "");
 	}
 	world_settle(&w);
-	want_text(&w, "p/later", "waits");
+	want_object(&w, "p/later", "waits");
 	world_close(&w);
 }
 
@@ -201,7 +191,7 @@ static void edited(unsigned fence_class)
 	sim_set_watch(w.sim, &watch);
 	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
 	sim_set_watch(w.sim, NULL);
-	want_text(&w, "p/one", "theirs, and longer");
+	want_object(&w, "p/one", "theirs, and longer");
 	want_told(&w, "one", "ours");
 	want_reason(&w, "one", "one (conflict ", "another tool has changed it and kept its metadata, or put an older version back");
 	world_close(&w);
@@ -275,11 +265,11 @@ static void called(void)
 	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
 	client_write(&w, path, "ours");
 	crossed(&w, OBJ_PUT, key, "theirs");
-	want_text(&w, key, "ours");
+	want_object(&w, key, "ours");
 	want_reason(&w, path, "%~d%3A/%~12%3A30 (conflict ", "somebody else wrote it while this node did");
 	client_unlink(&w, path);
 	crossed(&w, OBJ_DELETE, key, "theirs, later");
-	want_text(&w, key, "theirs, later");
+	want_object(&w, key, "theirs, later");
 	want_reason(&w, path, path, "somebody else wrote it while this node deleted it");
 	world_close(&w);
 }
@@ -301,7 +291,7 @@ static void same_bytes(bool another_files)
 	o = sim_object(w.sim, "p/one");
 	sim_put_with(w.sim, "p/two", "same", o->meta, another_files ? o->meta_count : 0);
 	sim_run_until(w.sim, NULL, NULL, MOMENT_NS);
-	want_text(&w, "p/two", "same");
+	want_object(&w, "p/two", "same");
 	if (stats_get(conflicts) - before != another_files || stats_get(rebased) - rebased != !another_files) {
 		die(&w, another_files ? "taken for the file's own" : "a conflict of the same bytes", "two");
 	}
@@ -341,8 +331,8 @@ static bool called_as_what_stays(unsigned moment)
 	sim_object(w.sim, "p/d/x")->archived = false;
 	sim_run_until(w.sim, NULL, NULL, 25 * 60 * MINUTE_NS);
 	world_settle(&w);
-	want_text(&w, "p/one", "new");
-	want_text(&w, "p/three", "archived");
+	want_object(&w, "p/one", "new");
+	want_object(&w, "p/three", "archived");
 	world_close(&w);
 	return more;
 }

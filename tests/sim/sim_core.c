@@ -288,8 +288,7 @@ static void drop_some(struct world *w)
 		while (steps-- > 0 && sim_step(w->sim)) {
 		}
 		if (sim_random(w->sim, 2) == 0) {
-			daemon_kill(w);
-			daemon_start(w);
+			daemon_restart(w);
 			rings_drain(w->v->rings);
 		}
 	}

@@ -13,7 +13,7 @@
 #include "cached/reconcile/reconcile.h"
 #include "sim_share.h"
 #include "sim_tally.h"
-#include "sim_world.h"
+#include "sim_tree.h"
 
 #define THEIRS "another tool's"
 #define WINDOW_NS (200 * NS_PER_MS)
@@ -37,15 +37,6 @@ static void want_shown(struct world *w, const char *text)
 {
 	if (shown(w, text) == 0) {
 		die(w, "is shown nowhere", text);
-	}
-}
-
-static void want_nothing_half(struct world *w)
-{
-	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		if (strncmp(o->key, "p/.objectfs/stage/", 18) == 0 || strncmp(o->key, "p/.objectfs/rename/", 19) == 0) {
-			die(w, "left behind", o->key);
-		}
 	}
 }
 
@@ -122,17 +113,11 @@ enum trouble { KILLED, AWAY, LOST, TROUBLES };
 
 static const char *const trouble_names[] = {"the daemon is killed", "the store is away", "the disk is lost"};
 
-static void kill_and_start(struct world *w)
-{
-	daemon_kill(w);
-	daemon_start(w);
-}
-
 static void trouble(struct world *w, enum trouble what)
 {
 	switch (what) {
 	case KILLED:
-		kill_and_start(w);
+		daemon_restart(w);
 		break;
 	case AWAY:
 		sim_set_faults(w->sim, (struct sim_faults){.away = 1000});
@@ -154,7 +139,7 @@ static void over(struct world *w)
 	want_nothing_half(w);
 }
 
-static void tree_open(struct world *w, unsigned seed, int fence_class)
+static void covered_open(struct world *w, unsigned seed, int fence_class)
 {
 	world_open(w, seed, fence_class);
 	w->others = true;
@@ -177,7 +162,7 @@ static bool under_a_delete(unsigned what, enum trouble after, unsigned moment)
 	struct world w;
 	bool more;
 
-	tree_open(&w, moment + 1, 1);
+	covered_open(&w, moment + 1, 1);
 	if (renamed) {
 		client_rename(&w, path, "a/new");
 	} else {
@@ -241,7 +226,7 @@ static bool under_a_rename(unsigned what, enum trouble after, unsigned moment)
 	struct world w;
 	bool more;
 
-	tree_open(&w, moment + 1, 1);
+	covered_open(&w, moment + 1, 1);
 	if (unknown) {
 		sim_put(w.sim, key, "new");
 	}
@@ -275,7 +260,7 @@ static bool under_a_copy(unsigned what, enum trouble after, unsigned moment)
 	struct world w;
 	bool more;
 
-	tree_open(&w, moment + 1, 1);
+	covered_open(&w, moment + 1, 1);
 	client_rename(&w, what == 0 ? "a/b/two" : "a", what == 0 ? "a/new" : "m");
 	if (!strike_wait(&w, &s)) {
 		die(&w, "nothing is copied", s.key);
@@ -301,16 +286,6 @@ static bool under_a_copy(unsigned what, enum trouble after, unsigned moment)
 
 static unsigned staged; /* moments at which it lay there */
 
-static bool is_staged(struct world *w, const char *text)
-{
-	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		if (strncmp(o->key, "p/.objectfs/stage/", 18) == 0 && sim_object_is(o, text)) {
-			return true;
-		}
-	}
-	return false;
-}
-
 /* Two directories change names, and what lies in the one that is parked for it is of no row here. Another tool takes the
  * name that it is to have, or overwrites it there, at any moment. */
 static bool out_of_stage(int fence_class, bool lost, unsigned moment)
@@ -320,7 +295,7 @@ static bool out_of_stage(int fence_class, bool lost, unsigned moment)
 	struct world w;
 	bool more, ended;
 
-	tree_open(&w, moment + 1, fence_class);
+	covered_open(&w, moment + 1, fence_class);
 	window_open(&n, &watch, &w, fence_class);
 	client_mkdir(&w, "c");
 	client_create(&w, "c/one", "c's 1");
@@ -330,7 +305,7 @@ static bool out_of_stage(int fence_class, bool lost, unsigned moment)
 	client_rename(&w, "c", "a");
 	client_rename(&w, "t", "c");
 	more = world_run(&w, moment);
-	staged += is_staged(&w, "unseen");
+	staged += store_count(&w, "p/.objectfs/stage/", "unseen") > 0;
 	ended = sim_object_is(sim_object(w.sim, "p/a/new"), "unseen");
 	sim_put(w.sim, "p/a/new", THEIRS);
 	if (lost) {
@@ -358,7 +333,7 @@ static bool beside_and_back(int fence_class, bool resident, unsigned moment)
 	struct world w;
 	bool more;
 
-	tree_open(&w, moment + 1, fence_class);
+	covered_open(&w, moment + 1, fence_class);
 	window_open(&n, &watch, &w, fence_class);
 	if (!resident) {
 		client_evict(&w, "a/b/two");
@@ -369,7 +344,7 @@ static bool beside_and_back(int fence_class, bool resident, unsigned moment)
 	more = world_run(&w, moment);
 	client_rename(&w, "m", "a");
 	if (moment % 2 != 0) {
-		kill_and_start(&w);
+		daemon_restart(&w);
 	}
 	over(&w);
 	want_shown(&w, "2");
@@ -437,7 +412,7 @@ static bool made_of_the_replaced(int fence_class, unsigned moment)
 	struct world w;
 	bool more;
 
-	tree_open(&w, moment + 1, fence_class);
+	covered_open(&w, moment + 1, fence_class);
 	client_create(&w, "a/new", "new");
 	client_create(&w, "o", "o"); /* by what else waits, the new one comes first */
 	client_rename(&w, "a/new", "a/b/two");

@@ -231,8 +231,7 @@ void daemon_start(struct world *w)
 		}
 		world_trace(w, "daemon refused to start", "", "");
 		w->restarts(w);
-		daemon_kill(w);
-		daemon_start(w);
+		daemon_restart(w);
 	}
 }
 
@@ -336,6 +335,12 @@ void daemon_kill(struct world *w)
 	daemon_close_all(w);
 	w->v = NULL;
 	w->killed = true;
+}
+
+void daemon_restart(struct world *w)
+{
+	daemon_kill(w);
+	daemon_start(w);
 }
 
 void daemon_ended(struct world *w)

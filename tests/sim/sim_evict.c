@@ -177,8 +177,7 @@ static void pinned_above(struct world *w)
 {
 	asks_pin(w, "e", true);
 	asks_pin(w, "d", true);
-	daemon_kill(w);
-	daemon_start(w);
+	daemon_restart(w);
 	if (!world_wait_ready(w, 600 * NS_PER_S)) {
 		die(w, "not ready", "");
 	}

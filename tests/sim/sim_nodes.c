@@ -12,35 +12,16 @@
 #include "cached/base/log.h"
 #include "sim_share.h"
 #include "sim_tally.h"
-#include "sim_world.h"
+#include "sim_tree.h"
 
 #define SECOND "by the second node"
 
 /* ---- what must be in the store ---- */
 
-static unsigned count_text(struct world *w, const char *prefix, const char *text)
-{
-	unsigned n = 0;
-
-	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		n += strncmp(o->key, prefix, strlen(prefix)) == 0 && sim_object_is(o, text);
-	}
-	return n;
-}
-
 static void want_once(struct world *w, const char *text)
 {
-	if (count_text(w, "p/", text) != 1) {
+	if (store_count(w, "p/", text) != 1) {
 		die(w, "once and only once", text);
-	}
-}
-
-static void want_none_below(struct world *w, const char *prefix)
-{
-	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		if (strncmp(o->key, prefix, strlen(prefix)) == 0) {
-			die(w, "left behind", o->key);
-		}
 	}
 }
 
@@ -54,36 +35,6 @@ enum meanwhile {
 	RENAMED,  /* they rename the directory once more */
 	MEANWHILES
 };
-
-/* The model, as the second node finds it. */
-static void model_renamed(struct world *w, bool renamed)
-{
-	strcpy(w->dirs[0], renamed ? "m" : "a");
-	strcpy(w->dirs[1], renamed ? "m/b" : "a/b");
-	for (unsigned i = 0; i < w->file_count; i++) {
-		w->files[i].path[0] = renamed ? 'm' : 'a';
-	}
-}
-static void tree_open(struct world *w, unsigned seed)
-{
-	world_open(w, seed, seed % 2 == 0 ? 3 : 2);
-	client_mkdir(w, "a");
-	client_mkdir(w, "a/b");
-	client_create(w, "a/one", "1");
-	client_create(w, "a/b/two", "2");
-	client_create(w, "a/b/three", "3");
-	world_drain(w);
-}
-
-static bool is_renaming(struct world *w)
-{
-	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		if (strncmp(o->key, "p/.objectfs/rename/", 19) == 0) {
-			return true;
-		}
-	}
-	return sim_object(w->sim, "p/m/b/three") != NULL;
-}
 
 /* Of the second node. */
 static void clients_go_on(struct world *w, enum meanwhile what, bool renamed)
@@ -126,8 +77,7 @@ static void want_versions(struct world *w, enum meanwhile what)
 	if (what == OLD_NAME || what == REPLACED) {
 		want_once(w, SECOND);
 	}
-	want_none_below(w, "p/.objectfs/rename/");
-	want_none_below(w, "p/.objectfs/stage/");
+	want_nothing_half(w);
 }
 
 /* false: all was done before that moment. */
@@ -140,17 +90,16 @@ static bool taken_over(enum meanwhile what, bool killed, unsigned moment)
 	client_rename(&w, "a", "m");
 	more = world_run(&w, moment);
 	daemon_kill(&w);
-	renamed = is_renaming(&w);
+	renamed = tree_is_renamed(&w);
 	world_second_node(&w);
 	if (killed) {
 		world_run(&w, moment / 2);
-		daemon_kill(&w);
-		daemon_start(&w);
+		daemon_restart(&w);
 		if (!world_wait_ready(&w, WORLD_DRAIN_NS)) {
 			die(&w, "not ready", w.v->state_why);
 		}
 	}
-	model_renamed(&w, renamed);
+	tree_model(&w, renamed);
 	world_names(&w);
 	sim_run_until(w.sim, NULL, NULL, 60 * NS_PER_S);
 	clients_go_on(&w, what, renamed);

@@ -264,8 +264,7 @@ static void story_asks(struct world *w)
 	client_create(w, "d/six", "6");
 	asks_looks(w);
 	asks_flush(w, "d");
-	daemon_kill(w);
-	daemon_start(w);
+	daemon_restart(w);
 	pass(w, 20);
 	asks_pin(w, "d/b", false);
 	asks_looks(w);

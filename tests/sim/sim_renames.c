@@ -15,50 +15,9 @@
 #include "cached/base/stats.h"
 #include "cached/reconcile/reconcile.h"
 #include "sim_tally.h"
-#include "sim_world.h"
+#include "sim_tree.h"
 
 #define MINUTE_NS (60 * NS_PER_S)
-
-/* ---- what must be in the store ---- */
-
-static void want_object(struct world *w, const char *key, const char *text)
-{
-	const struct sim_object *o = sim_object(w->sim, key);
-
-	if (!sim_object_is(o, text)) {
-		die(w, o != NULL ? "other bytes" : "not there", key);
-	}
-}
-
-static void want_none_below(struct world *w, const char *prefix)
-{
-	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		if (strncmp(o->key, prefix, strlen(prefix)) == 0) {
-			die(w, "left behind", o->key);
-		}
-	}
-}
-
-/* How many objects below the prefix have these bytes. */
-static unsigned count_text(struct world *w, const char *prefix, const char *text)
-{
-	unsigned n = 0;
-
-	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		n += strncmp(o->key, prefix, strlen(prefix)) == 0 && sim_object_is(o, text);
-	}
-	return n;
-}
-
-static bool is_renaming(struct world *w)
-{
-	for (const struct sim_object *o = sim_objects(w->sim); o != NULL; o = o->next) {
-		if (strncmp(o->key, "p/.objectfs/rename/", 19) == 0) {
-			return true;
-		}
-	}
-	return false;
-}
 
 /* ---- the stories ---- */
 
@@ -72,29 +31,12 @@ static void archive(struct world *w, const char *key, bool archived)
 	o->archived = archived;
 }
 
-static void tree_open(struct world *w, unsigned seed)
-{
-	world_open(w, seed, seed % 2 == 0 ? 3 : 2);
-	client_mkdir(w, "a");
-	client_mkdir(w, "a/b");
-	client_create(w, "a/one", "1");
-	client_create(w, "a/b/two", "2");
-	client_create(w, "a/b/three", "3");
-	world_drain(w);
-}
-
 /* A directory is renamed, up to that moment of it; false: it was done before. */
 static bool renaming(struct world *w, unsigned moment)
 {
 	tree_open(w, moment + 1);
 	client_rename(w, "a", "m");
 	return world_run(w, moment);
-}
-
-static void kill_and_start(struct world *w)
-{
-	daemon_kill(w);
-	daemon_start(w);
 }
 
 /* All drains, and the share is the model, in S3 and here. */
@@ -105,8 +47,7 @@ static void want_model(struct world *w)
 	for (unsigned i = 0; i < w->file_count; i++) {
 		client_read(w, w->files[i].path, true);
 	}
-	want_none_below(w, "p/.objectfs/rename/");
-	want_none_below(w, "p/.objectfs/stage/");
+	want_nothing_half(w);
 	world_close(w);
 }
 
@@ -117,9 +58,9 @@ static bool killed(unsigned moment)
 	bool more;
 
 	more = renaming(&w, moment);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	world_run(&w, moment / 2);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	want_model(&w);
 	return more;
 }
@@ -141,7 +82,7 @@ static bool both_used(unsigned moment)
 		daemon_start(&w);
 	} else {
 		world_run(&w, moment / 2);
-		kill_and_start(&w);
+		daemon_restart(&w);
 	}
 	want_model(&w);
 	return more;
@@ -161,7 +102,7 @@ static bool swapped(unsigned moment)
 	client_rename(&w, "c", "a");
 	client_rename(&w, "t", "c");
 	more = world_run(&w, moment);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	want_model(&w);
 	return more;
 }
@@ -175,10 +116,10 @@ static bool chained(unsigned moment)
 	more = renaming(&w, moment);
 	client_rename(&w, "m", "n");
 	world_run(&w, moment);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	client_rename(&w, "n", "o");
 	world_run(&w, moment);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	want_model(&w);
 	return more;
 }
@@ -190,23 +131,13 @@ static bool returned(unsigned moment)
 
 	more = renaming(&w, moment);
 	if (moment % 2 != 0) {
-		kill_and_start(&w);
+		daemon_restart(&w);
 	}
 	client_rename(&w, "m", "a");
 	world_run(&w, moment / 2);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	want_model(&w);
 	return more;
-}
-
-/* The model's names begin as they do in S3, where the rename has begun or has not. */
-static void model_renamed(struct world *w, bool renamed)
-{
-	strcpy(w->dirs[0], renamed ? "m" : "a");
-	strcpy(w->dirs[1], renamed ? "m/b" : "a/b");
-	for (unsigned i = 0; i < w->file_count; i++) {
-		w->files[i].path[0] = renamed ? 'm' : 'a';
-	}
 }
 
 /* The disk is lost halfway: who comes next has all of it, under one name. */
@@ -217,9 +148,9 @@ static bool lost(unsigned moment)
 
 	more = renaming(&w, moment);
 	daemon_kill(&w);
-	renamed = is_renaming(&w) || sim_object(w.sim, "p/m/b/three") != NULL;
+	renamed = tree_is_renamed(&w);
 	world_lose_disk(&w);
-	model_renamed(&w, renamed);
+	tree_model(&w, renamed);
 	world_names(&w);
 	want_model(&w);
 	return more;
@@ -235,12 +166,12 @@ static bool taken(unsigned moment)
 	sim_put(w.sim, "p/m/b/two", "another tool's");
 	client_rename(&w, "a", "m");
 	more = world_run(&w, moment);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	world_settle(&w);
 	want_object(&w, "p/m/one", "1");
 	want_object(&w, "p/m/b/three", "3");
 	want_object(&w, "p/m/b/two", "another tool's");
-	if (count_text(&w, "p/m/b/two (conflict", "2") != 1) {
+	if (store_count(&w, "p/m/b/two (conflict", "2") != 1) {
 		die(&w, "no conflict copy", "m/b/two");
 	}
 	want_none_below(&w, "p/a/");
@@ -258,7 +189,7 @@ static bool edited(bool keeps, unsigned moment)
 	more = renaming(&w, moment);
 	moved = sim_object(w.sim, "p/a/b/two") == NULL;
 	sim_edit(w.sim, "p/a/b/two", "edited", keeps);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	world_settle(&w);
 	want_object(&w, "p/m/one", "1");
 	want_object(&w, "p/m/b/three", "3");
@@ -321,7 +252,7 @@ static bool stub_changed(unsigned what, unsigned moment)
 		sim_edit(w.sim, "p/a/one", "edited", (what & KEEPS) != 0);
 	}
 	if ((what & KILLED) != 0) {
-		kill_and_start(&w);
+		daemon_restart(&w);
 	}
 	world_settle(&w);
 	old = sim_object(w.sim, "p/a/one") != NULL;
@@ -385,18 +316,17 @@ static bool stubs_swapped(unsigned moment)
 	}
 	sim_edit(w.sim, "p/a/one", "edited", keeps);
 	if (moment % 3 == 0) {
-		kill_and_start(&w);
+		daemon_restart(&w);
 	}
 	world_settle(&w);
-	if (count_text(&w, "p/a/", "edited") != 1) {
+	if (store_count(&w, "p/a/", "edited") != 1) {
 		die(&w, "once and only once", "edited");
 	}
-	if (count_text(&w, "p/a/", "1") + count_text(&w, "p/a/", "2") == 0) {
+	if (store_count(&w, "p/a/", "1") + store_count(&w, "p/a/", "2") == 0) {
 		die(&w, "both are gone", "1, 2");
 	}
 	want_object(&w, "p/a/b/three", "3");
-	want_none_below(&w, "p/.objectfs/rename/");
-	want_none_below(&w, "p/.objectfs/stage/");
+	want_nothing_half(&w);
 	world_close(&w);
 	return more;
 }
@@ -409,7 +339,7 @@ static bool appeared(unsigned moment)
 
 	more = renaming(&w, moment);
 	daemon_kill(&w);
-	begun = is_renaming(&w);
+	begun = store_is_renaming(&w);
 	sim_run_until(w.sim, NULL, NULL, MINUTE_NS);
 	sim_put(w.sim, "p/a/b/new", "another tool's");
 	daemon_start(&w);
@@ -417,7 +347,7 @@ static bool appeared(unsigned moment)
 	want_object(&w, "p/m/one", "1");
 	want_object(&w, "p/m/b/two", "2");
 	want_object(&w, "p/m/b/three", "3");
-	if (count_text(&w, "p/", "another tool's") != 1) {
+	if (store_count(&w, "p/", "another tool's") != 1) {
 		die(&w, "once and only once", "new");
 	}
 	if (begun) {
@@ -447,7 +377,7 @@ static bool archived(unsigned moment)
 	archive(&w, "p/a/b/two", true);
 	client_rename(&w, "a", "m");
 	more = world_run(&w, moment);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	world_settle(&w);
 	want_object(&w, "p/m/one", "1");
 	want_object(&w, "p/m/b/three", "3");
@@ -477,9 +407,9 @@ static bool archived_lost(unsigned moment)
 	client_rename(&w, "a", "m");
 	more = world_run(&w, moment);
 	daemon_kill(&w);
-	renamed = is_renaming(&w) || sim_object(w.sim, "p/m/b/three") != NULL;
+	renamed = tree_is_renamed(&w);
 	world_lose_disk(&w);
-	model_renamed(&w, renamed);
+	tree_model(&w, renamed);
 	world_names(&w);
 	archive(&w, "p/a/b/two", false);
 	for (unsigned i = 0; i < w.file_count; i++) {
@@ -538,7 +468,7 @@ static bool archived_then(unsigned what)
 		world_settle(&w);
 		want_object(&w, "p/a/b/two", "2");
 		archive(&w, "p/a/b/two", false);
-		kill_and_start(&w);
+		daemon_restart(&w);
 		break;
 	case 6: /* the old names are given again: the new file's key is taken */
 		client_mkdir(&w, "a");
@@ -546,7 +476,7 @@ static bool archived_then(unsigned what)
 		client_create(&w, "a/b/two", "another two");
 		world_settle(&w);
 		want_object(&w, "p/a/b/two", "2");
-		if (count_text(&w, "p/a/b/two (beside", "another two") != 1) {
+		if (store_count(&w, "p/a/b/two (beside", "another two") != 1) {
 			die(&w, "it is nowhere", "a/b/two");
 		}
 		daemon_kill(&w);
@@ -568,7 +498,7 @@ static bool archived_then(unsigned what)
 		want_object(&w, "p/k/b/new", "new");
 		want_object(&w, "p/a/b/two", "2");
 		archive(&w, "p/a/b/two", false);
-		kill_and_start(&w);
+		daemon_restart(&w);
 		break;
 	default:
 		world_close(&w);
@@ -597,7 +527,7 @@ static bool archived_deleted(unsigned moment)
 	more = world_run(&w, moment);
 	client_unlink(&w, "a/too");
 	if (moment % 2 != 0) {
-		kill_and_start(&w);
+		daemon_restart(&w);
 	}
 	world_settle(&w);
 	sim_run_until(w.sim, NULL, NULL, MINUTE_NS); /* notes go without being waited for */
@@ -617,7 +547,7 @@ static bool held(unsigned moment)
 	client_rename(&w, "a", "m");
 	world_run(&w, moment);
 	if (moment % 2 != 0) {
-		kill_and_start(&w);
+		daemon_restart(&w);
 	}
 	client_write(&w, "m/one", "11");
 	client_create(&w, "m/b/four", "4");

@@ -176,8 +176,7 @@ static bool asked_twice(bool killed, size_t moment)
 	}
 	more = !is_over(&first);
 	if (killed) {
-		daemon_kill(&w);
-		daemon_start(&w);
+		daemon_restart(&w);
 		while (w.v->state != VOLUME_READY && sim_step(w.sim)) {
 		}
 	}

@@ -94,6 +94,7 @@ struct model_file *world_file(struct world *w, const char *path);
 void daemon_start(struct world *w);
 /* kill -9: what was not committed is lost. */
 void daemon_kill(struct world *w);
+void daemon_restart(struct world *w);
 /* It has ended itself somewhere, and its memory cannot be looked at any more; another one is started. */
 void daemon_ended(struct world *w);
 
