@@ -29,15 +29,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "../base/waits.h"
 #include "../core/rings.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
-
-struct drop_wait { /* talloc child of the drop */
-	struct drop_wait *next;
-	void (*fn)(void *arg);
-	void *arg;
-};
 
 struct drop { /* talloc child of the evictor; core only */
 	struct drop *next, **prev;
@@ -46,7 +41,7 @@ struct drop { /* talloc child of the evictor; core only */
 	int64_t before_ns;
 	bool running, committing;
 	struct drop_job *job;
-	struct drop_wait *waits;
+	struct waiter *waits;
 	void (*done)(void *arg, int status, uint64_t count);
 	void *arg;
 };
@@ -210,19 +205,11 @@ static void remove_run(struct disk_job *job)
 bool evict_drop_wait(struct evictor *ev, const struct ofs_oid *dir, void (*fn)(void *arg), void *arg)
 {
 	struct drop *d = ev != NULL ? ev->drops : NULL;
-	struct drop_wait *w;
 
 	if (d == NULL || !d->running || !ofs_oid_equal(&d->dir, dir)) {
 		return false;
 	}
-	w = talloc_zero(d, struct drop_wait);
-	if (w == NULL) {
-		abort(); /* Exception to errors as values: a listing would make what is being removed */
-	}
-	w->fn = fn;
-	w->arg = arg;
-	w->next = d->waits;
-	d->waits = w;
+	waits_add(&d->waits, d, fn, arg); /* a listing would make what is being removed */
 	return true;
 }
 
@@ -259,16 +246,13 @@ static void drops_go(struct evictor *ev);
 static void drop_end(struct drop *d, int status, uint64_t count)
 {
 	struct evictor *ev = d->ev;
-	struct drop_wait *w;
 
 	*d->prev = d->next;
 	if (d->next != NULL) {
 		d->next->prev = d->prev;
 	}
 	drop_job_free(d);
-	for (w = d->waits; w != NULL; w = w->next) {
-		w->fn(w->arg);
-	}
+	waits_end(&d->waits);
 	d->done(d->arg, status, count);
 	talloc_free(d);
 	drops_go(ev);

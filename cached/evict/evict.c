@@ -19,18 +19,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../base/waits.h"
 #include "../core/sure.h"
 #include "../mirror/foreign.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
 
 #define SEEN_AGE_NS (60 * NS_PER_S)
-
-struct evict_wait { /* talloc child of the eviction */
-	struct evict_wait *next;
-	void (*fn)(void *arg);
-	void *arg;
-};
 
 static int64_t now_s(const struct evictor *ev)
 {
@@ -156,26 +151,17 @@ bool evict_is_running(struct evictor *ev, uint64_t ino)
 bool evict_wait(struct evictor *ev, uint64_t ino, void (*fn)(void *arg), void *arg)
 {
 	struct eviction *e = ev != NULL ? eviction_of(ev, ino) : NULL;
-	struct evict_wait *w;
 
 	if (e == NULL || !e->on_disk) {
 		return false;
 	}
-	w = talloc_zero(e, struct evict_wait);
-	if (w == NULL) {
-		abort(); /* Exception to errors as values: the recall would fill what is being emptied */
-	}
-	w->fn = fn;
-	w->arg = arg;
-	w->next = e->waits;
-	e->waits = w;
+	waits_add(&e->waits, e, fn, arg); /* the recall would fill what is being emptied */
 	return true;
 }
 
 static void eviction_end(struct eviction *e, int status)
 {
 	struct evictor *ev = e->ev;
-	struct evict_wait *w;
 
 	*e->prev = e->next;
 	if (e->next != NULL) {
@@ -187,9 +173,7 @@ static void eviction_end(struct eviction *e, int status)
 	} else {
 		keep_stays(ev->keep, &e->oid);
 	}
-	for (w = e->waits; w != NULL; w = w->next) {
-		w->fn(w->arg);
-	}
+	waits_end(&e->waits);
 	e->done(e->arg, status);
 	talloc_free(e);
 }

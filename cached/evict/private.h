@@ -20,7 +20,7 @@ struct eviction { /* talloc child of the evictor; core only */
 	uint64_t ino;
 	bool on_disk; /* the job runs: the inode is not to be touched */
 	bool damaged;
-	struct evict_wait *waits;
+	struct waiter *waits;
 	void (*done)(void *arg, int status);
 	void *arg;
 };

@@ -18,20 +18,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "../base/waits.h"
 #include "../recall/recall.h"
 #include "../reconcile/reconcile.h"
 #include "../reconcile/whose.h"
 
-struct change_wait { /* malloc */
-	struct change_wait *next;
-	void (*fn)(void *arg);
-	void *arg;
-};
-
 struct change_job {
 	struct disk_job job;
 	struct change_job *next, **prev; /* core only; of those on the disk */
-	struct change_wait *waits;       /* core only */
+	struct waiter *waits;            /* core only */
 	uint64_t ino;
 	struct mirror *m;
 	uint64_t request_id;
@@ -168,7 +163,6 @@ static void change_run(struct disk_job *job)
 bool mirror_change_wait(struct mirror *m, uint64_t ino, void (*fn)(void *arg), void *arg)
 {
 	struct change_job *j = m->changes;
-	struct change_wait *w;
 
 	while (j != NULL && j->ino != ino) {
 		j = j->next;
@@ -176,26 +170,8 @@ bool mirror_change_wait(struct mirror *m, uint64_t ino, void (*fn)(void *arg), v
 	if (j == NULL) {
 		return false;
 	}
-	w = calloc(1, sizeof(*w));
-	if (w == NULL) {
-		abort(); /* Exception to errors as values: the recall would fill what is being emptied */
-	}
-	w->fn = fn;
-	w->arg = arg;
-	w->next = j->waits;
-	j->waits = w;
+	waits_add(&j->waits, m, fn, arg); /* the recall would fill what is being emptied */
 	return true;
-}
-
-static void change_waits(struct change_wait *w)
-{
-	while (w != NULL) {
-		struct change_wait *next = w->next;
-
-		w->fn(w->arg);
-		free(w);
-		w = next;
-	}
 }
 
 static void change_finish(struct change_job *j)
@@ -237,14 +213,14 @@ static void change_finish(struct change_job *j)
 static void change_done(struct disk_job *job)
 {
 	struct change_job *j = (struct change_job *)job;
-	struct change_wait *waits = j->waits;
+	struct waiter *waits = j->waits;
 
 	*j->prev = j->next;
 	if (j->next != NULL) {
 		j->next->prev = j->prev;
 	}
 	change_finish(j);
-	change_waits(waits);
+	waits_end(&waits);
 }
 
 /* What a client holds open, or may come back to, keeps its bytes. */
