@@ -290,35 +290,6 @@ static int attribute(struct change *c, bool done)
 	return 0;
 }
 
-static struct change *xattr_was(struct node *n, const char *name, ssize_t len, const void *value)
-{
-	struct change *c = lossy_change(CHANGE_XATTR, n->ino);
-
-	snprintf(c->xattr, sizeof(c->xattr), "%s", name);
-	c->len = len;
-	if (len > 0) {
-		c->value = malloc((size_t)len);
-		memcpy(c->value, value, (size_t)len);
-	}
-	return c;
-}
-
-static char xattr_bytes[65536];
-
-static int disk_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
-{
-	struct node *n = lossy_of_fd(fd);
-	struct change *c;
-	ssize_t len;
-
-	if (n == NULL || lossy.still) {
-		return n == NULL ? fsetxattr(fd, name, value, size, flags) : 0;
-	}
-	len = fgetxattr(fd, name, xattr_bytes, sizeof(xattr_bytes));
-	c = xattr_was(n, name, len, xattr_bytes);
-	return attribute(c, fsetxattr(fd, name, value, size, flags) == 0);
-}
-
 static struct node *node_of_path(const char *path)
 {
 	struct stat st;
@@ -326,17 +297,42 @@ static struct node *node_of_path(const char *path)
 	return fstatat(AT_FDCWD, path, &st, 0) == 0 ? lossy_node(st.st_ino) : NULL;
 }
 
+/* As it is now; path: NULL: fd. */
+static struct change *xattr_was(struct node *n, int fd, const char *path, const char *name)
+{
+	static char bytes[65536];
+	struct change *c = lossy_change(CHANGE_XATTR, n->ino);
+
+	snprintf(c->xattr, sizeof(c->xattr), "%s", name);
+	c->len = path != NULL ? getxattr(path, name, bytes, sizeof(bytes)) : fgetxattr(fd, name, bytes, sizeof(bytes));
+	if (c->len > 0) {
+		c->value = malloc((size_t)c->len);
+		memcpy(c->value, bytes, (size_t)c->len);
+	}
+	return c;
+}
+
+static int disk_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+	struct node *n = lossy_of_fd(fd);
+	struct change *c;
+
+	if (n == NULL || lossy.still) {
+		return n == NULL ? fsetxattr(fd, name, value, size, flags) : 0;
+	}
+	c = xattr_was(n, fd, NULL, name);
+	return attribute(c, fsetxattr(fd, name, value, size, flags) == 0);
+}
+
 static int disk_setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
 {
 	struct node *n = node_of_path(path);
 	struct change *c;
-	ssize_t len;
 
 	if (n == NULL || lossy.still) {
 		return n == NULL ? setxattr(path, name, value, size, flags) : 0;
 	}
-	len = getxattr(path, name, xattr_bytes, sizeof(xattr_bytes));
-	c = xattr_was(n, name, len, xattr_bytes);
+	c = xattr_was(n, -1, path, name);
 	return attribute(c, setxattr(path, name, value, size, flags) == 0);
 }
 
@@ -344,13 +340,11 @@ static int disk_fremovexattr(int fd, const char *name)
 {
 	struct node *n = lossy_of_fd(fd);
 	struct change *c;
-	ssize_t len;
 
 	if (n == NULL || lossy.still) {
 		return n == NULL ? fremovexattr(fd, name) : 0;
 	}
-	len = fgetxattr(fd, name, xattr_bytes, sizeof(xattr_bytes));
-	c = xattr_was(n, name, len, xattr_bytes);
+	c = xattr_was(n, fd, NULL, name);
 	return attribute(c, fremovexattr(fd, name) == 0);
 }
 

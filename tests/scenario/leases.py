@@ -363,6 +363,11 @@ def flush(bed):
     bed.ctl("flush", "--wait", may_fail=True)
 
 
+def forced_and_settled(bed, name, function, held, begin):
+    wanted = forced(bed, name, function, held, begin)
+    settled(bed, name, [wanted if wanted is not None else content(name)])
+
+
 # --- an upload ----------------------------------------------------------------------------------------------
 UPLOADS = {
     "before the first byte is read": lambda bed, name: at_call(bed, name, "fsync,fdatasync"),
@@ -380,8 +385,7 @@ def upload(bed, phase, function):
         client.put(name, b"the version before")  # so that its record is written once more, at the end
         bed.flush()
         client.put(name, content(name))
-    wanted = forced(bed, name, function, UPLOADS[phase](bed, name), lambda: flush(bed))
-    settled(bed, name, [wanted if wanted is not None else content(name)])
+    forced_and_settled(bed, name, function, UPLOADS[phase](bed, name), lambda: flush(bed))
 
 
 # --- an eviction ------------------------------------------------------------------------------------------
@@ -400,9 +404,8 @@ def eviction(bed, phase, function):
     with bed.client() as client:
         client.put(name, content(name))
     bed.flush()
-    wanted = forced(bed, name, function, at_call(bed, name, *EVICTIONS[phase]),
-                    lambda: bed.ctl("evict", name, may_fail=True))
-    settled(bed, name, [wanted if wanted is not None else content(name)])
+    forced_and_settled(bed, name, function, at_call(bed, name, *EVICTIONS[phase]),
+                       lambda: bed.ctl("evict", name, may_fail=True))
 
 
 # --- somebody else's change -----------------------------------------------------------------------------------
