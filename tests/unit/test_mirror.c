@@ -130,6 +130,7 @@ static void test_remote_change(void **state)
 	assert_int_equal(rec.flags, OFS_REC_STUB | OFS_REC_KNOWN);
 	assert_int_equal(rec.size, 12);
 	assert_int_equal(fixture_row(fx, "f")->s3_size, 12);
+	assert_true(fixture_row(fx, "f")->plain); /* nothing is on it: no request before it is overwritten */
 	assert_int_equal(fixture_stat(fx, "open").st_size, 3);
 	assert_int_equal(fixture_row(fx, "open")->s3_size, 3);
 	assert_int_equal(fixture_stat(fx, "dirty").st_size, 4);

@@ -9,6 +9,9 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -323,6 +326,67 @@ static void test_strange_keys(void **state)
 	assert_int_equal(fixture_count(fx, ""), 4);
 }
 
+struct other_mount {
+	const char *path;
+	int fd, error, status;
+	bool done;
+	sem_t opened, over; /* the namespace is there as long as its thread */
+};
+
+static void *other_mount_open(void *arg)
+{
+	struct other_mount *o = arg;
+
+	o->fd = unshare(CLONE_NEWNS) == 0 ? open(o->path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	o->error = errno;
+	sem_post(&o->opened);
+	sem_wait(&o->over);
+	return NULL;
+}
+
+static void other_mount_answered(int status, const char *message, void *arg)
+{
+	struct other_mount *o = arg;
+
+	(void)message;
+	o->status = status;
+	o->done = true;
+}
+
+/* smbd may have a mount namespace of its own: what it has open is of another mount of the same tree. */
+static void test_other_mount(void **state)
+{
+	struct fixture *fx = *state;
+	char link[64], path[256];
+	struct other_mount o = {.path = path};
+	pthread_t thread;
+	ssize_t n;
+
+	fixture_put_text(fx, "f", "1");
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fx->v->tree_fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	assert_true(n > 0);
+	path[n] = '\0';
+	sem_init(&o.opened, 0, 0);
+	sem_init(&o.over, 0, 0);
+	assert_int_equal(pthread_create(&thread, NULL, other_mount_open, &o), 0);
+	sem_wait(&o.opened);
+	if (o.fd >= 0) {
+		mirror_lookup(fx->v->mirror, 1, o.fd, "f", other_mount_answered, &o);
+		fixture_until(fx, &o.done);
+	}
+	sem_post(&o.over);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	sem_destroy(&o.opened);
+	sem_destroy(&o.over);
+	if (o.fd < 0) {
+		assert_int_equal(o.error, EPERM);
+		skip();
+	}
+	assert_int_equal(o.status, 0);
+	assert_true(fixture_exists(fx, "f"));
+}
+
 /* The first page of what is below it comes with nothing in it, and more behind. */
 static void edit_empty_page(struct obj_req *req)
 {
@@ -366,6 +430,7 @@ int main(void)
 		T(name_taken),
 		T(beneath),
 		T(strange_keys),
+		T(other_mount),
 		T(empty_page),
 	};
 
