@@ -298,10 +298,12 @@ static void test_rest(void **state)
 	held = held_list(fx);
 	assert_in_range(held, HELD_FULL + 1, HELD_FULL + HELD_MORE);
 	assert_int_equal(held_list(fx), held);
-	/* a restart remembers the rest; its listings say again how much */
-	held_begin(fx);
-	assert_int_equal(stats_get(removals_held), held);
-	assert_int_equal(held_list(fx), held);
+	/* a restart remembers the rest, wherever it stands in the note; its listings say again how much */
+	for (int restart = 0; restart < 3; restart++) {
+		held_begin(fx);
+		assert_int_equal(stats_get(removals_held), held);
+		assert_int_equal(held_list(fx), held);
+	}
 	many_accept(fx, "t");
 	assert_int_equal(stats_get(removals_held), 0);
 	assert_int_equal(fixture_list(fx, "t/00", true), 0);
