@@ -163,6 +163,10 @@ $(B)/objectfs.so: $(MODULE_OBJ)
 $(B)/libcached.a: $(CACHED_OBJ)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
+# What long/mutants links its programs with: of a changed source no program is linked anew.
+$(B)/libcached.so: $(CACHED_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -shared -o $@ $^ $(LIBS)
 $(B)/libtests.a: $(TESTLIB_OBJ)
 	$(call say,AR,$@)
 	@mkdir -p $(@D)

@@ -5,13 +5,17 @@
 
 usage: mutants.py [NAME ...]            those of tests/mutants/, all or by a part of their names
        mutants.py --list | --check      what there is; whether each still applies, and each incident and rule has one
-       mutants.py --generate FILE[:FUNCTION] ... [--count N] [--seed S] [--skip OPERATOR]
-                                        N of those that can be made of these sources, against the tests of ROOMS
+       mutants.py --generate FILE[:FUNCTION] ... [--count N] [--seed S] [--skip OPERATOR] [--layers unit,sim]
+                  [--within SECONDS] [--again LOG]
+                                        N of those that can be made of these sources, some of each file, against the
+                                        tests of ROOMS, or those of these layers that take no longer than that here;
+                                        again: those that LOG says survived
 
 A copy of the tree, as it stands, is built; each test must pass there. Then one mutant after the other is applied and
 built, and its test must fail. A generated mutant that no test notices is printed: a test is missing, or it changes
-nothing. DIR (/var/tmp) is where the copy is: 400 MB. Half an hour for all that are written; a generated one takes
-some 20 s, or, if it survives, two minutes.
+nothing. DIR (/var/tmp) is where the copy is: 400 MB; /dev/shm, for it and for TMPDIR, is faster. Half an hour for all
+that are written. Of a generated one first those tests run that cost little and have noticed others of its file: some
+5 s, or, if it survives units and simulations, two minutes. What has survived is in tests/mutants/SURVIVORS.md, with why.
 
 tests/mutants/ has a file for the incidents, one for the rules of docs/ARCHITECTURE.md:
 
@@ -29,6 +33,7 @@ import importlib.util
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -38,21 +43,30 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 LEFT_OUT = (".git", "build/test-logs", "build/deb", "build/fuzzer", "build/corpus", "build/address-undefined", "build/thread",
             "build/coverage")
-# What is asked about a generated mutant, the quickest first.
+# What is asked about a generated mutant: simulations of any room, then what is of its own.
+SIMS = ("sim/core 24", "sim/others 16", "sim/between", "sim/conflicts", "sim/renames", "sim/unseen", "sim/covered",
+        "sim/nodes", "sim/evict", "sim/idle", "sim/sequences", "sim/disk", "sim/nth")
 ROOMS = {
-    "cached/reconcile": ("sim/core 24", "sim/between", "sim/conflicts", "sim/renames", "sim/others 16", "unit/fenced",
-                         "unit/metalog", "unit/index", "unit/index_file", "unit/whose", "scenario/incidents",
-                         "scenario/upload-races", "scenario/held-open", "scenario/marks"),
-    "cached/upload": ("unit/upload", "unit/blobs", "sim/core 24", "scenario/incidents", "scenario/delta",
-                      "scenario/properties", "scenario/s3sim-faults", "scenario/fences"),
-    "cached/recall": ("unit/recall", "sim/core 24", "scenario/incidents", "scenario/recall", "scenario/recall-fair",
-                      "scenario/evicted-open", "scenario/foreign"),
-    "cached/evict": ("unit/keep", "sim/core 24", "scenario/incidents", "scenario/evict", "scenario/evict-races",
-                     "scenario/evict-space", "scenario/drop"),
-    "cached/mirror": ("unit/mirror", "unit/mirror_names", "unit/flat", "unit/walk", "unit/bases", "unit/base_write",
-                      "unit/snapshot", "unit/objmeta", "sim/core 24", "sim/others 16", "scenario/incidents",
-                      "scenario/foreign", "scenario/remote-changes"),
+    "cached/reconcile": SIMS + ("unit/fenced", "unit/metalog", "unit/index", "unit/index_file", "unit/whose", "unit/names",
+                                "unit/sure", "unit/nodes", "unit/session_ask", "scenario/incidents",
+                                "scenario/upload-races", "scenario/held-open", "scenario/marks", "scenario/wrong-bucket"),
+    "cached/upload": SIMS + ("unit/upload", "unit/begun", "unit/blobs", "unit/s3_sums", "scenario/incidents",
+                             "scenario/delta", "scenario/uploads", "scenario/properties", "scenario/s3sim-faults",
+                             "scenario/fences"),
+    "cached/recall": SIMS + ("unit/recall", "unit/session", "scenario/incidents", "scenario/recall",
+                             "scenario/recall-fair", "scenario/evicted-open", "scenario/foreign", "scenario/leases",
+                             "scenario/s3sim-faults"),
+    "cached/evict": SIMS + ("unit/keep", "scenario/incidents", "scenario/evict", "scenario/evict-races",
+                            "scenario/evict-space", "scenario/drop", "scenario/verify"),
+    "cached/mirror": SIMS + ("unit/mirror", "unit/mirror_names", "unit/flat", "unit/walk", "unit/base", "unit/bases",
+                             "unit/base_write", "unit/snapshot", "unit/objmeta", "unit/ntacl", "unit/absent", "unit/brake",
+                             "unit/trust", "unit/accounts", "scenario/incidents", "scenario/foreign",
+                             "scenario/remote-changes", "scenario/wrong-bucket"),
 }
+# A build whose programs have the daemon's parts from a library: of a generated mutant one object is made, and that.
+SHARED = ("CFLAGS=-O1 -g -fPIC", "test_libs=build/libtests.a build/libcached.so")
+MEMORY_BYTES = 8 << 30  # of any process of a broken build
+FIRST_S, SLOWER = 10, 4  # a generated one has failed when a test takes so much longer than before
 
 
 class Broken(Exception):
@@ -147,10 +161,17 @@ def check():
 
 
 # --- the copy ---------------------------------------------------------------------------------------
+def goals_of(test):
+    layer, _, name = test.split()[0].partition("/")
+    return {"unit": [f"build/tests/test_{name}"], "sim": [f"build/tests/sim/sim_{name}"],
+            "scenario": ["all", "build/s3sim"]}.get(layer, ["all", "tests"])
+
+
 class Copy:
     """A tree of its own, with its build."""
 
-    def __init__(self, parent):
+    def __init__(self, parent, flags=()):
+        self.flags = flags
         self.dir = tempfile.mkdtemp(prefix="mutants-", dir=parent)
         os.chmod(self.dir, 0o755)
         self.root = f"{self.dir}/src"
@@ -164,12 +185,12 @@ class Copy:
 
     def build(self, test):
         """Of what a test needs. None, or what the compiler says."""
-        layer, _, name = test.split()[0].partition("/")
-        goals = {"unit": [f"build/tests/test_{name}"], "sim": [f"build/tests/sim/sim_{name}"]}.get(layer, ["all", "tests"])
-        if layer == "scenario":
-            goals = ["all", "build/s3sim"]
-        done = subprocess.run(["make", "-C", self.root, "EXTRA_CFLAGS=-Wno-error", *goals], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        return self.make(*goals_of(test))
+
+    def make(self, *goals):
+        done = subprocess.run(["make", "-j2", "-C", self.root, "EXTRA_CFLAGS=-Wno-error", *self.flags, *goals],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
         return done.stdout if done.returncode != 0 else None
 
     def outcome(self, test):
@@ -268,40 +289,91 @@ def sites(path, only, skip):
                 continue
             real = re.match(pattern, text[start:end])
             new = change(real if real else match)
-            line = text.count("\n", 0, start + len(match[0]) - len(match[0].lstrip())) + 1
-            mutant = Mutant(f"{path}:{line} {function} {operator}", " ".join(text[start:end].split()) + " -> " +
-                            " ".join(new.split()))
+            at = start + len(match[0]) - len(match[0].lstrip())
+            line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+            first, last = text.rfind("\n", 0, at) + 1, text.find("\n", end - 1)
+            mutant = Mutant(f"{path}:{line}:{column} {function} {operator}",
+                            " ".join((text[first:start] + new + text[end:last]).split()))
             mutant.whole = (path, text, text[:start] + new + text[end:])
             found.append(mutant)
     return found
 
 
-def noticed_by(copy, tests):
-    """The test, and why; (None, None); or ("compiler", ...)."""
-    for test in tests:
-        said = copy.build(test)
-        if said is not None:
-            return "compiler", said[-200:]
-        outcome, reason, seconds = copy.outcome(test)
-        if outcome == "not ok":
-            return test, f"{reason} ({seconds:.0f} s)"
-    return None, None
-
-
-def run_generated(copy, sources, count, seed, skip):
-    found = []
+def sample(sources, seed, skip):
+    """All there are, in a random order in which each file has its share from the first on."""
+    drawn, by_file = random.Random(seed), {}
     for source in sources:
         path, _, only = source.partition(":")
-        found += sites(path, only, skip)
-    chosen = random.Random(seed).sample(found, min(count, len(found)))
-    print(f"{len(chosen)} of {len(found)}, seed {seed}", flush=True)
-    unbroken(copy, [test for mutant in chosen for test in ROOMS[os.path.dirname(mutant.whole[0])]])
+        by_file.setdefault(path, []).extend(sites(path, only, skip))
+    order = []
+    for found in by_file.values():
+        drawn.shuffle(found)
+        order += [(i / len(found), drawn.random(), mutant) for i, mutant in enumerate(found)]
+    return [mutant for _, _, mutant in sorted(order, key=lambda row: row[:2])]
+
+
+class Judges:
+    """The tests of the rooms, how long each takes, and what it has noticed."""
+
+    def __init__(self, copy, tests, within_s):
+        self.copy, self.seconds, self.noticed = copy, {}, {}
+        if within_s is not None:
+            copy.run.timeout_of = lambda *_: within_s
+        copy.run.SLOWEST = 1
+        why = copy.make(*dict.fromkeys(goal for test in tests for goal in goals_of(test)))
+        if why is not None:
+            raise Broken(f"does not build:\n{why[-1500:]}")
+        for test in dict.fromkeys(tests):
+            outcome, reason, seconds = copy.outcome(test)
+            if outcome == "ok":
+                self.seconds[test] = seconds
+                print(f"passes unbroken: {test} ({seconds:.1f} s)", flush=True)
+            elif within_s is None or seconds < within_s:
+                raise Broken(f"{test} without any mutant: {outcome}, {reason}")
+            else:
+                print(f"takes too long: {test}", flush=True)
+
+    def cost(self, test, path):
+        room = os.path.dirname(path)
+        of_file, of_room = self.noticed.get((test, path), 0), self.noticed.get((test, room), 0)
+        return test.startswith("scenario/"), (0.2 + self.seconds[test]) / (1 + 4 * of_file + of_room)
+
+    def about(self, mutant):
+        """The test that notices it, and why; (None, None); or ("compiler", what it says)."""
+        path, built = mutant.whole[0], None
+        for test in sorted((test for test in ROOMS[os.path.dirname(path)] if test in self.seconds),
+                           key=lambda test: self.cost(test, path)):
+            goals = ("all",) if test.startswith("scenario/") else ("build/libcached.so",)
+            said = self.copy.make(*goals) if goals != built else None
+            if said is not None:
+                return "compiler", said[-200:]
+            built, limit = goals, FIRST_S + SLOWER * self.seconds[test]
+            self.copy.run.timeout_of = lambda *_, limit=limit: limit
+            outcome, reason, seconds = self.copy.outcome(test)
+            if outcome == "not ok":
+                for key in ((test, path), (test, os.path.dirname(path))):
+                    self.noticed[key] = self.noticed.get(key, 0) + 1
+                return test, f"{reason.splitlines()[0]} ({seconds:.0f} s)"
+        return None, None
+
+
+def run_generated(copy, sources, count, seed, skip, layers, within_s, again):
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    found = sample(sources, seed, skip)
+    if again:
+        with open(again, encoding="utf-8") as file:
+            left = set(re.findall(r"(?m)^SURVIVED: (\S+ \w+ \w+):", file.read()))
+        found = [mutant for mutant in found if mutant.name in left]
+    rooms = dict.fromkeys(os.path.dirname(mutant.whole[0]) for mutant in found)
+    judges = Judges(copy, [test for room in rooms for test in ROOMS[room] if test.partition("/")[0] in layers],
+                    within_s)
+    print(f"{min(count, len(found))} of {len(found)}, seed {seed}", flush=True)
     survived = tried = 0
-    for mutant in chosen:
+    for mutant in found:
         path, before, after = mutant.whole
         write(copy.root, {path: after})
         try:
-            test, why = noticed_by(copy, ROOMS[os.path.dirname(path)])
+            test, why = judges.about(mutant)
         finally:
             write(copy.root, {path: before})
         if test == "compiler":
@@ -309,7 +381,9 @@ def run_generated(copy, sources, count, seed, skip):
         tried += 1
         survived += test is None
         print(f"{'noticed by ' + test if test else 'SURVIVED'}: {mutant.name}: {mutant.about}"
-              f"{': ' + why.splitlines()[0] if why else ''}", flush=True)
+              f"{': ' + why if why else ''}", flush=True)
+        if tried == count:
+            break
     print(f"{tried} mutants, {survived} survived")
     return 0
 
@@ -334,11 +408,14 @@ def main():
         return 0
     generate = "--generate" in words
     count, seed = int(option(words, "--count", "20")), int(option(words, "--seed", str(int(time.time()))))
-    skip = option(words, "--skip", "").split(",")
+    skip, again = option(words, "--skip", "").split(","), option(words, "--again", None)
+    layers, within = option(words, "--layers", "unit,sim,scenario").split(","), option(words, "--within", None)
     names = [word for word in words if word != "--generate"]
-    copy = Copy(os.environ.get("DIR", "/var/tmp"))
+    copy = Copy(os.environ.get("DIR", "/var/tmp"), SHARED if generate else ())
     try:
-        return run_generated(copy, names, count, seed, skip) if generate else run_written(copy, names)
+        if generate:
+            return run_generated(copy, names, count, seed, skip, layers, within and float(within), again)
+        return run_written(copy, names)
     finally:
         copy.remove()
 
