@@ -245,7 +245,7 @@ static void first_again(unsigned fence_class)
 	if (!f.done || edits != 1 || ours != 1) {
 		die(&w, f.done ? "taken for an earlier write of the file" : "no conflict copy is sent", "one");
 	}
-	want_text(&w, "p/one", "theirs");
+	want_object(&w, "p/one", "theirs");
 	while (f.meta_count > 0) {
 		free(f.meta[--f.meta_count].name);
 		free(f.meta[f.meta_count].value);
