@@ -191,7 +191,7 @@ static bool under_a_delete_below(unsigned what, enum trouble after, unsigned mom
 	bool more;
 
 	(void)what;
-	tree_open(&w, moment + 1, 1);
+	covered_open(&w, moment + 1, 1);
 	client_unlink(&w, "a/b/two");
 	if (!strike_wait(&w, &s)) {
 		die(&w, "nothing is deleted", s.key);
@@ -438,7 +438,7 @@ static bool written_unheard(int fence_class, unsigned moment)
 	struct world w;
 	bool more;
 
-	tree_open(&w, moment + 1, fence_class);
+	covered_open(&w, moment + 1, fence_class);
 	client_write(&w, "a/b/two", "2, again");
 	while (!sim_object_is(sim_object(w.sim, "p/a/b/two"), "2, again")) {
 		sim_step(w.sim);
@@ -447,7 +447,7 @@ static bool written_unheard(int fence_class, unsigned moment)
 	client_rename(&w, "a", "m");
 	daemon_start(&w);
 	more = world_run(&w, moment);
-	kill_and_start(&w);
+	daemon_restart(&w);
 	over(&w);
 	want_shown(&w, "1");
 	if (!sim_object_is(sim_object(w.sim, "p/m/b/two"), "2, again") || sim_object(w.sim, "p/a/b/two") != NULL) {
