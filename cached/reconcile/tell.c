@@ -38,6 +38,19 @@ static const char *work_state(const struct work *w)
 				      : "settling";
 }
 
+/* Before S3 is used for the first time nothing was tried, and so nothing has failed. */
+static const char *work_reason(TALLOC_CTX *ctx, const struct work *w)
+{
+	const struct volume *v = w->rc->v;
+	const char *reason = w->reason;
+
+	if (reason == NULL && !w->rc->started) {
+		reason = talloc_asprintf(ctx, "S3 is not used now: %s",
+				v->state_why != NULL ? v->state_why : "connecting");
+	}
+	return reason != NULL ? reason : "";
+}
+
 static bool work_is_rename(const struct work *w)
 {
 	return w->kind == WORK_ITEM && w->row->in_s3 && w->row->live == ROW_HERE &&
@@ -56,7 +69,7 @@ static json_t *work_json(struct work *w)
 	json_t *j = json_pack("{s:s, s:s, s:f, s:s, s:i, s:s}", "path", path ? path : "?", "kind",
 			kind, "since_s", (double)(now - w->first_ns) / NS_PER_S, "state",
 			work_state(w), "failures", (int)w->failures, "reason",
-			w->reason ? w->reason : "");
+			work_reason(tmp, w));
 
 	talloc_free(tmp);
 	return j;
@@ -177,7 +190,7 @@ static json_t *rename_json(const struct work *w)
 			row->is_dir ? "directory" : "file", "state", work_state(w), "path", path,
 			"from", from, "to", to, "since_s",
 			(double)(clock_now_ns(v->clock) - w->first_ns) / NS_PER_S, "reason",
-			w->reason != NULL ? w->reason : "", "blocked_by", blocked);
+			work_reason(tmp, w), "blocked_by", blocked);
 
 	if (o != NULL && m != NULL) {
 		move_add(o, m);

@@ -218,7 +218,7 @@ def case(bed, bucket, wrong, at_start):
             check(len(lines) <= 6, f"{len(lines)} lines:\n  " + "\n  ".join(lines))
         if finding == "store-held":
             check(bed.keys(internal=True) == before, "it was written to")
-        if finding == "store-held" and not at_start:
+        if finding == "store-held":
             wait_until(lambda: sum(words in item["reason"] for item in bed.ctl_json("pending")["pending"]) >= 3,
                        what="what waits says why")
         bed.stop("cached")
