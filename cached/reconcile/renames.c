@@ -51,6 +51,25 @@ static void rename_committed(int status, void *arg)
 	attempt_end_again(a, 0); /* its own metadata comes next */
 }
 
+/* Renames below it that have begun: all their keys are younger now than their cut-offs, and these begin anew. */
+static void rename_renew_below(struct index *ix, const struct row *dir)
+{
+	for (struct row *row = index_s3_child(ix, dir); row != NULL; row = index_s3_next(ix, row)) {
+		struct row *claim = row->is_dir ? claim_get(ix, row) : NULL;
+		char *etag = claim != NULL && claim->etag != NULL ? talloc_strdup(NULL, claim->etag) : NULL;
+		char *tag = claim != NULL ? talloc_strdup(NULL, claim->version_id) : NULL;
+
+		if (tag != NULL) {
+			index_set_fence(ix, claim, etag, tag, &claim->wid, 0, claim->s3_mtime_ns);
+		}
+		talloc_free(etag);
+		talloc_free(tag);
+		if (row->is_dir) {
+			rename_renew_below(ix, row);
+		}
+	}
+}
+
 static void rename_intent_gone(enum obj_status st, const char *message, void *arg)
 {
 	struct attempt *a = arg;
@@ -60,6 +79,7 @@ static void rename_intent_gone(enum obj_status st, const char *message, void *ar
 		return;
 	}
 	claim_redeem(a, NULL, false);
+	rename_renew_below(a->v->index, a->row);
 	index_commit(a->v->index, rename_committed, a);
 }
 

@@ -358,6 +358,35 @@ static bool appeared(unsigned moment)
 	return more;
 }
 
+/* The store goes away while a directory is renamed, and the one above it is renamed by then: what nobody here has seen of
+ * the former goes along with both, although the keys are new. */
+static bool above_renamed(unsigned moment)
+{
+	struct world w;
+	bool more;
+
+	tree_open(&w, moment + 1);
+	client_mkdir(&w, "c");
+	world_drain(&w);
+	sim_put(w.sim, "p/a/b/x/y", "unseen");
+	client_rename(&w, "a/b", "c/b");
+	more = world_run(&w, moment);
+	sim_set_faults(w.sim, (struct sim_faults){.away = 1000});
+	sim_run_until(w.sim, NULL, NULL, 20 * NS_PER_S);
+	client_rename(&w, "a", "d");
+	sim_run_until(w.sim, NULL, NULL, MINUTE_NS + moment * NS_PER_S);
+	sim_set_faults(w.sim, (struct sim_faults){0});
+	world_settle(&w);
+	want_object(&w, "p/c/b/x/y", "unseen");
+	want_object(&w, "p/c/b/two", "2");
+	want_object(&w, "p/d/one", "1");
+	want_none_below(&w, "p/a/");
+	want_none_below(&w, "p/d/b/");
+	want_none_below(&w, "p/.objectfs/rename/");
+	world_close(&w);
+	return more;
+}
+
 /* A day has passed, and the daemon has tried again what it could not move. */
 static void day_passes(struct world *w)
 {
@@ -591,6 +620,7 @@ int main(void)
 		{"two directories change names", swapped},
 		{"three renames, one behind the other", chained},
 		{"renamed back", returned},
+		{"the one above is renamed meanwhile", above_renamed},
 		{"the disk is lost", lost},
 		{"a new name is taken", taken},
 		{"a source is overwritten by another tool", edited_plain},
