@@ -45,11 +45,12 @@ LEFT_OUT = (".git", "build/test-logs", "build/deb", "build/fuzzer", "build/corpu
             "build/coverage")
 # What is asked about a generated mutant: simulations of any room, then what is of its own.
 SIMS = ("sim/core 24", "sim/others 16", "sim/between", "sim/conflicts", "sim/renames", "sim/unseen", "sim/covered",
-        "sim/nodes", "sim/evict", "sim/idle", "sim/sequences", "sim/disk", "sim/nth")
+        "sim/forgotten", "sim/nodes", "sim/evict", "sim/idle", "sim/sequences", "sim/disk", "sim/nth")
 ROOMS = {
     "cached/reconcile": SIMS + ("unit/fenced", "unit/metalog", "unit/index", "unit/index_file", "unit/whose", "unit/names",
                                 "unit/sure", "unit/nodes", "unit/session_ask", "scenario/incidents",
-                                "scenario/upload-races", "scenario/held-open", "scenario/marks", "scenario/wrong-bucket"),
+                                "scenario/upload-races", "scenario/held-open", "scenario/marks", "scenario/wrong-bucket",
+                                "scenario/durability-s3"),
     "cached/upload": SIMS + ("unit/upload", "unit/begun", "unit/blobs", "unit/s3_sums", "scenario/incidents",
                              "scenario/delta", "scenario/uploads", "scenario/properties", "scenario/s3sim-faults",
                              "scenario/fences"),
@@ -61,7 +62,8 @@ ROOMS = {
     "cached/mirror": SIMS + ("unit/mirror", "unit/mirror_names", "unit/flat", "unit/walk", "unit/base", "unit/bases",
                              "unit/base_write", "unit/snapshot", "unit/objmeta", "unit/ntacl", "unit/absent", "unit/brake",
                              "unit/trust", "unit/accounts", "scenario/incidents", "scenario/foreign",
-                             "scenario/remote-changes", "scenario/wrong-bucket"),
+                             "scenario/remote-changes", "scenario/wrong-bucket", "scenario/metadata",
+                             "scenario/bases"),
 }
 # A build whose programs have the daemon's parts from a library: of a generated mutant one object is made, and that.
 SHARED = ("CFLAGS=-O1 -g -fPIC", "test_libs=build/libtests.a build/libcached.so")
