@@ -27,6 +27,8 @@ struct ofs_shm_stripe {
 	char pad[128 - sizeof(pthread_mutex_t) - 16];
 };
 
+#define OFS_SHM_DURABLE_NS (16LL * 60 * 1000000000) /* Samba keeps no durable handle for longer (smb2_create.c) */
+
 struct ofs_shm {
 	uint32_t magic;
 	uint32_t stripes;
@@ -42,7 +44,7 @@ struct ofs_shm {
 	/* for the next daemon, until it has counted: what was here when written_bytes was so much */
 	_Atomic uint64_t cache_bytes, cache_at;
 	_Atomic uint32_t write_waits;   /* grows while any of them waits for that */
-	_Atomic int64_t durable_until_ns; /* wall clock; no durable handle whose client is away lasts longer */
+	_Atomic int64_t durable_until_ns; /* CLOCK_BOOTTIME; no durable handle whose client is away lasts longer */
 	_Atomic uint32_t read_only; /* 1: S3 may not be written, and nothing here is to be changed (EROFS) */
 	char pad[128 - 100];
 	struct ofs_shm_stripe stripe[OFS_SHM_STRIPES];

@@ -115,6 +115,7 @@ struct ofs_place { /* where an inode lives: an O_PATH descriptor of its director
 	char name[OFS_NAME_MAX_BYTES + 1];
 };
 int64_t ofs_wall_ns(void);
+int64_t ofs_boot_ns(void); /* never set, and one for all processes of the machine */
 /* A descriptor that setters of records and lookups of places may use, O_PATH included. */
 int ofs_fsp_fd(const struct files_struct *fsp);
 /* The kernel's own path of a descriptor, NUL-terminated; its length or -errno. */

@@ -22,8 +22,6 @@
 
 /* No name is so long, nor is the buffer of a client that watches: Samba tells it to look again. */
 #define ASKED_MANY_BYTES 65536
-/* Samba keeps no durable handle for longer (smb2_create.c) */
-#define ASKED_DURABLE_NS (16LL * 60 * 1000000000)
 
 /* --- who watches --- */
 
@@ -177,7 +175,7 @@ NTSTATUS ofs_durable_disconnect(struct vfs_handle_struct *handle, struct files_s
 
 	if (NT_STATUS_IS_OK(status)) {
 		/* for a daemon that finds no smbd to ask */
-		atomic_store(&c->shm->durable_until_ns, ofs_wall_ns() + ASKED_DURABLE_NS);
+		atomic_store(&c->shm->durable_until_ns, ofs_boot_ns() + OFS_SHM_DURABLE_NS);
 	}
 	return status;
 }

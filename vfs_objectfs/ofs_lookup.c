@@ -219,8 +219,10 @@ int ofs_resolve_name(struct ofs_conn *c, const struct files_struct *dirfsp,
 /* Every open by name comes here, and mostly in the same directory as the one before. */
 static bool refresh_is_recent(const struct ofs_conn *c, const SMB_STRUCT_STAT *st)
 {
-	return VALID_STAT(*st) && st->st_ex_ino == c->fresh_ino && st->st_ex_dev == c->fresh_dev &&
-			ofs_wall_ns() < c->fresh_until_ns;
+	int64_t left_ns = c->fresh_until_ns - ofs_wall_ns();
+
+	return VALID_STAT(*st) && st->st_ex_ino == c->fresh_ino && st->st_ex_dev == c->fresh_dev && left_ns > 0 &&
+			(c->listing_age_ns == 0 || (uint64_t)left_ns <= c->listing_age_ns); /* more: the clock was set back */
 }
 
 static void refresh_fd(struct ofs_conn *c, int fd, const SMB_STRUCT_STAT *st)

@@ -21,12 +21,22 @@
 
 #define DEPTH_MAX 1024
 
-int64_t ofs_wall_ns(void)
+static int64_t clock_ns(clockid_t which)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_REALTIME, &ts);
+	clock_gettime(which, &ts);
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int64_t ofs_wall_ns(void)
+{
+	return clock_ns(CLOCK_REALTIME);
+}
+
+int64_t ofs_boot_ns(void)
+{
+	return clock_ns(CLOCK_BOOTTIME);
 }
 
 int ofs_fsp_fd(const struct files_struct *fsp)

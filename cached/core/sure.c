@@ -24,7 +24,7 @@
 #include "volrec.h"
 #include "volume.h"
 
-#define KV_SEEN "bucket_seen"	/* seconds, by this machine's clock */
+#define KV_SEEN "bucket_seen"	/* seconds, by the store's clock, which dates what is sent */
 #define KV_DOUBT "bucket_doubt" /* it was not it at a later look */
 #define SEEN_STEP_NS (60 * NS_PER_S)
 #define EPOCH_NS (3600 * NS_PER_S)
@@ -62,12 +62,12 @@ static int64_t seen_s(const struct volume *v)
 
 static void seen_note(struct volume *v, int64_t asked_ns)
 {
-	int64_t wall_s = (clock_wall_ns(v->clock) - (clock_now_ns(v->clock) - asked_ns)) / NS_PER_S;
+	int64_t now_s = (objstore_now_ns(v->store, v->clock) - (clock_now_ns(v->clock) - asked_ns)) / NS_PER_S;
 	char text[24];
 
 	v->seen_ns = asked_ns;
-	if (wall_s < seen_s(v) || wall_s - seen_s(v) >= SEEN_STEP_NS / NS_PER_S) {
-		snprintf(text, sizeof(text), "%lld", (long long)wall_s);
+	if (now_s < seen_s(v) || now_s - seen_s(v) >= SEEN_STEP_NS / NS_PER_S) {
+		snprintf(text, sizeof(text), "%lld", (long long)now_s);
 		index_kv_set(v->index, KV_SEEN, text);
 	}
 }

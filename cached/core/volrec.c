@@ -436,7 +436,7 @@ static void volrec_held(struct volrec *vr, int status, const char *fmt, const ch
 static void volrec_sign(struct volrec *vr, json_t *root, const char *etag)
 {
 	struct volume *v = vr->v;
-	int64_t now_ns = clock_wall_ns(v->clock) + atomic_load(&v->store->clock_offset_s) * NS_PER_S;
+	int64_t now_ns = objstore_now_ns(v->store, v->clock);
 
 	if (++vr->tries > VOLREC_TRIES || !record_sign(root, now_ns / NS_PER_S + 1)) {
 		volrec_end(vr, -EAGAIN, "the volume record cannot be signed");

@@ -88,7 +88,7 @@ struct obj_req *fsck_request(struct fsck *f, enum obj_op op, const char *key,
 
 int64_t fsck_store_now_ns(const struct fsck *f)
 {
-	return clock_wall_ns(f->v->clock) + atomic_load(&f->v->store->clock_offset_s) * NS_PER_S;
+	return objstore_now_ns(f->v->store, f->v->clock);
 }
 
 json_t *fsck_progress(const struct volume *v)

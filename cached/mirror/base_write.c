@@ -462,7 +462,7 @@ static void old_ready(void *arg)
 	w->head = base_head_new(w);
 	w->differs = 0;
 	w->what.young = 0;
-	w->asked_ns = clock_wall_ns(w->v->clock) + atomic_load(&w->v->store->clock_offset_s) * NS_PER_S;
+	w->asked_ns = objstore_now_ns(w->v->store, w->v->clock);
 	if (w->head == NULL) {
 		base_write_fail(w, -ENOMEM, "out of memory");
 		return;

@@ -50,7 +50,8 @@ static void held_ask_more(struct held_ask *h);
 static void held_unknown(struct held_ask *h, bool nobody)
 {
 	struct volume *v = h->m->v;
-	bool held = !nobody || clock_wall_ns(v->clock) < atomic_load(&v->shm->durable_until_ns);
+	int64_t left_ns = atomic_load(&v->shm->durable_until_ns) - clock_now_ns(v->clock);
+	bool held = !nobody || (left_ns > 0 && left_ns <= OFS_SHM_DURABLE_NS); /* more: of a boot before this one */
 
 	memset(h->states + h->at, held ? OFS_WIRE_HELD_KEEP : 0, h->count - h->at);
 	h->at = h->count;

@@ -447,8 +447,7 @@ static void want_tombstone_done(struct obj_req *req)
 static void want_tombstone(struct want *w, const struct obj_result *r)
 {
 	struct objstore *store = w->m->v->store;
-	int64_t now_ns = clock_wall_ns(w->m->v->clock) +
-			 atomic_load(&store->clock_offset_s) * NS_PER_S;
+	int64_t now_ns = objstore_now_ns(store, w->m->v->clock);
 	bool fenced = store->caps.delete_if_match;
 	struct obj_req *req;
 

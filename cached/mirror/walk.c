@@ -110,9 +110,9 @@ static bool sweep_pauses(const struct sweep *s)
 /* From a time that listings should not be from. */
 static bool walk_is_old(const struct walks *ws, int64_t wall_ns)
 {
-	int64_t age = ws->m->v->conf->listing_age_ns;
+	int64_t age = ws->m->v->conf->listing_age_ns, since_ns = clock_wall_ns(ws->m->v->clock) - wall_ns;
 
-	return clock_wall_ns(ws->m->v->clock) - wall_ns > (age > 0 ? age / 2 : WALK_AGE_NS);
+	return since_ns < 0 || since_ns > (age > 0 ? age / 2 : WALK_AGE_NS);
 }
 
 static void sweep_drop(struct walker *w)

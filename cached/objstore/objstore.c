@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #endif
 #include "impl.h"
+#include "../base/clock.h"
 #include "../base/log.h"
 #include "../base/utf8.h"
 #include <errno.h>
@@ -117,6 +118,13 @@ void obj_hex(const uint8_t *data, size_t len, char *out)
 }
 
 /* --- making and freeing --- */
+
+int64_t objstore_now_ns(const struct objstore *s, struct clock *clock)
+{
+	int64_t since_boot_ns = atomic_load(&s->since_boot_ns);
+
+	return since_boot_ns != 0 ? clock_now_ns(clock) + since_boot_ns : clock_wall_ns(clock);
+}
 
 struct obj_req *objstore_req_new(enum obj_op op, const char *key)
 {

@@ -336,9 +336,14 @@ struct objstore {
 	int64_t trouble_told_ns;  /* core only: when the log last said so; 0: never */
 	bool trouble_told;        /* core only: it has, and not yet that it is over */
 	_Atomic int64_t clock_offset_s; /* the store's clock minus ours, by its last answer; any thread */
+	_Atomic int64_t since_boot_ns;  /* the store's clock minus CLOCK_BOOTTIME, by the same; 0: it never said; any thread */
 	char *where;          /* for people: "s3://bucket/prefix at http://..." or "dir /path" */
 };
 
+struct clock;
+/* What time it is by the store's clock, which dates objects: however this machine's clock is set meanwhile, two of
+ * these can be compared. A store that never said has this machine's. Core only. */
+int64_t objstore_now_ns(const struct objstore *s, struct clock *clock);
 /* All fields zero, fd and sink_fd -1, key copied. NULL: out of memory. */
 struct obj_req *objstore_req_new(enum obj_op op, const char *key);
 /* Append user metadata (copied). 0 or -ENOMEM. */

@@ -44,7 +44,7 @@ struct attempt *attempt_new(struct work *item)
 	a->oid = item->row->oid;
 	a->fd = -1;
 	clock_random(rc->v->clock, &a->wid, sizeof(a->wid));
-	a->since_ns = clock_wall_ns(rc->v->clock);
+	a->since_ns = objstore_now_ns(rc->v->store, rc->v->clock);
 	a->next = rc->attempts;
 	a->prev = &rc->attempts;
 	if (rc->attempts != NULL) {

@@ -37,7 +37,7 @@ struct copy {
 	int64_t dest_size;
 	bool over_copy;          /* class F1: what it has replaced is an earlier copy, under which is to be looked */
 	bool dest_is_copy;       /* what is there says that it is a copy of the source */
-	int64_t since_ns;        /* wall clock: its begin */
+	int64_t since_ns;        /* by the store's clock: its begin */
 	copy_done_fn done;
 	void *arg;
 };
@@ -169,10 +169,9 @@ static bool copy_was_tried(struct copy *c)
 		.etag = c->dest_etag,
 		.since_ns = c->since_ns - TRIED_NS,
 	};
-	int64_t since_ns = w.since_ns + atomic_load(&c->v->store->clock_offset_s) * NS_PER_S;
 
 	if (!under_applies(c->v) || c->meta != NULL || strcmp(c->dest_etag, c->etag) != 0 ||
-			c->there->result.mtime_ns < since_ns) {
+			c->there->result.mtime_ns < w.since_ns) {
 		return false;
 	}
 	under_check(c->v, &w, copy_uncovered, c);
@@ -500,7 +499,7 @@ void copy_fenced(struct volume *v, const char *from, const char *etag, const cha
 		return;
 	}
 	c->v = v;
-	c->since_ns = clock_wall_ns(v->clock);
+	c->since_ns = objstore_now_ns(v->store, v->clock);
 	c->meta = meta;
 	c->kept = kept;
 	c->done = done;
@@ -516,7 +515,7 @@ struct del {
 	char *key, *etag;
 	const struct row *row; /* the caller's; NULL: nothing else is known of the object */
 	struct ofs_oid oid;
-	int64_t since_ns; /* wall clock: its begin */
+	int64_t since_ns; /* by the store's clock: its begin */
 	const char *expect;      /* ETag that the row has; NULL: none */
 	enum obj_status outcome; /* of the request, while what it has covered is looked at */
 	bool adopted; /* the fence was replaced by that of a later version of our own */
@@ -755,7 +754,7 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 	d->expect = d->etag;
 	d->done = done;
 	d->arg = arg;
-	d->since_ns = clock_wall_ns(v->clock);
+	d->since_ns = objstore_now_ns(v->store, v->clock);
 	if (etag == NULL || objstore_unfenced(v->store) || (row != NULL && !objmeta_fences(etag))) {
 		del_ask(d);
 	} else if (v->store->caps.delete_if_match) {

@@ -95,7 +95,6 @@ static void plook_start(struct plooking *s)
 {
 	struct pmove *m = s->m;
 	char *key = talloc_asprintf(s, "%s%s", m->from, s->l->suffix);
-	int64_t offset_ns = atomic_load(&m->v->store->clock_offset_s) * NS_PER_S;
 	const struct under_write w = {
 		.key = key,
 		.expect = s->l->etags[s->l->at],
@@ -103,7 +102,7 @@ static void plook_start(struct plooking *s)
 		.deleted = true,
 		.tried = true,
 		.oid = m->tombstone,
-		.since_ns = m->cutoff_ns != 0 ? m->cutoff_ns - offset_ns : clock_wall_ns(m->v->clock) - LOOK_BACK_NS,
+		.since_ns = m->cutoff_ns != 0 ? m->cutoff_ns : objstore_now_ns(m->v->store, m->v->clock) - LOOK_BACK_NS,
 	};
 
 	if (key == NULL) {

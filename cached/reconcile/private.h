@@ -288,7 +288,7 @@ struct attempt {
 	bool covered;           /* class F1: what lay under its write has been looked at */
 	const char *taken_why;  /* class F1: of the conflict that it ends in, once what lies under it has been looked at */
 	char *looked_under;     /* class F1: ETag of an earlier write of ours, of which the same is true */
-	int64_t since_ns;       /* wall clock: its begin */
+	int64_t since_ns;       /* by the store's clock: its begin */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
 	int64_t sent_mtime_ns;  /* moved by an upload: Last-Modified of that; else 0 */
 	unsigned tries;         /* of the conditional write, within this attempt */
@@ -386,7 +386,7 @@ struct under_write { /* what was done to a key; borrowed during the call */
 	struct ofs_oid oid, wid;   /* of the file, of the write */
 	const struct row *row;     /* of the file, as before the write, until done; NULL: none */
 	const struct ofs_oid *dir; /* whose listing shows what is made of others' versions; NULL: not known */
-	int64_t since_ns;          /* wall clock: before the key was looked at */
+	int64_t since_ns;          /* by the store's clock: before the key was looked at */
 };
 typedef void (*under_done_fn)(enum obj_status st, const char *message, void *arg);
 bool under_applies(const struct volume *v);

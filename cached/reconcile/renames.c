@@ -180,8 +180,7 @@ static void rename_intent_put(enum obj_status st, const char *message, void *arg
 static void rename_set_cutoff(struct attempt *a)
 {
 	struct row *claim = a->replaced;
-	int64_t now = clock_wall_ns(a->v->clock) +
-			atomic_load(&a->v->store->clock_offset_s) * NS_PER_S + CUTOFF_SLACK_NS;
+	int64_t now = objstore_now_ns(a->v->store, a->v->clock) + CUTOFF_SLACK_NS;
 	char *etag = claim->etag ? talloc_strdup(a, claim->etag) : NULL;
 	char *tag = talloc_strdup(a, claim->version_id);
 

@@ -586,7 +586,7 @@ void under_check(struct volume *v, const struct under_write *w, under_done_fn do
 	u->w.etag = w->etag != NULL ? talloc_strdup(u, w->etag) : NULL;
 	u->w.expect = w->expect != NULL ? talloc_strdup(u, w->expect) : NULL;
 	u->w.dir = w->dir != NULL ? talloc_memdup(u, w->dir, sizeof(*w->dir)) : NULL;
-	u->since_ns = w->since_ns - UNDER_MARGIN_NS + atomic_load(&v->store->clock_offset_s) * NS_PER_S;
+	u->since_ns = w->since_ns - UNDER_MARGIN_NS;
 	u->done = done;
 	u->arg = arg;
 	if (u->w.key == NULL) {

@@ -88,7 +88,7 @@ static struct begun *begun_alloc(struct begun_set *set)
 
 int64_t begun_now_ns(const struct volume *v)
 {
-	return clock_wall_ns(v->clock) + atomic_load(&v->store->clock_offset_s) * NS_PER_S;
+	return objstore_now_ns(v->store, v->clock);
 }
 
 struct begun *begun_new(struct volume *v, const struct ofs_oid *oid, const char *key, const struct blocks *blocks,

@@ -185,7 +185,7 @@ static int64_t ahead_now(struct clock *c)
 
 static int64_t ahead_wall(struct clock *c)
 {
-	return clock_wall_ns(ahead(c)->real_clock) + ahead(c)->ahead_ns;
+	return clock_wall_ns(ahead(c)->real_clock) + ahead(c)->ahead_ns + ahead(c)->wall_ahead_ns;
 }
 
 static struct clock_timer *ahead_timer(struct clock *c, TALLOC_CTX *ctx, int64_t at_ns,
@@ -197,6 +197,12 @@ static struct clock_timer *ahead_timer(struct clock *c, TALLOC_CTX *ctx, int64_t
 static void ahead_random(struct clock *c, void *buf, size_t len)
 {
 	clock_random(ahead(c)->real_clock, buf, len);
+}
+
+void fixture_store_ahead(struct fixture *fx, int64_t seconds)
+{
+	atomic_store(&fx->v->store->since_boot_ns, clock_wall_ns(fx->real_clock) - clock_now_ns(fx->real_clock) +
+			seconds * NS_PER_S);
 }
 
 static const struct clock_ops ahead_ops = {ahead_now, ahead_wall, ahead_timer, ahead_random};

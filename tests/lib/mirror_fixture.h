@@ -29,6 +29,7 @@ struct fixture {
 	struct conf_volume conf;
 	struct clock clock, *real_clock;
 	int64_t ahead_ns; /* of the volume's clock; the test puts it forward */
+	int64_t wall_ahead_ns; /* of its wall clock alone, which is set */
 	struct objstore *inner; /* the directory store */
 	/* the faulty door */
 	enum fixture_fault fault;
@@ -76,6 +77,8 @@ char *fixture_put_meta(struct fixture *fx, const char *key, const void *data, si
 		const struct objmeta *meta);
 void fixture_delete(struct fixture *fx, const char *key);
 bool fixture_stored(struct fixture *fx, const char *key); /* is it there? */
+/* The store has said what time it is: so far ahead of the real clock. */
+void fixture_store_ahead(struct fixture *fx, int64_t seconds);
 
 /* Requests by path below the tree; the message of the last one in fixture_message. */
 int fixture_list(struct fixture *fx, const char *path, bool refresh);

@@ -86,9 +86,19 @@ static int64_t sim_now(struct clock *c)
 	return clock_sim(c)->now_ns;
 }
 
+int64_t sim_store_ns(const struct sim *s)
+{
+	return 1700000000 * NS_PER_S + s->now_ns;
+}
+
+void sim_set_clock(struct sim *s, int64_t ahead_ns)
+{
+	s->clock_ahead_ns = ahead_ns;
+}
+
 static int64_t sim_wall(struct clock *c)
 {
-	return 1700000000 * NS_PER_S + clock_sim(c)->now_ns;
+	return sim_store_ns(clock_sim(c)) + clock_sim(c)->clock_ahead_ns;
 }
 
 static int timer_destructor(struct clock_timer *t)
@@ -274,6 +284,9 @@ bool sim_step(struct sim *s)
 			break;
 		case EVENT_REQUEST:
 			sim_request_run(s, e->req);
+			if (e->req->result.status != OBJ_AWAY) {
+				atomic_store(&s->store->since_boot_ns, sim_store_ns(s) - s->now_ns);
+			}
 			(void)sim_enter(s, request_done, e->req);
 			break;
 		}

@@ -28,7 +28,7 @@ struct sim_object {
 	size_t len;
 	struct obj_meta *meta;
 	unsigned meta_count;
-	int64_t mtime_ns; /* by the wall clock */
+	int64_t mtime_ns; /* by the store's clock */
 	bool archived; /* its bytes cannot be read or copied */
 	bool foreign;  /* another tool has written it */
 };
@@ -63,6 +63,9 @@ struct sim *sim_new(uint64_t seed);
 void sim_free(struct sim **s);
 uint64_t sim_random(struct sim *s, uint64_t below);
 struct clock *sim_clock(struct sim *s);
+/* The machine's wall clock is set: so far ahead of the store's, which is never set. */
+void sim_set_clock(struct sim *s, int64_t ahead_ns);
+int64_t sim_store_ns(const struct sim *s);
 struct disk *sim_disk(struct sim *s);
 struct coord *sim_coord(struct sim *s);
 /* A new store handle on the objects, which outlive it. */

@@ -13,6 +13,7 @@
  *                                the seed that failed
  *   SIM_POWER=0|1                the power goes, or does not, whatever the seed says
  *   SIM_FENCE=N                  the store is of this class, 1 to 3, whatever the seed says
+ *   SIM_CLOCK=0|1                this machine's clock is set now and then; two seeds of nine have that by themselves
  *   SIM_PARTS=0|1                files of a few bytes go in parts; every seventh seed has that by itself
  *   SIM_TWICE=N                  so many of them twice, default 3
  */
@@ -194,6 +195,7 @@ static void one_operation(struct world *w)
 	struct model_file *f = pick_file(w), *g = pick_file(w);
 	char path[256], text[64], a[256], b[256];
 
+	world_clock(w);
 	switch (sim_random(w->sim, is_dense(w) ? 18 : 14)) {
 	case 0:
 	case 1:

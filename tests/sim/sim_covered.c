@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Another tool writes right before a request of ours that goes to the same key, or while something of ours is half done
- * there; then the daemon is killed, the store is away, or the disk is lost, at each moment from then on. In the end each
- * version that nobody who knew it has replaced is an object that a client can read, and nothing lies in .objectfs/stage/.
+ * there; then the daemon is killed, the store is away, this machine's clock
+ * is set, or the disk is lost, at each moment from then on. In the end each version that nobody who knew it has replaced
+ * is an object that a client can read, and nothing lies in .objectfs/stage/.
  * (sim_others.c meets these things by chance; these are the stories of those that it met.)
  */
 #include <signal.h>
@@ -18,6 +19,7 @@
 #define THEIRS "another tool's"
 #define WINDOW_NS (200 * NS_PER_MS)
 #define AWAY_NS (30 * NS_PER_S)
+#define CLOCK_OFF_NS (7200 * NS_PER_S)
 #define MOMENTS_MOST 600u
 
 /* ---- what is in the store ---- */
@@ -97,7 +99,7 @@ static void window_covers(void *arg, const struct sim_object *o, const struct ob
 	struct window *n = arg;
 
 	n->hit = n->hit || (n->fence_class == 2 && q->op != OBJ_PUT && sim_object_is(o, THEIRS) &&
-			clock_wall_ns(sim_clock(n->w->sim)) - o->mtime_ns < WINDOW_NS);
+			sim_store_ns(n->w->sim) - o->mtime_ns < WINDOW_NS);
 }
 
 static void window_open(struct window *n, struct sim_watch *watch, struct world *w, int fence_class)
@@ -109,9 +111,10 @@ static void window_open(struct window *n, struct sim_watch *watch, struct world 
 
 /* ---- what happens then ---- */
 
-enum trouble { KILLED, AWAY, LOST, TROUBLES };
+enum trouble { KILLED, AWAY, SET_BACK, SET_ON, LOST, TROUBLES };
 
-static const char *const trouble_names[] = {"the daemon is killed", "the store is away", "the disk is lost"};
+static const char *const trouble_names[] = {"the daemon is killed", "the store is away",
+		"the clock is set back", "the clock is set on", "the disk is lost"};
 
 static void trouble(struct world *w, enum trouble what)
 {
@@ -123,6 +126,10 @@ static void trouble(struct world *w, enum trouble what)
 		sim_set_faults(w->sim, (struct sim_faults){.away = 1000});
 		sim_run_until(w->sim, NULL, NULL, AWAY_NS);
 		sim_set_faults(w->sim, (struct sim_faults){0});
+		break;
+	case SET_BACK:
+	case SET_ON:
+		sim_set_clock(w->sim, (what == SET_ON ? 1 : -1) * CLOCK_OFF_NS);
 		break;
 	default:
 		daemon_kill(w);
@@ -520,9 +527,9 @@ int main(int argc, char **argv)
 	signal(SIGRTMIN, SIG_IGN);
 	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
 	if (strstr("under", only) != NULL) {
-		tell_under("under a delete", 4, under_a_delete, 2);
-		tell_under("under a delete, and then its directory is renamed", 1, under_a_delete_below, 2);
-		tell_under("under a copy", 2, under_a_copy, 2);
+		tell_under("under a delete", 4, under_a_delete, LOST);
+		tell_under("under a delete, and then its directory is renamed", 1, under_a_delete_below, AWAY + 1);
+		tell_under("under a copy", 2, under_a_copy, LOST);
 		tell_under("under a directory's rename", 4, under_a_rename, TROUBLES);
 	}
 	for (size_t i = 0; i < sizeof(stories) / sizeof(stories[0]); i++) {

@@ -9,6 +9,7 @@
  *   sim_others [SEEDS [FIRST]]   default: 48 seeds from 1, those that have failed once, and 12 with power cuts
  *   SIM_FENCE=N                  the store is of this class, 0 to 3, whatever the seed says
  *   SIM_POWER=0|1                the power goes, or does not, whatever the seed says
+ *   SIM_CLOCK=0|1                this machine's clock is set now and then; two seeds of nine have that by themselves
  *   SIM_PARTS=0|1                files of a few bytes go in parts; every seventh seed has that by itself
  */
 #include <fcntl.h>
@@ -197,6 +198,7 @@ static void one_operation(struct others *x)
 	struct world *w = &x->w;
 	char path[256] = "", dir[256] = "";
 
+	world_clock(w);
 	share_look(w);
 	if (w->file_count > 0) {
 		snprintf(path, sizeof(path), "%s", w->files[sim_random(w->sim, w->file_count)].path);
@@ -291,6 +293,7 @@ static void kill_one(struct others *x)
 	while (steps-- > 0 && sim_step(w->sim)) {
 	}
 	daemon_kill(w);
+	x->killed_ns = sim_store_ns(w->sim);
 	if (both) {
 		client_lost(w);
 	} else if (sim_random(w->sim, 2) == 0) {

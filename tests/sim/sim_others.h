@@ -34,7 +34,7 @@ struct others {
 	unsigned backup_count;
 	struct hidden hidden[HIDDEN];
 	unsigned hidden_count;
-	int64_t killed_ns; /* wall clock: when the last daemon was */
+	int64_t killed_ns; /* by the store's clock: when the last daemon was */
 	unsigned acts, serial; /* acts: that are left; serial: no two texts are alike */
 	bool acting;
 	int fence_class;

@@ -74,7 +74,7 @@ static struct sim_upload *do_create(struct sim *s, const struct obj_req *q)
 	for (unsigned i = 0; i < q->meta_count; i++) {
 		objstore_req_meta(u->about, q->meta[i].name, q->meta[i].value);
 	}
-	u->begun_ns = clock_wall_ns(sim_clock(s));
+	u->begun_ns = sim_store_ns(s);
 	u->next = s->uploads;
 	s->uploads = u;
 	return u;

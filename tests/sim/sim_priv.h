@@ -42,6 +42,8 @@ struct sim {
 	uint64_t heard; /* the last event that the world outside hears of, if the machine has died; else 0 */
 	uint64_t requests[OBJ_OP_MAX];
 	int64_t now_ns, lane_free_ns[DISK_LANES];
+	int64_t clock_ahead_ns; /* the machine's wall clock, before the store's */
+	struct objstore *store; /* the last one, which a living daemon has; each answer says what time it is */
 	struct event *queue; /* by at_ns, then order */
 	struct sim_clock clock;
 	struct sim_disk disk;

@@ -126,7 +126,7 @@ static void version_add(struct sim *s, const char *key)
 	}
 	v = calloc(1, sizeof(*v));
 	v->o.key = strdup(key);
-	v->mtime_ns = clock_wall_ns(sim_clock(s));
+	v->mtime_ns = sim_store_ns(s);
 	snprintf(v->id, sizeof(v->id), "v%u", ++s->etag_count);
 	if (o != NULL) {
 		data = calloc(1, o->len + 1);
@@ -207,7 +207,7 @@ static void object_put(struct sim *s, const char *key, uint8_t *data, size_t len
 		*pp = o;
 	}
 	was = *o;
-	o->mtime_ns = clock_wall_ns(sim_clock(s));
+	o->mtime_ns = sim_store_ns(s);
 	o->archived = false;
 	o->foreign = foreign;
 	content_set(o, data, len, meta, meta_count, etag); /* which may be its own metadata */
@@ -513,6 +513,7 @@ struct objstore *sim_store(struct sim *s, TALLOC_CTX *ctx)
 	struct sim_store *st = talloc_zero(ctx, struct sim_store);
 
 	st->sim = s;
+	s->store = &st->store;
 	st->store.ops = &store_ops;
 	st->store.where = talloc_strdup(st, "simulated");
 	st->store.caps = (struct obj_caps){.fence_class = s->fence_class};

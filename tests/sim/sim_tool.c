@@ -164,7 +164,7 @@ static void other_copy(struct others *x, const struct sim_object *o, bool rename
  * for it (docs/SEMANTICS.md). The daemon that wrote it may have been killed before it knew. */
 static bool is_young(struct others *x, const struct sim_object *o)
 {
-	int64_t now = clock_wall_ns(sim_clock(x->w.sim)), killed = x->killed_ns;
+	int64_t now = sim_store_ns(x->w.sim), killed = x->killed_ns;
 
 	return now - o->mtime_ns < YOUNG_NS ||
 	       (o->mtime_ns <= killed && killed - o->mtime_ns < YOUNG_NS && now - killed < HIDDEN_NS);
@@ -299,7 +299,7 @@ static void on_covers(void *arg, const struct sim_object *o, const struct obj_re
 	struct hidden *h = &x->hidden[x->hidden_count % HIDDEN];
 	bool unfenced = x->fence_class == 0 || (x->fence_class == 2 && q->op != OBJ_PUT);
 
-	if (o->foreign && unfenced && clock_wall_ns(sim_clock(x->w.sim)) - o->mtime_ns < WINDOW_NS) {
+	if (o->foreign && unfenced && sim_store_ns(x->w.sim) - o->mtime_ns < WINDOW_NS) {
 		judge_ended(&x->j, o->data, o->len, "covered in a window");
 	} else if (o->foreign && x->fence_class == 1) {
 		snprintf(h->key, sizeof(h->key), "%s", o->key);

@@ -264,6 +264,25 @@ void world_open(struct world *w, uint64_t seed, int fence_class)
 	client_start(w);
 }
 
+/* Of its own numbers: what else a seed decides stays as it is. */
+void world_clock(struct world *w)
+{
+	static const int64_t ahead_s[] = {0, 1200, -1200, 7200, -7200, 400 * 86400, -400 * 86400, 0};
+	const char *forced = getenv("SIM_CLOCK");
+	uint64_t n = (w->seed << 20) + ++w->clock_looks;
+
+	if (forced != NULL ? atoi(forced) == 0 : w->seed % 9 != 5 && w->seed % 9 != 8) {
+		return;
+	}
+	n = (n ^ n >> 30) * 0xbf58476d1ce4e5b9;
+	n = (n ^ n >> 27) * 0x94d049bb133111eb;
+	if (n >> 32 & 7) {
+		return;
+	}
+	log_debug("module", "the clock is set, %lld s ahead", (long long)ahead_s[n & 7]);
+	sim_set_clock(w->sim, ahead_s[n & 7] * NS_PER_S);
+}
+
 void world_close(struct world *w)
 {
 	ofs_ring_writer_fini(&w->ring);

@@ -56,7 +56,7 @@ struct world {
 	struct model_file files[FILES_MOST];
 	unsigned file_count;
 	char dirs[DIRS_MOST][256];
-	unsigned dir_count, serial;
+	unsigned dir_count, serial, clock_looks;
 	struct stub_ask *asking; /* the client waits for the daemon; NULL: it does not */
 	void (*effect)(void *arg); /* hears of each single thing the client has done, and need not come back; NULL: nobody */
 	void *effect_arg;
@@ -86,6 +86,9 @@ struct metalog;
 void world_verify_bases(struct world *w, struct metalog *ml);
 /* Their age passes: no upload in parts is left in the store. */
 void world_no_uploads(struct world *w);
+/* In two worlds of nine (SIM_CLOCK=0: in none, 1: in all) this machine's clock is set now and then, off by
+ * minutes to a year. */
+void world_clock(struct world *w);
 /* The key of a file: one that is called like a directory has an escape in the tree, "%~NAME%file". */
 void world_key(const char *path, char key[300]);
 /* A file of the model; NULL: there is none of this path. */

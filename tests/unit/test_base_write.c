@@ -42,7 +42,7 @@ static struct fixture *node_new(struct fixture *first)
 	}
 	fx->conf.base_names = 50;
 	fx->conf.base_quiet_ns = 3600 * NS_PER_S;
-	atomic_store(&fx->v->store->clock_offset_s, 3600); /* no object is young */
+	fixture_store_ahead(fx, 3600); /* no object is young */
 	snprintf(fx->v->node_id, sizeof(fx->v->node_id), "%s", first ? "b" : "a");
 	fx->v->bases = bases_new(fx->ctx, fx->v);
 	return fx;
@@ -555,7 +555,7 @@ static void test_young(void **state)
 	(void)state;
 	put_all(a);
 	list_all(a);
-	atomic_store(&a->v->store->clock_offset_s, 0);
+	fixture_store_ahead(a, 0);
 	w = write_base(a);
 	assert_int_equal(w.status, 0);
 	assert_int_equal(w.young, FILES);

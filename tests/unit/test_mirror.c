@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include "cached/core/ask.h"
+#include "cached/core/core.h"
 #include "cached/base/stats.h"
 #include "cached/mirror/mirror_private.h"
 #include "tests/lib/mirror_fixture.h"
@@ -491,7 +493,12 @@ static void test_tombstone_unfenced(void **state)
 	assert_int_equal(fixture_list(fx, "", false), 0);
 	assert_false(fixture_exists(fx, "t"));
 	assert_int_equal(fx->sent[OBJ_DELETE], 0);
-	atomic_store(&fx->v->store->clock_offset_s, 3600); /* of an hour ago, by the store's clock */
+	fixture_store_ahead(fx, 0);
+	fx->wall_ahead_ns = 3600 * NS_PER_S; /* this machine's clock is set: to the store it is as young as before */
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_int_equal(fx->sent[OBJ_DELETE], 0);
+	fx->wall_ahead_ns = 0;
+	fixture_store_ahead(fx, 3600); /* of an hour ago, by the store's clock */
 	assert_int_equal(fixture_list(fx, "", true), 0);
 	assert_false(fixture_exists(fx, "t"));
 	FIXTURE_UNTIL(fx, !fixture_stored(fx, "t"));
@@ -586,6 +593,35 @@ static void test_changed_meanwhile(void **state)
 	assert_false(fixture_exists(fx, "sent"));
 }
 
+/* Nobody is connected who could be asked, and a durable handle may come back to the file: however this machine's clock is
+ * set it keeps its bytes till then, and no longer. */
+static void test_durable(void **state)
+{
+	static const int64_t set_s[] = {0, 86400, -86400};
+	struct fixture *fx = *state;
+	struct core *core = talloc_zero(fx->ctx, struct core); /* without a session */
+	int64_t now_ns = clock_now_ns(fx->v->clock);
+
+	fx->v->asker = asker_new(fx->v, core);
+	fixture_put_text(fx, "f", "first");
+	assert_int_equal(fixture_list(fx, "", false), 0);
+	fixture_put_text(fx, "f", "the second one");
+	atomic_store(&fx->v->shm->durable_until_ns, now_ns + OFS_SHM_DURABLE_NS);
+	for (unsigned i = 0; i < sizeof(set_s) / sizeof(set_s[0]); i++) {
+		fx->wall_ahead_ns = set_s[i] * NS_PER_S;
+		assert_int_equal(fixture_list(fx, "", true), 0);
+		assert_int_equal(fixture_stat(fx, "f").st_size, strlen("first"));
+	}
+	fx->ahead_ns = OFS_SHM_DURABLE_NS;
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_int_equal(fixture_stat(fx, "f").st_size, strlen("the second one"));
+	/* What the machine's last life has left says nothing. */
+	atomic_store(&fx->v->shm->durable_until_ns, now_ns + 1000 * OFS_SHM_DURABLE_NS);
+	fixture_put_text(fx, "f", "3");
+	assert_int_equal(fixture_list(fx, "", true), 0);
+	assert_int_equal(fixture_stat(fx, "f").st_size, 1);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, fixture_setup, fixture_teardown)
@@ -602,7 +638,7 @@ int main(void)
 		T(row_taken),
 		T(foreign_modes),
 		T(tombstone),
-		T(tombstone_unfenced),
+		T(tombstone_unfenced), T(durable),
 		T(rmdir),
 		T(joined),
 		T(changed_meanwhile),

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "tests/lib/probed.h"
+#include "cached/base/clock.h"
 #include "tests/lib/scripted_s3.h"
 
 /* --- mutations whose answer is lost --- */
@@ -549,16 +550,37 @@ static void test_probe_store_is_closed(void **state)
 
 /* --- clock, region --- */
 
+static int64_t boot_ns(struct clock *c)
+{
+	struct timespec ts;
+
+	(void)c;
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return timespec_ns(ts);
+}
+
+static int64_t set_ns(struct clock *c)
+{
+	(void)c;
+	return 4711; /* as somebody has set it */
+}
+
 static void test_clock_is_corrected(void **state)
 {
+	static const struct clock_ops ops = {.now_ns = boot_ns, .wall_ns = set_ns};
+	struct clock clock = {.ops = &ops};
 	struct obj_req *req = scripted_make(OBJ_PUT);
+	int64_t now_s;
 
 	(void)state;
+	assert_int_equal(objstore_now_ns(scripted.store, &clock), 4711); /* it has not said */
 	scripted_answer(ANSWER("403 Skewed", "Date: Fri, 24 May 2013 00:00:00 GMT\r\n",
 			XML_ERROR("RequestTimeTooSkewed")));
 	scripted_answer(PUT_OK);
 	scripted_run(req, OBJ_OK);
 	assert_true(scripted_sent(1, "x-amz-date: 20130524T0000"));
+	now_s = objstore_now_ns(scripted.store, &clock) / NS_PER_S; /* what the store said, and since then the machine's age */
+	assert_in_range(now_s, 1369353600, 1369353600 + 3600);
 	objstore_req_free(&req);
 	req = scripted_make(OBJ_HEAD); /* whose answer has no body to say why */
 	scripted_answer(ANSWER("403 Forbidden", NO_BODY "Date: Sat, 24 May 2014 00:00:00 GMT\r\n", ""));

@@ -171,6 +171,12 @@ static void test_others(void **state)
 	put(fx, "a/06/new");
 	assert_int_equal(fixture_list(fx, "a/06", true), 0);
 	assert_true(fixture_exists(fx, "a/06/new"));
+	/* Pages of a time that has not come yet, as this machine's clock was set back, are not used. */
+	fx->wall_ahead_ns = -86400 * NS_PER_S;
+	put(fx, "a/09/new");
+	assert_true(walk(fx, 1, "a", 9, 10) > 0);
+	assert_true(fixture_exists(fx, "a/09/new"));
+	fx->wall_ahead_ns = 0;
 	/* Pages that are half as old as listings may be are not used any more. */
 	fx->ahead_ns += fx->conf.listing_age_ns / 2 + NS_PER_S;
 	put(fx, "a/07/new");

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
+#include "cached/base/clock.h"
 #include "cached/base/stats.h"
 #include "xml.h"
 
@@ -162,7 +163,11 @@ static void take_header(struct s3_xfer *x, const char *name, char *value)
 	} else if (strcasecmp(name, "date") == 0) {
 		x->date = http_date(value);
 		if (x->date != -1) {
+			struct timespec ts;
+
+			clock_gettime(CLOCK_BOOTTIME, &ts);
 			atomic_store(&x->s->store.clock_offset_s, (int64_t)x->date - time(NULL));
+			atomic_store(&x->s->store.since_boot_ns, (int64_t)x->date * NS_PER_S - timespec_ns(ts));
 		}
 	} else if (strcasecmp(name, "x-amz-tagging-count") == 0) {
 		r->tag_count = (unsigned)strtoul(value, NULL, 10);
