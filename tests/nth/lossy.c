@@ -81,6 +81,7 @@ struct node *lossy_node_new(ino_t ino)
 	node_free(ino);
 	pp = node_slot(ino);
 	n->ino = ino;
+	n->order = ++lossy.known;
 	n->fd = -1;
 	*pp = n;
 	return n;

@@ -6,7 +6,8 @@
  * Holds:
  *  1. changes are undone from the last one on, so each finds the names that it left;
  *  2. of a page only that is chosen which was written after the last change of size that stays, and before the first
- *     one that does not.
+ *     one that does not;
+ *  3. what is chosen follows from the seed, and not from the numbers of inodes.
  */
 #include "lossy_priv.h"
 #include <errno.h>
@@ -191,13 +192,14 @@ static void bytes_set(struct node *n, enum lossy_how how, uint64_t upto)
 	close(fd);
 }
 
-static void all_bytes(enum lossy_how how, uint64_t upto)
+static void all_bytes(enum lossy_how how, uint64_t upto, uint64_t seed)
 {
 	for (unsigned i = 0; i < sizeof(lossy.nodes) / sizeof(lossy.nodes[0]); i++) {
 		for (struct node *n = lossy.nodes[i]; n != NULL; n = n->next) {
 			struct stat st;
 
 			if (n->dirty && n->fd >= 0 && fstat(n->fd, &st) == 0 && st.st_nlink > n->graves) {
+				chance = seed + (n->order << 32);
 				bytes_set(n, how, upto);
 			}
 		}
@@ -222,7 +224,7 @@ void lossy_cut(enum lossy_how how, uint64_t seed)
 		lossy.change_count--;
 		lossy.lost.changes++;
 	}
-	all_bytes(how, upto);
+	all_bytes(how, upto, seed);
 	while (lossy.change_count > 0) {
 		lossy_forget(lossy.changes[--lossy.change_count]);
 	}

@@ -34,6 +34,7 @@ struct resize {
 struct node { /* an inode */
 	struct node *next;
 	ino_t ino;
+	uint64_t order; /* it was the so manieth that became known */
 	bool named; /* it has been; else nothing of it is left */
 	bool dead;  /* a directory without a name */
 	bool dirty; /* bytes or size: what follows */
@@ -72,7 +73,7 @@ struct lossy {
 	char root[128];
 	ino_t root_ino;
 	bool still;
-	uint64_t seq, committed;
+	uint64_t seq, committed, known;
 	struct node *nodes[1024];
 	struct change **changes; /* not on the disk */
 	unsigned change_count, change_room;
