@@ -548,9 +548,22 @@ static void step_logged(int status, void *arg)
 	step_finish(a);
 }
 
+/* Above what the object has: that may be ahead of the record, by an entry that a killed daemon had sent before, which the
+ * log has forgotten since (metalog_append_above). */
+static uint64_t step_log_gen(const struct attempt *a)
+{
+	const struct metalog_entry *e = metalog_find(a->v->metalog, &a->oid, 0);
+	uint64_t object_gen = a->row->s3_meta_gen;
+
+	if (a->rec.meta_gen > object_gen || (e != NULL && e->meta_gen >= object_gen)) {
+		return a->rec.meta_gen;
+	}
+	return object_gen + 1;
+}
+
 static void step_append(struct attempt *a, const struct ofs_oid *oid, const uint8_t *packed, size_t len)
 {
-	if (metalog_append_above(a->v->metalog, oid, a->rec.meta_gen, a->rec.data_gen, packed, len,
+	if (metalog_append_above(a->v->metalog, oid, step_log_gen(a), a->rec.data_gen, packed, len,
 			    step_logged, a) != 0) {
 		step_logged(-ENOMEM, a);
 	}
