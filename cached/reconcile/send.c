@@ -158,7 +158,7 @@ static void step_place_committed(int status, void *arg)
 /* The row claims its key before the first PUT: whatever becomes of the answer, and wherever the
  * file is renamed to meanwhile, the key is not forgotten. Its fence is that of what it replaces. Where that is nothing, it has
  * an id that no object has, which what is sent names as its parent: not even the first version of a file that S3 has had
- * before has that. */
+ * before has that. It is the same one when an upload in parts that was broken off goes on. */
 void step_first_upload(struct attempt *a)
 {
 	struct index *ix = a->v->index;
@@ -178,9 +178,10 @@ void step_first_upload(struct attempt *a)
 		index_set_live(ix, gone, ROW_NOT_HERE); /* forgets its name: only trash is left to purge */
 		index_set_live(ix, gone, ROW_TRASHED);
 	} else {
+		const struct begun *b = begun_find(a->v, &a->oid);
 		struct ofs_oid nothing;
 
-		objmeta_foreign_oid(&a->wid, a->key, &nothing);
+		objmeta_foreign_oid(b != NULL ? &b->wid : &a->wid, a->key, &nothing);
 		index_set_s3(ix, row, &a->parent, a->raw);
 		index_set_fence(ix, row, NULL, NULL, row->is_dir ? NULL : &nothing, 0, 0);
 		index_set_object(ix, row, false);
