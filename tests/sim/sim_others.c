@@ -278,7 +278,7 @@ static void one_operation(struct others *x)
 
 static void tool_acts(struct others *x)
 {
-	x->killed_ns = clock_wall_ns(sim_clock(x->w.sim));
+	x->killed_ns = sim_store_ns(x->w.sim);
 	for (unsigned acts = (unsigned)sim_random(x->w.sim, 3); acts > 0; acts--) {
 		tool_act(x);
 	}
@@ -293,7 +293,6 @@ static void kill_one(struct others *x)
 	while (steps-- > 0 && sim_step(w->sim)) {
 	}
 	daemon_kill(w);
-	x->killed_ns = sim_store_ns(w->sim);
 	if (both) {
 		client_lost(w);
 	} else if (sim_random(w->sim, 2) == 0) {
