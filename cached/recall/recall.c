@@ -33,9 +33,6 @@ struct recalls *recalls_new(TALLOC_CTX *ctx, struct volume *v)
 {
 	struct recalls *rs = talloc_zero(ctx, struct recalls);
 
-	if (rs == NULL) {
-		return NULL;
-	}
 	rs->v = v;
 	rs->next_id = 1;
 	rs->turn_last = &rs->turn;
@@ -107,7 +104,7 @@ static int recall_map_new(struct recall *r)
 	r->map = p;
 	r->busy = talloc_zero_array(r, uint8_t, r->map_bytes);
 	r->come = talloc_zero_array(r, uint8_t, r->map_bytes);
-	return r->busy != NULL && r->come != NULL ? 0 : -ENOMEM;
+	return 0;
 }
 
 /* ---- recalls ---- */
@@ -138,10 +135,6 @@ static struct recall *recall_new(struct recalls *rs, uint64_t ino, const struct 
 {
 	struct recall *r = talloc_zero(rs, struct recall);
 
-	if (r == NULL) {
-		close(fd);
-		return NULL;
-	}
 	r->rs = rs;
 	r->ino = ino;
 	r->oid = *oid;
@@ -218,17 +211,12 @@ void recall_unhold(struct recall *r)
 void recall_became_plain(struct recall *r)
 {
 	struct recalls *rs = r->rs;
-	uint64_t *list;
 
 	r->state = RECALL_PLAIN;
 	if (rs->opening == 0) {
 		return;
 	}
-	list = talloc_realloc(rs, rs->plain, uint64_t, rs->plain_count + 1);
-	if (list == NULL) {
-		abort(); /* Exception to errors as values: going on could lose a client's bytes */
-	}
-	rs->plain = list;
+	rs->plain = talloc_realloc(rs, rs->plain, uint64_t, rs->plain_count + 1);
 	rs->plain[rs->plain_count++] = r->ino;
 }
 
@@ -290,9 +278,6 @@ void recall_settle(struct recall *r)
 	/* A reader often comes back; later the bytes are simply fetched again. */
 	talloc_free(r->timer);
 	r->timer = clock_timer_add(c, r, clock_now_ns(c) + RECALL_KEEP_NS, recall_expired, r);
-	if (r->timer == NULL) {
-		talloc_free(r);
-	}
 }
 
 /* ---- readers ---- */
@@ -313,10 +298,7 @@ static struct recall_reader *reader_new(struct recall *r, uint64_t client)
 	struct recall_reader *x = talloc_zero(r, struct recall_reader);
 	struct recall_reader **slot;
 
-	if (x == NULL || (x->client = recall_client_get(rs, client)) == NULL) {
-		talloc_free(x);
-		return NULL;
-	}
+	x->client = recall_client_get(rs, client);
 	x->r = r;
 	x->open_id = rs->next_id++;
 	x->next = r->readers;
@@ -349,13 +331,14 @@ static void reader_free(struct recall_reader *x)
 void recall_release(struct recalls *rs, uint64_t open_id)
 {
 	struct recall_reader *x = reader_find(rs, open_id);
-	struct recall *r = x ? x->r : NULL;
+	struct recall *r;
 	struct ofs_oid oid;
 	bool last;
 
 	if (x == NULL) {
 		return;
 	}
+	r = x->r;
 	oid = r->oid;
 	last = r->readers == x && x->next == NULL && r->state == RECALL_PLAIN;
 	reader_free(x);
@@ -407,14 +390,11 @@ static void open_attach(struct recall_file_job *j, struct open_ask *ask)
 	} else {
 		r = recall_new(j->rs, j->ino, &j->rec.oid, j->fd, j->rec.size);
 	}
-	x = r ? reader_new(r, ask->client) : NULL;
-	if (x == NULL) {
-		if (r != NULL) {
-			recall_settle(r);
-		}
-		ask->opened(-ENOMEM, "out of memory", 0, 0, -1, ask->arg);
+	if (r == NULL) {
+		ask->opened(-EMFILE, "out of descriptors or memory", 0, 0, -1, ask->arg);
 		return;
 	}
+	x = reader_new(r, ask->client);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", r->map_fd);
 	map = open(path, O_RDONLY | O_CLOEXEC);
 	if (map < 0) {
@@ -479,13 +459,6 @@ void recall_open(struct recalls *rs, uint64_t request_id, uint64_t client, int f
 	struct recall_file_job *j = recall_file_job_new(rs, NULL);
 	struct open_ask *ask = calloc(1, sizeof(*ask));
 
-	if (j == NULL || ask == NULL) {
-		free(j);
-		free(ask);
-		close(fd);
-		opened(-ENOMEM, "out of memory", 0, 0, -1, arg);
-		return;
-	}
 	ask->request_id = request_id;
 	ask->client = client;
 	ask->opened = opened;
@@ -562,10 +535,6 @@ void recall_fetch(struct recalls *rs, uint64_t request_id, uint64_t open_id, uin
 		end = ((offset + length - 1) >> RECALL_EXTENT_SHIFT) + 1;
 	}
 	w = talloc_zero(r, struct recall_wait);
-	if (w == NULL) {
-		done(-ENOMEM, "out of memory", arg);
-		return;
-	}
 	w->client = recall_client_again(x->client);
 	w->since_ns = clock_now_ns(rs->v->clock);
 	w->request_id = request_id;
@@ -642,14 +611,7 @@ bool recall_is_discarding(const struct recalls *rs)
 void recall_discard_now(struct recall *r)
 {
 	struct recall_file_job *j = recall_file_job_new(r->rs, r);
-	recall_done done = r->discarded;
 
-	if (j == NULL) {
-		r->discarded = NULL;
-		r->state = RECALL_FILLING;
-		done(-ENOMEM, "out of memory", r->discarded_arg);
-		return;
-	}
 	j->done = discard_done;
 	recall_bits_clear(r); /* should we die within it, nobody takes its hole for data */
 	recall_file_discard(j);

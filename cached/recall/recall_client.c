@@ -56,9 +56,6 @@ struct recall_client *recall_client_get(struct recalls *rs, uint64_t id)
 	if (c == NULL) {
 		client_sweep(rs);
 		c = talloc_zero(rs, struct recall_client);
-		if (c == NULL) {
-			return NULL;
-		}
 		c->rs = rs;
 		c->id = id;
 		c->since_ns = clock_now_ns(rs->v->clock);

@@ -114,8 +114,8 @@ static void fetch_failed(struct recall *r, struct recall_get *g, struct obj_req 
 	}
 	text = talloc_asprintf(r, "%s: %s", req->key,
 			res->message ? res->message : objstore_status_name(res->status));
-	log_line(volume_trouble_level(r->rs->v, LOG_LVL_WARNING), "recall", req->request_id, "%s", text ? text : "S3 failed");
-	recall_fail_extent(r, g->extent, recall_errno(res), text ? text : "S3 failed");
+	log_line(volume_trouble_level(r->rs->v, LOG_LVL_WARNING), "recall", req->request_id, "%s", text);
+	recall_fail_extent(r, g->extent, recall_errno(res), text);
 	talloc_free(text);
 }
 
@@ -168,14 +168,15 @@ static bool fetch_start(const struct fetch_choice *c)
 	int64_t offset = (int64_t)(c->extent << RECALL_EXTENT_SHIFT);
 	int64_t left = (int64_t)r->size - offset;
 	char *key = recall_key(r, row);
-	struct obj_req *req = key ? objstore_req_new(OBJ_GET, key) : NULL;
+	struct obj_req *req;
 
-	talloc_free(key);
-	if (g == NULL || req == NULL || (req->if_match = strdup(row->etag)) == NULL) {
+	if (key == NULL) {
 		talloc_free(g);
-		objstore_req_free(&req);
 		return false;
 	}
+	req = objstore_req_new(OBJ_GET, key);
+	talloc_free(key);
+	req->if_match = strdup(row->etag);
 	req->prio = c->ahead ? OBJ_PRIO_AHEAD : OBJ_PRIO_READER;
 	req->request_id = c->request_id;
 	req->offset = offset;
@@ -358,14 +359,13 @@ static void fetch_look(void *arg)
 	fetch_pump(rs);
 }
 
-static bool fetch_look_later(struct recalls *rs)
+static void fetch_look_later(struct recalls *rs)
 {
 	struct clock *c = rs->v->clock;
 
 	if (rs->look_timer == NULL) {
 		rs->look_timer = clock_timer_add(c, rs, clock_now_ns(c) + FETCH_LOOK_NS, fetch_look, rs);
 	}
-	return rs->look_timer != NULL;
 }
 
 /* The cache is full: files are to go first. They have FETCH_ROOM_NS for it; reads are never refused. */
@@ -380,7 +380,11 @@ static bool fetch_is_held(struct recalls *rs)
 	if (rs->room_until_ns == 0) {
 		rs->room_until_ns = now + FETCH_ROOM_NS;
 	}
-	return now < rs->room_until_ns && fetch_look_later(rs);
+	if (now >= rs->room_until_ns) {
+		return false;
+	}
+	fetch_look_later(rs);
+	return true;
 }
 
 /* As many as may be sent. */
@@ -407,7 +411,7 @@ static void fetch_pump(struct recalls *rs)
 	}
 	rs->pumping = false;
 	if (rs->slowing) {
-		(void)fetch_look_later(rs);
+		fetch_look_later(rs);
 	}
 }
 

@@ -33,9 +33,6 @@ struct recall_file_job *recall_file_job_new(struct recalls *rs, struct recall *r
 	struct recall_file_job *j = calloc(1, sizeof(*j));
 	const struct row *row = r != NULL ? index_get(rs->v->index, &r->oid) : NULL;
 
-	if (j == NULL) {
-		return NULL;
-	}
 	j->rs = rs;
 	j->r = r;
 	j->place = mirror_place_of(rs->v->mirror);

@@ -138,7 +138,7 @@ static void ask_located(int status, const char *message, struct mirror_dir *dir,
 	if (row == NULL) {
 		row = index_add(ix, &r->oid, false);
 	}
-	if (row == NULL || raw == NULL || index_at_s3(ix, &dir->oid, raw, false) != NULL) {
+	if (index_at_s3(ix, &dir->oid, raw, false) != NULL) {
 		ask_failed(r, -EIO, "the object of this stub is not known; refresh its directory");
 		return;
 	}
@@ -161,11 +161,9 @@ static void ask_placed(struct recall_file_job *j)
 	struct recall *r = j->r;
 	struct ask_place *p = talloc_zero(r, struct ask_place);
 
-	if (p != NULL) {
-		p->r = r;
-		p->name = talloc_strdup(p, j->name);
-	}
-	if (j->status != 0 || p == NULL || p->name == NULL) {
+	p->r = r;
+	p->name = talloc_strdup(p, j->name);
+	if (j->status != 0) {
 		if (j->parent_fd >= 0) {
 			close(j->parent_fd);
 		}
@@ -183,9 +181,7 @@ static void ask_ready(struct volume *v, void *arg, int status)
 	struct recall_file_job *j;
 
 	if (status != 0) {
-		char *text = mirror_unready(r, v);
-
-		ask_failed(r, status, text ? text : "S3 is not reachable");
+		ask_failed(r, status, mirror_unready(r, v));
 		return;
 	}
 	if (row != NULL && row->in_s3) {
@@ -193,12 +189,12 @@ static void ask_ready(struct volume *v, void *arg, int status)
 		recall_go(r);
 		return;
 	}
-	j = r->learned ? NULL : recall_file_job_new(r->rs, r);
-	r->learned = true;
-	if (j == NULL) {
+	if (r->learned) {
 		ask_failed(r, -EIO, "the object of this stub is not known");
 		return;
 	}
+	r->learned = true;
+	j = recall_file_job_new(r->rs, r);
 	j->done = ask_placed;
 	recall_file_place(j);
 }
@@ -247,10 +243,6 @@ void recall_finish(struct recall *r)
 
 	recall_give_all(r);
 	recall_answer_waits(r);
-	if (j == NULL) {
-		recall_fail_waits(r, -ENOMEM, "out of memory");
-		return;
-	}
 	r->state = RECALL_FINISHING;
 	j->done = finish_done;
 	recall_file_finish(j);

@@ -138,8 +138,7 @@ unsigned recall_damaged(const struct recalls *rs, const char **key)
 		const struct recall_damage *d = &rs->damage[i];
 		const struct row *row = index_get(rs->v->index, &d->oid);
 
-		if (row != NULL && row->in_s3 && row->etag != NULL && d->key != NULL &&
-				d->etag != NULL && strcmp(row->etag, d->etag) == 0) {
+		if (row != NULL && row->in_s3 && row->etag != NULL && strcmp(row->etag, d->etag) == 0) {
 			*key = d->key;
 			count++;
 		}
@@ -201,21 +200,20 @@ static void object_end(struct recall *r, int status, const char *message)
 {
 	struct volume *v = r->rs->v;
 	const struct row *row = index_get(v->index, &r->oid), *dir;
-	struct unlist_job *j = NULL;
-	char *path = NULL;
+	struct unlist_job *j;
+	char *path;
 
 	dir = row != NULL && row->live == ROW_HERE ? index_get(v->index, &row->parent) : NULL;
 	path = dir ? index_path(v->index, r, dir) : NULL;
-	j = path ? calloc(1, sizeof(*j)) : NULL;
-	if (j != NULL && (j->path = strdup(path)) != NULL) {
+	if (path != NULL) {
+		j = calloc(1, sizeof(*j));
+		j->path = strdup(path);
 		j->place = mirror_place_of(v->mirror);
 		j->oid = dir->oid;
 		j->job.what = "recall unlist";
 		j->job.run = unlist_run;
 		j->job.done = unlist_done;
 		disk_submit(v->disk, DISK_ORDER, &j->job);
-	} else {
-		free(j);
 	}
 	talloc_free(path);
 	recall_kill(r, status, message);
@@ -295,10 +293,6 @@ static void check_head(struct recall *r, const char *key, struct obj_result *res
 	stats_add(remote_changes, 1);
 	recall_bits_clear(r);
 	j = recall_file_job_new(r->rs, r);
-	if (j == NULL) {
-		recall_kill(r, -EIO, "the object changed in S3 while it was being read");
-		return;
-	}
 	j->size = res->size;
 	j->mtime_ns = mtime_ns;
 	j->done = check_adopted;
@@ -328,7 +322,7 @@ static void check_head_done(struct obj_req *req)
 		status = recall_errno(res);
 		r->state = RECALL_FILLING;
 		recall_hold(r);
-		recall_fail_waits(r, status, text ? text : "S3 failed");
+		recall_fail_waits(r, status, text);
 		talloc_free(text);
 		recall_unhold(r);
 	}

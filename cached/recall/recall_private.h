@@ -165,7 +165,7 @@ void recall_give_all(struct recall *r);
 void recall_discard_now(struct recall *r);
 
 /* --- recall_client.c --- */
-/* A reference; NULL: out of memory. */
+/* A reference. */
 struct recall_client *recall_client_get(struct recalls *rs, uint64_t id);
 struct recall_client *recall_client_again(struct recall_client *c);
 void recall_client_put(struct recall_client *c);

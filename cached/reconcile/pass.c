@@ -415,8 +415,9 @@ static void pass_begin(struct pass *p, struct obj_req *create)
 	blocks = blocks_new(size, p->part_bytes);
 	p->begun = blocks != NULL ? begun_new(p->v, &nobody, p->to, blocks, NULL, 0) : NULL;
 	blocks_free(&blocks);
-	if (p->begun == NULL || !begun_keep(p->begun, pass_create, p)) {
-		begun_gone(&p->begun);
+	if (p->begun != NULL) {
+		begun_keep(p->begun, pass_create, p);
+	} else {
 		pass_create(p);
 	}
 }

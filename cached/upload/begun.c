@@ -19,7 +19,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,29 +52,18 @@ static int begun_destructor(struct begun *b)
 	return 0;
 }
 
-/* Its parts follow from size, each, run and same. false: out of memory, or such blocks cannot be. */
-static bool begun_plan(struct begun *b)
+/* Its parts follow from these blocks, run and same. */
+static void begun_plan(struct begun *b, const struct blocks *blocks)
 {
-	struct blocks *blocks = blocks_new(b->size, b->each);
-
-	if (blocks != NULL && blocks->count == b->block_count) {
-		b->parts = talloc_zero_array(b, struct blocks_part, b->block_count);
-		if (b->parts != NULL) {
-			b->part_count = blocks_plan(blocks, b->same, b->run, b->parts);
-			b->done = talloc_zero_array(b, struct begun_done, b->part_count);
-		}
-	}
-	blocks_free(&blocks);
-	return b->done != NULL;
+	b->parts = talloc_zero_array(b, struct blocks_part, b->block_count);
+	b->part_count = blocks_plan(blocks, b->same, b->run, b->parts);
+	b->done = talloc_zero_array(b, struct begun_done, b->part_count);
 }
 
 static struct begun *begun_alloc(struct begun_set *set)
 {
 	struct begun *b = talloc_zero(set, struct begun);
 
-	if (b == NULL) {
-		return NULL;
-	}
 	b->v = set->v;
 	b->next = set->list;
 	b->prev = &set->list;
@@ -94,12 +83,13 @@ int64_t begun_now_ns(const struct volume *v)
 struct begun *begun_new(struct volume *v, const struct ofs_oid *oid, const char *key, const struct blocks *blocks,
 		const bool *same, int64_t run_bytes)
 {
-	struct begun *b = v->begun != NULL ? begun_alloc(v->begun) : NULL;
+	struct begun *b;
 	struct ofs_oid id;
 
-	if (b == NULL) {
+	if (v->begun == NULL) {
 		return NULL;
 	}
+	b = begun_alloc(v->begun);
 	b->used = true;
 	clock_random(v->clock, &id, sizeof(id));
 	ofs_oid_hex(&id, b->file);
@@ -111,16 +101,10 @@ struct begun *begun_new(struct volume *v, const struct ofs_oid *oid, const char 
 	b->run = run_bytes;
 	b->block_count = blocks->count;
 	b->same = talloc_zero_array(b, bool, blocks->count);
-	if (b->key == NULL || b->same == NULL) {
-		talloc_free(b);
-		return NULL;
-	}
 	if (same != NULL) {
 		memcpy(b->same, same, blocks->count * sizeof(*same));
 	}
-	if (!begun_plan(b)) {
-		TALLOC_FREE(b);
-	}
+	begun_plan(b, blocks);
 	return b;
 }
 
@@ -136,7 +120,7 @@ struct begun *begun_find(struct volume *v, const struct ofs_oid *oid)
 
 bool begun_knows(const struct volume *v, const char *upload_id)
 {
-	struct begun *b = v->begun != NULL ? v->begun->list : NULL;
+	struct begun *b = v->begun->list;
 
 	while (b != NULL && (b->upload_id == NULL || strcmp(b->upload_id, upload_id) != 0)) {
 		b = b->next;
@@ -146,16 +130,13 @@ bool begun_knows(const struct volume *v, const char *upload_id)
 
 /* ---- as bytes ---- */
 
-/* The head, with its digest; malloc. NULL: out of memory, or the key is none. */
+/* The head, with its digest; malloc. */
 static uint8_t *head_pack(const struct begun *b, size_t *len)
 {
 	size_t key = strlen(b->key), bits = (b->block_count + 7) / 8, cap = FIXED_BYTES + key + bits + 32;
-	uint8_t *data = key <= TEXT_MAX_BYTES ? malloc(cap) : NULL;
+	uint8_t *data = malloc(cap);
 	struct ofs_wr w = ofs_wr_init(data, cap);
 
-	if (data == NULL) {
-		return NULL;
-	}
 	ofs_wr_bytes(&w, MAGIC, MAGIC_BYTES);
 	ofs_wr_bytes(&w, &b->oid, 16);
 	ofs_wr_bytes(&w, &b->wid, 16);
@@ -175,10 +156,7 @@ static uint8_t *head_pack(const struct begun *b, size_t *len)
 		}
 		ofs_wr_bytes(&w, &byte, 1);
 	}
-	if (w.bad || EVP_Digest(data, w.done, data + w.done, NULL, EVP_sha256(), NULL) != 1) {
-		free(data);
-		return NULL;
-	}
+	SHA256(data, w.done, w.p);
 	*len = cap;
 	return data;
 }
@@ -194,8 +172,9 @@ static char *text(TALLOC_CTX *ctx, struct ofs_rd *r)
 static bool head_read(struct begun *b, struct ofs_rd *r)
 {
 	const uint8_t *all = r->p, *magic = ofs_rd_bytes(r, MAGIC_BYTES), *bits, *digest;
-	uint8_t want[EVP_MAX_MD_SIZE];
-	int64_t count;
+	uint8_t want[SHA256_DIGEST_LENGTH];
+	struct blocks *blocks;
+	bool good;
 
 	if (magic == NULL || memcmp(magic, MAGIC, MAGIC_BYTES) != 0) {
 		return false;
@@ -209,33 +188,31 @@ static bool head_read(struct begun *b, struct ofs_rd *r)
 	b->each = (int64_t)ofs_rd_u64(r);
 	b->run = (int64_t)ofs_rd_u64(r);
 	b->key = text(b, r);
-	count = b->each > 0 && b->size > 0 ? (b->size - 1) / b->each + 1 : 0;
-	if (r->bad || b->key == NULL || b->begun_ns < 0 || count < 1 || count > OBJ_PARTS_MAX) {
+	blocks = b->key != NULL && b->begun_ns >= 0 ? blocks_new(b->size, b->each) : NULL;
+	if (blocks == NULL) {
 		return false;
 	}
-	b->block_count = (unsigned)count;
+	b->block_count = blocks->count;
 	bits = ofs_rd_bytes(r, (b->block_count + 7) / 8);
 	digest = ofs_rd_bytes(r, 32);
-	if (digest == NULL || EVP_Digest(all, (size_t)(digest - all), want, NULL, EVP_sha256(), NULL) != 1 ||
-			memcmp(want, digest, 32) != 0) {
-		return false;
+	good = digest != NULL && memcmp(SHA256(all, (size_t)(digest - all), want), digest, sizeof(want)) == 0;
+	if (good) {
+		b->same = talloc_zero_array(b, bool, b->block_count);
+		for (unsigned i = 0; i < b->block_count; i++) {
+			b->same[i] = (bits[i / 8] >> i % 8 & 1) != 0;
+		}
+		begun_plan(b, blocks);
 	}
-	b->same = talloc_zero_array(b, bool, b->block_count);
-	for (unsigned i = 0; b->same != NULL && i < b->block_count; i++) {
-		b->same[i] = (bits[i / 8] >> i % 8 & 1) != 0;
-	}
-	return b->same != NULL && begun_plan(b);
+	blocks_free(&blocks);
+	return good;
 }
 
-static bool record_seal(const uint8_t *data, size_t len, uint8_t seal[SEAL_BYTES])
+static void record_seal(const uint8_t *data, size_t len, uint8_t seal[SEAL_BYTES])
 {
-	uint8_t digest[EVP_MAX_MD_SIZE];
+	uint8_t digest[SHA256_DIGEST_LENGTH];
 
-	if (EVP_Digest(data, len, digest, NULL, EVP_sha256(), NULL) != 1) {
-		return false;
-	}
+	SHA256(data, len, digest);
 	memcpy(seal, digest, SEAL_BYTES);
-	return true;
 }
 
 /* The next record behind the head; false: there are no more, or it was torn. */
@@ -250,8 +227,11 @@ static bool record_read(struct begun *b, struct ofs_rd *r)
 	first = text(b, r);
 	second = text(b, r);
 	seal = ofs_rd_bytes(r, SEAL_BYTES);
-	if (seal == NULL || !record_seal(all, (size_t)(seal - all), want) || memcmp(seal, want, SEAL_BYTES) != 0 ||
-			first == NULL) {
+	if (seal == NULL || first == NULL) {
+		return false;
+	}
+	record_seal(all, (size_t)(seal - all), want);
+	if (memcmp(seal, want, SEAL_BYTES) != 0) {
 		return false;
 	}
 	if (kind == RECORD_ID) {
@@ -324,24 +304,19 @@ static struct begun_job *job_new(const struct begun *b, const char *what)
 {
 	struct begun_job *j = calloc(1, sizeof(*j));
 
-	if (j != NULL) {
-		j->job.what = what;
-		j->job.run = begun_run;
-		j->job.done = begun_run_done;
-		j->dir_fd = b->v->begun->dir_fd;
-		memcpy(j->file, b->file, sizeof(j->file));
-	}
+	j->job.what = what;
+	j->job.run = begun_run;
+	j->job.done = begun_run_done;
+	j->dir_fd = b->v->begun->dir_fd;
+	memcpy(j->file, b->file, sizeof(j->file));
 	return j;
 }
 
-bool begun_keep(struct begun *b, void (*done)(void *arg), void *arg)
+void begun_keep(struct begun *b, void (*done)(void *arg), void *arg)
 {
 	struct begun_job *j = job_new(b, "keep an upload");
 
-	if (j == NULL) {
-		return false;
-	}
-	j->data = head_pack(b, &j->len); /* NULL: nothing is kept */
+	j->data = head_pack(b, &j->len);
 	j->head = true;
 	if (done != NULL) {
 		j->b = b;
@@ -350,7 +325,6 @@ bool begun_keep(struct begun *b, void (*done)(void *arg), void *arg)
 	j->done = done;
 	j->arg = arg;
 	disk_submit(b->v->disk, DISK_ORDER, &j->job);
-	return true;
 }
 
 static void begun_append(struct begun *b, enum record kind, unsigned number, const uint8_t sha256[32], const char *first,
@@ -358,13 +332,14 @@ static void begun_append(struct begun *b, enum record kind, unsigned number, con
 {
 	static const uint8_t none[32];
 	size_t a = strlen(first), c = second != NULL ? strlen(second) : 0;
-	struct begun_job *j = a <= TEXT_MAX_BYTES && c <= TEXT_MAX_BYTES ? job_new(b, "note a part") : NULL;
+	struct begun_job *j;
 	struct ofs_wr w;
 
-	if (j == NULL || (j->data = malloc(RECORD_MAX_BYTES)) == NULL) {
-		free(j);
+	if (a > TEXT_MAX_BYTES || c > TEXT_MAX_BYTES) {
 		return;
 	}
+	j = job_new(b, "note a part");
+	j->data = malloc(RECORD_MAX_BYTES);
 	w = ofs_wr_init(j->data, RECORD_MAX_BYTES);
 	ofs_wr_u16(&w, (uint16_t)kind);
 	ofs_wr_u16(&w, (uint16_t)number);
@@ -373,11 +348,7 @@ static void begun_append(struct begun *b, enum record kind, unsigned number, con
 	ofs_wr_bytes(&w, first, a);
 	ofs_wr_u16(&w, (uint16_t)c);
 	ofs_wr_bytes(&w, second, c);
-	if (w.bad || !record_seal(j->data, w.done, w.p)) {
-		free(j->data);
-		free(j);
-		return;
-	}
+	record_seal(j->data, w.done, w.p);
 	j->len = w.done + SEAL_BYTES;
 	disk_submit(b->v->disk, DISK_ORDER, &j->job);
 }
@@ -411,9 +382,7 @@ void begun_gone(struct begun **b)
 	}
 	begun_unwait(*b);
 	j = job_new(*b, "forget an upload");
-	if (j != NULL) { /* else the next daemon ends what is not there */
-		disk_submit((*b)->v->disk, DISK_ORDER, &j->job);
-	}
+	disk_submit((*b)->v->disk, DISK_ORDER, &j->job);
 	TALLOC_FREE(*b);
 }
 
@@ -456,13 +425,11 @@ void begun_stray(struct begun *b)
 {
 	static const struct ofs_oid nobody;
 	struct blocks *blocks = blocks_new(b->size, b->each);
-	struct begun *stray = blocks != NULL ? begun_new(b->v, &nobody, b->key, blocks, NULL, 0) : NULL;
+	struct begun *stray = begun_new(b->v, &nobody, b->key, blocks, NULL, 0);
 
-	if (stray != NULL) {
-		stray->begun_ns = b->begun_ns;
-		begun_keep(stray, NULL, NULL);
-		begun_give_up(&stray);
-	}
+	stray->begun_ns = b->begun_ns;
+	begun_keep(stray, NULL, NULL);
+	begun_give_up(&stray);
 	blocks_free(&blocks);
 }
 
@@ -474,15 +441,15 @@ static uint8_t *file_read(int dir_fd, const char *name, size_t *len, int *status
 	int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	uint8_t *data = NULL;
 	struct stat st;
-	ssize_t n = -1;
+	ssize_t n;
 
 	*status = 0;
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		*status = -errno;
 	} else if (S_ISREG(st.st_mode) && st.st_size > 0 && st.st_size <= FILE_MAX_BYTES) {
 		data = malloc((size_t)st.st_size);
-		n = data != NULL ? pread(fd, data, (size_t)st.st_size, 0) : -1;
-		*status = data == NULL ? -ENOMEM : n < 0 ? -errno : n != st.st_size ? -EIO : 0;
+		n = pread(fd, data, (size_t)st.st_size, 0);
+		*status = n < 0 ? -errno : n != st.st_size ? -EIO : 0;
 		*len = (size_t)st.st_size;
 	}
 	if (fd >= 0) {
@@ -504,25 +471,23 @@ static void begun_load(struct begun_set *set, const char *name)
 	int status;
 	uint8_t *data = file_read(set->dir_fd, name, &len, &status);
 
-	if (data != NULL && (b = begun_alloc(set)) == NULL) {
-		status = -ENOMEM;
-	}
 	if (status != 0) { /* what it says is still so: the next daemon reads it */
 		log_warning("upload", "volume %s: uploads/%s cannot be read (%s): it is kept for the next start; until then "
 				"parts of an upload may stay in the bucket", set->v->name, name, strerror(-status));
-		free(data);
 		return;
 	}
-	if (data != NULL && good) {
+	good = good && data != NULL;
+	if (good) {
 		struct ofs_rd r = ofs_rd_init(data, len);
 
+		b = begun_alloc(set);
 		ofs_oid_hex(&id, b->file);
 		b->left_ns = clock_now_ns(set->v->clock);
 		good = head_read(b, &r);
 		while (good && r.left > 0 && record_read(b, &r)) {
 		}
 	}
-	if (data == NULL || !good) {
+	if (!good) {
 		talloc_free(b);
 		unlinkat(set->dir_fd, name, 0); /* torn before the store heard of it */
 	}
@@ -545,9 +510,6 @@ struct begun_set *begun_open(TALLOC_CTX *ctx, struct volume *v, char **error)
 	int fd;
 
 	*error = NULL;
-	if (set == NULL) {
-		return NULL;
-	}
 	set->v = v;
 	if (mkdirat(v->path_fd, "uploads", 0700) != 0 && errno != EEXIST) {
 		*error = talloc_asprintf(ctx, "%s/uploads: %s", v->path, strerror(errno));

@@ -57,12 +57,12 @@ void begun_look(struct begun_set *set);
 /* One of this file that nobody uses and whose id is known; NULL: none. */
 struct begun *begun_find(struct volume *v, const struct ofs_oid *oid);
 /* Of the file's blocks those that are `same` (NULL: none) are to be copied, in runs of up to run_bytes. The strings are
- * copied; used, not on the disk yet. NULL: out of memory, or nothing is remembered in this volume. */
+ * copied; used, not on the disk yet. NULL: nothing is remembered in this volume. */
 struct begun *begun_new(struct volume *v, const struct ofs_oid *oid, const char *key, const struct blocks *b,
 		const bool *same, int64_t run_bytes);
 /* Write it down, durably as far as the disk lets it, before the store hears of it; then done(arg), never from inside,
- * unless it is left or gone before. done may be NULL. false: out of memory, nothing is kept, nobody called. */
-bool begun_keep(struct begun *b, void (*done)(void *arg), void *arg);
+ * unless it is left or gone before. done may be NULL. */
+void begun_keep(struct begun *b, void (*done)(void *arg), void *arg);
 /* The answers, as they come. What cannot be written down is sent once more by the next daemon. */
 void begun_id(struct begun *b, const char *upload_id);
 void begun_part(struct begun *b, unsigned part, const char *etag, const char *sum, const uint8_t sha256[32]);

@@ -60,13 +60,7 @@ static struct obj_req *begun_req(struct begun *b, enum obj_op op, const char *up
 {
 	struct obj_req *req = objstore_req_new(op, b->key);
 
-	if (req != NULL && upload_id != NULL && (req->upload_id = strdup(upload_id)) == NULL) {
-		objstore_req_free(&req);
-	}
-	if (req == NULL) {
-		begun_later(b, OBJ_LOCAL);
-		return NULL;
-	}
+	req->upload_id = upload_id != NULL ? strdup(upload_id) : NULL;
 	req->prio = OBJ_PRIO_HOUSE;
 	req->done = done;
 	req->arg = arg;
@@ -75,13 +69,8 @@ static struct obj_req *begun_req(struct begun *b, enum obj_op op, const char *up
 
 static void begun_end(struct begun *b)
 {
-	struct obj_req *req;
-
 	b->used = true;
-	req = begun_req(b, OBJ_MPU_ABORT, b->upload_id, begun_ended, b);
-	if (req != NULL) {
-		objstore_submit(b->v->store, req);
-	}
+	objstore_submit(b->v->store, begun_req(b, OBJ_MPU_ABORT, b->upload_id, begun_ended, b));
 }
 
 /* ---- one whose begin was answered to nobody ---- */
@@ -137,29 +126,23 @@ static void stray_ended(struct obj_req *req)
 static void stray_next(struct stray *s)
 {
 	const struct obj_result *r = &s->list->result;
-	char *token;
 
 	while (s->next < r->entry_count) {
 		const struct obj_entry *e = &r->entries[s->next++];
-		struct obj_req *req;
 
-		if (!stray_is_ours(s->b, e)) {
-			continue;
+		if (stray_is_ours(s->b, e)) {
+			objstore_submit(s->b->v->store, begun_req(s->b, OBJ_MPU_ABORT, e->version_id, stray_ended, s));
+			return;
 		}
-		req = begun_req(s->b, OBJ_MPU_ABORT, e->version_id, stray_ended, s);
-		if (req == NULL) {
-			talloc_free(s);
-		} else {
-			objstore_submit(s->b->v->store, req);
-		}
-		return;
 	}
-	token = r->next_token != NULL ? talloc_strdup(s, r->next_token) : NULL;
-	if (token != NULL) {
-		objstore_req_free(&s->list);
-		stray_list(s, token);
+	if (r->next_token != NULL) {
+		struct obj_req *last = s->list;
+
+		s->list = NULL;
+		stray_list(s, last->result.next_token);
+		objstore_req_free(&last);
 	} else {
-		stray_end(s, r->next_token == NULL ? OBJ_OK : OBJ_LOCAL);
+		stray_end(s, OBJ_OK);
 	}
 }
 
@@ -180,14 +163,7 @@ static void stray_list(struct stray *s, const char *token)
 {
 	struct obj_req *req = begun_req(s->b, OBJ_UPLOADS, NULL, stray_listed, s);
 
-	if (req != NULL && token != NULL && (req->token = strdup(token)) == NULL) {
-		objstore_req_free(&req);
-		begun_later(s->b, OBJ_LOCAL);
-	}
-	if (req == NULL) {
-		talloc_free(s);
-		return;
-	}
+	req->token = token != NULL ? strdup(token) : NULL;
 	req->rights_told = true; /* it does without */
 	objstore_submit(s->b->v->store, req);
 }
@@ -196,10 +172,6 @@ static void begun_find_stray(struct begun *b)
 {
 	struct stray *s = talloc_zero(b, struct stray);
 
-	if (s == NULL) {
-		begun_later(b, OBJ_LOCAL);
-		return;
-	}
 	talloc_set_destructor(s, stray_destructor);
 	s->b = b;
 	b->used = true;

@@ -49,10 +49,7 @@ static struct blobs_known *known_get(struct volume *v)
 	if (v->blobs == NULL) {
 		struct blobs_known *k = talloc_zero(v, struct blobs_known);
 
-		if (k == NULL || (k->slots = talloc_zero_size(k, 64 * 32)) == NULL) {
-			talloc_free(k);
-			return NULL;
-		}
+		k->slots = talloc_zero_size(k, 64 * 32);
 		k->mask = 63;
 		talloc_set_destructor(k, known_gone);
 		v->blobs = k;
@@ -109,9 +106,6 @@ bool blobs_doom(struct volume *v, const uint8_t *sha256)
 {
 	struct blobs_known *k = known_get(v);
 
-	if (k == NULL) {
-		return false;
-	}
 	k->dooms = false;
 	if (sha256 == NULL) {
 		return true;
@@ -193,31 +187,24 @@ static void blob_send(void *arg)
 	}
 }
 
-/* It is just being deleted, or memory is out. */
+/* It is just being deleted. */
 static void blob_wait(struct blob *b, struct obj_req *req)
 {
 	struct clock *clock = b->all->v->clock;
 
 	b->req = req;
-	if (clock_timer_add(clock, b, clock_now_ns(clock) + AGAIN_NS, blob_send, b) == NULL) {
-		b->req = NULL;
-		req->result.status = OBJ_LOCAL;
-		blob_put_done(req);
-	}
+	clock_timer_add(clock, b, clock_now_ns(clock) + AGAIN_NS, blob_send, b);
 }
 
 static struct obj_req *blob_request(struct blobs *b, const struct snapshot_xattr *x)
 {
 	struct blobs_known *k = known_get(b->v);
-	struct blob *one = k != NULL ? talloc_zero(b, struct blob) : NULL;
+	struct blob *one = talloc_zero(b, struct blob);
 	char *key = objmeta_blob_key(b->v->prefix, x->sha256);
-	struct obj_req *req = one != NULL && key != NULL ? objstore_req_new(OBJ_PUT, key) : NULL;
+	struct obj_req *req = objstore_req_new(OBJ_PUT, key);
 
 	free(key);
-	if (req == NULL || (req->body = malloc(x->len + 1)) == NULL) {
-		objstore_req_free(&req);
-		return NULL;
-	}
+	req->body = malloc(x->len + 1);
 	one->next = k->sent;
 	one->prev = &k->sent;
 	if (one->next != NULL) {
@@ -240,25 +227,18 @@ void upload_blobs(struct volume *v, const struct snapshot *s,
 		void (*done)(enum obj_status status, const char *message, void *arg), void *arg)
 {
 	struct blobs *b = talloc_zero(v, struct blobs);
-	struct obj_req **reqs = b != NULL ? talloc_zero_array(b, struct obj_req *,
-			(s != NULL ? s->xattr_count : 0) + 1) : NULL;
-	unsigned n = 0;
-	enum obj_status st = reqs != NULL ? OBJ_OK : OBJ_LOCAL;
+	unsigned count = s != NULL ? s->xattr_count : 0, n = 0;
+	struct obj_req **reqs = talloc_zero_array(b, struct obj_req *, count + 1);
 
-	for (unsigned i = 0; st == OBJ_OK && s != NULL && i < s->xattr_count; i++) {
-		b->v = v;
-		if (s->xattrs[i].is_blob && s->xattrs[i].value != NULL &&
-				(reqs[n++] = blob_request(b, &s->xattrs[i])) == NULL) {
-			st = OBJ_LOCAL;
-			n--;
+	b->v = v;
+	for (unsigned i = 0; i < count; i++) {
+		if (s->xattrs[i].is_blob && s->xattrs[i].value != NULL) {
+			reqs[n++] = blob_request(b, &s->xattrs[i]);
 		}
 	}
-	if (st != OBJ_OK || n == 0) {
-		while (n > 0) {
-			objstore_req_free(&reqs[--n]);
-		}
+	if (n == 0) {
 		talloc_free(b);
-		done(st, st == OBJ_OK ? NULL : "out of memory", arg);
+		done(OBJ_OK, NULL, arg);
 		return;
 	}
 	b->done = done;

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,12 +78,14 @@ uint8_t *blocks_pack(const struct blocks *b, size_t *len)
 {
 	size_t etag = strlen(b->etag), version = b->version != NULL ? strlen(b->version) : 0;
 	size_t cap = HEAD_BYTES + etag + version + 32u * b->count + 32;
-	uint8_t *data = etag <= TEXT_MAX_BYTES && version <= TEXT_MAX_BYTES ? malloc(cap) : NULL;
-	struct ofs_wr w = ofs_wr_init(data, cap);
+	uint8_t *data;
+	struct ofs_wr w;
 
-	if (data == NULL) {
+	if (etag > TEXT_MAX_BYTES || version > TEXT_MAX_BYTES) {
 		return NULL;
 	}
+	data = malloc(cap);
+	w = ofs_wr_init(data, cap);
 	ofs_wr_bytes(&w, MAGIC, MAGIC_BYTES);
 	ofs_wr_u64(&w, (uint64_t)b->size);
 	ofs_wr_u64(&w, (uint64_t)b->each);
@@ -91,10 +94,7 @@ uint8_t *blocks_pack(const struct blocks *b, size_t *len)
 	ofs_wr_bytes(&w, b->etag, etag);
 	ofs_wr_bytes(&w, b->version, version);
 	ofs_wr_bytes(&w, b->sha256, 32u * b->count);
-	if (w.bad || EVP_Digest(data, w.done, data + w.done, NULL, EVP_sha256(), NULL) != 1) {
-		free(data);
-		return NULL;
-	}
+	SHA256(data, w.done, w.p);
 	*len = cap;
 	return data;
 }
@@ -110,14 +110,13 @@ struct blocks *blocks_unpack(const uint8_t *data, size_t len)
 {
 	struct ofs_rd r = ofs_rd_init(data, len < 32 ? 0 : len - 32);
 	const uint8_t *magic = ofs_rd_bytes(&r, MAGIC_BYTES);
-	uint8_t digest[EVP_MAX_MD_SIZE];
+	uint8_t digest[SHA256_DIGEST_LENGTH];
 	struct blocks *b;
 	size_t etag, version;
 	int64_t size;
 
 	if (magic == NULL || memcmp(magic, MAGIC, MAGIC_BYTES) != 0 ||
-			EVP_Digest(data, len - 32, digest, NULL, EVP_sha256(), NULL) != 1 ||
-			memcmp(digest, data + len - 32, 32) != 0) {
+			memcmp(SHA256(data, len - 32, digest), data + len - 32, sizeof(digest)) != 0) {
 		return NULL;
 	}
 	size = (int64_t)ofs_rd_u64(&r);
@@ -225,7 +224,7 @@ void blocks_keep(struct volume *v, const struct ofs_oid *oid, struct blocks *b, 
 {
 	struct keep_job *k = calloc(1, sizeof(*k));
 
-	if (k == NULL || b->etag == NULL) {
+	if (b->etag == NULL) {
 		free(k);
 		blocks_free(&b);
 		done(arg);
@@ -252,32 +251,29 @@ void blocks_forget(int dir_fd, const struct ofs_oid *oid)
 
 /* ---- comparing ---- */
 
-/* Worker. The digest of a block of the file. 0 or -errno. */
-static int block_digest(struct blocks_ask *q, unsigned i, uint8_t *buf, uint8_t sha256[32])
+/* Worker. The digest of a block of the file; false: it cannot be read, or nobody wants it any more. */
+static bool block_digest(struct blocks_ask *q, unsigned i, uint8_t *buf, uint8_t sha256[32])
 {
 	int64_t at = q->now->each * i, end = at + blocks_bytes(q->now, i);
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	int ret = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 ? 0 : -ENOMEM;
 
-	while (ret == 0 && at < end) {
+	EVP_DigestInit_ex(md, EVP_sha256(), NULL);
+	while (at < end && !atomic_load(&q->cancelled)) {
 		ssize_t n = pread(q->fd, buf, end - at < READ_BYTES ? (size_t)(end - at) : READ_BYTES, at);
 
 		if (n < 0 && errno == EINTR) {
 			continue;
 		}
-		if (n <= 0 || atomic_load(&q->cancelled)) {
-			ret = n < 0 ? -errno : n == 0 ? -ENODATA : -ECANCELED;
+		if (n <= 0) {
 			break;
 		}
 		EVP_DigestUpdate(md, buf, (size_t)n);
 		sum_add(&q->whole, buf, (size_t)n);
 		at += n;
 	}
-	if (ret == 0) {
-		EVP_DigestFinal_ex(md, sha256, NULL);
-	}
+	EVP_DigestFinal_ex(md, sha256, NULL);
 	EVP_MD_CTX_free(md);
-	return ret;
+	return at == end;
 }
 
 /* Worker. What was sent, if it is still what the store has. */
@@ -288,12 +284,15 @@ static bool ask_begin(struct blocks_ask *q)
 		blocks_free(&q->was);
 	}
 	q->now = blocks_new(q->size, q->was != NULL ? q->was->each : q->each);
-	q->same = q->now != NULL ? calloc(q->now->count, sizeof(*q->same)) : NULL;
+	if (q->now == NULL) {
+		return false;
+	}
+	q->same = calloc(q->now->count, sizeof(*q->same));
 	if (q->was != NULL) {
 		q->version = q->was->version;
 		q->was->version = NULL;
 	}
-	return q->same != NULL && sum_begin(&q->whole, q->sum_kind);
+	return sum_begin(&q->whole, q->sum_kind);
 }
 
 /* Worker. false: it is of no use. */
@@ -301,12 +300,12 @@ static bool ask_turn(struct blocks_ask *q)
 {
 	uint8_t *buf = malloc(READ_BYTES);
 	int64_t read = 0;
-	bool ok = buf != NULL;
+	bool ok = true;
 
 	while (ok && q->at < q->now->count && read < TURN_BYTES) {
 		unsigned i = q->at++;
 
-		ok = block_digest(q, i, buf, q->now->sha256[i]) == 0;
+		ok = block_digest(q, i, buf, q->now->sha256[i]);
 		read += blocks_bytes(q->now, i);
 		q->same[i] = ok && q->was != NULL && i < q->was->count && blocks_bytes(q->was, i) == blocks_bytes(q->now, i) &&
 				memcmp(q->was->sha256[i], q->now->sha256[i], 32) == 0;

@@ -29,19 +29,13 @@ struct kept {
 	void *arg;
 };
 
-static int kept_take(struct kept *k, const struct obj_result *r)
+static void kept_take(struct kept *k, const struct obj_result *r)
 {
 	k->meta = talloc_zero_array(k, struct obj_meta, r->meta_count + 1);
-	if (k->meta == NULL) {
-		return -ENOMEM;
-	}
 	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
 		const char *value = foreign_prop(r, i);
 
 		k->props[i] = value != NULL ? talloc_strdup(k, value) : NULL;
-		if (value != NULL && k->props[i] == NULL) {
-			return -ENOMEM;
-		}
 	}
 	for (unsigned i = 0; i < r->meta_count; i++) {
 		struct obj_meta *m = &k->meta[k->meta_count];
@@ -51,12 +45,8 @@ static int kept_take(struct kept *k, const struct obj_result *r)
 		}
 		m->name = talloc_strdup(k, r->meta[i].name);
 		m->value = talloc_strdup(k, r->meta[i].value);
-		if (m->name == NULL || m->value == NULL) {
-			return -ENOMEM;
-		}
 		k->meta_count++;
 	}
-	return 0;
 }
 
 static void kept_end(struct kept *k, enum obj_status st, const char *message)
@@ -98,11 +88,7 @@ void kept_of(TALLOC_CTX *ctx, struct volume *v, const struct obj_req *head, kept
 		return;
 	}
 	k = talloc_zero(ctx, struct kept);
-	if (k == NULL || kept_take(k, &head->result) != 0) {
-		talloc_free(k);
-		done(OBJ_LOCAL, "out of memory", NULL, arg);
-		return;
-	}
+	kept_take(k, &head->result);
 	k->v = v;
 	k->done = done;
 	k->arg = arg;
@@ -111,10 +97,6 @@ void kept_of(TALLOC_CTX *ctx, struct volume *v, const struct obj_req *head, kept
 		return;
 	}
 	req = objstore_req_new(OBJ_TAGS, head->key);
-	if (req == NULL) {
-		kept_end(k, OBJ_LOCAL, "out of memory");
-		return;
-	}
 	req->prio = OBJ_PRIO_UPLOAD;
 	req->done = kept_tags;
 	req->arg = k;
@@ -151,12 +133,7 @@ void kept_ask(TALLOC_CTX *ctx, struct volume *v, const char *key, const char *et
 	struct obj_req *req = objstore_req_new(OBJ_HEAD, key);
 	struct asking *q = talloc_zero(v, struct asking);
 
-	if (req == NULL || q == NULL || (q->etag = talloc_strdup(q, etag)) == NULL) {
-		objstore_req_free(&req);
-		talloc_free(q);
-		done(OBJ_LOCAL, "out of memory", NULL, arg);
-		return;
-	}
+	q->etag = talloc_strdup(q, etag);
 	q->ctx = ctx;
 	q->v = v;
 	q->done = done;
@@ -182,7 +159,7 @@ static void lose(char **lost, const char *what, const char *why)
 	*lost = talloc_asprintf_append(*lost, "%s%s (%s)", (*lost)[0] != '\0' ? ", " : "", what, why);
 }
 
-static int put_meta(const struct kept *k, struct obj_req *req, char **lost)
+static void put_meta(const struct kept *k, struct obj_req *req, char **lost)
 {
 	size_t bytes = trust_is_signed(k->v->store) ? TRUST_META_BYTES : 0;
 
@@ -199,22 +176,24 @@ static int put_meta(const struct kept *k, struct obj_req *req, char **lost)
 		}
 		if (why != NULL) {
 			lose(lost, m->name, why);
-		} else if (objstore_req_meta(req, m->name, m->value) != 0) {
-			return -ENOMEM;
 		} else {
+			objstore_req_meta(req, m->name, m->value);
 			bytes += more;
 		}
 	}
-	return 0;
 }
 
 int kept_put(const struct kept *k, struct obj_req *req, const char **why)
 {
-	char *lost = k != NULL ? talloc_strdup(k, "") : NULL;
-	int ret = k == NULL ? 0 : lost == NULL ? -ENOMEM : put_meta(k, req, &lost);
+	char *lost;
 
 	*why = NULL;
-	for (unsigned i = 0; k != NULL && ret == 0 && i < OBJ_PROP_MAX; i++) {
+	if (k == NULL) {
+		return 0;
+	}
+	lost = talloc_strdup(k, "");
+	put_meta(k, req, &lost);
+	for (unsigned i = 0; i < OBJ_PROP_MAX; i++) {
 		const char *refusal = k->props[i] ? objstore_prop_refusal(i, k->props[i]) : NULL;
 
 		if (k->props[i] == NULL || req->props[i] != NULL) {
@@ -222,14 +201,14 @@ int kept_put(const struct kept *k, struct obj_req *req, const char **why)
 		}
 		if (refusal != NULL) {
 			lose(&lost, objstore_prop_name(i), refusal);
-		} else if ((req->props[i] = strdup(k->props[i])) == NULL) {
-			ret = -ENOMEM;
+		} else {
+			req->props[i] = strdup(k->props[i]);
 		}
 	}
-	if (k != NULL && ret == 0 && k->unread != NULL) {
+	if (k->unread != NULL) {
 		lose(&lost, "its tags", k->unread);
 	}
-	if (ret == 0 && lost != NULL && lost[0] != '\0') {
+	if (lost[0] != '\0') {
 		if (k->v->conf->foreign_properties == CONF_FOREIGN_REFUSE) {
 			*why = talloc_asprintf(k, "another tool has set what cannot be kept: %s", lost);
 			return -EPERM;
@@ -238,7 +217,7 @@ int kept_put(const struct kept *k, struct obj_req *req, const char **why)
 		log_notice("upload", "%s: another tool had set what is not kept: %s", req->key, lost);
 	}
 	talloc_free(lost);
-	return ret;
+	return 0;
 }
 
 int kept_copy(struct obj_req *req, const struct obj_result *source, const struct objmeta *meta)
@@ -250,14 +229,13 @@ int kept_copy(struct obj_req *req, const struct obj_result *source, const struct
 	int ret = meta != NULL ? objmeta_put(req, meta) : 0;
 
 	req->replace_meta = meta != NULL || proven;
-	for (unsigned i = 0; proven && ret == 0 && i < source->meta_count; i++) {
-		ret = objstore_req_meta(req, source->meta[i].name, source->meta[i].value);
+	for (unsigned i = 0; proven && i < source->meta_count; i++) {
+		objstore_req_meta(req, source->meta[i].name, source->meta[i].value);
 	}
-	for (unsigned i = from; ret == 0 && i < end; i++) {
+	for (unsigned i = from; i < end; i++) {
 		const char *value = foreign_prop(source, i);
 
 		req->props[i] = value != NULL ? strdup(value) : NULL;
-		ret = value != NULL && req->props[i] == NULL ? -ENOMEM : 0;
 	}
 	return ret;
 }
@@ -290,11 +268,7 @@ static void check_submit(struct check *c, enum obj_op op, void (*done)(struct ob
 {
 	struct obj_req *req = objstore_req_new(op, c->key);
 
-	if (req == NULL || (op == OBJ_SET_TAGS && (req->tags = strdup(c->tags)) == NULL)) {
-		objstore_req_free(&req);
-		check_end(c);
-		return;
-	}
+	req->tags = op == OBJ_SET_TAGS ? strdup(c->tags) : NULL;
 	req->prio = OBJ_PRIO_UPLOAD;
 	req->done = done;
 	req->arg = c;
@@ -332,12 +306,8 @@ void kept_check(const struct kept *k, const char *key, void (*done)(void *arg), 
 	struct check *c = talloc_zero(k->v, struct check);
 	const char *tags = k->props[OBJ_PROP_tags];
 
-	if (c == NULL || (c->key = talloc_strdup(c, key)) == NULL ||
-			(c->tags = talloc_strdup(c, tags)) == NULL) {
-		talloc_free(c);
-		done(arg);
-		return;
-	}
+	c->key = talloc_strdup(c, key);
+	c->tags = talloc_strdup(c, tags);
 	for (c->count = 1; (tags = strchr(tags, '&')) != NULL; tags++) {
 		c->count++;
 	}

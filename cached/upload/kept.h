@@ -25,13 +25,13 @@ void kept_ask(TALLOC_CTX *ctx, struct volume *v, const char *key, const char *et
 void kept_of(TALLOC_CTX *ctx, struct volume *v, const struct obj_req *head, kept_fn done, void *arg);
 /* Bytes of user metadata. */
 size_t kept_meta_bytes(const struct kept *k);
-/* Add it to a request that has its own metadata already; k may be NULL. 0, -ENOMEM, or -EPERM: not all
+/* Add it to a request that has its own metadata already; k may be NULL. 0, or -EPERM: not all
  * of it can be kept, and `foreign properties` says that it is not to be sent then (*why, talloc child of k). */
 int kept_put(const struct kept *k, struct obj_req *req, const char **why);
 
 /* What a copy that the store makes is to have: a rename takes all along, class and encryption too; an object of
  * its own (meta) has the source's headers. (Metadata that are signed are signed anew, for the new key.)
- * 0, -ENOMEM, -E2BIG. */
+ * 0 or -E2BIG. */
 int kept_copy(struct obj_req *req, const struct obj_result *source, const struct objmeta *meta);
 /* After an object was made of parts: not all stores put the tags on it that the begin of the upload named. Then
  * they are put on now. */

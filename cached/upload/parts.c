@@ -95,13 +95,7 @@ static void parts_abort(struct upload *u)
 {
 	struct obj_req *req = upload_req(u, OBJ_MPU_ABORT, parts_abort_done);
 
-	if (req == NULL || (req->upload_id = strdup(u->state->upload_id)) == NULL) {
-		objstore_req_free(&req);
-		u->state->again = false;
-		begun_give_up(&u->state->begun);
-		upload_finish(u, u->state->failed, u->state->failed_message);
-		return;
-	}
+	req->upload_id = strdup(u->state->upload_id);
 	req->still_valid = NULL;
 	objstore_submit(u->v->store, req);
 }
@@ -198,12 +192,8 @@ static void parts_complete(struct upload *u)
 	struct obj_req *req = upload_req(u, OBJ_MPU_COMPLETE, parts_complete_done);
 	int i;
 
-	if (req == NULL || (req->upload_id = strdup(s->upload_id)) == NULL ||
-			(req->parts = calloc(s->part_count, sizeof(*req->parts))) == NULL) {
-		objstore_req_free(&req);
-		parts_fail(u, OBJ_LOCAL, "out of memory");
-		return;
-	}
+	req->upload_id = strdup(s->upload_id);
+	req->parts = calloc(s->part_count, sizeof(*req->parts));
 	for (i = 0; i < s->part_count; i++) {
 		req->parts[i].number = i + 1;
 		req->parts[i].etag = s->etags[i];
@@ -214,10 +204,8 @@ static void parts_complete(struct upload *u)
 	if (s->ask != NULL && s->ask->sum[0] != '\0') {
 		req->whole_sum = strdup(s->ask->sum);
 	}
-	if (objstore_complete_fenced(u->v->store, u->if_match) && upload_condition(u, req) != 0) {
-		objstore_req_free(&req);
-		parts_fail(u, OBJ_LOCAL, "out of memory");
-		return;
+	if (objstore_complete_fenced(u->v->store, u->if_match)) {
+		upload_condition(u, req);
 	}
 	s->single = req;
 	objstore_submit(u->v->store, req);
@@ -259,10 +247,6 @@ static void parts_done(struct upload *u)
 		return;
 	}
 	req = upload_req(u, OBJ_HEAD, parts_head_done);
-	if (req == NULL) {
-		parts_fail(u, OBJ_LOCAL, "out of memory");
-		return;
-	}
 	req->still_valid = NULL;
 	req->may_lack = u->if_match == NULL;
 	objstore_submit(u->v->store, req);
@@ -273,9 +257,9 @@ static void parts_more(struct upload *u);
 /* Of a part that was sent: what it was made of, now; false: it is not what it was when it was compared. */
 static bool parts_sent(struct upload *u, const struct blocks_part *part, const uint8_t sha256[32])
 {
-	unsigned i = u->blocks != NULL ? (unsigned)(part->offset / u->blocks->each) : 0;
+	unsigned i = (unsigned)(part->offset / u->blocks->each);
 
-	if (u->blocks == NULL || part->copy) {
+	if (part->copy) {
 		return true;
 	}
 	if (u->state->ask != NULL) { /* all was read before */
@@ -327,15 +311,15 @@ static void parts_part_done(struct obj_req *req)
 	s->etags[i] = talloc_strdup(u, req->result.etag);
 	s->sums[i] = req->result.sum ? talloc_strdup(u, req->result.sum) : NULL;
 	objstore_req_free(&req);
-	if (s->failed != OBJ_OK || s->etags[i] == NULL) {
-		parts_fail(u, OBJ_LOCAL, "out of memory");
+	if (s->failed != OBJ_OK) {
+		parts_fail(u, s->failed, NULL);
 		return;
 	}
 	parts_more(u);
 }
 
 /* The object that is replaced, held to what was compared. */
-static bool parts_source(const struct upload *u, struct obj_req *req)
+static void parts_source(const struct upload *u, struct obj_req *req)
 {
 	const struct obj_caps *caps = &u->v->store->caps;
 	const char *version = caps->part_copy_version ? u->state->ask->version : NULL;
@@ -344,8 +328,6 @@ static bool parts_source(const struct upload *u, struct obj_req *req)
 	req->source_if_match = caps->part_copy_if_match ? strdup(u->if_match) : NULL;
 	req->source_version_id = version != NULL ? strdup(version) : NULL;
 	req->source_customer = u->v->conf->encryption == CONF_SSE_CUSTOMER;
-	return req->source_key != NULL && (!caps->part_copy_if_match || req->source_if_match != NULL) &&
-	       (version == NULL || req->source_version_id != NULL);
 }
 
 static void parts_more(struct upload *u)
@@ -362,12 +344,9 @@ static void parts_more(struct upload *u)
 			continue;
 		}
 		req = upload_req(u, part->copy ? OBJ_MPU_COPY : OBJ_MPU_PART, parts_part_done);
-
-		if (req == NULL || (req->upload_id = strdup(s->upload_id)) == NULL ||
-				(part->copy && !parts_source(u, req))) {
-			objstore_req_free(&req);
-			parts_fail(u, OBJ_LOCAL, "out of memory");
-			return;
+		req->upload_id = strdup(s->upload_id);
+		if (part->copy) {
+			parts_source(u, req);
 		}
 		req->part_number = i + 1;
 		req->opaque_etag = kept_is_encrypted(u->kept);
@@ -391,7 +370,7 @@ static int64_t parts_run(const struct upload *u)
 }
 
 /* Which parts it has, and what is to be known of them. */
-static bool parts_divide(struct upload *u)
+static void parts_divide(struct upload *u)
 {
 	struct upload_state *s = u->state;
 	static const bool none[OBJ_PARTS_MAX];
@@ -404,21 +383,17 @@ static bool parts_divide(struct upload *u)
 		blocks_ask_free(&s->ask);
 		u->blocks = blocks_new(u->size, upload_part_bytes(u->v->conf, u->size));
 	}
-	if (u->blocks == NULL || (s->parts = talloc_zero_array(u, struct blocks_part, u->blocks->count)) == NULL) {
-		return false;
-	}
+	s->parts = talloc_zero_array(u, struct blocks_part, u->blocks->count);
 	s->part_count = (int)blocks_plan(u->blocks, s->delta ? s->ask->same : none, parts_run(u), s->parts);
-	return true;
 }
 
-bool parts_tables(struct upload *u)
+void parts_tables(struct upload *u)
 {
 	struct upload_state *s = u->state;
 
 	s->etags = talloc_zero_array(u, char *, s->part_count);
 	s->sums = talloc_zero_array(u, char *, s->part_count);
 	s->running = talloc_zero_array(u, struct obj_req *, s->part_count);
-	return s->etags != NULL && s->sums != NULL && s->running != NULL;
 }
 
 /* ---- a new one ---- */
@@ -449,10 +424,7 @@ static void parts_create_done(struct obj_req *req)
 		begun_id(s->begun, r->upload_id);
 	}
 	objstore_req_free(&req);
-	if (s->upload_id == NULL) {
-		begun_give_up(&s->begun);
-		upload_finish(u, OBJ_LOCAL, "out of memory");
-	} else if (s->cancelled) {
+	if (s->cancelled) {
 		parts_fail(u, OBJ_CANCELLED, "opened for writing");
 	} else {
 		parts_more(u);
@@ -479,10 +451,8 @@ static void parts_create(struct upload *u)
 	struct upload_state *s = u->state;
 	struct obj_req *req;
 
-	if (!parts_divide(u) || !parts_tables(u)) {
-		upload_finish(u, OBJ_LOCAL, "out of memory");
-		return;
-	}
+	parts_divide(u);
+	parts_tables(u);
 	req = upload_req(u, OBJ_MPU_CREATE, parts_create_done);
 	if (!upload_describe(u, &req)) {
 		return;
@@ -490,15 +460,14 @@ static void parts_create(struct upload *u)
 	req->still_valid = NULL;
 	s->create = req;
 	s->begun = begun_new(u->v, &u->meta.oid, u->key, u->blocks, s->delta ? s->ask->same : NULL, parts_run(u));
-	if (s->begun != NULL) {
-		s->begun->wid = u->meta.wid;
-		s->begun->atime_ns = u->meta.snapshot != NULL ? u->meta.snapshot->atime_ns : 0;
-	}
-	if (s->begun == NULL || !parts_what(u, req, s->delta, s->begun->what) ||
-			!begun_keep(s->begun, parts_kept, u)) {
-		begun_gone(&s->begun);
+	if (s->begun == NULL) {
 		parts_kept(u);
+		return;
 	}
+	s->begun->wid = u->meta.wid;
+	s->begun->atime_ns = u->meta.snapshot != NULL ? u->meta.snapshot->atime_ns : 0;
+	parts_what(u, req, s->delta, s->begun->what);
+	begun_keep(s->begun, parts_kept, u);
 }
 
 /* ---- one that was begun before ---- */
@@ -537,20 +506,18 @@ void upload_parts(struct upload *u)
 	struct upload_state *s = u->state;
 	enum obj_sum kind = (enum obj_sum)atomic_load(&u->v->store->sum);
 	bool compare = u->if_match != NULL && !u->whole && upload_may_copy(u);
-	struct blocks_ask *q = NULL;
+	struct blocks_ask *q;
+	int fd;
 
 	parts_find(u);
-	if (compare || s->found != NULL) {
-		q = calloc(1, sizeof(*q));
-	}
-	if (q != NULL) {
-		q->fd = fcntl(u->fd, F_DUPFD_CLOEXEC, 0); /* who goes may leave it behind */
-	}
-	if (q == NULL || q->fd < 0 || (compare && (q->etag = strdup(u->if_match)) == NULL)) {
-		blocks_ask_free(&q);
+	fd = compare || s->found != NULL ? fcntl(u->fd, F_DUPFD_CLOEXEC, 0) : -1; /* who goes may leave it behind */
+	if (fd < 0) {
 		parts_begin(u);
 		return;
 	}
+	q = calloc(1, sizeof(*q));
+	q->fd = fd;
+	q->etag = compare ? strdup(u->if_match) : NULL;
 	q->v = u->v;
 	q->oid = u->meta.oid;
 	q->size = u->size;

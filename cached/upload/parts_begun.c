@@ -8,34 +8,31 @@
  */
 #include "upload_private.h"
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <string.h>
 #include "../base/stats.h"
 #include "../core/trust.h"
 #include "../core/volume.h"
 
 /* Of the digests of its blocks. */
-static bool parts_digest(const struct blocks *b, const struct blocks_part *part, uint8_t sha256[32])
+static void parts_digest(const struct blocks *b, const struct blocks_part *part, uint8_t sha256[32])
 {
 	size_t first = (size_t)(part->offset / b->each), count = (size_t)((part->length - 1) / b->each) + 1;
-	uint8_t md[EVP_MAX_MD_SIZE];
 
-	if (EVP_Digest(b->sha256[first], 32 * count, md, NULL, EVP_sha256(), NULL) != 1) {
-		return false;
-	}
-	memcpy(sha256, md, 32);
-	return true;
+	SHA256(b->sha256[first], 32 * count, sha256);
 }
 
 void parts_note(struct upload *u, int i, const struct obj_req *req)
 {
 	uint8_t sha256[32];
 
-	if (u->state->begun != NULL && u->blocks != NULL && parts_digest(u->blocks, &u->state->parts[i], sha256)) {
+	if (u->state->begun != NULL) {
+		parts_digest(u->blocks, &u->state->parts[i], sha256);
 		begun_part(u->state->begun, (unsigned)i, req->result.etag, req->result.sum, sha256);
 	}
 }
 
-bool parts_what(const struct upload *u, const struct obj_req *create, bool copies, uint8_t what[32])
+void parts_what(const struct upload *u, const struct obj_req *create, bool copies, uint8_t what[32])
 {
 	const struct conf_volume *conf = u->v->conf;
 	const struct objstore *store = u->v->store;
@@ -44,28 +41,24 @@ bool parts_what(const struct upload *u, const struct obj_req *create, bool copie
 	int numbers[] = {(int)conf->encryption, conf->bucket_key, atomic_load(&store->sum),
 			atomic_load(&store->sum_trailer)};
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	uint8_t signer[TRUST_ID_BYTES] = {0}, digest[EVP_MAX_MD_SIZE];
-	bool good = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
+	uint8_t signer[TRUST_ID_BYTES] = {0};
 
-	for (unsigned i = 0; good && i < create->meta_count; i++) {
+	EVP_DigestInit_ex(md, EVP_sha256(), NULL);
+	for (unsigned i = 0; i < create->meta_count; i++) {
 		EVP_DigestUpdate(md, create->meta[i].name, strlen(create->meta[i].name) + 1);
 		EVP_DigestUpdate(md, create->meta[i].value, strlen(create->meta[i].value) + 1);
 	}
-	for (unsigned i = 0; good && i < OBJ_PROP_MAX + sizeof(rest) / sizeof(rest[0]); i++) {
+	for (unsigned i = 0; i < OBJ_PROP_MAX + sizeof(rest) / sizeof(rest[0]); i++) {
 		const char *text = i < OBJ_PROP_MAX ? create->props[i] : rest[i - OBJ_PROP_MAX];
 
 		EVP_DigestUpdate(md, text != NULL ? "=" : "-", 1);
 		EVP_DigestUpdate(md, text != NULL ? text : "", text != NULL ? strlen(text) + 1 : 1);
 	}
-	if (good) {
-		trust_signer(store, signer);
-		EVP_DigestUpdate(md, signer, sizeof(signer));
-		EVP_DigestUpdate(md, numbers, sizeof(numbers));
-		good = EVP_DigestFinal_ex(md, digest, NULL) == 1;
-		memcpy(what, digest, 32);
-	}
+	trust_signer(store, signer);
+	EVP_DigestUpdate(md, signer, sizeof(signer));
+	EVP_DigestUpdate(md, numbers, sizeof(numbers));
+	EVP_DigestFinal_ex(md, what, NULL);
 	EVP_MD_CTX_free(md);
-	return good;
 }
 
 void parts_find(struct upload *u)
@@ -92,8 +85,8 @@ static bool parts_compare(struct upload *u, const struct begun *b)
 	for (int i = 0; i < s->part_count; i++) {
 		const struct blocks_part *part = &s->parts[i];
 
-		if (b->done[i].etag != NULL && parts_digest(u->blocks, part, sha256) &&
-				memcmp(sha256, b->done[i].sha256, 32) == 0) {
+		parts_digest(u->blocks, part, sha256);
+		if (b->done[i].etag != NULL && memcmp(sha256, b->done[i].sha256, 32) == 0) {
 			s->etags[i] = talloc_strdup(u, b->done[i].etag);
 			s->sums[i] = b->done[i].sum != NULL ? talloc_strdup(u, b->done[i].sum) : NULL;
 			s->resumed += part->copy ? 0 : part->length;
@@ -119,7 +112,8 @@ static bool parts_take(struct upload *u, const struct begun *b)
 	s->part_count = (int)b->part_count;
 	s->parts = talloc_memdup(u, b->parts, b->part_count * sizeof(*b->parts));
 	s->upload_id = talloc_strdup(u, b->upload_id);
-	if (s->parts != NULL && s->upload_id != NULL && parts_tables(u) && parts_compare(u, b)) {
+	parts_tables(u);
+	if (parts_compare(u, b)) {
 		return true;
 	}
 	s->ask->now = u->blocks;
@@ -164,7 +158,8 @@ bool parts_resume(struct upload *u, bool *ended)
 		*ended = true;
 		return false;
 	}
-	same = parts_what(u, req, copies, what) && memcmp(what, b->what, 32) == 0;
+	parts_what(u, req, copies, what);
+	same = memcmp(what, b->what, 32) == 0;
 	objstore_req_free(&req);
 	if (same && parts_take(u, b)) {
 		u->begun_ns = b->begun_ns;

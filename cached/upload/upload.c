@@ -54,17 +54,10 @@ struct upload *upload_new(TALLOC_CTX *ctx, struct volume *v, const char *key)
 {
 	struct upload *u = talloc_zero(ctx, struct upload);
 
-	if (u == NULL) {
-		return NULL;
-	}
 	u->v = v;
 	u->fd = -1;
 	u->key = talloc_strdup(u, key);
 	u->state = talloc_zero(u, struct upload_state);
-	if (u->key == NULL || u->state == NULL) {
-		talloc_free(u);
-		return NULL;
-	}
 	talloc_set_destructor(u, upload_destructor);
 	return u;
 }
@@ -93,9 +86,6 @@ struct obj_req *upload_req(struct upload *u, enum obj_op op,
 {
 	struct obj_req *req = objstore_req_new(op, u->key);
 
-	if (req == NULL) {
-		return NULL;
-	}
 	req->prio = u->urgent ? OBJ_PRIO_READER : OBJ_PRIO_UPLOAD;
 	req->request_id = u->request_id;
 	req->done = done;
@@ -107,14 +97,13 @@ struct obj_req *upload_req(struct upload *u, enum obj_op op,
 	return req;
 }
 
-int upload_condition(struct upload *u, struct obj_req *req)
+void upload_condition(struct upload *u, struct obj_req *req)
 {
 	if (u->if_match == NULL) {
 		req->if_none_match = true;
-		return 0;
+	} else {
+		req->if_match = strdup(u->if_match);
 	}
-	req->if_match = strdup(u->if_match);
-	return req->if_match ? 0 : -1;
 }
 
 void upload_take_result(struct upload *u, const struct obj_result *r)
@@ -127,7 +116,7 @@ void upload_take_result(struct upload *u, const struct obj_result *r)
 bool upload_describe(struct upload *u, struct obj_req **req)
 {
 	const char *why = NULL;
-	int ret = *req == NULL ? -ENOMEM : objmeta_put(*req, &u->meta);
+	int ret = objmeta_put(*req, &u->meta);
 
 	ret = ret == 0 ? kept_put(u->kept, *req, &why) : ret;
 	if (ret == 0) {
@@ -135,7 +124,7 @@ bool upload_describe(struct upload *u, struct obj_req **req)
 	}
 	objstore_req_free(req);
 	upload_finish(u, ret == -EPERM ? OBJ_INVALID : OBJ_LOCAL,
-			why != NULL ? why : "the metadata does not fit, or out of memory");
+			why != NULL ? why : "the metadata does not fit");
 	return false;
 }
 
@@ -169,11 +158,7 @@ static void upload_put(struct upload *u)
 	if (!upload_describe(u, &req)) {
 		return;
 	}
-	if (upload_condition(u, req) != 0) {
-		objstore_req_free(&req);
-		upload_finish(u, OBJ_LOCAL, "out of memory");
-		return;
-	}
+	upload_condition(u, req);
 	req->fd = u->fd;
 	req->length = u->fd >= 0 ? u->size : 0;
 	u->state->single = req;
@@ -228,10 +213,6 @@ static void upload_look(struct upload *u)
 {
 	struct obj_req *req = upload_req(u, OBJ_HEAD, upload_looked);
 
-	if (req == NULL) {
-		upload_finish(u, OBJ_LOCAL, "out of memory");
-		return;
-	}
 	req->still_valid = NULL;
 	req->may_lack = u->if_match == NULL;
 	objstore_submit(u->v->store, req);
@@ -303,9 +284,7 @@ void upload_start(struct upload *u)
 {
 	u->state->since_ns = clock_now_ns(u->v->clock);
 	/* From the loop, so that done never comes from inside this call. */
-	if (clock_timer_add(u->v->clock, u, clock_now_ns(u->v->clock), upload_begin, u) == NULL) {
-		upload_begin(u);
-	}
+	clock_timer_add(u->v->clock, u, clock_now_ns(u->v->clock), upload_begin, u);
 }
 
 void upload_cancel(struct upload *u)

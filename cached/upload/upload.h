@@ -49,7 +49,7 @@ struct upload {
 	struct upload_state *state;
 };
 
-/* talloc; all zero, fd -1. NULL: out of memory. */
+/* talloc; all zero, fd -1. */
 struct upload *upload_new(TALLOC_CTX *ctx, struct volume *v, const char *key);
 void upload_start(struct upload *u);
 /* The lease is being broken: stop as soon as possible; done comes with OBJ_CANCELLED, or with OBJ_OK

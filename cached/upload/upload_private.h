@@ -32,13 +32,13 @@ struct upload_state {
 /* --- upload.c --- */
 /* It has ended: calls `done`. message may be NULL. */
 void upload_finish(struct upload *u, enum obj_status status, const char *message);
-/* Common fields of a request that belongs to an upload; it is given up once the lease is. NULL: out of memory. */
+/* Common fields of a request that belongs to an upload; it is given up once the lease is. */
 struct obj_req *upload_req(struct upload *u, enum obj_op op, void (*done)(struct obj_req *));
-/* What it may replace, as the request's condition. 0 or -1. */
-int upload_condition(struct upload *u, struct obj_req *req);
+/* What it may replace, as the request's condition. */
+void upload_condition(struct upload *u, struct obj_req *req);
 /* ETag, version and date of what was stored. */
 void upload_take_result(struct upload *u, const struct obj_result *r);
-/* Our metadata, and what others had set; *req NULL: out of memory. false: the upload has ended. */
+/* Our metadata, and what others had set. false: the upload has ended, and *req is freed. */
 bool upload_describe(struct upload *u, struct obj_req **req);
 /* What is there is what is to be replaced. */
 bool upload_same(const struct upload *u, const struct obj_result *r);
@@ -54,8 +54,8 @@ int64_t upload_copied(const struct upload *u);
 bool upload_may_copy(const struct upload *u);
 /* The lease is being broken: parts in flight are given up. */
 void upload_parts_cancel(struct upload *u);
-/* Room for what is known of each part. false: out of memory. */
-bool parts_tables(struct upload *u);
+/* Room for what is known of each part. */
+void parts_tables(struct upload *u);
 
 /* --- parts_begun.c --- */
 /* Of those that were begun for this file one may be gone on with: state->found. */
@@ -63,8 +63,8 @@ void parts_find(struct upload *u);
 /* Would it make the same object as a new one? Then it is gone on with. *ended: the upload is over. */
 bool parts_resume(struct upload *u, bool *ended);
 /* What an upload is begun with, as far as it decides whether another one may be gone on with in its place: all that
- * its object will have, where its copies are from, how it is encrypted, signed and summed. false: out of memory. */
-bool parts_what(const struct upload *u, const struct obj_req *create, bool copies, uint8_t what[32]);
+ * its object will have, where its copies are from, how it is encrypted, signed and summed. */
+void parts_what(const struct upload *u, const struct obj_req *create, bool copies, uint8_t what[32]);
 /* The store has a part: the next try, or the next daemon, need not send it. */
 void parts_note(struct upload *u, int i, const struct obj_req *req);
 
