@@ -193,18 +193,20 @@ static void change(int fd, int64_t at)
 	assert_int_equal(pwrite(fd, "y", 1, at + 100), 1);
 }
 
-enum what { NOTHING, BYTES_THERE, BYTES_MISSING, ATIME, DATA, SMALLER, ENCRYPTION, TORN, HEAD_TORN, FLIPPED, HEAD_FLIPPED, NOT_OURS };
+enum what { NOTHING, BYTES_THERE, BYTES_MISSING, ATIME, DATA, SMALLER, ENCRYPTION, TORN, HEAD_TORN, MAGIC_TORN, FLIPPED, HEAD_FLIPPED,
+	NOT_OURS, OTHER_BLOCKS, ENDLESS_KEY };
 
 /* What a disk may make of a note. */
 static void note_damage(const char *note, enum what w)
 {
 	int fd = open(note, O_RDWR);
-	off_t size = lseek(fd, 0, SEEK_END), at = w == FLIPPED ? size - 24 : w == HEAD_FLIPPED ? 60 : 0;
+	off_t size = lseek(fd, 0, SEEK_END);
+	off_t at = w == FLIPPED ? size - 24 : w == HEAD_FLIPPED ? 60 : w == OTHER_BLOCKS ? 101 : w == ENDLESS_KEY ? 113 : 0;
 	uint8_t byte;
 
 	assert_true(fd >= 0 && size > 200);
-	if (w == TORN || w == HEAD_TORN) {
-		assert_int_equal(ftruncate(fd, w == TORN ? size - 1 : 100), 0);
+	if (w == TORN || w == HEAD_TORN || w == MAGIC_TORN) {
+		assert_int_equal(ftruncate(fd, w == TORN ? size - 1 : w == HEAD_TORN ? 100 : 4), 0);
 	} else {
 		assert_int_equal(pread(fd, &byte, 1, at), 1);
 		byte ^= 4;
@@ -230,9 +232,12 @@ static void test_resume(void **state)
 		{"it is to be encrypted now", ENCRYPTION, true, 3},
 		{"what was noted of a part is torn", TORN, false, 2},
 		{"what was noted is torn from the begin", HEAD_TORN, true, 3},
+		{"what was noted has not even its first bytes", MAGIC_TORN, true, 3},
 		{"a bit of what was noted of a part is another", FLIPPED, false, 2},
 		{"a bit of what was noted at the begin is another", HEAD_FLIPPED, true, 3},
 		{"a file that is no note", NOT_OURS, true, 3},
+		{"its blocks are larger than any part", OTHER_BLOCKS, true, 3},
+		{"its key is longer than any", ENDLESS_KEY, true, 3},
 	};
 
 	(void)state;
@@ -361,6 +366,102 @@ static void test_ended(void **state)
 	end(f, fd);
 }
 
+/* What the store says of an abort: the upload is no more, and its note goes; or it is asked again, so much later. */
+static void test_end_answers(void **state)
+{
+	static const struct {
+		enum obj_status status;
+		int64_t later_ns; /* 0: it is done */
+	} rows[] = {
+		{OBJ_NOT_FOUND, 0},
+		{OBJ_INVALID, 0},
+		{OBJ_AWAY, 600 * NS_PER_S},
+		{OBJ_DENIED, DAY},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct fixture *f = begin();
+		int fd = interrupted(f);
+
+		f->store->fail_op = OBJ_MPU_ABORT;
+		f->store->fail_with = rows[i].status;
+		f->store->fail_count = 1;
+		begun_look(f->v->begun);
+		pass(f, 0);
+		assert_int_equal(f->store->seen[OBJ_MPU_ABORT], 1);
+		assert_int_equal(f->v->begun->list == NULL, rows[i].later_ns == 0);
+		if (rows[i].later_ns != 0) {
+			pass(f, rows[i].later_ns - NS_PER_S);
+			assert_int_equal(f->store->seen[OBJ_MPU_ABORT], 1);
+			pass(f, 61 * NS_PER_S);
+			pass(f, 0);
+			assert_int_equal(f->store->seen[OBJ_MPU_ABORT], 2);
+			assert_int_equal(open_uploads(f), 0);
+			assert_null(f->v->begun->list);
+		}
+		end(f, fd);
+	}
+}
+
+/* A volume that only reads ends nothing; nor does one whose store is not there. */
+static void test_not_ended(void **state)
+{
+	struct fixture *f = begin();
+	int fd = interrupted(f);
+
+	(void)state;
+	f->v->read_only = "a test";
+	begun_look(f->v->begun);
+	pass(f, 8 * DAY);
+	assert_int_equal(f->store->seen[OBJ_MPU_ABORT], 0);
+	f->v->read_only = NULL;
+	f->v->state = VOLUME_HELD;
+	pass(f, DAY);
+	assert_int_equal(f->store->seen[OBJ_MPU_ABORT], 0);
+	f->v->state = VOLUME_READY;
+	pass(f, 61 * NS_PER_S);
+	pass(f, 0);
+	assert_int_equal(open_uploads(f), 0);
+	assert_null(f->v->begun->list);
+	end(f, fd);
+}
+
+/* What has no room in a note, or finds none on the disk, is not noted: nothing else is lost by it, and no note comes back. */
+static void test_not_noted(void **state)
+{
+	struct fixture *f = begin();
+	int fd = interrupted(f);
+	char endless[2000], *note = only_note(f);
+	static const uint8_t sha256[32];
+	struct begun *b = f->v->begun->list;
+	unsigned known = 0;
+
+	(void)state;
+	memset(endless, 'e', sizeof(endless) - 1);
+	endless[sizeof(endless) - 1] = '\0';
+	begun_part(b, 0, endless, NULL, sha256);
+	begun_part(b, 0, "etag", endless, sha256);
+	begun_part(b, 1, "a short one", NULL, sha256);
+	restart(f);
+	b = f->v->begun->list;
+	assert_non_null(b);
+	assert_null(b->done[0].etag);
+	assert_string_equal(b->done[1].etag, "a short one");
+	for (unsigned i = 0; i < b->part_count; i++) {
+		known += b->done[i].etag != NULL;
+	}
+	assert_int_equal(known, 2);
+	assert_int_equal(unlink(note), 0);
+	begun_part(b, 0, "etag", NULL, sha256);
+	written(f);
+	assert_int_equal(access(note, F_OK), -1);
+	begun_look(f->v->begun);
+	pass(f, 0);
+	assert_int_equal(open_uploads(f), 0);
+	end(f, fd);
+}
+
 /* What is remembered cannot be read at one start: it is there at the next. */
 static void test_unread(void **state)
 {
@@ -472,6 +573,9 @@ int main(void)
 		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_complete),
 		cmocka_unit_test(test_ended),
+		cmocka_unit_test(test_end_answers),
+		cmocka_unit_test(test_not_ended),
+		cmocka_unit_test(test_not_noted),
 		cmocka_unit_test(test_unread),
 		cmocka_unit_test(test_kept),
 		cmocka_unit_test(test_stray),
