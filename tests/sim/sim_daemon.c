@@ -197,7 +197,10 @@ static void rooms_make(void *arg)
 	}
 	v->begun = w->parts ? begun_open(v, v, &error) : NULL;
 	if (v->begun == NULL && w->parts) {
-		die(w, "uploads", error);
+		if (w->restarts == NULL) {
+			die(w, "uploads", error);
+		}
+		return;
 	}
 	v->nodes = nodes_new(v, v, "/sim");
 	v->rings = rings_new(v, v, w->root);

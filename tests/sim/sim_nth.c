@@ -292,21 +292,51 @@ static void story_archived(struct world *w)
 	pass(w, 60);
 }
 
+/* What is sent in parts: whole, what has changed of it, while it changes, over a daemon's death, and not to its end. */
+static void story_parts(struct world *w)
+{
+	client_create(w, "long", "aaaabbbbccccddddee");
+	client_create(w, "a/longer", "0000111122223333444455556666777788");
+	pass(w, 20);
+	client_write(w, "long", "aaaaBBBBccccddddEE");
+	pass(w, 10);
+	client_write(w, "long", "aaaaBBBBCCCCddddEEEE");
+	world_run(w, 40);
+	client_write(w, "a/longer", "0000xxxx2222yyyy444455556666zzzz88");
+	world_run(w, 60);
+	daemon_kill(w);
+	client_kill(w);
+	daemon_start(w);
+	client_start(w);
+	pass(w, 60);
+	client_write(w, "c/four", "four, and then some more of it");
+	world_run(w, 50);
+	client_unlink(w, "c/four");
+	client_write(w, "a/one", "another that is sent in parts");
+	pass(w, 60);
+	client_evict(w, "long");
+	pass(w, 20);
+	client_read(w, "long", false);
+	pass(w, 60);
+}
+
 struct story {
 	const char *name;
 	void (*tell)(struct world *w);
+	bool parts; /* what is larger than a few bytes is sent in them */
 };
 
 static const struct story stories[] = {
-	{"write", story_write},
-	{"directory", story_directory},
-	{"evict", story_evict},
-	{"drop", story_drop},
-	{"remote", story_remote},
-	{"start", story_start},
-	{"new-disk", story_new_disk},
-	{"asks", story_asks},
-	{"archived", story_archived},
+	{"write", story_write, false},
+	{"directory", story_directory, false},
+	{"evict", story_evict, false},
+	{"drop", story_drop, false},
+	{"remote", story_remote, false},
+	{"start", story_start, false},
+	{"new-disk", story_new_disk, false},
+	{"asks", story_asks, false},
+	{"archived", story_archived, false},
+	{"parts", story_parts, true},
 };
 #define STORIES (sizeof(stories) / sizeof(stories[0]))
 
@@ -479,6 +509,7 @@ static bool run_one(struct run *r, const struct story *story, const struct nth_p
 	pid = fork();
 	if (pid == 0) {
 		setenv("TMPDIR", r->dir, 1);
+		setenv("SIM_PARTS", story->parts ? "1" : "0", 1);
 		child(r, story, plan);
 	}
 	waitpid(pid, &status, 0);
