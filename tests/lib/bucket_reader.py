@@ -368,7 +368,7 @@ class Share:
                 parked = f"{self.own}rename/{name[6:38]}" in self.objects
                 self.notes.append(f"{key}: " + ("names are being exchanged" if parked
                                                 else "left by a move that is over"))
-            elif re.fullmatch("probe/[0-9a-f]{16}/[a-e]", name):
+            elif re.fullmatch("probe/[0-9a-f]{16}/[a-z]", name):
                 self.notes.append(f"{key}: left by a daemon that died as it started")
             elif name == "sweep":
                 self._sweep(key, stored)
