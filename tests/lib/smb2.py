@@ -522,7 +522,7 @@ class Client:
         pending = [("", True, 0)]
         while pending:
             now, pending = pending[:batch], pending[batch:]
-            for relative, entry in self._describe(path, now, content):
+            for relative, entry in self.describe(path, now, content):
                 result[relative] = entry
                 if entry["type"] != "dir":
                     continue
@@ -530,7 +530,8 @@ class Client:
                     pending.append((_join(relative, name), bool(attributes & ATTR_DIRECTORY), size))
         return result
 
-    def _describe(self, base, entries, content):
+    def describe(self, base, entries, content=True):
+        """As in manifest(), of these alone: (path below base, whether a directory, size); in pairs."""
         opens = []
         for relative, is_dir, _ in entries:
             access = READ_ATTRIBUTES | READ_EA | READ_CONTROL

@@ -2,26 +2,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # timeout: 420
 """kill -9 of anything at any time is survived: 200 seeded rounds, judged by a log of what was
-acknowledged.
+acknowledged (tests/lib/acknowledged.py): names, bytes, attributes, times, rights, EAs, streams.
 
 In each round a client works while, at a random moment, the daemon, its smbd, both, every smbd or the
-store is killed. What was acknowledged must be there when the round ends; the one request in flight may
-have happened or not. Every 40 rounds, and at the end, all is drained, the local disk is lost, and the
-same must come back from the store alone. No operation may fail, except by the end of the connection.
+store is killed (s3sim: its port and connections are closed). What was acknowledged must be there when
+the round ends; the one request in flight may have happened or not. While there is no daemon another
+client reads what is on the local disk: the next daemon is not started before it has. Every 40 rounds,
+and at the end, all is drained, the local disk is lost, and the same must come back from the store alone.
+No operation may fail, except by the end of the connection.
 
-usage: kill-rounds.py [ROUNDS [SEED [dir|rgw]]]
+usage: kill-rounds.py [ROUNDS [SEED [dir|rgw|s3sim [FENCE]]]]
 """
 
 import collections
+import hashlib
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import time
 
 import smb2
+from acknowledged import Entry, Model, stream_of, walk
 from procs import PATIENCE_S, Failure, Proc, tail, wait_until
 from smb import Testbed, check, fail, step
 from smb2 import SmbError
@@ -31,33 +36,16 @@ FILES_MAX = 70
 NAMES = ["report.doc", "data", "Brief an Müller.txt", "a b c", "x", "log.1", "naïve", "photo.jpeg",
          "日本語.txt", "README", "copy of copy", "t" * 120]
 DIRS = ["docs", "Projekte", "2026", "tmp", "deep", "été"]
-KINDS = {"dir": ["cached"] * 8 + ["client"] * 6 + ["both"] * 5 + ["smbd"],
-         "rgw": ["cached", "client", "both", "store", "store", "store+cached"]}
+WITH_STORE = ["cached", "client", "both", "store", "store", "store+cached"]
+KINDS = {"dir": ["cached"] * 8 + ["client"] * 6 + ["both"] * 5 + ["smbd"], "rgw": WITH_STORE, "s3sim": WITH_STORE}
+STEADY = "steady"   # what is only read
+DESCRIBED = 32      # names that are looked at with one exchange
+ATTRIBUTES = (smb2.ATTR_NORMAL, smb2.ATTR_ARCHIVE, smb2.ATTR_HIDDEN, smb2.ATTR_SYSTEM | smb2.ATTR_ARCHIVE)
+AS_HIDDEN = smb2.ATTR_HIDDEN | smb2.ATTR_SYSTEM  # who overwrites such a file must say so
 
 
 class InFlight(Exception):
     """The connection ended within an operation."""
-
-
-class Model:
-    """What the share must hold: {path: bytes, or None for a directory}."""
-
-    def __init__(self):
-        self.entries = {}
-        # what the request in flight may have made of it; None: nothing in flight
-        self.maybe = None
-        # (path, old, new) of a write in flight
-        self.torn = None
-        self.touched = set()
-
-    def children(self, path):
-        return [name for name in self.entries if name.startswith(path + "/")]
-
-    def dirs(self):
-        return [""] + [path for path, data in self.entries.items() if data is None]
-
-    def files(self):
-        return [path for path, data in self.entries.items() if data is not None]
 
 
 class Worker:
@@ -71,6 +59,7 @@ class Worker:
         self.process = None
         self.serial = 0
         self.torn = 0  # how often Samba has said so
+        self.longest_s = 0  # that a request took
         self.count = collections.Counter()
         self.trail = collections.deque(maxlen=60)
         self.log = open(os.path.join(bed.dir, "log", "acknowledged"), "w", encoding="utf-8")
@@ -106,6 +95,7 @@ class Worker:
         model.maybe, model.torn = after, torn
         if not (torn and self.trail and self.trail[-1].startswith(f"write {torn[0]} ")):
             self.trail.append(what)
+        begin = time.monotonic()
         try:
             result = function()
         except (ConnectionError, TimeoutError, OSError) as error:
@@ -116,6 +106,7 @@ class Worker:
             raise InFlight from None
         except SmbError as error:
             fail(f"{what}: {error}\nbefore:\n  " + "\n  ".join(self.trail))
+        self.longest_s = max(self.longest_s, time.monotonic() - begin)
         model.entries, model.maybe, model.torn = after, None, None
         self.note(what)
         return result
@@ -123,17 +114,6 @@ class Worker:
     def same(self, what, function):
         """A request that changes nothing the model knows of."""
         return self.send(what, self.model.entries, function)
-
-    def changed(self, **changes):
-        """Entries with some replaced; value False: gone."""
-        after = dict(self.model.entries)
-        for path, data in changes.items():
-            if data is False:
-                after.pop(path, None)
-            else:
-                after[path] = data
-            self.model.touched.add(path)
-        return after
 
     # --- operations -------------------------------------------------------------------------------
     def content(self):
@@ -159,10 +139,10 @@ class Worker:
     def write(self, path, handle, data, offset=0):
         for start in range(0, len(data), 65536):
             piece = data[start:start + 65536]
-            old = self.model.entries[path]
-            at = offset + start
+            entry = self.model.entries[path]
+            old, at = entry.data, offset + start
             new = old[:at] + bytes(max(0, at - len(old))) + piece + old[at + len(piece):]
-            self.send(f"write {path} {at}+{len(piece)}", self.changed(**{path: new}),
+            self.send(f"write {path} {at}+{len(piece)}", self.model.changed({path: entry.written(new)}),
                       lambda p=piece, a=at: self.client.end_write(
                           self.client.send_write(handle, a, p)), torn=(path, old, new))
 
@@ -171,7 +151,7 @@ class Worker:
             return self.unlink()
         path = self.free_name(NAMES)
         data = self.content()
-        handle = self.send(f"create {path}", self.changed(**{path: b""}),
+        handle = self.send(f"create {path}", self.model.changed({path: Entry(b"", {"eas": {}, "streams": {}})}),
                            lambda: self.client.create(path, disposition=smb2.FILE_CREATE,
                                                       options=smb2.NON_DIRECTORY_FILE))
         self.write(path, handle, data)
@@ -180,16 +160,16 @@ class Worker:
     def overwrite(self):
         path = self.rng.choice(self.model.files())
         data = self.content()
-        handle = self.send(f"overwrite {path}", self.changed(**{path: b""}),
+        handle = self.send(f"overwrite {path}", self.model.changed({path: self.model.entries[path].overwritten()}),
                            lambda: self.client.create(path, disposition=smb2.FILE_OVERWRITE_IF,
-                                                      options=smb2.NON_DIRECTORY_FILE))
+                                                      options=smb2.NON_DIRECTORY_FILE, attributes=AS_HIDDEN))
         self.write(path, handle, data)
         self.same(f"close {path}", lambda: self.client.close(handle))
 
     def patch(self):
         path = self.rng.choice(self.model.files())
         data = self.content()[:3000]
-        old = self.model.entries[path]
+        old = self.model.entries[path].data
         handle = self.same(f"open {path}", lambda: self.client.create(
             path, smb2.READ_DATA | smb2.WRITE_DATA, options=smb2.NON_DIRECTORY_FILE))
         self.write(path, handle, data, self.rng.randrange(len(old) + 1))
@@ -211,8 +191,9 @@ class Worker:
         replace = self.rng.random() < 0.3
         target = self.rng.choice(self.model.files()) if replace else self.free_name(NAMES)
         if target != path:
-            self.set_name(path, target, self.changed(
-                **{path: False, target: self.model.entries[path]}), replace)
+            # a file that was renamed is to be archived
+            self.set_name(path, target, self.model.changed(
+                {path: None, target: self.model.entries[path].without("attributes")}), replace)
 
     def rename_dir(self):
         dirs = self.model.dirs()[1:]
@@ -222,29 +203,29 @@ class Worker:
         target = self.free_name(DIRS)
         if f"{target}/".startswith(f"{path}/") or len(target) > 300:
             return None
-        changes = {path: False, target: None}
+        changes = {path: None, target: self.model.entries[path]}
         for child in self.model.children(path):
-            changes[child] = False
+            changes[child] = None
             changes[target + child[len(path):]] = self.model.entries[child]
-        return self.set_name(path, target, self.changed(**changes))
+        return self.set_name(path, target, self.model.changed(changes))
 
     def unlink(self):
         path = self.rng.choice(self.model.files())
-        self.send(f"unlink {path}", self.changed(**{path: False}),
+        self.send(f"unlink {path}", self.model.changed({path: None}),
                   lambda: self.client.unlink(path))
 
     def mkdir(self):
         if len(self.model.dirs()) > 14:
             return self.rmdir()
         path = self.free_name(DIRS)
-        return self.send(f"mkdir {path}", self.changed(**{path: None}),
+        return self.send(f"mkdir {path}", self.model.changed({path: Entry(None, {"eas": {}, "streams": {}})}),
                          lambda: self.client.mkdir(path))
 
     def rmdir(self):
         empty = [path for path in self.model.dirs()[1:] if not self.model.children(path)]
         if empty:
             path = self.rng.choice(empty)
-            self.send(f"rmdir {path}", self.changed(**{path: False}),
+            self.send(f"rmdir {path}", self.model.changed({path: None}),
                       lambda: self.client.close(self.client.create(
                           path, smb2.DELETE,
                           options=smb2.DELETE_ON_CLOSE | smb2.DIRECTORY_FILE)))
@@ -252,13 +233,68 @@ class Worker:
     def read(self):
         path = self.rng.choice(self.model.files())
         data = self.same(f"read {path}", lambda: self.client.get(path))
-        check(data == self.model.entries[path], f"read of {path} gave other bytes")
+        check(data == self.model.entries[path].data, f"read of {path} gave other bytes")
+
+    def evict(self):
+        """By an administrator: what goes comes back when it is wanted. Refused where it waits, or there is no daemon."""
+        self.bed.ctl("evict", self.rng.choice(self.model.files()), may_fail=True)
+
+    # --- what a name has besides bytes ---
+    def set_about(self):
+        """One of its attributes, times, rights, EAs and streams changes."""
+        path = self.rng.choice(sorted(self.model.entries))
+        what = self.rng.choice([self.set_basic, self.set_dacl, self.set_ea, self.set_stream])
+        handle = self.same(f"open {path}", lambda: self.client.create(path))
+        what(path, handle, self.model.entries[path])
+        self.same(f"close {path}", lambda: self.client.close(handle))
+
+    def set_basic(self, path, handle, entry):
+        attributes = self.rng.choice(ATTRIBUTES)
+        times = {name: smb2.nt_time(self.rng.randrange(10**9, 2 * 10**9)) + self.rng.randrange(10**7)
+                 for name in ("create", "write")}
+        if entry.data is None:
+            attributes = attributes & ~smb2.ATTR_NORMAL | smb2.ATTR_DIRECTORY
+            del times["write"]
+        self.send(f"attributes {path} {attributes:x} {times}",
+                  self.model.changed({path: entry.knowing(attributes=attributes, **times)}),
+                  lambda: self.client.set_basic(handle, attributes, times))
+
+    def set_dacl(self, path, handle, entry):
+        dacl = f"D:P(A;;0x001200a9;;;S-1-5-21-11-22-33-{self.rng.randrange(1000, 9999)})(A;;0x001f01ff;;;WD)"
+        self.send(f"rights {path} {dacl}", self.model.changed({path: entry.knowing(dacl=dacl)}),
+                  lambda: self.client.set_sddl(handle, dacl))
+
+    def set_ea(self, path, handle, entry):
+        name, value = self.rng.choice(("ONE", "TWO")), self.rng.randbytes(self.rng.choice((0, 1, 60)))
+        eas = dict(entry.about["eas"]) if "eas" in entry.about else None
+        if eas is not None:
+            eas.pop(name, None)
+            eas.update({name: value.hex()} if value else {})
+            entry = entry.knowing(eas=eas)
+        self.send(f"EA {path} {name} {len(value)}", self.model.changed({path: entry}),
+                  lambda: self.client.set_eas(handle, {name: value}))
+
+    def set_stream(self, path, _, entry):
+        """Emptied, then written: two requests."""
+        name, data = self.rng.choice(("a", "Zone.Identifier")), self.rng.randbytes(self.rng.choice((1, 200)))
+        entry = entry.without("write", "attributes")
+        streams = entry.about.get("streams")
+
+        def holding(content):
+            return entry if streams is None else entry.knowing(streams={**streams, name: stream_of(content)})
+
+        handle = self.send(f"stream {path}:{name}", self.model.changed({path: holding(b"")}),
+                           lambda: self.client.create(f"{path}:{name}", disposition=smb2.FILE_OVERWRITE_IF,
+                                                      attributes=AS_HIDDEN))
+        self.send(f"stream {path}:{name} {len(data)}", self.model.changed({path: holding(data)}),
+                  lambda: self.client.end_write(self.client.send_write(handle, 0, data)))
+        self.same(f"close {path}:{name}", lambda: self.client.close(handle))
 
     def one(self):
         kinds = [self.create] * 6 + [self.mkdir] * 2 + [self.rmdir]
         if self.model.files():
             kinds += [self.overwrite] * 3 + [self.patch] * 4 + [self.rename] * 4 \
-                + [self.rename_dir] * 3 + [self.unlink] * 2 + [self.read] * 2
+                + [self.rename_dir] * 3 + [self.unlink] * 2 + [self.read] * 2 + [self.set_about] * 6 + [self.evict]
         operation = self.rng.choice(kinds)
         operation()
         self.count[operation.__name__] += 1
@@ -280,76 +316,102 @@ class Worker:
         self.torn = self.bed.log("smbd").count("Could not get share mode lock for")
         return function()
 
-    def judge(self, when, everything):
+    def judge(self, when, everything, killed=False):
         """Compare the share with the log; settles what was in flight."""
         model = self.model
-        found = self.untorn(lambda: walk(self.client))
-        wrong = differences(model.entries, found)
-        torn = None
-        if model.maybe is not None:
-            if model.torn is not None and found.keys() == model.entries.keys():
-                torn = model.torn[0]
-                wrong = differences(model.entries, found, torn)
-                check(found[torn] in (len(model.torn[1]), len(model.torn[2]))
-                      or len(model.torn[1]) < found[torn] < len(model.torn[2]),
-                      f"{when}: {torn} has {found[torn]} bytes")
-            elif wrong and not differences(model.maybe, found):
-                model.entries = model.maybe
-                wrong = []
-        if wrong:
-            fail(f"{when}: the share is not what was acknowledged:\n  " + "\n  ".join(wrong)
-                 + "\nlast operations:\n  " + "\n  ".join(self.trail))
-        files = set(model.files())
+        found = self.untorn(lambda: walk(self.client, (STEADY,)))
+        entries, torn = self.names(when, found)
+        looked = set(entries)
         if not everything:
-            files &= model.touched | set(self.rng.sample(sorted(files), min(6, len(files))))
-        for path in sorted(files):
-            try:
-                data = self.untorn(lambda p=path: self.client.get(p))
-            except SmbError as error:
-                fail(f"{when}: read of {path}: {error}\nlast operations:\n  "
-                     + "\n  ".join(self.trail))
+            looked &= model.touched | set(self.rng.sample(sorted(looked), min(6, len(looked))))
+        described = self.describe(sorted(looked), found)
+        data = {}
+        for path, fields in described.items():
+            found[path] = {**found[path], **fields}
+        wrong = [line for path, fields in sorted(found.items()) for line in model.differences_about(path, fields)]
+        for path, fields in described.items():
             if path == torn:
-                _, old, new = model.torn
-                longest = max(len(old), len(new))
-                pad = [data.ljust(longest, b"\0"), old.ljust(longest, b"\0"),
-                       new.ljust(longest, b"\0")]
-                check(all(byte in (one, two) for byte, one, two in zip(*pad)),
-                      f"{when}: {path}: neither old nor new bytes")
-                model.entries[path] = data
-            elif data != model.entries[path]:
-                fail(f"{when}: {path}: {len(data)} bytes, not those that were acknowledged ("
-                     f"{data[:24]!r} for {model.entries[path][:24]!r})\nlast operations:\n  "
-                     + "\n  ".join(self.trail))
-        model.maybe = model.torn = None
-        model.touched = set()
+                data[path] = self.judge_torn(when, path)
+            elif fields["type"] == "file" and fields["sha256"] != hashlib.sha256(entries[path].data).hexdigest():
+                wrong.append(self.other_bytes(path, entries[path].data))
+        self.agreed(when, wrong)
+        model.settle(entries, found, data, killed)
         self.trail.append(f"{when}: agreed")
         self.note(f"{when}: agreed")
 
+    def agreed(self, when, wrong):
+        if wrong:
+            fail(f"{when}: the share is not what was acknowledged:\n  " + "\n  ".join(wrong[:20])
+                 + "\nlast operations:\n  " + "\n  ".join(self.trail))
 
-def differences(wanted, found, ignore=None):
-    lines = [f"missing: {path}" for path in wanted if path not in found]
-    lines += [f"unexpected: {path}" for path in found if path not in wanted]
-    for path, data in wanted.items():
-        size = None if data is None else len(data)
-        if path in found and found[path] != size and path != ignore:
-            lines.append(f"{path}: size {found[path]}, acknowledged {size}")
-    return lines[:20]
+    def names(self, when, found):
+        """The entries, before or after the request in flight, that the share has; and the file that was being written."""
+        model = self.model
+        wrong = model.differences(model.entries, found)
+        if wrong and model.torn is not None and found.keys() == model.entries.keys():
+            path, old, new = model.torn
+            size = found[path]["size"]
+            if size == len(new) or len(old) < size < len(new):
+                wrong = model.differences(model.entries, found, path)
+        elif wrong and model.maybe is not None and not model.differences(model.maybe, found):
+            return model.maybe, None
+        self.agreed(when, wrong)
+        return model.entries, model.torn[0] if model.torn else None
+
+    def describe(self, paths, found):
+        described = {}
+        for start in range(0, len(paths), DESCRIBED):
+            wanted = [(path, found[path]["type"] == "dir", found[path]["size"] or 0)
+                      for path in paths[start:start + DESCRIBED]]
+            described.update(self.untorn(lambda w=wanted: list(self.client.describe("", w))))
+        return described
+
+    def judge_torn(self, when, path):
+        """Each byte of a write in flight is the old or the new one."""
+        _, old, new = self.model.torn
+        data = self.untorn(lambda: self.client.get(path))
+        longest = max(len(old), len(new))
+        pad = [bytes.ljust(longest, b"\0") for bytes in (data, old, new)]
+        check(all(byte in (one, two) for byte, one, two in zip(*pad)),
+              f"{when}: {path}: neither old nor new bytes")
+        return data
+
+    def other_bytes(self, path, wanted):
+        data = self.untorn(lambda: self.client.get(path))
+        return f"{path}: {len(data)} bytes, not those that were acknowledged ({data[:24]!r} for {wanted[:24]!r})"
 
 
-def walk(client):
-    """{path: size, or None for a directory}"""
-    found = {}
-    pending = [""]
-    while pending:
-        path = pending.pop()
-        for name, attributes, size, *_ in client.list(path):
-            child = f"{path}/{name}" if path else name
-            if attributes & smb2.ATTR_DIRECTORY:
-                found[child] = None
-                pending.append(child)
-            else:
-                found[child] = size
-    return found
+class Steady:
+    """Another client, that reads what is on the local disk while there is no daemon: from an open file, and of one
+    that it opens."""
+
+    def __init__(self, bed):
+        self.bed, self.data, self.longest_s, self.count = bed, os.urandom(200000), 0, 0
+        with bed.client() as client:
+            client.mkdir(STEADY)
+            for name in ("held", "opened"):
+                client.put(f"{STEADY}/{name}", self.data)
+        self.connect()
+
+    def connect(self):
+        """Whatever was lost is here afterwards."""
+        self.client = self.bed.client(timeout_s=PATIENCE_S)
+        for name in ("held", "opened"):
+            check(self.client.get(f"{STEADY}/{name}") == self.data, f"{STEADY}/{name}: other bytes")
+        self.held = self.client.create(f"{STEADY}/held", smb2.READ_DATA)
+
+    def drop(self):
+        self.client.sock.close()
+
+    def look(self):
+        begin = time.monotonic()
+        try:
+            check(self.client.read(self.held, 70000, 65536) == self.data[70000:135536], "other bytes of an open file")
+            check(self.client.get(f"{STEADY}/opened") == self.data, "other bytes")
+        except (SmbError, OSError) as error:
+            raise Failure(f"a read of what is on the local disk, without a daemon: {error or repr(error)}") from None
+        self.longest_s = max(self.longest_s, time.monotonic() - begin)
+        self.count += 1
 
 
 def children(parent):
@@ -370,10 +432,11 @@ def children(parent):
 class Killer(threading.Thread):
     """Kills at a moment of its own choice, and starts again what does not come back by itself."""
 
-    def __init__(self, bed, kind, rng, process):
+    def __init__(self, bed, kind, rng, process, steady):
         super().__init__()
-        self.bed, self.kind, self.process = bed, kind, process
+        self.bed, self.kind, self.process, self.steady = bed, kind, process, steady
         self.delay_s = rng.uniform(0, 0.3)
+        self.looks = rng.choice([True, False])
         self.away_s = rng.choice([0, 0, rng.uniform(0, 0.15)])
         self.error = None
         self.over = threading.Event()
@@ -402,6 +465,8 @@ class Killer(threading.Thread):
         if self.kind in ("cached", "both", "store+cached"):
             daemon = Proc(os.path.join(self.bed.dir, "run/cached.pid"))
             wait_until(lambda: daemon.pid() is None, 20, "the killed daemon is gone", 0.002)
+            if self.looks:
+                self.steady.look()
         if self.kind in ("store", "store+cached"):
             self.bed.start("store")
         if self.kind in ("cached", "both", "store+cached"):
@@ -417,49 +482,79 @@ def drain(bed):
         fail(f"not drained: {output}\n{bed.ctl('pending')}")
 
 
+def said(longest_s):
+    if not longest_s:
+        return "none"
+    return f"{len(longest_s)}, the longest request of each: median {1000 * statistics.median(longest_s):.0f} ms, " \
+        f"worst {1000 * max(longest_s):.0f} ms"
+
+
+def lose_disk(bed, worker, steady, when, everything):
+    """What was drained comes back from the store."""
+    drain(bed)
+    worker.drop()
+    steady.drop()
+    if bed.store == "rgw":
+        # killed within a delete, it lists keys that are gone until it was asked once
+        bed.keys(internal=True)
+    bed.sound()
+    bed.wipe()
+    worker.connect()
+    worker.judge(when, everything)
+    steady.connect()
+
+
+def one_round(bed, worker, steady, kind, when):
+    worker.trail.append(when)
+    worker.longest_s = 0
+    killer = Killer(bed, kind, worker.rng, worker.process, steady)
+    killer.start()
+    try:
+        while not killer.over.is_set():
+            worker.one()
+    except InFlight:
+        pass
+    killer.join()
+    if killer.error is not None:
+        fail(f"{when}: {killer.error}")
+    killed = kind in ("client", "both", "smbd")
+    if killed:
+        worker.drop()
+        worker.connect()
+    if kind == "smbd":
+        steady.drop()
+        steady.connect()
+    worker.judge(when, False, killed)
+
+
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     store = sys.argv[3] if len(sys.argv) > 3 else "dir"
-    print(f"{rounds} rounds, seed {seed}, store {store}", flush=True)
+    fence = sys.argv[4] if len(sys.argv) > 4 else None
+    print(f"{rounds} rounds, seed {seed}, store {store} {fence or ''}", flush=True)
     rng = random.Random(seed)
-    kinds = collections.Counter()
-    with Testbed(store=store, set=["settle time=50ms", "settle limit=1s"]) as bed:
+    kinds, longest_s = collections.Counter(), []
+    with Testbed(store=store, fence=fence, set=["settle time=50ms", "settle limit=1s"]) as bed:
+        steady = Steady(bed)
         worker = Worker(bed, rng)
         worker.connect()
         for number in range(1, rounds + 1):
             kind = rng.choice(KINDS[store])
             kinds[kind] += 1
-            worker.trail.append(f"round {number}, {kind}")
-            killer = Killer(bed, kind, rng, worker.process)
-            killer.start()
-            try:
-                while not killer.over.is_set():
-                    worker.one()
-            except InFlight:
-                pass
-            killer.join()
-            if killer.error is not None:
-                fail(f"round {number} ({kind}), seed {seed}: {killer.error}")
-            if kind in ("client", "both", "smbd"):
-                worker.drop()
-                worker.connect()
-            worker.judge(f"round {number} ({kind}), seed {seed}", False)
+            one_round(bed, worker, steady, kind, f"round {number} ({kind}), seed {seed}")
+            if kind == "cached":
+                longest_s.append(worker.longest_s)
             if number % WIPE_EVERY == 0 or number == rounds:
-                drain(bed)
-                worker.drop()
-                if store == "rgw":
-                    # killed within a delete, it lists keys that are gone until it was asked once
-                    bed.keys(internal=True)
-                bed.sound()
-                bed.wipe()
-                worker.connect()
-                worker.judge(f"disk lost after round {number}, seed {seed}", number == rounds)
+                lose_disk(bed, worker, steady, f"disk lost after round {number}, seed {seed}", number == rounds)
                 step(f"{number} rounds: {len(worker.model.entries)} names came back")
         conflicts = bed.ctl_json("status")["counters"]["conflicts"]
         check(conflicts == 0, f"{conflicts} conflict copies, and nobody else writes")
         worker.client.disconnect()
+        steady.client.disconnect()
     print(f"kills: {dict(kinds)}; operations: {dict(worker.count)}")
+    print(f"deaths of the daemon alone: {said(longest_s)}; looks at the local disk without one: {steady.count}, "
+          f"the longest {1000 * steady.longest_s:.0f} ms")
 
 
 if __name__ == "__main__":
