@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # takes: 60 min; valgrind, 1 core: units and simulations with memcheck: no use of what is freed or not set, no leak
 # valgrind.sh [PROGRAM ...]: of build/tests and build/tests/sim, by their names, instead of all. Left out:
-#   sim_nth        its calls of malloc are its own, and so are memcheck's
-#   sim_sequences  a process for each point, with memcheck's start: ASAN has it (long/address)
+#   sim_nth, sim_disk  their calls of malloc are their own, and so are memcheck's
+#   sim_sequences      a process for each point, with memcheck's start: ASAN has it (long/address)
 command -v valgrind >/dev/null || { echo "needs valgrind"; exit 77; }
 if [ $# = 0 ]; then
-	cd "$BUILD/tests" || exit 1
-	set -- test_* sim_core sim_others sim_between sim_conflicts sim_idle
-	cd "$ROOT" || exit 1
+	for program in "$BUILD"/tests/test_* "$BUILD"/tests/sim/sim_*; do
+		case ${program##*/} in
+		sim_nth | sim_disk | sim_sequences) ;;
+		*) set -- "$@" "${program##*/}" ;;
+		esac
+	done
 fi
 
 failed=()
