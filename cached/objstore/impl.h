@@ -41,6 +41,10 @@ void obj_rights_judge(const struct obj_req *req);
 bool obj_store_is_live(const struct objstore *s);
 /* Send the finished request home; the store must not touch it afterwards. */
 void obj_deliver(struct mailbox *mb, struct obj_req *req);
+/* What an answer says of the store: its state (any thread), and since when it has been away (core). obj_deliver does both;
+ * for who answers on the core's thread without it. */
+void obj_judge(const struct obj_req *req);
+void obj_heard(struct obj_req *req);
 bool obj_op_mutates(enum obj_op op);
 bool obj_req_conditional(const struct obj_req *req);
 /* Lower-case hexadecimal and NUL: out has 2 * len + 1 bytes. */

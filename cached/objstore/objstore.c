@@ -623,6 +623,13 @@ enum log_level objstore_trouble_level(const struct objstore *s, enum log_level l
 	return s->trouble_since_ns != 0 ? LOG_LVL_DEBUG : level;
 }
 
+void obj_heard(struct obj_req *req)
+{
+	if (obj_store_is_live(req->store)) {
+		trouble_tell(req->store, &req->result);
+	}
+}
+
 static void letter_open(struct letter *letter)
 {
 	struct obj_req *req =
@@ -631,9 +638,7 @@ static void letter_open(struct letter *letter)
 
 	before = log_enter(req->log);
 	obj_rights_judge(req);
-	if (obj_store_is_live(req->store)) {
-		trouble_tell(req->store, &req->result);
-	}
+	obj_heard(req);
 	if (req->has_door && obj_store_is_live(req->store)) {
 		req->store->door->in(req->store->door, req);
 	} else if (req->has_door && !obj_op_mutates(req->op)) {
@@ -643,8 +648,7 @@ static void letter_open(struct letter *letter)
 	(void)log_enter(before);
 }
 
-/* What the answer says of the store. */
-static void judge_store(const struct obj_req *req)
+void obj_judge(const struct obj_req *req)
 {
 	const char *version = req->result.version_id;
 
@@ -700,7 +704,7 @@ void obj_deliver(struct mailbox *mb, struct obj_req *req)
 {
 	times_record(cells[req->op].time, times_now_ns() - req->submitted_ns);
 	atomic_fetch_add_explicit(&ended[req->op][req->result.status], 1, memory_order_relaxed);
-	judge_store(req);
+	obj_judge(req);
 	deliver_log(req);
 	req->letter.next = NULL;
 	req->letter.open = letter_open;

@@ -127,6 +127,7 @@ struct reconcile { /* core only */
 	int64_t timer_at_ns;
 	int64_t since_ns; /* works made now follow from one of this time; 0: they do not */
 	unsigned items_running, places_running, scans_running;
+	int64_t outage, outage_ns; /* the store's trouble_since_ns, and since when it is that by the volume's clock */
 	int64_t away_next_ns; /* the store is away: when the next item finds out whether it is back; 0: it is not */
 	unsigned trash_running; /* looks into trash/ that are no place's */
 	unsigned unseen; /* places of which that is true: S3 is asked of no name before, */

@@ -563,10 +563,13 @@ static void reconcile_is_back(struct reconcile *rc, int64_t now)
 static bool reconcile_is_away(struct reconcile *rc, struct work *w, int64_t now)
 {
 	int64_t behind_ns = (int64_t)(w->failures < AWAY_BEHIND_MOST ? w->failures : AWAY_BEHIND_MOST) * NS_PER_MS;
+	int64_t outage = rc->v->store->trouble_since_ns;
 
-	int64_t since_ns = rc->v->store->trouble_since_ns;
-
-	if (since_ns == 0 || times_now_ns() - since_ns < AWAY_AFTER_NS) {
+	if (outage != rc->outage) {
+		rc->outage = outage;
+		rc->outage_ns = now;
+	}
+	if (outage == 0 || now - rc->outage_ns < AWAY_AFTER_NS) {
 		bool was_away = rc->away_next_ns != 0;
 
 		if (was_away) {

@@ -5,6 +5,7 @@
  * Owns: the event queue.
  * Holds: everything that depends on chance asks sim_random, in the order of the calls.
  */
+#include "cached/objstore/impl.h"
 #include "sim_priv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -249,6 +250,8 @@ static void request_done(void *arg)
 {
 	struct obj_req *q = arg;
 
+	obj_judge(q);
+	obj_heard(q);
 	q->done(q);
 }
 

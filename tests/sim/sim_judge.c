@@ -145,7 +145,7 @@ static bool is_whole(struct judge *j, const struct model_file *f)
 void judge_cut(struct judge *j)
 {
 	struct world *w = j->w;
-	bool whole[FILES_MOST];
+	bool whole[MODEL_FILES];
 
 	share_look(w);
 	for (unsigned i = 0; i < w->file_count; i++) {

@@ -16,7 +16,8 @@
 #include "sim.h"
 
 #define WORLD_NODE "00112233445566778899aabbccddeeff"
-#define FILES_MOST 64
+#define FILES_MOST 64 /* of a random life */
+#define MODEL_FILES 512 /* of the model */
 #define HANDLES_MOST 6u /* files that the client has open at the same time */
 #define DIRS_MOST 16
 /* So long after, at the latest: */
@@ -53,7 +54,7 @@ struct world {
 	/* A dead daemon changes nothing on the disk, although it is taken apart here; NULL: only its index is kept so. */
 	void (*still)(bool still);
 	unsigned lives; /* daemons, so far */
-	struct model_file files[FILES_MOST];
+	struct model_file files[MODEL_FILES];
 	unsigned file_count;
 	char dirs[DIRS_MOST][256];
 	unsigned dir_count, serial, clock_looks;
