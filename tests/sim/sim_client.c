@@ -56,13 +56,40 @@ void client_effect(struct world *w)
 	}
 }
 
+void client_record(struct world *w, int fd, const char *path, struct ofs_record *rec)
+{
+	int ret = ofs_record_get(&w->rio, fd, rec);
+	struct stat st;
+
+	if (ret == -ENODATA && w->booted && fstat(fd, &st) == 0 && (st.st_mode & OFS_MARKER_MODE) == 0) {
+		*rec = (struct ofs_record){.flags = OFS_REC_META_DIRTY | (S_ISDIR(st.st_mode) ? OFS_REC_DIR : OFS_REC_DATA_DIRTY)};
+		clock_random(sim_clock(w->sim), &rec->oid, sizeof(rec->oid));
+		ret = ofs_record_set(&w->rio, fd, rec);
+	}
+	if (ret != 0) {
+		die(w, path, "no record");
+	}
+}
+
+static void client_record_at(struct world *w, const char *path, struct ofs_record *rec)
+{
+	int fd = openat(w->tree_fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0) {
+		die(w, path, strerror(errno));
+	}
+	client_record(w, fd, path, rec);
+	close(fd);
+}
+
 static int dir_open(struct world *w, const char *path, struct stat *st, struct ofs_record *rec)
 {
 	int fd = openat(w->tree_fd, *path ? path : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd < 0 || fstat(fd, st) != 0 || ofs_record_get(&w->rio, fd, rec) != 0) {
+	if (fd < 0 || fstat(fd, st) != 0) {
 		die(w, "mark", path);
 	}
+	client_record(w, fd, path, rec);
 	atomic_fetch_add(&w->shm->stripe[ofs_shm_stripe_of(st->st_ino)].changes, 1);
 	return fd;
 }
@@ -132,9 +159,10 @@ static void fill_parent(struct world *w, const char *path, struct ofs_oid *paren
 
 	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
 	fd = openat(w->tree_fd, dir, O_PATH | O_DIRECTORY);
-	if (fd < 0 || ofs_record_get(&w->rio, fd, &rec) != 0) {
+	if (fd < 0) {
 		die(w, "parent", path);
 	}
+	client_record(w, fd, path, &rec);
 	close(fd);
 	*parent = rec.oid;
 	snprintf(name, OFS_NAME_MAX_BYTES + 1, "%s", slash ? slash + 1 : path);
@@ -220,8 +248,10 @@ static void module_write(struct world *w, const char *path, const char *text, bo
 	world_trace(w, create ? "create" : "write", path, text);
 	client_change_begin(w, path, 0);
 	fd = client_open(w, path, O_RDWR | (create ? O_CREAT | O_EXCL : 0));
-	if (!create && (fstat(fd, &st) != 0 || ofs_record_get(&w->rio, fd, &rec) != 0)) {
-		die(w, path, "no record");
+	if (!create && fstat(fd, &st) != 0) {
+		die(w, path, strerror(errno));
+	} else if (!create) {
+		client_record(w, fd, path, &rec);
 	}
 	if (!create && (rec.flags & OFS_REC_DATA_DIRTY) == 0) {
 		client_intent(w, &rec, st.st_ino);
@@ -232,8 +262,8 @@ static void module_write(struct world *w, const char *path, const char *text, bo
 	if (create) {
 		clock_random(sim_clock(w->sim), &rec.oid, sizeof(rec.oid));
 		rec.flags = OFS_REC_META_DIRTY;
-	} else if (ofs_record_get(&w->rio, fd, &rec) != 0) {
-		die(w, path, "no record");
+	} else {
+		client_record(w, fd, path, &rec);
 	}
 	rec.flags |= OFS_REC_DATA_DIRTY;
 	rec.data_gen++;
@@ -258,9 +288,7 @@ void client_set_time(struct world *w, const char *path)
 		return;
 	}
 	client_change_begin(w, path, 0);
-	if (ofs_record_get(&w->rio, fd, &rec) != 0) {
-		die(w, path, "no record");
-	}
+	client_record(w, fd, path, &rec);
 	rec.flags |= OFS_REC_META_DIRTY;
 	rec.meta_gen++;
 	if (ofs_record_set(&w->rio, fd, &rec) != 0 || futimens(fd, now) != 0) {
@@ -285,9 +313,7 @@ static void module_trash(struct world *w, const char *path, struct ofs_record *r
 	char hex[OFS_OID_HEX_BYTES], name[64];
 	bool kept = false;
 
-	if (ofs_record_get_at(&w->rio, w->tree_fd, path, rec) != 0) {
-		die(w, path, "no record");
-	}
+	client_record_at(w, path, rec);
 	ofs_oid_hex(&rec->oid, hex);
 	snprintf(name, sizeof(name), "f.%s", hex);
 	for (unsigned i = 1; (rec->flags & OFS_REC_KNOWN) && !kept; i++) {
@@ -378,9 +404,7 @@ void client_rmdir(struct world *w, const char *path)
 
 	world_trace(w, "rmdir", path, "");
 	client_change_begin(w, path, 0);
-	if (ofs_record_get_at(&w->rio, w->tree_fd, path, &rec) != 0) {
-		die(w, path, "no record");
-	}
+	client_record_at(w, path, &rec);
 	ofs_oid_hex(&rec.oid, name + 2);
 	fd = rec.flags & OFS_REC_KNOWN ? openat(w->trash_fd, name, O_CREAT | O_WRONLY, 0600) : -1;
 	if (fd >= 0) {
@@ -428,9 +452,7 @@ void client_rename(struct world *w, const char *from, const char *to)
 	world_trace(w, "rename", from, to);
 	client_change_begin(w, from, 0);
 	client_change_begin(w, to, 1);
-	if (ofs_record_get_at(&w->rio, w->tree_fd, from, &rec) != 0) {
-		die(w, from, "no record");
-	}
+	client_record_at(w, from, &rec);
 	if (replaces) {
 		module_trash(w, to, &target);
 		h.target = target.oid;

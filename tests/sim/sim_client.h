@@ -13,6 +13,8 @@ void client_change_begin(struct world *w, const char *path, unsigned slot);
 void client_hint(struct world *w, int kind, const char *path, const struct ofs_record *rec);
 /* Before a file that S3 has is written, and on the disk. */
 void client_intent(struct world *w, const struct ofs_record *rec, ino_t ino);
+/* Of what is open, perhaps for its path alone. What a power cut has left without one gets one, as from the module. */
+void client_record(struct world *w, int fd, const char *path, struct ofs_record *rec);
 /* Never fails; a lease of the daemon's is broken first. */
 int client_open(struct world *w, const char *path, int flags);
 /* --- sim_stub.c --- */

@@ -367,6 +367,7 @@ void world_boot(struct world *w)
 {
 	int fd = openat(w->path_fd, "boot-id", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
+	w->booted = true;
 	client_lost(w);
 	unlinkat(w->path_fd, "index.db-shm", 0);
 	ofs_shm_unmap(&w->shm);

@@ -23,13 +23,6 @@
 
 #define FLUSH_NS (600 * NS_PER_S)
 
-static void record_of(struct world *w, int fd, const char *path, struct ofs_record *rec)
-{
-	if (ofs_record_get(&w->rio, fd, rec) != 0) {
-		die(w, path, "no record");
-	}
-}
-
 static ino_t inode_of(struct world *w, int fd)
 {
 	struct stat st;
@@ -89,7 +82,7 @@ static void dirty_set(struct world *w, struct handle *h)
 {
 	struct ofs_record rec;
 
-	record_of(w, *h->fd, h->path, &rec);
+	client_record(w, *h->fd, h->path, &rec);
 	if (!(rec.flags & OFS_REC_DATA_DIRTY)) {
 		client_intent(w, &rec, inode_of(w, *h->fd));
 	}
@@ -148,7 +141,7 @@ bool handle_empty(struct world *w, struct handle *h)
 	world_trace(w, "empty", h->path, "");
 	if (client_is_stub(w, *h->fd)) {
 		client_change_begin(w, h->path, 0);
-		record_of(w, *h->fd, h->path, &rec);
+		client_record(w, *h->fd, h->path, &rec);
 		client_intent(w, &rec, inode_of(w, *h->fd));
 		if (client_stub_plain(w, *h->fd, h->path, true) != 0) {
 			atomic_store(&w->ring.head->inflight[0], 0);
@@ -177,7 +170,7 @@ void handle_rights(struct world *w, const char *path, const char *text)
 	world_trace(w, "rights", path, text);
 	client_change_begin(w, path, 0);
 	fd = openat(w->tree_fd, path, O_PATH | O_CLOEXEC);
-	record_of(w, fd, path, &rec);
+	client_record(w, fd, path, &rec);
 	rec.flags |= OFS_REC_META_DIRTY;
 	rec.meta_gen++;
 	if (ofs_record_set(&w->rio, fd, &rec) != 0) {
@@ -244,7 +237,7 @@ void handle_close(struct world *w, struct handle *h)
 		return;
 	}
 	world_trace(w, "close", h->path, "");
-	record_of(w, *h->fd, h->path, &rec);
+	client_record(w, *h->fd, h->path, &rec);
 	handle_lost(h);
 	client_effect(w);
 	if (h->wrote && h->path[0] != '\0') {

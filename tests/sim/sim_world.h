@@ -54,6 +54,7 @@ struct world {
 	/* A dead daemon changes nothing on the disk, although it is taken apart here; NULL: only its index is kept so. */
 	void (*still)(bool still);
 	unsigned lives; /* daemons, so far */
+	bool booted; /* the power was away: what was not synced may lack anything */
 	struct model_file files[MODEL_FILES];
 	unsigned file_count;
 	char dirs[DIRS_MOST][256];
