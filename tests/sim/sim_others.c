@@ -87,9 +87,12 @@ static void op_create(struct others *x)
 static void op_write(struct others *x, const char *path)
 {
 	bool stub = share_has_stub(&x->w, path);
+	const char *was = stub ? share_text(&x->j, path) : NULL;
 	char text[64];
-	const char *was = NULL;
 
+	if (was != NULL) { /* from the first thing that is done on: the power may go before the last */
+		judge_ended(&x->j, was, strlen(was), "overwritten by a client");
+	}
 	if (stub && !client_plain(&x->w, path, true)) {
 		return;
 	}
@@ -97,8 +100,8 @@ static void op_write(struct others *x, const char *path)
 	if (!share_has(&x->w, path) || share_has_stub(&x->w, path) || world_file(&x->w, path) == NULL) {
 		return;
 	}
-	was = stub ? share_text(&x->j, path) : world_file(&x->w, path)->text;
-	if (was != NULL) {
+	if (!stub) {
+		was = world_file(&x->w, path)->text;
 		judge_ended(&x->j, was, strlen(was), "overwritten by a client");
 	}
 	snprintf(text, sizeof(text), "client %u", x->serial++);
