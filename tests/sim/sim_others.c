@@ -281,7 +281,12 @@ static void one_operation(struct others *x)
 
 static void tool_acts(struct others *x)
 {
-	x->killed_ns = sim_store_ns(x->w.sim);
+	int64_t now = sim_store_ns(x->w.sim);
+
+	if (now - x->killed_ns >= HIDDEN_NS) {
+		x->killed_since_ns = now;
+	}
+	x->killed_ns = now;
 	for (unsigned acts = (unsigned)sim_random(x->w.sim, 3); acts > 0; acts--) {
 		tool_act(x);
 	}

@@ -13,6 +13,7 @@
 
 #define BACKUPS 16
 #define HIDDEN 16
+#define HIDDEN_NS (300 * NS_PER_S) /* an outage, or a kill, and all that comes first then: for so long, too */
 
 struct backup { /* as the other tool had it once */
 	char key[300];
@@ -34,7 +35,7 @@ struct others {
 	unsigned backup_count;
 	struct hidden hidden[HIDDEN];
 	unsigned hidden_count;
-	int64_t killed_ns; /* by the store's clock: when the last daemon was */
+	int64_t killed_since_ns, killed_ns; /* by the store's clock: when daemons were, one soon after the other */
 	unsigned acts, serial; /* acts: that are left; serial: no two texts are alike */
 	bool acting;
 	int fence_class;

@@ -8,6 +8,7 @@
  * has ended.
  */
 #include "cached/mirror/objmeta.h"
+#include "cached/reconcile/private.h"
 #include "sim_others.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,7 +18,6 @@
 
 #define WINDOW_NS (200 * NS_PER_MS) /* from the look to the write that goes by it: two requests, and some */
 #define YOUNG_NS (5 * NS_PER_S)    /* nobody may have been told yet that it is there: by metadata and size it is known */
-#define HIDDEN_NS (300 * NS_PER_S) /* an outage, or a kill, and all that comes first then: for so long, too */
 
 static const char *text_of(const struct sim_object *o, char text[64])
 {
@@ -161,13 +161,15 @@ static void other_copy(struct others *x, const struct sim_object *o, bool rename
 }
 
 /* No row may say yet that it is there: by its metadata and size it is known, and bytes of the same size with them are taken
- * for it (docs/SEMANTICS.md). The daemon that wrote it may have been killed before it knew. */
+ * for it (docs/SEMANTICS.md). The daemon that wrote it may have been killed before it knew, and even before it was there; and the next
+ * ones, too. */
 static bool is_young(struct others *x, const struct sim_object *o)
 {
-	int64_t now = sim_store_ns(x->w.sim), killed = x->killed_ns;
+	int64_t now = sim_store_ns(x->w.sim);
 
 	return now - o->mtime_ns < YOUNG_NS ||
-	       (o->mtime_ns <= killed && killed - o->mtime_ns < YOUNG_NS && now - killed < HIDDEN_NS);
+	       (now - x->killed_ns < HIDDEN_NS && o->mtime_ns > x->killed_since_ns - YOUNG_NS &&
+			       o->mtime_ns < x->killed_ns + YOUNG_NS);
 }
 
 /* What its metadata say that our write had; of an edit that kept them not its own size. 0: they are not ours. */
@@ -184,18 +186,19 @@ static size_t size_said(const struct sim_object *o)
 	return size;
 }
 
-/* What is there now, or of another file: its metadata, on bytes of the tool's own. Where objects come in parts, bytes
- * of the same size with our metadata are taken for a copy of ours (FORMAT.md). */
+/* What is there now, or of another file: its metadata, on bytes of the tool's own. Where objects come in parts, or say what
+ * they are a copy of, bytes of the same size with our metadata are taken for a copy of ours (FORMAT.md). */
 static void other_edit(struct others *x, const char *key, const struct sim_object *o, const struct sim_object *like)
 {
-	bool young = o != NULL && is_young(x, o);
+	const struct obj_result r = {.meta = like->meta, .meta_count = like->meta_count};
+	bool young = o != NULL && is_young(x, o), copied = x->w.parts || objstore_meta_get(&r, COPY_OF_META) != NULL;
 	char text[64];
 
-	new_text(x, young || x->w.parts ? NULL : o, text);
+	new_text(x, young || copied ? NULL : o, text);
 	if (like->foreign && like->len != size_said(like) && size_said(like) == strlen(text)) {
 		return; /* an edit of an edit, and of that write's size again: as if it were young */
 	}
-	if ((!young || o->len != strlen(text)) && (!x->w.parts || like->len != strlen(text))) {
+	if ((!young || o->len != strlen(text)) && (!copied || like->len != strlen(text))) {
 		other_put(x, key, text, true, like->meta, like->meta_count);
 	}
 }
