@@ -5,8 +5,9 @@
  * Thread: core; pread of files in /run (memory), which does not block.
  * Owns: the ring files and one descriptor of each.
  * Holds: (1) what a ring says is checked: a damaged slot costs a rescan of marked directories, never
- * more; of a ring that cannot be read, while its writer lives, one now and then. (2) A ring goes only after its writer is dead and every hint in it was read. (3) The
- * daemon's descriptor is never the module's open file: the writer's lock dies with the module.
+ * more; of a ring that cannot be opened or read, at the start or later, one now and then while its writer
+ * lives. (2) A ring goes only after its writer is dead and every hint in it was read. (3) The daemon's
+ * descriptor is never the module's open file: the writer's lock dies with the module.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -31,13 +32,14 @@ struct ring {
 	struct ring *next, **prev;
 	struct rings *rs;
 	char name[64];
-	int fd;
+	int fd; /* -1: not opened yet */
 	uint64_t tail, lost;
 	uint64_t session;    /* 0: of a former daemon's */
 	struct ofs_use use;  /* as far as it is in the counters */
 	int64_t born_ns;
 	bool used;   /* a writer was seen: lock, pid or hint */
 	bool broken; /* its head cannot be read, or makes no sense */
+	bool adopted; /* a former daemon's, whose tail is not known yet */
 	int64_t rescan_ns; /* broken: when the marked directories are looked at again in place of its hints */
 };
 
@@ -56,7 +58,9 @@ static int ring_free(struct ring *r)
 	if (r->next != NULL) {
 		r->next->prev = r->prev;
 	}
-	close(r->fd);
+	if (r->fd >= 0) {
+		close(r->fd);
+	}
 	return 0;
 }
 
@@ -65,7 +69,9 @@ static struct ring *ring_new(struct rings *rs, const char *name, int fd)
 	struct ring *r = talloc_zero(rs, struct ring);
 
 	if (r == NULL) {
-		close(fd);
+		if (fd >= 0) {
+			close(fd);
+		}
 		return NULL;
 	}
 	r->rs = rs;
@@ -82,42 +88,94 @@ static struct ring *ring_new(struct rings *rs, const char *name, int fd)
 	return r;
 }
 
-/* A ring that a former daemon left. */
-static void ring_adopt(struct rings *rs, const char *name)
+/* What it would have said is found by the marks. */
+static void ring_is_broken(struct ring *r, int status)
+{
+	struct rings *rs = r->rs;
+	int64_t now = clock_now_ns(rs->v->clock);
+
+	if (!r->broken) {
+		log_warning("core", "ring %s of volume %s cannot be read (%s): what its smbd changes is found "
+				"every %d s only, until that client connects anew",
+				r->name, rs->v->name, strerror(-status), (int)(BROKEN_RESCAN_NS / NS_PER_S));
+		stats_add(hints_bad, 1);
+		r->broken = true;
+		r->rescan_ns = now;
+	}
+	if (now >= r->rescan_ns) {
+		r->rescan_ns = now + BROKEN_RESCAN_NS;
+		rs->look_again = true;
+	}
+}
+
+static int ring_open(const struct rings *rs, const char *name)
 {
 	int fd = openat(rs->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	struct ofs_ring_head head;
-	struct ring *r;
-	uint64_t first, last;
-	int ret;
 
-	if (fd < 0) {
-		log_warning("core", "ring %s of volume %s: %s", name, rs->v->name, strerror(errno));
-		return;
-	}
-	ret = ofs_ring_read_head(fd, &head);
-	if (ret != 0) {
-		log_warning("core", "ring %s of volume %s is damaged and is removed", name,
-				rs->v->name);
-		(void)unlinkat(rs->dirfd, name, 0);
-		close(fd);
-		rs->rescan = true;
-		return;
-	}
-	r = ring_new(rs, name, fd);
-	if (r == NULL) {
-		return;
-	}
-	r->used = true;
-	(void)ofs_ring_read_use(fd, &r->use); /* its daemon has counted this */
-	first = atomic_load(&head.tail);
-	last = atomic_load(&head.head);
+	return fd >= 0 ? fd : -errno;
+}
+
+/* Goes on where the former daemon ended, which has counted what was in use until then. */
+static void ring_resume(struct ring *r, const struct ofs_ring_head *head)
+{
+	struct rings *rs = r->rs;
+	uint64_t first = atomic_load(&head->tail), last = atomic_load(&head->head);
+
+	(void)ofs_ring_read_use(r->fd, &r->use);
 	if (first > last || last - first > OFS_RING_SLOTS) {
-		log_warning("core", "ring %s of volume %s has an impossible tail", name, rs->v->name);
+		log_warning("core", "ring %s of volume %s has an impossible tail", r->name, rs->v->name);
 		first = last > OFS_RING_SLOTS ? last - OFS_RING_SLOTS : 0;
 		rs->rescan = true;
 	}
 	r->tail = first;
+	r->adopted = false;
+}
+
+/* Its head as it is now; opens the ring if it has to. 0 or -errno. */
+static int ring_head(struct ring *r, struct ofs_ring_head *head)
+{
+	int ret;
+
+	if (r->fd < 0) {
+		ret = ring_open(r->rs, r->name);
+		if (ret < 0) {
+			return ret;
+		}
+		r->fd = ret;
+	}
+	ret = ofs_ring_read_head(r->fd, head);
+	if (ret == 0 && r->adopted) {
+		ring_resume(r, head);
+	}
+	return ret;
+}
+
+/* A ring that a former daemon left. Its smbd may be alive, and write on: one that cannot be read now is kept. */
+static void ring_adopt(struct rings *rs, const char *name)
+{
+	int fd = ring_open(rs, name);
+	struct ofs_ring_head head;
+	struct ring *r;
+	int ret;
+
+	if (fd == -ELOOP || fd == -EISDIR || fd == -ENXIO) {
+		log_warning("core", "ring %s of volume %s is none: %s", name, rs->v->name, strerror(-fd));
+		return;
+	}
+	r = ring_new(rs, name, fd >= 0 ? fd : -1);
+	if (r == NULL) {
+		return;
+	}
+	r->used = r->adopted = true;
+	ret = fd < 0 ? fd : ring_head(r, &head);
+	if (ret == -EBADMSG) {
+		log_warning("core", "ring %s of volume %s is damaged and is removed", name, rs->v->name);
+		(void)unlinkat(rs->dirfd, name, 0);
+		talloc_free(r);
+		rs->rescan = true;
+	} else if (ret != 0) {
+		ring_is_broken(r, ret);
+	}
 }
 
 /* A count that went back is no module's: it is not believed. */
@@ -267,26 +325,6 @@ int rings_add(struct rings *rs, uint64_t session)
 	return fd;
 }
 
-/* What it would have said is found by the marks. */
-static void ring_is_broken(struct ring *r, int status)
-{
-	struct rings *rs = r->rs;
-	int64_t now = clock_now_ns(rs->v->clock);
-
-	if (!r->broken) {
-		log_warning("core", "ring %s of volume %s cannot be read (%s): what its smbd changes is found "
-				"every %d s only, until that client connects anew",
-				r->name, rs->v->name, strerror(-status), (int)(BROKEN_RESCAN_NS / NS_PER_S));
-		stats_add(hints_bad, 1);
-		r->broken = true;
-		r->rescan_ns = now;
-	}
-	if (now >= r->rescan_ns) {
-		r->rescan_ns = now + BROKEN_RESCAN_NS;
-		rs->look_again = true;
-	}
-}
-
 static unsigned ring_drain(struct ring *r, bool writer_dead)
 {
 	struct rings *rs = r->rs;
@@ -296,7 +334,7 @@ static unsigned ring_drain(struct ring *r, bool writer_dead)
 	unsigned count = 0;
 	int ret;
 
-	ret = ofs_ring_read_head(r->fd, &head);
+	ret = ring_head(r, &head);
 	if (ret != 0) {
 		ring_is_broken(r, ret);
 		return 0;

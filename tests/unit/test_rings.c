@@ -15,7 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <tevent.h>
 #include <unistd.h>
@@ -59,6 +61,18 @@ void reconcile_rescan(struct reconcile *rc)
 {
 	(void)rc;
 	told.rescans++;
+}
+
+/* What rings.c reads with: fails while `read_fails`. */
+static bool read_fails;
+
+ssize_t pread(int fd, void *buf, size_t len, off_t offset)
+{
+	if (read_fails) {
+		errno = EIO;
+		return -1;
+	}
+	return (ssize_t)syscall(SYS_pread64, fd, buf, len, offset);
 }
 
 /* A clock that the test moves. */
@@ -339,6 +353,71 @@ static void test_unreadable_ring_is_kept(void **state)
 	assert_int_equal(told.rescans, 3);
 }
 
+/* The same of a ring that the daemon finds at its start. */
+static void test_unread_at_the_start_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	int64_t bad = stats_get(hints_bad);
+	struct ofs_ring_writer w;
+
+	writer_open(f, &w);
+	hint_write(&w, 1);
+	assert_int_equal(rings_drain(f->rs), 1);
+	TALLOC_FREE(f->rs);
+	hint_write(&w, 2);
+	read_fails = true;
+	f->rs = rings_new(NULL, &f->v, f->dir);
+	assert_non_null(f->rs);
+	assert_int_equal(rings_settle(f->rs), 0);
+	assert_true(rings_inflight(f->rs, 7));
+	assert_int_equal(told.rescans, 1);
+	now_ns += 31 * NS_PER_S;
+	assert_int_equal(rings_settle(f->rs), 0);
+	assert_int_equal(told.rescans, 2);
+	assert_int_equal(stats_get(hints_bad), bad + 1);
+	read_fails = false;
+	assert_int_equal(ring_files(f, NULL, 0), 1);
+	hint_write(&w, 3);
+	assert_int_equal(rings_drain(f->rs), 2); /* from where the former daemon ended */
+	assert_int_equal(told.last_ino, 3);
+	assert_int_equal(told.rescans, 2);
+	ofs_ring_writer_fini(&w);
+	rings_settle(f->rs);
+	assert_int_equal(ring_files(f, NULL, 0), 0);
+}
+
+/* No descriptor is free but the two that reading the directory needs, one of which is free again after it. */
+static void test_unopened_at_the_start_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct ofs_ring_writer w;
+	struct rlimit before;
+	int held[64];
+	size_t count = 0;
+
+	writer_open(f, &w);
+	TALLOC_FREE(f->rs);
+	hint_write(&w, 1);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){64, before.rlim_max}), 0);
+	while (count < 64 && (held[count] = dup(0)) >= 0) {
+		count++;
+	}
+	assert_true(count > 2);
+	close(held[--count]);
+	close(held[--count]);
+	f->rs = rings_new(NULL, &f->v, f->dir);
+	while (count > 0) {
+		close(held[--count]);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_non_null(f->rs);
+	assert_int_equal(rings_drain(f->rs), 1);
+	assert_int_equal(told.last_ino, 1);
+	assert_int_equal(told.rescans, 1); /* that it could not be opened was noticed */
+	ofs_ring_writer_fini(&w);
+}
+
 static void test_junk_in_the_directory_at_start(void **state)
 {
 	struct fixture *f = *state;
@@ -432,6 +511,10 @@ int main(void)
 					test_unreadable_ring_is_kept, setup, teardown),
 			cmocka_unit_test_setup_teardown(
 					test_junk_in_the_directory_at_start, setup, teardown),
+			cmocka_unit_test_setup_teardown(
+					test_unread_at_the_start_is_kept, setup, teardown),
+			cmocka_unit_test_setup_teardown(
+					test_unopened_at_the_start_is_kept, setup, teardown),
 			cmocka_unit_test_setup_teardown(test_inflight, setup, teardown),
 			cmocka_unit_test_setup_teardown(test_writing, setup, teardown),
 	};
