@@ -7,6 +7,7 @@
  * Holds: what fails here ends the program and names the seed.
  */
 #include "sim_world.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -40,11 +41,34 @@ void client_kill(struct world *w)
 	ofs_ring_writer_fini(&w->ring); /* as the kernel does: the lock goes, the file stays */
 }
 
+/* Of the share, by whoever has not come to closing it. */
+static void close_files(struct world *w)
+{
+	char of[72], target[300];
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *e;
+
+	if (dir == NULL) {
+		die(w, "/proc/self/fd", strerror(errno));
+	}
+	snprintf(of, sizeof(of), "%s/tree/", w->root);
+	while ((e = readdir(dir)) != NULL) {
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, target, sizeof(target) - 1);
+
+		target[n > 0 ? n : 0] = '\0';
+		if (strncmp(target, of, strlen(of)) == 0) {
+			close(atoi(e->d_name));
+		}
+	}
+	closedir(dir);
+}
+
 void client_lost(struct world *w)
 {
 	char path[128];
 
 	client_kill(w);
+	close_files(w);
 	snprintf(path, sizeof(path), "%s/sim.rings", w->root);
 	scratch_remove(path);
 }
