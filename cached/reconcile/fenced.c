@@ -248,7 +248,7 @@ static void copy_undo(struct copy *c, const char *etag,
 	struct ofs_oid nobody;
 
 	clock_random(c->v->clock, &nobody, sizeof(nobody));
-	delete_fenced(c->v, c->to, etag, &nobody, NULL, done, c);
+	delete_fenced(c->v, c->to, etag, &nobody, NULL, 0, done, c);
 }
 
 static void copy_checked(struct obj_req *req)
@@ -516,6 +516,7 @@ struct del {
 	const struct row *row; /* the caller's; NULL: nothing else is known of the object */
 	struct ofs_oid oid;
 	int64_t since_ns; /* by the store's clock: its begin */
+	int64_t sent_ns;  /* the same of an earlier one, that may have gone out; 0: there was none */
 	const char *expect;      /* ETag that the row has; NULL: none */
 	enum obj_status outcome; /* of the request, while what it has covered is looked at */
 	bool adopted; /* the fence was replaced by that of a later version of our own */
@@ -563,6 +564,7 @@ static void del_check(struct del *d, const char *marker)
 		.fresh = copy || (d->expect == NULL && d->row != NULL && d->row->version_id == NULL),
 		.deleted = true,
 		.tried = d->outcome == OBJ_NOT_FOUND || d->outcome == OBJ_PRECONDITION,
+		.sent = d->sent_ns != 0,
 		.oid = d->oid,
 		.row = d->row,
 		.dir = d->row != NULL ? &d->row->parent : NULL,
@@ -680,7 +682,7 @@ static bool del_was_tried(struct del *d, enum obj_status outcome)
 		return false;
 	}
 	d->outcome = outcome;
-	d->since_ns -= TRIED_NS;
+	d->since_ns = d->sent_ns != 0 ? d->sent_ns : d->since_ns - TRIED_NS;
 	del_check(d, NULL);
 	return true;
 }
@@ -737,7 +739,7 @@ static void del_ask(struct del *d)
 }
 
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
-		const struct row *row,
+		const struct row *row, int64_t sent_ns,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg)
 {
 	struct del *d = talloc_zero(v, struct del);
@@ -750,6 +752,7 @@ void delete_fenced(struct volume *v, const char *key, const char *etag, const st
 	}
 	d->v = v;
 	d->row = row;
+	d->sent_ns = sent_ns;
 	d->oid = *oid;
 	d->expect = d->etag;
 	d->done = done;

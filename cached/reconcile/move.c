@@ -297,7 +297,8 @@ static void delete_fence(struct attempt *a)
 	if (a->row->in_s3 && a->row->etag != NULL && !objmeta_fences(a->row->etag)) {
 		(void)heir_left(a->row, &oid);
 	}
-	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL, &oid, a->row, delete_done, a);
+	delete_fenced(a->v, a->key, a->row->in_s3 ? a->row->etag : NULL, &oid, a->row, a->deleting_ns,
+			delete_done, a);
 }
 
 static void delete_kept_known(enum obj_status st, const char *message, struct kept *kept, void *arg)
@@ -399,12 +400,21 @@ static void delete_forget_children(struct index *ix, struct row *dir)
 	}
 }
 
+/* Class F1: where a delete, should nobody hear of it, is to be known for this node's. */
+static bool delete_may_hide(const struct attempt *a)
+{
+	const struct row *row = a->row;
+
+	return under_applies(a->v) && !row->is_dir && row->in_s3 && row->etag != NULL && !claim_is(row);
+}
+
 void delete_item(struct attempt *a)
 {
 	struct index *ix = a->v->index;
 	struct row *row = a->row, *claim = claim_get(ix, row), *owner = claim_owner(ix, row), *apart;
 	const struct ofs_oid *parent = row->in_s3 ? &row->s3_parent : &row->parent;
 	const char *raw = row->in_s3 ? row->s3_name : row->name;
+	bool noted;
 
 	if (row->is_dir && owner != NULL && owner->in_s3) {
 		/* Half of a directory may be copied here: its own item finishes that. */
@@ -447,7 +457,13 @@ void delete_item(struct attempt *a)
 		delete_finished(a); /* nothing is there, or what stands apart there */
 		return;
 	}
-	if (row->name == NULL) { /* of no file: claims, and what claim_redeem and heir_leave left */
+	a->deleting_ns = heir_deleting_ns(row);
+	noted = a->deleting_ns == 0 && delete_may_hide(a);
+	if (noted && heir_deleting(ix, row, a->since_ns) != 0) {
+		attempt_end_failed(a, "out of memory");
+		return;
+	}
+	if (noted || row->name == NULL) { /* of no file: claims, and what claim_redeem and heir_leave left */
 		index_commit(ix, delete_committed, a);
 		return;
 	}

@@ -257,7 +257,7 @@ static bool pmove_one(struct pmove *m)
 	s->i = m->next++;
 	m->running++;
 	if (m->phase == PMOVE_REMOVING) {
-		delete_fenced(m->v, from, k->etag, &m->tombstone, NULL, pmove_deleted, s);
+		delete_fenced(m->v, from, k->etag, &m->tombstone, NULL, 0, pmove_deleted, s);
 	} else if (k->young) {
 		pmove_ask_young(s, from);
 	} else {

@@ -23,6 +23,7 @@ struct plook { /* of pmove.looks */
 	char *suffix;
 	char *etags[2]; /* of what was deleted, one of them; the first is under the new name. NULL: not known */
 	unsigned at; /* of them */
+	int64_t sent_ns; /* since when a delete of this file may have gone out, by the store's clock; 0: not known */
 };
 
 struct plooking {
@@ -95,14 +96,16 @@ static void plook_start(struct plooking *s)
 {
 	struct pmove *m = s->m;
 	char *key = talloc_asprintf(s, "%s%s", m->from, s->l->suffix);
+	int64_t since_ns = m->cutoff_ns != 0 ? m->cutoff_ns : objstore_now_ns(m->v->store, m->v->clock) - LOOK_BACK_NS;
 	const struct under_write w = {
 		.key = key,
 		.expect = s->l->etags[s->l->at],
 		.etag = s->l->at > 0 ? s->l->etags[0] : NULL,
 		.deleted = true,
 		.tried = true,
+		.sent = s->l->sent_ns != 0,
 		.oid = m->tombstone,
-		.since_ns = m->cutoff_ns != 0 ? m->cutoff_ns : objstore_now_ns(m->v->store, m->v->clock) - LOOK_BACK_NS,
+		.since_ns = s->l->sent_ns != 0 && s->l->sent_ns < since_ns ? s->l->sent_ns : since_ns,
 	};
 
 	if (key == NULL) {
@@ -153,6 +156,9 @@ static void plook_rows(struct pmove *m, const struct row *dir, const char *path,
 		} else if (plook_is_wanted(m, row) && pmove_key(m, suffix) == NULL && (sorted == 0 ||
 				bsearch(&wanted, m->looks, sorted, sizeof(*m->looks), plook_compare) == NULL)) {
 			pmove_look_at(m, suffix, row->etag, NULL);
+			if (m->failed == OBJ_OK) {
+				m->looks[m->look_count - 1].sent_ns = heir_deleting_ns(row);
+			}
 		}
 		talloc_free(suffix);
 	}

@@ -290,6 +290,7 @@ struct attempt {
 	const char *taken_why;  /* class F1: of the conflict that it ends in, once what lies under it has been looked at */
 	char *looked_under;     /* class F1: ETag of an earlier write of ours, of which the same is true */
 	int64_t since_ns;       /* by the store's clock: its begin */
+	int64_t deleting_ns;    /* a delete: the same of an earlier one, that may have gone out; 0: none has */
 	bool upload_done;       /* content and metadata of `rec` are in S3 */
 	int64_t sent_mtime_ns;  /* moved by an upload: Last-Modified of that; else 0 */
 	unsigned tries;         /* of the conditional write, within this attempt */
@@ -384,6 +385,7 @@ struct under_write { /* what was done to a key; borrowed during the call */
 	bool deleted;
 	bool tried;          /* deleted, but by whom, and what came after it, is not known: without `expect` below, it was
 			      * not this one */
+	bool sent;           /* tried, and a delete of this node's may have gone out since since_ns: it is taken for that */
 	struct ofs_oid oid, wid;   /* of the file, of the write */
 	const struct row *row;     /* of the file, as before the write, until done; NULL: none */
 	const struct ofs_oid *dir; /* whose listing shows what is made of others' versions; NULL: not known */
@@ -446,11 +448,12 @@ struct row *delete_first_child(struct index *ix, struct row *dir);
 /* --- fenced.c: copies and deletes of one object --- */
 /*
  * Conditional delete of one key in the store's best way; absent is OBJ_OK. etag NULL: not known. oid: whose
- * versions are ours. row: what else is known of the object, lives until done; NULL: nothing. What somebody
+ * versions are ours. row: what else is known of the object, lives until done; NULL: nothing. sent_ns: since when,
+ * by the store's clock, an earlier delete of it may have gone out; 0: none has. What somebody
  * else has written since, or made of ours, stays: OBJ_PRECONDITION.
  */
 void delete_fenced(struct volume *v, const char *key, const char *etag, const struct ofs_oid *oid,
-		const struct row *row,
+		const struct row *row, int64_t sent_ns,
 		void (*done)(enum obj_status st, const char *message, void *arg), void *arg);
 /*
  * Copy one whole object, pinned to etag; `expect` is what the target may hold (NULL: only nothing).
@@ -487,6 +490,13 @@ struct row *heir_leave(struct work *item, const struct ofs_oid *of, const struct
 		const char *etag, const struct ofs_oid *wid, int64_t size, int64_t mtime_ns);
 /* Is it such a row? Of which file? */
 bool heir_left(const struct row *row, struct ofs_oid *of);
+/* Since when, by the store's clock, a delete of the row's object may have gone out; 0: none has. */
+int64_t heir_deleting_ns(const struct row *row);
+/* Notes that in a row with a fence, once. 0 or -ENOMEM. */
+int heir_deleting(struct index *ix, struct row *row, int64_t since_ns);
+/* Is the version of the row's object known? Is it this one? */
+bool heir_version_known(const struct row *row);
+bool heir_version_is(const struct row *row, const char *version);
 
 /* --- pmove.c: all keys below a prefix --- */
 enum pmove_stay {

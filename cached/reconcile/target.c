@@ -254,7 +254,7 @@ bool step_target(struct attempt *a)
 		return false;
 	}
 	if (occupant->live == ROW_TRASHED && !row->is_dir && a->old_key == NULL &&
-			!work_is_running(occupant)) {
+			!work_is_running(occupant) && heir_deleting_ns(occupant) == 0) {
 		a->replaced = occupant;
 		return true;
 	}

@@ -131,7 +131,7 @@ static void under_kept(struct obj_req *req)
 	const struct obj_result *r = &req->result;
 
 	if (r->status == OBJ_UNKNOWN && strcmp(u->target, u->w.key) == 0 && ++u->restarts <= UNDER_RESTARTS_MOST) {
-		u->w.tried = true; /* the versions tell */
+		u->w.tried = u->w.sent = true; /* the versions tell */
 		u->w.version = NULL;
 		objstore_req_free(&req);
 		under_restart(u);
@@ -341,14 +341,12 @@ static bool under_is_ours(const struct under *u, const struct obj_entry *e)
 static bool under_is_expected(const struct under *u, const struct obj_entry *e)
 {
 	const struct row *row = u->w.row;
-	struct ofs_oid of;
 
 	if (u->w.expect == NULL || e->etag == NULL || strcmp(e->etag, u->w.expect) != 0) {
 		return false;
 	}
-	if (row != NULL && row->etag != NULL && strcmp(row->etag, u->w.expect) == 0 && row->version_id != NULL &&
-			!heir_is(row) && !heir_left(row, &of)) {
-		return strcmp(e->version_id, row->version_id) == 0;
+	if (row != NULL && row->etag != NULL && strcmp(row->etag, u->w.expect) == 0 && heir_version_known(row)) {
+		return heir_version_is(row, e->version_id);
 	}
 	return row == NULL || objmeta_fences(u->w.expect);
 }
@@ -365,7 +363,7 @@ static bool under_may_be_expected(const struct under *u, const struct obj_entry 
 /* Without a version that is surely the one that was to be covered. */
 static bool under_bottom(struct under *u)
 {
-	u->end = u->w.tried && !u->was_there ? u->ours + 1 : u->end;
+	u->end = u->w.tried && !u->w.sent && !u->was_there ? u->ours + 1 : u->end;
 	return true;
 }
 
@@ -498,6 +496,10 @@ static void under_begin(struct under *u)
 			return;
 		}
 		put = under_put_back(u);
+		if (put == r->entry_count && u->w.sent) {
+			under_plan(u); /* what came after our delete says nothing of what that has hidden */
+			return;
+		}
 		u->w.deleted = u->w.tried = false;
 		u->w.expect = NULL;
 		u->w.fresh = true;

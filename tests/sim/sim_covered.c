@@ -19,6 +19,7 @@
 #define THEIRS "another tool's"
 #define WINDOW_NS (200 * NS_PER_MS)
 #define AWAY_NS (30 * NS_PER_S)
+#define LONG_AWAY_NS (3600 * NS_PER_S)
 #define CLOCK_OFF_NS (7200 * NS_PER_S)
 #define MOMENTS_MOST 600u
 
@@ -48,6 +49,7 @@ struct strike { /* right before a request of this kind to this key, once */
 	enum obj_op op;
 	const char *key, *text;
 	struct world *w;
+	bool removes; /* what is there, before it writes */
 	bool done;
 	struct strike *then; /* what it does after that; NULL: nothing */
 };
@@ -61,6 +63,9 @@ static void strike_before(void *arg, const struct obj_req *q)
 	}
 	if (!s->done && q->op == s->op && strcmp(q->key, s->key) == 0) {
 		s->done = true;
+		if (s->removes) {
+			sim_remove(s->w->sim, s->key);
+		}
 		sim_put(s->w->sim, s->key, s->text);
 	}
 }
@@ -185,6 +190,41 @@ static bool under_a_delete(unsigned what, enum trouble after, unsigned moment)
 	if (renamed && !empty) {
 		want_shown(&w, "2");
 	}
+	world_close(&w);
+	return more;
+}
+
+/* The other tool has deleted it before that: whose delete marker is the younger one, only this node can know. */
+static bool under_a_delete_of_both(unsigned what, enum trouble after, unsigned moment)
+{
+	const bool renamed = what == 1, long_away = what == 2 && after == AWAY;
+	struct strike s = {.op = OBJ_DELETE, .key = "p/a/b/two", .text = THEIRS, .removes = true};
+	struct world w;
+	bool more;
+
+	covered_open(&w, moment + 1, 1);
+	if (renamed) {
+		client_rename(&w, "a/b/two", "a/new");
+	} else {
+		client_unlink(&w, "a/b/two");
+	}
+	if (!strike_wait(&w, &s)) {
+		die(&w, "nothing is deleted", s.key);
+	}
+	more = world_run(&w, moment);
+	if (what == 3) { /* who takes the name waits until that is known */
+		client_create(&w, "a/b/two", "3");
+	}
+	if (long_away) {
+		sim_set_faults(w.sim, (struct sim_faults){.away = 1000});
+		sim_run_until(w.sim, NULL, NULL, LONG_AWAY_NS);
+		sim_set_faults(w.sim, (struct sim_faults){0});
+	} else {
+		trouble(&w, after);
+	}
+	over(&w);
+	want_shown(&w, THEIRS);
+	want_shown(&w, renamed ? "2" : what == 3 ? "3" : "1");
 	world_close(&w);
 	return more;
 }
@@ -528,6 +568,7 @@ int main(int argc, char **argv)
 	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
 	if (strstr("under", only) != NULL) {
 		tell_under("under a delete", 4, under_a_delete, LOST);
+		tell_under("under a delete of both", 4, under_a_delete_of_both, 2);
 		tell_under("under a delete, and then its directory is renamed", 1, under_a_delete_below, AWAY + 1);
 		tell_under("under a copy", 2, under_a_copy, LOST);
 		tell_under("under a directory's rename", 4, under_a_rename, TROUBLES);

@@ -181,7 +181,7 @@ static enum obj_status delete(struct fixture *f, const char *etag, int hold, con
 
 	ofs_oid_new(&oid);
 	f->store->hold = hold;
-	delete_fenced(f->v, "p/k", etag, &oid, NULL, deleted, f);
+	delete_fenced(f->v, "p/k", etag, &oid, NULL, 0, deleted, f);
 	return race(f, "p/k", text);
 }
 
