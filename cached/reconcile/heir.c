@@ -14,7 +14,6 @@
  *     hidden is looked for below the youngest delete marker since then, however long the store was away.
  */
 #include "private.h"
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,7 +146,7 @@ bool heir_version_is(const struct row *row, const char *version)
 	return strlen(version) == len && memcmp(version, row->version_id, len) == 0;
 }
 
-int heir_deleting(struct index *ix, struct row *row, int64_t since_ns)
+void heir_deleting(struct index *ix, struct row *row, int64_t since_ns)
 {
 	char *etag = talloc_strdup(NULL, row->etag);
 	char *note = talloc_asprintf(etag, "%s" DELETING_TAG "%016" PRIx64, row->version_id != NULL ? row->version_id : "",
@@ -155,10 +154,7 @@ int heir_deleting(struct index *ix, struct row *row, int64_t since_ns)
 	const struct ofs_oid wid = row->wid;
 	bool plain = row->plain;
 
-	if (note != NULL) {
-		index_set_fence(ix, row, etag, note, &wid, row->s3_size, row->s3_mtime_ns);
-		index_set_plain(ix, row, plain);
-	}
+	index_set_fence(ix, row, etag, note, &wid, row->s3_size, row->s3_mtime_ns);
+	index_set_plain(ix, row, plain);
 	talloc_free(etag);
-	return note != NULL ? 0 : -ENOMEM;
 }

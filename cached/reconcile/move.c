@@ -356,9 +356,10 @@ static void delete_known(struct attempt *a, bool deleted)
 	}
 }
 
-/* What a moved file leaves behind may be its only object yet: only after the commit that says where the
- * file is now, the old key may go. Killed in between, the daemon would take the new one for a copy that
- * was never finished. */
+/* What a moved file leaves behind may be its only object yet: only after the commit that says where the file is now, the old
+ * key may go. Killed in between, the daemon would take the new one for a copy that was never finished. And a power cut
+ * would bring back a file that a client has deleted, whose only bytes the object is: what a commit is about is on the disk
+ * before it. */
 static void delete_committed(int status, void *arg)
 {
 	struct attempt *a = arg;
@@ -414,7 +415,6 @@ void delete_item(struct attempt *a)
 	struct row *row = a->row, *claim = claim_get(ix, row), *owner = claim_owner(ix, row), *apart;
 	const struct ofs_oid *parent = row->in_s3 ? &row->s3_parent : &row->parent;
 	const char *raw = row->in_s3 ? row->s3_name : row->name;
-	bool noted;
 
 	if (row->is_dir && owner != NULL && owner->in_s3) {
 		/* Half of a directory may be copied here: its own item finishes that. */
@@ -458,14 +458,8 @@ void delete_item(struct attempt *a)
 		return;
 	}
 	a->deleting_ns = heir_deleting_ns(row);
-	noted = a->deleting_ns == 0 && delete_may_hide(a);
-	if (noted && heir_deleting(ix, row, a->since_ns) != 0) {
-		attempt_end_failed(a, "out of memory");
-		return;
+	if (a->deleting_ns == 0 && delete_may_hide(a)) {
+		heir_deleting(ix, row, a->since_ns);
 	}
-	if (noted || row->name == NULL) { /* of no file: claims, and what claim_redeem and heir_leave left */
-		index_commit(ix, delete_committed, a);
-		return;
-	}
-	delete_committed(0, a);
+	index_commit(ix, delete_committed, a);
 }

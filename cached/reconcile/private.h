@@ -492,8 +492,8 @@ struct row *heir_leave(struct work *item, const struct ofs_oid *of, const struct
 bool heir_left(const struct row *row, struct ofs_oid *of);
 /* Since when, by the store's clock, a delete of the row's object may have gone out; 0: none has. */
 int64_t heir_deleting_ns(const struct row *row);
-/* Notes that in a row with a fence, once. 0 or -ENOMEM. */
-int heir_deleting(struct index *ix, struct row *row, int64_t since_ns);
+/* Notes that in a row with a fence, once. */
+void heir_deleting(struct index *ix, struct row *row, int64_t since_ns);
 /* Is the version of the row's object known? Is it this one? */
 bool heir_version_known(const struct row *row);
 bool heir_version_is(const struct row *row, const char *version);

@@ -166,7 +166,7 @@ static char *text(TALLOC_CTX *ctx, struct ofs_rd *r)
 	size_t len = ofs_rd_u16(r);
 	const uint8_t *p = len <= TEXT_MAX_BYTES ? ofs_rd_bytes(r, len) : NULL;
 
-	return p != NULL && len > 0 ? talloc_strndup(ctx, (const char *)p, len) : NULL;
+	return p != NULL && len > 0 && memchr(p, 0, len) == NULL ? talloc_strndup(ctx, (const char *)p, len) : NULL;
 }
 
 static bool head_read(struct begun *b, struct ofs_rd *r)

@@ -381,7 +381,8 @@ static void judge_share(struct power *p)
 	for (unsigned i = 0; i < p->owner_count; i++) {
 		const struct owner *o = &p->owners[i];
 
-		if (!seen[i] && !o->ended && (o->here || o->promised)) {
+		/* A delete that the cut has undone is undone in S3, too. */
+		if (!seen[i] && (o->here || (o->promised && !o->ended))) {
 			die(w, o->here ? "a file that was there after the cut is lost" : "a file is lost",
 					o->here ? o->path : owner_key(o));
 		}

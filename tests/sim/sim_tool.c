@@ -208,7 +208,7 @@ static void other_puts_back(struct others *x)
 	unsigned n = x->backup_count < BACKUPS ? x->backup_count : BACKUPS;
 	const struct backup *b = n > 0 ? &x->backups[sim_random(x->w.sim, n)] : NULL;
 
-	if (b != NULL && *b->text != '\0') {
+	if (b != NULL && *b->text != '\0' && strstr(b->key, "/.objectfs/") == NULL) {
 		other_put(x, b->key, b->text, false, b->meta, b->meta_count);
 	}
 }
