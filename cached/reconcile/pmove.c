@@ -141,7 +141,8 @@ static void pmove_copied(enum obj_status st, const char *message, const char *et
 		why = STAY_NOT;
 		st = OBJ_OK;
 	} else if (st == OBJ_OK && etag != NULL && strcmp(etag, k->etag) != 0) {
-		if (row != NULL && !row->is_dir) {
+		/* Else it is an earlier write of the row's that it does not know, or somebody else's. */
+		if (row != NULL && !row->is_dir && row->etag != NULL && strcmp(row->etag, k->etag) == 0) {
 			bool plain = row->plain;
 
 			index_set_fence(m->v->index, row, etag, NULL, &row->wid, row->s3_size,

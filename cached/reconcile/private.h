@@ -378,6 +378,7 @@ char *conflict_name_of(const char *name, const char *tag, int64_t wall_ns);
 /* --- under.c: stores that fence nothing and keep versions (class F1) --- */
 struct under_write { /* what was done to a key; borrowed during the call */
 	const char *key;
+	const char *beside;  /* what the key is to be called; NULL: the same. What is made visible is beside that */
 	const char *version; /* as the store told, of the write or the delete's marker; NULL: it did not */
 	const char *etag;    /* of the write, or of a copy of ours that was deleted; NULL: neither, or no answer came */
 	const char *expect;  /* ETag of what was to be covered; NULL: nothing, or not known */

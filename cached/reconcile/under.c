@@ -108,8 +108,8 @@ static void under_told(struct under *u, const char *target)
 {
 	const char *why = u->w.deleted ? "somebody else wrote it while this node deleted it"
 				       : "somebody else wrote it while this node did";
-	char *path = under_path(u, u->w.key), *copy = target != NULL ? under_path(u, target) : NULL;
-	const char *name = path != NULL ? path : u->w.key;
+	char *path = under_path(u, u->w.beside), *copy = target != NULL ? under_path(u, target) : NULL;
+	const char *name = path != NULL ? path : u->w.beside;
 
 	if (target == NULL) {
 		log_warning("reconcile", "conflict: %s: %s: version %s is too large to be copied, and stays in the "
@@ -216,7 +216,7 @@ static void under_target_seen(struct obj_req *req)
 /* The name beside: of the version, so that it is the same each time. */
 static char *under_name(struct under *u)
 {
-	const char *slash = strrchr(u->w.key, '/'), *base = slash != NULL ? slash + 1 : u->w.key;
+	const char *slash = strrchr(u->w.beside, '/'), *base = slash != NULL ? slash + 1 : u->w.beside;
 	const struct obj_entry *e = under_at(u);
 	unsigned char md[EVP_MAX_MD_SIZE];
 	char tag[9], *name, *key;
@@ -226,7 +226,7 @@ static char *under_name(struct under *u)
 	}
 	snprintf(tag, sizeof(tag), "%02x%02x%02x%02x", md[0], md[1], md[2], md[3]);
 	name = conflict_name_of(base, tag, e->mtime_ns);
-	key = name != NULL ? talloc_asprintf(u, "%.*s%s", (int)(base - u->w.key), u->w.key, name) : NULL;
+	key = name != NULL ? talloc_asprintf(u, "%.*s%s", (int)(base - u->w.beside), u->w.beside, name) : NULL;
 	free(name);
 	return key;
 }
@@ -584,6 +584,7 @@ void under_check(struct volume *v, const struct under_write *w, under_done_fn do
 	u->v = v;
 	u->w = *w;
 	u->w.key = talloc_strdup(u, w->key);
+	u->w.beside = talloc_strdup(u, w->beside != NULL ? w->beside : w->key);
 	u->w.version = w->version != NULL ? talloc_strdup(u, w->version) : NULL;
 	u->w.etag = w->etag != NULL ? talloc_strdup(u, w->etag) : NULL;
 	u->w.expect = w->expect != NULL ? talloc_strdup(u, w->expect) : NULL;
@@ -591,7 +592,7 @@ void under_check(struct volume *v, const struct under_write *w, under_done_fn do
 	u->since_ns = w->since_ns - UNDER_MARGIN_NS;
 	u->done = done;
 	u->arg = arg;
-	if (u->w.key == NULL) {
+	if (u->w.key == NULL || u->w.beside == NULL) {
 		under_end(u, OBJ_LOCAL, "out of memory");
 		return;
 	}

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cached/base/log.h"
+#include "cached/base/stats.h"
 #include "cached/reconcile/reconcile.h"
 #include "sim_share.h"
 #include "sim_tally.h"
@@ -261,6 +262,40 @@ static bool under_a_delete_below(unsigned what, enum trouble after, unsigned mom
 	return more;
 }
 
+/* What a write has covered, and nobody has looked when the directory of the file is renamed: its key is another by then. */
+static bool under_a_write_below(unsigned what, enum trouble after, unsigned moment)
+{
+	struct strike s = {.op = OBJ_PUT, .key = what == 0 ? "p/a/b/two" : "p/a/b/new", .text = THEIRS};
+	struct world w;
+	bool more;
+
+	covered_open(&w, moment + 1, 1);
+	if (what == 0) {
+		client_write(&w, "a/b/two", "3");
+	} else {
+		client_create(&w, "a/b/new", "3");
+	}
+	if (!strike_wait(&w, &s)) {
+		die(&w, "nothing is written", s.key);
+	}
+	more = world_run(&w, moment);
+	if (after == AWAY) {
+		sim_set_faults(w.sim, (struct sim_faults){.away = 1000});
+		client_rename(&w, "a", "m");
+		sim_run_until(w.sim, NULL, NULL, AWAY_NS);
+		sim_set_faults(w.sim, (struct sim_faults){0});
+	} else {
+		daemon_kill(&w);
+		client_rename(&w, "a", "m");
+		daemon_start(&w);
+	}
+	over(&w);
+	want_shown(&w, THEIRS);
+	want_shown(&w, "3");
+	world_close(&w);
+	return more;
+}
+
 /* The same of a key in a directory that is renamed: of a file that clients know, or of one that nobody here has seen;
  * its copy may have gone meanwhile; what is put back may cover another. */
 static bool under_a_rename(unsigned what, enum trouble after, unsigned moment)
@@ -480,12 +515,13 @@ static bool made_of_the_replaced(int fence_class, unsigned moment)
 
 /* The daemon dies before it hears of a write, the directory is renamed, and it dies again: what it had written itself is
  * nobody's under the old name. */
-static bool written_unheard(int fence_class, unsigned moment)
+static bool written_unheard_by(unsigned seed, int fence_class, unsigned moment)
 {
+	const int64_t conflicts = stats_get(conflicts);
 	struct world w;
 	bool more;
 
-	covered_open(&w, moment + 1, fence_class);
+	covered_open(&w, seed, fence_class);
 	client_write(&w, "a/b/two", "2, again");
 	while (!sim_object_is(sim_object(w.sim, "p/a/b/two"), "2, again")) {
 		sim_step(w.sim);
@@ -494,14 +530,29 @@ static bool written_unheard(int fence_class, unsigned moment)
 	client_rename(&w, "a", "m");
 	daemon_start(&w);
 	more = world_run(&w, moment);
+	trouble(&w, AWAY);
 	daemon_restart(&w);
 	over(&w);
 	want_shown(&w, "1");
+	if (stats_get(conflicts) != conflicts) {
+		die(&w, "a conflict: nobody else writes", "a/b/two");
+	}
 	if (!sim_object_is(sim_object(w.sim, "p/m/b/two"), "2, again") || sim_object(w.sim, "p/a/b/two") != NULL) {
 		die(&w, "is not where it belongs, or came back", "a/b/two");
 	}
 	world_close(&w);
 	return more;
+}
+
+static bool written_unheard(int fence_class, unsigned moment)
+{
+	return written_unheard_by(moment + 1, fence_class, moment);
+}
+
+/* The copy of what was sent in parts has another ETag than it, and the row's is of what was there before. */
+static bool written_unheard_in_parts(int fence_class, unsigned moment)
+{
+	return written_unheard_by(7 * moment + 4, fence_class, moment);
 }
 
 /* ---- all of them ---- */
@@ -561,6 +612,7 @@ int main(int argc, char **argv)
 		{"sent anew where it once was another tool's", named_by_its_key, 1},
 		{"another tool changes what was replaced", made_of_the_replaced, 1},
 		{"written unheard, and its directory renamed", written_unheard, 1},
+		{"the same in parts", written_unheard_in_parts, 1},
 	};
 
 	talloc_disable_null_tracking();
@@ -570,6 +622,7 @@ int main(int argc, char **argv)
 		tell_under("under a delete", 4, under_a_delete, LOST);
 		tell_under("under a delete of both", 4, under_a_delete_of_both, 2);
 		tell_under("under a delete, and then its directory is renamed", 1, under_a_delete_below, AWAY + 1);
+		tell_under("under a write, and then its directory is renamed", 2, under_a_write_below, 2);
 		tell_under("under a copy", 2, under_a_copy, LOST);
 		tell_under("under a directory's rename", 4, under_a_rename, TROUBLES);
 	}
