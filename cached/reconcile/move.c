@@ -356,10 +356,10 @@ static void delete_known(struct attempt *a, bool deleted)
 	}
 }
 
-/* What a moved file leaves behind may be its only object yet: only after the commit that says where the file is now, the old
- * key may go. Killed in between, the daemon would take the new one for a copy that was never finished. And a power cut
- * would bring back a file that a client has deleted, whose only bytes the object is: what a commit is about is on the disk
- * before it. */
+/* That a client deleted it is on this disk before S3 is told (rule 5): after a power cut the file would be back here, clean, and
+ * gone from S3. What a moved file leaves behind may be its only object yet: only after the commit that says where the
+ * file is now, the old key may go. Killed in between, the daemon would take the new one for a copy that
+ * was never finished. */
 static void delete_committed(int status, void *arg)
 {
 	struct attempt *a = arg;

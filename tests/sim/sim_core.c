@@ -598,6 +598,7 @@ int main(int argc, char **argv)
 	}
 	if (argc == 1) {
 		run_seed(23, true, 1); /* rights that no new disk would have had */
+		run_seed(91, true, 2); /* a delete that S3 was told of, and the disk had not */
 	}
 	tally_print();
 	return 0;
