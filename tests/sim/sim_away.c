@@ -15,8 +15,8 @@
 #define HOURS 24u
 #define OLD_FILES 120u
 #define NEW_AN_HOUR 10u
-/* Of an hour: a try each second, a directory's base each eight, and the bucket's own questions. */
-#define REQUESTS_MOST (3600u + 450u + 150u)
+/* Of an hour: a try each second, a directory's base each four at most, and the bucket's own questions. */
+#define REQUESTS_MOST (3600u + 900u + 150u)
 #define REQUESTS_LEAST 60u /* else nobody finds out */
 #define BACK_NS (15 * 60 * NS_PER_S)
 /* Those sent at the same time may change places; so may, by more, the few of which the store was asked when it came back. */
