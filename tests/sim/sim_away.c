@@ -144,6 +144,6 @@ int main(void)
 	log_open(NULL, getenv("SIM_LOG") ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
 	away(1, 3, 0);
 	away(2, 2, 5);
-	away(3, 1, 7);
+	away(5, 1, 7);
 	return 0;
 }
