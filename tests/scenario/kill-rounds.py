@@ -89,10 +89,10 @@ class Worker:
     def note(self, text):
         print(f"{time.time():.6f} {text}", file=self.log, flush=True)
 
-    def send(self, what, after, function, torn=None):
+    def send(self, what, after, function, torn=None, going=None):
         """One request that turns the model's entries into `after`."""
         model = self.model
-        model.maybe, model.torn = after, torn
+        model.maybe, model.torn, model.going = after, torn, going
         if not (torn and self.trail and self.trail[-1].startswith(f"write {torn[0]} ")):
             self.trail.append(what)
         begin = time.monotonic()
@@ -107,7 +107,7 @@ class Worker:
         except SmbError as error:
             fail(f"{what}: {error}\nbefore:\n  " + "\n  ".join(self.trail))
         self.longest_s = max(self.longest_s, time.monotonic() - begin)
-        model.entries, model.maybe, model.torn = after, None, None
+        model.entries, model.maybe, model.torn, model.going = after, None, None, None
         self.note(what)
         return result
 
@@ -212,7 +212,7 @@ class Worker:
     def unlink(self):
         path = self.rng.choice(self.model.files())
         self.send(f"unlink {path}", self.model.changed({path: None}),
-                  lambda: self.client.unlink(path))
+                  lambda: self.client.unlink(path), going=path)
 
     def mkdir(self):
         if len(self.model.dirs()) > 14:
@@ -228,7 +228,7 @@ class Worker:
             self.send(f"rmdir {path}", self.model.changed({path: None}),
                       lambda: self.client.close(self.client.create(
                           path, smb2.DELETE,
-                          options=smb2.DELETE_ON_CLOSE | smb2.DIRECTORY_FILE)))
+                          options=smb2.DELETE_ON_CLOSE | smb2.DIRECTORY_FILE)), going=path)
 
     def read(self):
         path = self.rng.choice(self.model.files())
